@@ -1,0 +1,60 @@
+"""CO2-Net (Hong et al., ACM Multimedia 2021) on THUMOS14, with the published code's numbers.
+
+The paper: 44.6 average mAP (t-IoU 0.1:0.7), the best step on the test set. The features are not
+part of this project: put `Thumos14reduced-I3D-JOINTFeatures.npy` beside
+`Thumos14reduced-Annotations/` into `config.data.dir`.
+
+    python -m jaxtal.main --config configs/co2net_thumos.py --config.data.dir=FOLDER
+"""
+
+from ml_collections import ConfigDict, config_dict
+
+
+def get_config() -> ConfigDict:
+    """Every field of a CO2-Net run; see the comments."""
+    return ConfigDict(
+        {
+            "method": "co2net",
+            "seed": 3552,
+            "data": {
+                "dir": "data",  # "" = the embedded generator of untrimmed videos
+                "name": "Thumos14reduced",  # <DS> in <DS>-Annotations, <DS>-I3D-JOINTFeatures.npy
+                "num_snippets": 500,  # N, snippets drawn from every training video
+            },
+            "loss": {
+                "topk_divisor": 7,  # k = max(1, floor(T / 7)) snippets make a video's score
+                "mutual_metric": "mse",  # mse, mae, kl, js
+                "mutual_alpha": 0.5,
+                "weights": {
+                    "mil_original": 1.0,
+                    "mil_suppressed": 1.0,
+                    "co_activity": 1.0,
+                    "mutual": 1.0,
+                    "opposition": 0.8,
+                    "norm": 0.8,
+                },
+            },
+            "train": {
+                "steps": 5000,
+                "batch_size": 10,
+                "pairs": 3,  # the batch's first 2 * pairs videos share a class two by two
+                "log_every": 20,  # steps per line of metrics.jsonl
+                "eval_every": 200,  # steps; each evaluation is followed by a checkpoint
+            },
+            "optimizer": {"learning_rate": 5e-5, "weight_decay": 1e-3},
+            "localization": {
+                "thresholds": (0.1, 0.9, 10),  # first, last, how many
+                "class_threshold": 0.2,
+                "topk_divisor": 10,
+                "class_weight": 0.2,
+                "flank": 0.25,
+                "sigma": 0.3,
+                "min_score": config_dict.placeholder(float),  # drops weaker detections
+                "skip_lone_zero": True,
+            },
+            "evaluation": {
+                "protocol": "",  # "" = the one that the method's authors use on this data set
+                "plot_videos": 4,
+            },
+        }
+    )

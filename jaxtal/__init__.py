@@ -1,0 +1,20 @@
+"""jaxtal: weakly supervised temporal action localisation on JAX.
+
+The vocabulary, said once. Shapes:
+
+- B videos in a batch, V videos in a data set, T snippets of a video, C action classes,
+  D features per modality (a snippet has 2 * D: RGB first, optical flow second),
+  K top-k, M population members. ``C + 1``: with the background class, always last.
+- Time is the second to last axis of an activation sequence: ``cas`` [..., T, C], ``attention``
+  [..., T, 1], ``embeddings`` [..., T, E]; a ``mask`` [..., T] is true where a snippet exists.
+
+Words:
+
+- snippet: 16 consecutive frames of the 25 fps video, 0.64 s; the unit of time inside the package.
+- T-CAM or CAS: the temporal class activation map (class activation sequence) of a video.
+- attention: how much a snippet looks like action of any class, 0 to 1.
+- proposal: a candidate segment of one class; detection: a proposal that came through NMS.
+- t-IoU: intersection over union of two segments in time; mAP: mean average precision.
+"""
+
+__version__ = "0.1.0"

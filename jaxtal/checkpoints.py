@@ -1,0 +1,64 @@
+"""Orbax checkpoints of everything that the next step depends on."""
+
+from pathlib import Path
+from typing import Any
+
+import jax
+import orbax.checkpoint as ocp
+from orbax.checkpoint import checkpoint_managers as policies
+
+from jaxtal.step import TrainState
+
+
+class Checkpoints:
+    """The folder `checkpoints/` of a run: the latest two steps and the best on the test set.
+
+    Beside the training state a checkpoint holds `progress`, a JSON object: the evaluation done at
+    its step and the best one so far. A checkpoint that was cut short is never chosen: orbax writes
+    under another name and renames.
+    """
+
+    def __init__(self, folder: Path):
+        best = policies.BestN(get_metric_fn=lambda metrics: metrics["criterion"], n=1)
+        self._manager = ocp.CheckpointManager(
+            folder.resolve(),
+            options=ocp.CheckpointManagerOptions(
+                save_decision_policy=policies.FixedIntervalPolicy(1),
+                preservation_policy=policies.AnyPreservationPolicy([policies.LatestN(2), best]),
+            ),
+        )
+
+    def latest_step(self) -> int | None:
+        """The last complete checkpoint's step."""
+        return self._manager.latest_step()
+
+    def save(self, state: TrainState, progress: dict, criterion: float) -> None:
+        """Start writing; the state may be donated as soon as this returns.
+
+        Args:
+            state: what to save, under its own step.
+            progress: JSON object saved beside it.
+            criterion: the number by which the best checkpoint is kept.
+        """
+        self._manager.save(
+            int(state.step),
+            args=ocp.args.Composite(
+                state=ocp.args.StandardSave(state), progress=ocp.args.JsonSave(progress)
+            ),
+            metrics={"criterion": criterion},
+        )
+
+    def restore(self, step: int, like: TrainState) -> tuple[TrainState, dict[str, Any]]:
+        """The state and progress saved at `step`; `like` gives shapes, types and placement."""
+        abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
+        restored = self._manager.restore(
+            step,
+            args=ocp.args.Composite(
+                state=ocp.args.StandardRestore(abstract), progress=ocp.args.JsonRestore()
+            ),
+        )
+        return restored["state"], restored["progress"]
+
+    def close(self) -> None:
+        """Wait until everything is on disk."""
+        self._manager.close()

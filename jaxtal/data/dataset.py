@@ -1,0 +1,87 @@
+"""What a data set is to the rest of the package: videos on a time grid."""
+
+import dataclasses
+
+import numpy as np
+
+
+@dataclasses.dataclass(frozen=True)
+class TimeGrid:
+    """Where snippets lie in time.
+
+    Attributes:
+        fps: frames per second of the video that the features were extracted from.
+        stride: frames from the start of one snippet to the start of the next.
+    """
+
+    fps: float = 25.0
+    stride: int = 16
+
+    def to_snippets(self, seconds):
+        """Seconds to (fractional) snippets, evaluated in float64 as ``(seconds * fps) / stride``."""
+        return np.asarray(seconds, np.float64) * self.fps / self.stride
+
+    def to_seconds(self, snippets):
+        """(Fractional) snippets to seconds."""
+        return np.asarray(snippets, np.float64) * self.stride / self.fps
+
+    def round_to_snippets(self, seconds):
+        """Seconds to whole snippets, halves to even: what the published programs evaluate with."""
+        return np.rint(self.to_snippets(seconds))
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Video:
+    """One untrimmed video.
+
+    Attributes:
+        name: unique in the data set.
+        duration: seconds.
+        labels: (n,) int, sorted distinct class indices; all that training may see of the annotation.
+        segments: (m, 2) float64, start and end in seconds of every annotated instance.
+        segment_labels: (m,) int, class index of every instance.
+        ambiguous: (a, 2) float64, seconds, intervals in which detections are not judged.
+        features: (T, 2D) float16 or float32, RGB first; None where only annotations were asked for.
+    """
+
+    name: str
+    duration: float
+    labels: np.ndarray
+    segments: np.ndarray
+    segment_labels: np.ndarray
+    ambiguous: np.ndarray
+    features: np.ndarray | None = None
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Dataset:
+    """Training and test videos over one list of classes.
+
+    Attributes:
+        name: as in the file names, e.g. ``Thumos14reduced``.
+        classes: class names; the position is the class index.
+        train, test: videos; the test videos' segments are what is evaluated against.
+        grid: the time grid of the features.
+    """
+
+    name: str
+    classes: tuple[str, ...]
+    train: tuple[Video, ...]
+    test: tuple[Video, ...]
+    grid: TimeGrid = TimeGrid()
+
+    @property
+    def feature_width(self) -> int:
+        """Numbers per snippet, both modalities together (2D)."""
+        features = self.train[0].features
+        if features is None:
+            raise ValueError(f"data set {self.name} was read without features")
+        return features.shape[-1]
+
+
+def multi_hot(videos, num_classes: int) -> np.ndarray:
+    """(V, C) float32, 1 where the video carries the class as a video-level label."""
+    labels = np.zeros((len(videos), num_classes), np.float32)
+    for row, video in zip(labels, videos, strict=True):
+        row[video.labels] = 1
+    return labels

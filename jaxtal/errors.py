@@ -1,0 +1,8 @@
+"""The one exception type that is meant for the person at the keyboard."""
+
+
+class UserError(Exception):
+    """Something that the user can mend; the command line prints it as one line and exits with 2.
+
+    The message says what is wrong and where, what was found and what was wanted, and how to fix it.
+    """

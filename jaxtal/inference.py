@@ -1,0 +1,127 @@
+"""The model over whole test videos, in length buckets, and what comes of it: results."""
+
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxtal import evaluation
+from jaxtal.data.dataset import Dataset, multi_hot
+from jaxtal.errors import UserError
+from jaxtal.methods.method import Method
+from jaxtal.sampling import PackedVideos, gather, pack
+from jaxtal.segments import Segments, concatenate
+
+_SHORTEST = 64  # snippets in the smallest bucket
+_PER_BATCH = 8192  # snippets in a batch, unless a single video is longer
+
+_OFFICIAL = {
+    "Thumos14reduced": "thumos14",
+    "Thumos14": "thumos14",
+    "ActivityNet1.2": "anet12",
+    "ActivityNet1.3": "anet13",
+}
+
+
+def length_buckets(lengths: np.ndarray) -> list[tuple[int, np.ndarray]]:
+    """Group videos into batches of one padded length each.
+
+    Args:
+        lengths: (V,) snippets of every video.
+
+    Returns:
+        [(T, (B,) video indices)]: T is a power of two, B the same for every batch of a T; an index
+        of -1 fills up a batch. As many programs are compiled as there are different T.
+    """
+    padded = np.maximum(_SHORTEST, 2 ** np.ceil(np.log2(lengths)).astype(int))
+    batches = []
+    for time in np.unique(padded):
+        members = np.flatnonzero(padded == time)
+        size = min(len(members), max(1, _PER_BATCH // time))
+        members = np.pad(members, (0, -len(members) % size), constant_values=-1)
+        batches += [(int(time), row) for row in members.reshape(-1, size)]
+    return batches
+
+
+class Inference:
+    """A compiled forward pass over a fixed list of videos, which stay on the device."""
+
+    def __init__(self, method: Method, model, videos, num_classes: int):
+        self._batches = length_buckets(np.array([len(video.features) for video in videos]))
+        self._lengths = [len(video.features) for video in videos]
+        self._data = pack(videos, num_classes)
+        self._names = method.outputs
+        self._compiled: dict[int, Any] = {}
+        self._forward = jax.jit(functools.partial(self._run, model), static_argnames="time")
+
+    def _run(self, model, variables, data: PackedVideos, videos, *, time: int) -> dict:
+        batch = gather(data, videos, jnp.arange(time)[None])
+        outputs = model.apply(variables, batch.features, batch.mask, train=False)
+        return {name: outputs[name] for name in self._names}
+
+    def compile(self, variables) -> None:
+        """Compile every bucket's program ahead of time."""
+        for time, videos in self._batches:
+            if time not in self._compiled:
+                lowered = self._forward.lower(variables, self._data, videos, time=time)
+                self._compiled[time] = lowered.compile()
+
+    def __call__(self, variables) -> list[dict[str, np.ndarray]]:
+        """Every video's outputs, each (T, ...) with the padding cut off."""
+        pending = [
+            (videos, self._compiled[time](variables, self._data, videos))
+            for time, videos in self._batches
+        ]
+        result: list[dict[str, np.ndarray]] = [{} for _ in self._lengths]
+        for videos, outputs in jax.device_get(pending):
+            for row, video in enumerate(videos):
+                if video >= 0:
+                    length = self._lengths[video]
+                    result[video] = {name: out[row, :length] for name, out in outputs.items()}
+        return result
+
+
+def protocols(method: Method, dataset: Dataset, name: str = "") -> tuple[str, str]:
+    """Names of the protocol that makes the result and of the official one beside it.
+
+    Args:
+        name: the protocol asked for; "" for the one of the method's authors.
+    """
+    name = name or method.protocols.get(dataset.name, method.default_protocol)
+    if name not in evaluation.PROTOCOLS:
+        known = ", ".join(evaluation.PROTOCOLS)
+        raise UserError(f"config.evaluation.protocol is {name!r}; it must be one of {known}")
+    return name, _OFFICIAL.get(dataset.name, "official")
+
+
+def assess(method: Method, config, dataset: Dataset, outputs) -> tuple[dict, Segments]:
+    """Localise in every test video and evaluate.
+
+    Args:
+        outputs: of `Inference` on `dataset.test`.
+
+    Returns:
+        The result under the method's protocol, with `classification_map` and, under "official",
+        the official one's; and the detections, in snippet units.
+    """
+    found = []
+    for index, output in enumerate(outputs):
+        segments = method.localize(output, config)
+        segments.video[:] = index
+        found.append(segments)
+    detections = concatenate(found)
+    own, official = protocols(method, dataset, config.evaluation.protocol)
+    count = len(dataset.classes)
+    first, second = (
+        evaluation.evaluate(
+            dataset.test, detections, evaluation.PROTOCOLS[name], count, dataset.grid
+        )
+        for name in (own, official)
+    )
+    scores = np.stack([method.video_scores(output) for output in outputs])
+    first["classification_map"] = evaluation.classification_map(
+        scores, multi_hot(dataset.test, count)
+    )
+    return {**first, "official": second}, detections

@@ -1,0 +1,80 @@
+"""Temporal layers on masked batches [..., T, C], shared by the methods."""
+
+from collections.abc import Callable
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+# U(-b, b) with b = sqrt(6 / fan_in), fan_in = kernel size * inputs.
+he_uniform = nn.initializers.variance_scaling(2.0, "fan_in", "uniform")
+
+
+def leaky_relu(x: jax.Array) -> jax.Array:
+    """Leaky ReLU with negative slope 0.2."""
+    return nn.leaky_relu(x, 0.2)
+
+
+def temporal_conv(x: jax.Array, kernel: jax.Array, bias: jax.Array, mask: jax.Array) -> jax.Array:
+    """1-D convolution over time, stride 1, zero padding, as shifted copies and one matrix product.
+
+    XLA's own convolution loses its fast CPU kernel inside loops and does not batch over models;
+    this form is as fast outside and keeps its speed there (`python -m benchmarks.temporal_conv`).
+
+    Args:
+        x: [..., T, I] activations.
+        kernel: [k, I, O], k odd.
+        bias: [O].
+        mask: [..., T] bool; what lies outside counts as zero padding.
+
+    Returns:
+        [..., T, O]; entries outside the mask are unspecified.
+    """
+    size, time = kernel.shape[0], x.shape[-2]
+    if size > 1:
+        x = jnp.where(mask[..., None], x, 0)
+        reach = size // 2
+        x = jnp.pad(x, [(0, 0)] * (x.ndim - 2) + [(reach, reach), (0, 0)])
+        x = jnp.concatenate([x[..., tap : tap + time, :] for tap in range(size)], axis=-1)
+    return x @ kernel.reshape(-1, kernel.shape[-1]) + bias
+
+
+def temporal_mean(x: jax.Array, mask: jax.Array) -> jax.Array:
+    """Mean over the valid snippets: [..., T, C], [..., T] to [..., 1, C]; 0 where there is none."""
+    count = jnp.maximum(mask.sum(-1), 1)[..., None, None]
+    return jnp.where(mask[..., None], x, 0).sum(-2, keepdims=True) / count
+
+
+class TemporalConv(nn.Module):
+    """`temporal_conv` with its parameters: kernel [k, I, features] and bias [features]."""
+
+    features: int
+    kernel_size: int = 1
+    kernel_init: Callable = he_uniform
+
+    @nn.compact
+    def __call__(self, x: jax.Array, mask: jax.Array) -> jax.Array:
+        shape = (self.kernel_size, x.shape[-1], self.features)
+        kernel = self.param("kernel", self.kernel_init, shape)
+        bias = self.param("bias", nn.initializers.zeros, (self.features,))
+        return temporal_conv(x, kernel, bias, mask)
+
+
+class Dropout(nn.Module):
+    """Elementwise inverted dropout; every (video, snippet, channel) entry independently.
+
+    It draws 16 random bits an entry where `nn.Dropout` draws 32, which halves its cost on the CPU;
+    the rate is met to within 2 ** -17 and the survivors are scaled by the exact one.
+    """
+
+    rate: float
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        level = round(self.rate * 2**16)
+        if not train or not level:
+            return x
+        words = jax.random.bits(self.make_rng("dropout"), (-(-x.size // 2),), jnp.uint32)
+        bits = jax.lax.bitcast_convert_type(words, jnp.uint16).reshape(-1)[: x.size]
+        keep = bits.reshape(x.shape) >= level
+        return jnp.where(keep, x / (1 - level / 2**16), 0)

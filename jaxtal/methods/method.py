@@ -1,0 +1,51 @@
+"""What the trainer needs to know of a method."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+
+
+class Context(NamedTuple):
+    """What a loss may depend on besides the batch.
+
+    Attributes:
+        step: int32 scalar, the number of updates done before this one.
+        key: for random choices inside the loss.
+        state: the model's variables without gradient (a dict), to be returned updated.
+    """
+
+    step: jax.Array
+    key: jax.Array
+    state: Any
+
+
+@dataclasses.dataclass(frozen=True)
+class Method:
+    """A weakly supervised localisation method: everything that is its own, as plain functions.
+
+    Attributes:
+        name: as in ``config.method``.
+        build: (config, C) -> flax module called as (features, mask, train=...) -> dict of outputs.
+        sample: (key, PackedVideos, config) -> Batch; runs inside the jitted step.
+        loss_terms: (outputs, Batch, Context, config) -> ({name: scalar}, state); the total is
+            their sum weighted by ``config.loss.weights``.
+        check: (Dataset, config) -> None; raises UserError for what cannot be trained.
+        outputs: names of the outputs that localisation, scores and plots read.
+        video_scores: {name: (T, ...)} of one video -> (C,) scores for the video-level mAP.
+        localize: ({name: (T, ...)} of one video, config) -> Segments in snippet units, video 0.
+        protocols: data set name -> the protocol in which the method's authors evaluate there.
+        default_protocol: the same for any other data set.
+    """
+
+    name: str
+    build: Callable[..., Any]
+    sample: Callable[..., Any]
+    loss_terms: Callable[..., Any]
+    check: Callable[..., None]
+    outputs: tuple[str, ...]
+    video_scores: Callable[..., Any]
+    localize: Callable[..., Any]
+    protocols: Mapping[str, str]
+    default_protocol: str

@@ -1,0 +1,112 @@
+"""Training batches drawn on the device: the data set is one packed array, a batch is a gather.
+
+Everything here is a pure function of a key and traced arrays, so it runs inside the jitted step.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxtal.data.dataset import Video, multi_hot
+
+
+class PackedVideos(NamedTuple):
+    """All snippets of V videos behind one another.
+
+    Attributes:
+        features: [total snippets, 2D], in the data's own float type.
+        offsets: [V] int32, row of each video's first snippet.
+        lengths: [V] int32, its number of snippets.
+        labels: [V, C] float32, multi-hot video-level labels.
+    """
+
+    features: jax.Array
+    offsets: jax.Array
+    lengths: jax.Array
+    labels: jax.Array
+
+
+class Batch(NamedTuple):
+    """What a model is trained on: features [B, T, 2D] float32, mask [B, T] bool, labels [B, C]."""
+
+    features: jax.Array
+    mask: jax.Array
+    labels: jax.Array
+
+
+def pack(videos: tuple[Video, ...], num_classes: int) -> PackedVideos:
+    """Put `videos` (with features) onto the default device."""
+    lengths = np.array([len(video.features) for video in videos], np.int32)
+    return PackedVideos(
+        features=jnp.asarray(np.concatenate([video.features for video in videos])),
+        offsets=jnp.asarray(np.cumsum(lengths) - lengths, jnp.int32),
+        lengths=jnp.asarray(lengths),
+        labels=jnp.asarray(multi_hot(videos, num_classes)),
+    )
+
+
+def gather(data: PackedVideos, videos: jax.Array, snippets: jax.Array) -> Batch:
+    """The given snippets of the given videos.
+
+    Args:
+        data: the packed videos.
+        videos: [B] int; negative for a row without a video.
+        snippets: [B, T] or [1, T] int; beyond a video's end they are masked and their features 0.
+    """
+    lengths = jnp.where(videos >= 0, data.lengths[videos], 0)[:, None]
+    mask = snippets < lengths
+    rows = data.offsets[videos][:, None] + jnp.where(mask, snippets, 0)
+    features = jnp.where(mask[..., None], data.features[rows].astype(jnp.float32), 0)
+    return Batch(features, mask, data.labels[videos])
+
+
+def choose(key: jax.Array, allowed: jax.Array, count: int) -> jax.Array:
+    """`count` different entries, uniformly among those `allowed` [..., V] (bool): [..., count] int."""
+    priority = jnp.where(allowed, jax.random.uniform(key, allowed.shape), -1)
+    return jax.lax.top_k(priority, count)[1]
+
+
+def pairs_and_singles(key: jax.Array, labels: jax.Array, pairs: int, singles: int) -> jax.Array:
+    """Batch composition of W-TALC and CO2-Net (METHODS 2.a).
+
+    For each pair a class is drawn uniformly, with replacement, from those that two videos carry,
+    and two different videos of it; the other rows are drawn uniformly with replacement.
+
+    Args:
+        labels: [V, C] multi-hot.
+
+    Returns:
+        [2 * pairs + singles] video indices; rows (0, 1), (2, 3), ... are the pairs.
+    """
+    class_key, pair_key, single_key = jax.random.split(key, 3)
+    eligible = jnp.broadcast_to(labels.sum(0) >= 2, (pairs, labels.shape[1]))
+    drawn = choose(class_key, eligible, 1)[:, 0]
+    paired = choose(pair_key, labels.T[drawn] > 0, 2)
+    single = jax.random.randint(single_key, (singles,), 0, len(labels))
+    return jnp.concatenate([paired.reshape(-1), single])
+
+
+def bin_bounds(lengths: jax.Array, count: int) -> tuple[jax.Array, jax.Array]:
+    """Closed index range [low, high] that each of `count` snippets is drawn from (METHODS 2.a).
+
+    Bin i of a video of length L begins at floor(i * L / count) and ends with the first index of the
+    next bin; a video of exactly `count` snippets is taken as it is.
+
+    Args:
+        lengths: [B] int.
+
+    Returns:
+        low, high: [B, count] int.
+    """
+    lengths = lengths[:, None]
+    edges = jnp.arange(count + 1) * lengths // count
+    low, high = edges[:, :-1], edges[:, 1:].at[:, -1].set(lengths[:, 0] - 1)
+    return low, jnp.where(lengths == count, low, high)
+
+
+def sample_snippets(key: jax.Array, lengths: jax.Array, count: int) -> jax.Array:
+    """One random snippet from each bin: [B] lengths to [B, count] non-decreasing indices."""
+    low, high = bin_bounds(lengths, count)
+    return jax.random.randint(key, low.shape, low, high + 1)

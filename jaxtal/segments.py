@@ -1,0 +1,77 @@
+"""Segments as columns: the form in which localisation hands over to evaluation."""
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Segments:
+    """n segments as column arrays: detections (with scores) or ground truth (without).
+
+    Attributes:
+        video: (n,) int, index of the video.
+        label: (n,) int, class index.
+        start, end: (n,) float64, in whichever unit the owner says (seconds or snippets).
+        score: (n,) float64, or None for ground truth.
+    """
+
+    video: np.ndarray
+    label: np.ndarray
+    start: np.ndarray
+    end: np.ndarray
+    score: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        return len(self.start)
+
+    def take(self, index) -> "Segments":
+        """The segments at `index`: integers in any order, or a boolean mask."""
+        score = None if self.score is None else self.score[index]
+        return Segments(
+            self.video[index], self.label[index], self.start[index], self.end[index], score
+        )
+
+    def with_times(self, convert) -> "Segments":
+        """The same segments with `convert` applied to starts and ends."""
+        return dataclasses.replace(self, start=convert(self.start), end=convert(self.end))
+
+
+def concatenate(parts: Sequence[Segments]) -> Segments:
+    """All segments of several detection sets, in order; of none, an empty set."""
+
+    def column(name: str, dtype) -> np.ndarray:
+        return np.concatenate([getattr(part, name) for part in parts] or [[]]).astype(dtype)
+
+    return Segments(
+        column("video", np.int64),
+        column("label", np.int64),
+        column("start", np.float64),
+        column("end", np.float64),
+        column("score", np.float64),
+    )
+
+
+def ground_truth(videos) -> Segments:
+    """Every annotated instance of `videos`, in seconds; `video` indexes into `videos`."""
+    counts = [len(video.segment_labels) for video in videos]
+    times = np.concatenate([video.segments.reshape(-1, 2) for video in videos] or [np.empty((0, 2))])
+    labels = [video.segment_labels for video in videos]
+    return Segments(
+        video=np.repeat(np.arange(len(videos)), counts),
+        label=np.concatenate(labels or [[]]).astype(np.int64),
+        start=times[:, 0].astype(np.float64),
+        end=times[:, 1].astype(np.float64),
+    )
+
+
+def temporal_iou(start, end, other_start, other_end) -> np.ndarray:
+    """t-IoU of continuous segments, elementwise with broadcasting, in float64.
+
+    Two identical segments of zero length have 0 / 0: NaN, as in the official evaluator.
+    """
+    inter = np.maximum(0.0, np.minimum(end, other_end) - np.maximum(start, other_start))
+    union = (other_end - other_start) + (end - start) - inter
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return inter / union

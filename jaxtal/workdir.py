@@ -1,0 +1,113 @@
+"""The files of a run's work directory. Whole files appear at once or not at all."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from jaxtal.data.dataset import Dataset
+from jaxtal.errors import UserError
+from jaxtal.segments import Segments
+
+
+class Workdir:
+    """config.json, metrics.jsonl, result.json, detections.json, checkpoints/ and plots/."""
+
+    def __init__(self, path: Path):
+        self.path = path
+        self.checkpoints = path / "checkpoints"
+        self.plots = path / "plots"
+        self._metrics = path / "metrics.jsonl"
+
+    def open(self, config: dict[str, Any]) -> None:
+        """Create the directory, or continue in it if it belongs to the same config.
+
+        Raises:
+            UserError: it cannot be written, or another config has been run in it. The number of
+                steps and what is only shown may differ.
+        """
+        text = _to_json(config)
+        try:
+            self.plots.mkdir(parents=True, exist_ok=True)
+            existing = self.path / "config.json"
+            if existing.is_file():
+                differing = _differences(json.loads(existing.read_text()), json.loads(text))
+                if differing:
+                    raise UserError(
+                        f"{self.path} holds a run with another config: {'; '.join(differing)}; "
+                        "give another --workdir, or the same values"
+                    )
+            self._write("config.json", text)
+        except OSError as error:
+            raise UserError(
+                f"{self.path}: the work directory cannot be written ({error.strerror}); "
+                "give another with --workdir"
+            ) from None
+
+    def append_metrics(self, line: dict[str, Any]) -> None:
+        """Add a line to metrics.jsonl."""
+        with open(self._metrics, "a") as file:
+            file.write(json.dumps(line) + "\n")
+
+    def metrics(self) -> list[dict[str, Any]]:
+        """The lines of metrics.jsonl; a last one that was cut short by a kill is left out."""
+        if not self._metrics.is_file():
+            return []
+        lines = self._metrics.read_text().split("\n")[:-1]
+        return [json.loads(line) for line in lines]
+
+    def cut_metrics(self, step: int) -> None:
+        """Forget what metrics.jsonl says of steps after `step`, which will be done again."""
+        kept = [line for line in self.metrics() if line["step"] <= step]
+        self._write("metrics.jsonl", "".join(json.dumps(line) + "\n" for line in kept))
+
+    def write_result(self, result: dict[str, Any]) -> None:
+        """Write result.json."""
+        self._write("result.json", _to_json(result))
+
+    def write_detections(self, detections: Segments, dataset: Dataset) -> None:
+        """Write detections.json, ActivityNet form in seconds, from detections in snippet units."""
+        assert detections.score is not None
+        start, end = (dataset.grid.to_seconds(x) for x in (detections.start, detections.end))
+        results: dict[str, list] = {video.name: [] for video in dataset.test}
+        columns = (detections.video, detections.label, start, end, detections.score)
+        for video, label, *times, score in zip(*(c.tolist() for c in columns), strict=True):
+            entry = {"score": score, "segment": times, "label": dataset.classes[label]}
+            results[dataset.test[video].name].append(entry)
+        content = {"version": "VERSION 1.3", "results": results, "external_data": {}}
+        self._write("detections.json", json.dumps(content))
+
+    def _write(self, name: str, text: str) -> None:
+        temporary = self.path / f".{name}.tmp"
+        with open(temporary, "w") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, self.path / name)
+
+
+def _to_json(value: Any) -> str:
+    return json.dumps(value, indent=2, sort_keys=False) + "\n"
+
+
+_MAY_DIFFER = ("train.steps", "train.log_every", "evaluation.plot_videos")
+
+
+def _flatten(tree: dict, prefix: str = "") -> dict[str, Any]:
+    flat = {}
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            flat |= _flatten(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = value
+    return flat
+
+
+def _differences(old: dict, new: dict) -> list[str]:
+    """What differs between two configs, as `config.a.b: 1 there, 2 here`."""
+    before, after = _flatten(old), _flatten(new)
+    return [
+        f"config.{key}: {before.get(key)} there, {after.get(key)} here"
+        for key in sorted(before.keys() | after.keys())
+        if key not in _MAY_DIFFER and before.get(key) != after.get(key)
+    ]

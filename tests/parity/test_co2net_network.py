@@ -1,0 +1,157 @@
+"""CO2-Net against the published program: outputs, losses, gradients and Adam steps."""
+
+import types
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from configs import co2net_thumos
+from jaxtal.methods import co2net
+from jaxtal.methods.method import Context
+from jaxtal.sampling import Batch
+from jaxtal.step import adam
+from tests.parity import recipe
+
+FILES = ["co2_thumos"]
+
+
+def close(got, wanted, relative, absolute=0.0):
+    """Compare with a tolerance relative to the largest entry of the whole array."""
+    wanted = np.asarray(wanted)
+    tolerance = relative * np.abs(wanted).max() + absolute
+    np.testing.assert_allclose(np.asarray(got), wanted, rtol=0, atol=tolerance)
+
+
+def run(gold: dict) -> types.SimpleNamespace:
+    """Our network and three Adam steps on the file's weights and batch, dropout off."""
+    batch, time, classes = (int(gold[f"cfg_{name}"]) for name in "BTC")
+    weights, x = recipe.co2(int(gold["cfg_seed"]), batch, time, classes)
+    for name, value in {**weights, "x": x}.items():
+        np.testing.assert_allclose(recipe.checksum(value), gold[f"chk/{name}"], rtol=1e-12)
+    params, outer = recipe.to_flax(weights)
+    config = co2net_thumos.get_config()
+    config.loss.topk_divisor = int(gold["cfg_k"])
+    data = Batch(jnp.asarray(x), jnp.ones((batch, time), bool), jnp.asarray(gold["y"]))
+    model = co2net.CO2Net(classes)
+    context = Context(jnp.int32(0), jax.random.key(0), {})
+
+    def objective(params):
+        outputs = model.apply({"params": params}, data.features, data.mask)
+        terms, _ = co2net.loss_terms(outputs, data, context, config)
+        weights = config.loss.weights
+        return sum(weights[name] * term for name, term in terms.items()), (terms, outputs)
+
+    step = jax.jit(jax.value_and_grad(objective, has_aux=True))
+    optimizer = adam(float(gold["cfg_lr"]), float(gold["cfg_wd"]))
+    # The outer taps of the global layers get no data gradient and only decay (FIXTURES.md).
+    trained = {"params": jax.tree.map(jnp.asarray, params), "outer": outer}
+    state = optimizer.init(trained)
+    history, losses = [recipe.from_flax(**_tree(trained))], []
+    for _ in range(3):
+        (loss, (terms, outputs)), gradient = step(trained["params"])
+        losses.append(loss)
+        if len(losses) == 1:
+            first = types.SimpleNamespace(terms=terms, outputs=outputs, loss=loss)
+            still = jax.tree.map(np.zeros_like, outer)
+            first.gradient = recipe.from_flax(gradient, still)
+        update = {"params": gradient, "outer": jax.tree.map(jnp.zeros_like, trained["outer"])}
+        change, state = optimizer.update(update, state, trained)
+        trained = optax.apply_updates(trained, change)
+        history.append(recipe.from_flax(**_tree(trained)))
+    losses.append(step(trained["params"])[0][0])
+    first.history, first.curve = history, np.array(losses)
+    return first
+
+
+def _tree(trained: dict) -> dict:
+    return {"tree": trained["params"], "outer": trained["outer"]}
+
+
+@pytest.fixture(scope="module", params=FILES)
+def case(request, golden):
+    gold = golden(request.param)
+    return gold, run(gold)
+
+
+def test_outputs(case):
+    gold, ours = case
+    names = {"att": "attention", "att_rgb": "attention_rgb", "att_flow": "attention_flow"}
+    for theirs, name in names.items():
+        np.testing.assert_allclose(ours.outputs[name][..., 0], gold[theirs], rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(ours.outputs["cas"], gold["tcam"], rtol=1e-4, atol=1e-5)
+    suppressed = co2net.losses.suppress(ours.outputs["cas"], ours.outputs["attention"])
+    np.testing.assert_allclose(suppressed, gold["tcam_supp"], rtol=1e-4, atol=1e-5)
+    features = np.asarray(ours.outputs["embeddings"])
+    norm = np.linalg.norm(features, axis=-1)
+    np.testing.assert_allclose(norm, gold["feat_norm"], rtol=1e-4, atol=1e-5)
+    sub = features.ravel()[gold["feat_idx"]]
+    np.testing.assert_allclose(sub, gold["feat_sub"], rtol=1e-4, atol=1e-5)
+
+
+def test_loss_terms(case):
+    gold, ours = case
+    wanted = {
+        "mil_original": gold["loss_mil_org"],
+        "mil_suppressed": gold["loss_mil_supp"],
+        "co_activity": gold["loss_cas_loss"],
+        "mutual": gold["loss_ml"],
+        "opposition": sum(gold[f"loss_oppo_{part}"] for part in ("att", "rgb", "flow")) / 3,
+        "norm": sum(gold[f"loss_norm_{part}"] for part in ("att", "rgb", "flow")) / 3,
+    }
+    assert set(ours.terms) == set(wanted)
+    for name, value in wanted.items():
+        np.testing.assert_allclose(ours.terms[name], value, rtol=1e-4, err_msg=name)
+    np.testing.assert_allclose(ours.loss, gold["loss_total"], rtol=1e-4)
+
+
+def test_loss_parts(case):
+    gold, ours = case
+    cas, mask = ours.outputs["cas"], jnp.ones(gold["att"].shape, bool)
+    for part, name in {"att": "attention", "rgb": "attention_rgb", "flow": "attention_flow"}.items():
+        attention = ours.outputs[name]
+        norm = co2net.losses.normalisation(attention, mask).mean()
+        opposition = co2net.losses.opposition(attention, cas, mask).mean()
+        np.testing.assert_allclose(norm, gold[f"loss_norm_{part}"], rtol=1e-4)
+        np.testing.assert_allclose(opposition, gold[f"loss_oppo_{part}"], rtol=1e-4)
+    suppressed = co2net.losses.suppress(cas, ours.outputs["attention"])
+    divisor = int(gold["cfg_k"])
+    for part, logits, background in (("org", cas, 1.0), ("supp", suppressed, 0.0)):
+        loss = co2net.losses.top_k_mil(logits, jnp.asarray(gold["y"]), mask, divisor, background)
+        np.testing.assert_allclose(loss, gold[f"mil_{part}_per_video"], rtol=1e-4)
+
+
+def test_gradients(case):
+    gold, ours = case
+    for name, norm in zip(gold["param_names"], gold["grad_norm"], strict=True):
+        np.testing.assert_allclose(np.linalg.norm(ours.gradient[name]), norm, rtol=1e-3, err_msg=name)
+    for key in [key for key in gold if key.startswith("grad_sub/")]:
+        name = key.removeprefix("grad_sub/")
+        close(ours.gradient[name].ravel()[gold[f"sub_idx/{name}"]], gold[key], 5e-3)
+
+
+def test_adam_steps(case):
+    gold, ours = case
+    before, after = ours.history[0], ours.history[1]
+    decay = float(gold["cfg_wd"])
+    for index, name in enumerate(gold["param_names"]):
+        for column, step in (("before", 0), ("after1", 1), ("after3", 3)):
+            norm = np.linalg.norm(ours.history[step][name])
+            np.testing.assert_allclose(norm, gold[f"param_norm_{column}"][index], rtol=1e-6)
+        moved = np.linalg.norm(after[name] - before[name])
+        np.testing.assert_allclose(moved, gold["delta_norm_after1"][index], rtol=1e-3)
+    for key in [key for key in gold if key.startswith("delta_sub_after1/")]:
+        name = key.removeprefix("delta_sub_after1/")
+        index = gold[f"sub_idx/{name}"]
+        pull = ours.gradient[name] + decay * before[name]
+        # Where the pull is tiny, Adam's first step is the sign of rounding noise (FIXTURES.md).
+        clear = np.abs(pull.ravel()[index]) >= 1e-6
+        moved = (after[name] - before[name]).ravel()[index]
+        close(moved[clear], gold[key][clear], 2e-2)
+
+
+def test_loss_curve(case):
+    gold, ours = case
+    np.testing.assert_allclose(ours.curve, gold["loss_curve"], rtol=1e-3)
