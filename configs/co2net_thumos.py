@@ -21,6 +21,7 @@ def get_config() -> ConfigDict:
                 "name": "Thumos14reduced",  # <DS> in <DS>-Annotations, <DS>-I3D-JOINTFeatures.npy
                 "num_snippets": 500,  # N, snippets drawn from every training video
             },
+            "model": {},
             "loss": {
                 "topk_divisor": 7,  # k = max(1, floor(T / 7)) snippets make a video's score
                 "mutual_metric": "mse",  # mse, mae, kl, js

@@ -36,7 +36,7 @@ def temporal_conv(x: jax.Array, kernel: jax.Array, bias: jax.Array, mask: jax.Ar
         reach = size // 2
         x = jnp.pad(x, [(0, 0)] * (x.ndim - 2) + [(reach, reach), (0, 0)])
         x = jnp.concatenate([x[..., tap : tap + time, :] for tap in range(size)], axis=-1)
-    return x @ kernel.reshape(-1, kernel.shape[-1]) + bias
+    return x @ kernel.reshape(-1, kernel.shape[-1]) + jnp.expand_dims(bias, range(x.ndim - 1))
 
 
 def temporal_mean(x: jax.Array, mask: jax.Array) -> jax.Array:

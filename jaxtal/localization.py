@@ -102,6 +102,7 @@ def soft_nms(start, end, score, sigma: float) -> tuple[np.ndarray, np.ndarray]:
     inter = np.minimum(end[:, None], end) - np.maximum(start[:, None], start) + 1
     inter = np.maximum(0.0, inter)
     decay = np.exp(-((inter / (span[:, None] + span - inter)) ** 2) / sigma)
+    decay = np.maximum(decay, np.finfo(np.float64).tiny)  # -inf marks what is taken: never times 0
     remaining = np.array(score, np.float64)
     groups = np.arange(len(remaining))
     order = np.empty(remaining.shape, np.int64)
@@ -111,7 +112,6 @@ def soft_nms(start, end, score, sigma: float) -> tuple[np.ndarray, np.ndarray]:
         order[:, step], final[:, step] = best, remaining[groups, best]
         remaining *= decay[best]
         remaining[groups, best] = -np.inf
-        remaining[np.isnan(remaining)] = -np.inf  # -inf * 0: already taken, fully suppressed
     return order, final
 
 

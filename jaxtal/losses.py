@@ -35,7 +35,8 @@ def top_mean(sequence: jax.Array, mask: jax.Array, divisor: int) -> jax.Array:
     valid = jnp.where(mask[..., None], sequence, -jnp.inf)
     largest, _ = jax.lax.top_k(jnp.moveaxis(valid, -2, -1), most)
     k = jnp.minimum(jnp.maximum(length // divisor, 1), length)[..., None, None]
-    selected = jnp.where(jnp.arange(most) < k, largest, 0)
+    rank = jnp.expand_dims(jnp.arange(most), range(largest.ndim - 1))
+    selected = jnp.where(rank < k, largest, 0)
     return selected.sum(-1) / jnp.maximum(k[..., 0], 1)
 
 

@@ -101,7 +101,7 @@ def bin_bounds(lengths: jax.Array, count: int) -> tuple[jax.Array, jax.Array]:
         low, high: [B, count] int.
     """
     lengths = lengths[:, None]
-    edges = jnp.arange(count + 1) * lengths // count
+    edges = jnp.arange(count + 1)[None] * lengths // count
     low, high = edges[:, :-1], edges[:, 1:].at[:, -1].set(lengths[:, 0] - 1)
     return low, jnp.where(lengths == count, low, high)
 

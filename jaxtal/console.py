@@ -1,0 +1,98 @@
+"""What a person sees in the terminal: progress bar, tables, timings."""
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import rich
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+
+from jaxtal.data.dataset import Dataset
+
+
+class Timer:
+    """Adds the seconds of a `with` block to `seconds[what]`."""
+
+    def __init__(self, seconds: dict[str, float], what: str):
+        self._seconds, self._what = seconds, what
+
+    def __enter__(self) -> None:
+        self._start = time.perf_counter()
+
+    def __exit__(self, *_) -> None:
+        self._seconds[self._what] += time.perf_counter() - self._start
+
+
+def describe(dataset: Dataset) -> None:
+    """One line on a data set, and one on annotations that cannot be right."""
+    width = dataset.feature_width
+    rich.print(
+        f"[bold]{dataset.name}[/bold]: {len(dataset.train)} training and {len(dataset.test)} test "
+        f"videos, {len(dataset.classes)} classes, {width // 2} + {width // 2} features a snippet"
+    )
+
+
+@contextlib.contextmanager
+def progress(start: int, steps: int) -> Iterator[Callable[[int, dict[str, float]], None]]:
+    """A bar over training steps; yields show(step, loss terms)."""
+    columns = (
+        TextColumn("training"),
+        BarColumn(bar_width=20),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("ETA"),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[terms]}"),
+    )
+    with Progress(*columns, refresh_per_second=4) as bar:
+        task = bar.add_task("training", total=steps, completed=start, terms="")
+
+        def show(step: int, metrics: dict[str, float]) -> None:
+            terms = "  ".join(f"{name} {value:.3f}" for name, value in metrics.items())
+            bar.update(task, completed=step, **({"terms": terms} if terms else {}))
+
+        yield show
+
+
+def say(message: str) -> None:
+    """Print a line above the progress bar."""
+    rich.print(message)
+
+
+def one_line(result: dict) -> str:
+    """An evaluation in one line, per cent."""
+    averages = "  ".join(f"{name} {100 * v:.1f}" for name, v in result["average"].items())
+    return f"step {result['step']}: mAP {averages} ({result['protocol']})"
+
+
+def print_result(result: dict, workdir: Path) -> None:
+    """The mAP table of a finished run, per cent: a row for each t-IoU and average."""
+    best, official = result["best_on_test"], result["official"]
+    columns = {
+        f"last step, {result['step']}\n{result['protocol']}": result,
+        f"best on test, {best['step']}\n{best['protocol']}": best,
+        f"last step, {result['step']}\n{official['protocol']}": official,
+    }
+    table = Table("t-IoU", title=f"{result['method']} on {result['data']}: mAP, per cent")
+    for name in columns:
+        table.add_column(name, justify="right")
+    for kind, label in (("map", ""), ("average", "average ")):
+        for key in result[kind]:
+            row = [column[kind].get(key, float("nan")) for column in columns.values()]
+            table.add_row(label + key, *(f"{100 * value:.1f}" for value in row))
+        table.add_section()
+    rich.print(table)
+    seconds = ", ".join(f"{name} {value:.1f} s" for name, value in result["seconds"].items())
+    rich.print(
+        f"video-level classification mAP {100 * result['classification_map']:.1f}; {seconds}; "
+        f"weights, detections, metrics and plots are in {workdir}"
+    )

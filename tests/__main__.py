@@ -1,0 +1,17 @@
+"""python -m tests: everything that a change must pass, in the order of speed."""
+
+import subprocess
+import sys
+
+STEPS = (
+    ["ruff", "check", "."],
+    ["ruff", "format", "--check", "."],
+    ["mypy"],
+    ["pytest"],
+)
+
+for step in STEPS:
+    print("$ python -m", *step, flush=True)
+    code = subprocess.run([sys.executable, "-m", *step], check=False).returncode
+    if code:
+        sys.exit(code)

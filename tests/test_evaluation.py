@@ -1,0 +1,211 @@
+"""Evaluation against the row loop of METHODS 5.1, the official evaluator's numbers, properties."""
+
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from jaxtal import evaluation
+from jaxtal.data.dataset import TimeGrid, Video
+from jaxtal.segments import Segments, concatenate, ground_truth, temporal_iou
+
+THRESHOLDS = np.arange(0.1, 0.95, 0.1)
+
+
+def loop_average_precision(truth, detections, threshold, label) -> float:
+    """One class and threshold by the official row loop; equal t-IoU: the nearest centre."""
+    mine = np.flatnonzero(detections.label == label)
+    mine = mine[np.argsort(-detections.score[mine], kind="stable")]
+    locked, hits = set(), []
+    for d in mine:
+        instances = np.flatnonzero((truth.video == detections.video[d]) & (truth.label == label))
+        segment = detections.start[d], detections.end[d]
+        ious = temporal_iou(*segment, truth.start[instances], truth.end[instances])
+        distance = abs(truth.start[instances] + truth.end[instances] - sum(segment))
+        ious = np.where(np.isnan(ious), np.inf, ious)
+        hit = False
+        for i in np.lexsort((distance, -ious)):
+            if ious[i] < threshold:
+                break
+            if instances[i] not in locked:
+                locked.add(instances[i])
+                hit = True
+                break
+        hits.append(hit)
+    hits = np.array(hits, bool)
+    recall = np.concatenate([[0], np.cumsum(hits) / (truth.label == label).sum(), [1]])
+    precision = np.concatenate([[0], np.cumsum(hits) / np.arange(1, len(hits) + 1), [0]])
+    precision = np.maximum.accumulate(precision[::-1])[::-1]
+    step = np.flatnonzero(recall[1:] != recall[:-1]) + 1
+    return float(((recall[step] - recall[step - 1]) * precision[step]).sum())
+
+
+def draw(seed: int, videos=4, classes=3, instances=30, detections=80, grid=1.0):
+    """Random segments on a coarse grid, so that equal t-IoU and zero lengths do occur."""
+    rng = np.random.default_rng(seed)
+
+    def segments(n):
+        start = np.round(rng.uniform(0, 40, n) / grid) * grid
+        length = np.round(rng.uniform(0, 9, n) / grid) * grid
+        return rng.integers(videos, size=n), rng.integers(classes, size=n), start, start + length
+
+    truth, found = Segments(*segments(instances)), segments(detections)
+    return truth, Segments(*found, score=rng.permutation(detections) / detections)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_equal_to_the_row_loop(seed):
+    truth, detections = draw(seed)
+    ours = evaluation.average_precision(truth, detections, THRESHOLDS, 4)
+    assert np.isnan(ours[:, 3]).all()
+    for k, threshold in enumerate(THRESHOLDS):
+        for label in range(3):
+            wanted = loop_average_precision(truth, detections, threshold, label)
+            assert ours[k, label] == pytest.approx(wanted, abs=1e-12)
+
+
+@settings(max_examples=40, deadline=None)
+@given(seed=st.integers(0, 2**20))
+def test_order_of_the_input_and_unit_of_time_do_not_matter(seed):
+    truth, detections = draw(seed, grid=1e-9)
+    rng = np.random.default_rng(seed)
+    wanted = evaluation.average_precision(truth, detections, THRESHOLDS, 3)
+    shuffled = [part.take(rng.permutation(len(part))) for part in (truth, detections)]
+    scaled = [part.with_times(lambda t: 4 * t) for part in shuffled]
+    np.testing.assert_array_equal(
+        evaluation.average_precision(*scaled, THRESHOLDS, 3), wanted
+    )
+
+
+@settings(max_examples=20, deadline=None)
+@given(seed=st.integers(0, 2**20))
+def test_perfect_detections_give_one_zero_lengths_included(seed):
+    truth, _ = draw(seed)
+    rng = np.random.default_rng(seed)
+    unique = truth.take(np.unique(np.stack([truth.video, truth.label, truth.start, truth.end]),
+                                  axis=1, return_index=True)[1])  # fmt: skip
+    perfect = Segments(unique.video, unique.label, unique.start, unique.end, rng.random(len(unique)))
+    precision = evaluation.average_precision(unique, perfect, THRESHOLDS, 3)
+    assert (precision[:, ~np.isnan(precision).any(0)] == 1).all()
+
+
+def test_nothing_found_and_nothing_to_find():
+    truth, detections = draw(0)
+    nothing = concatenate([])
+    assert (evaluation.average_precision(truth, nothing, [0.5], 3) == 0).all()
+    assert np.isnan(evaluation.average_precision(nothing, detections, [0.5], 3)).all()
+
+
+def test_a_detection_takes_the_second_best_instance():
+    truth = Segments(np.zeros(2, int), np.zeros(2, int), np.array([0.0, 4.0]), np.array([10.0, 14.0]))
+    found = Segments(*(np.zeros(2, int),) * 2, np.zeros(2), np.array([10.0, 10.5]), np.array([2.0, 1]))
+    assert evaluation.average_precision(truth, found, [0.3], 1)[0, 0] == 1
+    assert evaluation.average_precision(truth, found, [0.6], 1)[0, 0] == 0.5
+
+
+@pytest.mark.parametrize(
+    ("truth_file", "name", "protocol"),
+    [
+        ("thumos14/thumos14.json", "thumos14_test", "thumos14"),
+        ("activitynet/activitynet_1.2.json", "activitynet_1.2_val", "anet12"),
+        ("activitynet/activitynet_1.3.json", "activitynet_1.3_val", "anet13"),
+    ],
+)
+def test_equal_to_the_official_evaluator(shared, truth_file, name, protocol):
+    truth = json.loads((shared / truth_file).read_text())
+    found = json.loads((shared / "reference_eval" / f"{name}_pred.json").read_text())
+    wanted = json.loads((shared / "reference_eval" / "expected.json").read_text())[name]
+    videos, detections = from_json(truth, found["results"])
+    detections = detections.with_times(TimeGrid().to_snippets)
+    ours = evaluation.evaluate(
+        videos, detections, evaluation.PROTOCOLS[protocol], len(truth["classes"]), TimeGrid()
+    )
+    np.testing.assert_allclose(list(ours["map"].values()), wanted["mAP"], rtol=0, atol=1e-9)
+
+
+def test_the_official_sample_is_perfect(shared):
+    truth = json.loads((shared / "activitynet/activitynet_1.3.json").read_text())
+    found = json.loads((shared / "activitynet/sample_detection_prediction.json").read_text())
+    videos, detections = from_json(truth, found["results"])
+    precision = evaluation.average_precision(
+        ground_truth(videos), detections, np.arange(0.5, 1, 0.05), len(truth["classes"])
+    )
+    assert (np.nanmean(precision, axis=1) == 1).all()
+
+
+def from_json(truth: dict, results: dict) -> tuple[tuple[Video, ...], Segments]:
+    """Test videos and detections (seconds) of ActivityNet-form JSON."""
+    subset = "test" if "test" in {v["subset"] for v in truth["database"].values()} else "validation"
+    index = {label: i for i, label in enumerate(truth["classes"])}
+    videos = tuple(
+        Video(
+            name,
+            entry["duration"],
+            np.empty(0, int),
+            np.array([a["segment"] for a in entry["annotations"]], float).reshape(-1, 2),
+            np.array([index[a["label"]] for a in entry["annotations"]], int),
+            np.empty((0, 2)),
+        )
+        for name, entry in truth["database"].items()
+        if entry["subset"] == subset
+    )
+    number = {video.name: i for i, video in enumerate(videos)}
+    rows = [(number[v], index[d["label"]], *d["segment"], d["score"])
+            for v, found in results.items() for d in found]  # fmt: skip
+    video, label, start, end, score = (np.array(column) for column in zip(*rows, strict=True))
+    return videos, Segments(video, label, start.astype(float), end.astype(float), score)
+
+
+def video(name="v", segments=(), ambiguous=()) -> Video:
+    segments = np.array(segments, float).reshape(-1, 2)
+    labels = np.zeros(len(segments), int)
+    return Video(name, 60.0, labels[:1], segments, labels, np.array(ambiguous, float).reshape(-1, 2))
+
+
+def detection(start, end) -> Segments:
+    return Segments(np.zeros(1, int), np.zeros(1, int), np.array([float(start)]),
+                    np.array([float(end)]), np.ones(1))  # fmt: skip
+
+
+def test_the_co2_protocol_rounds_halves_to_even():
+    # 0.32 s is half a snippet: to 0; 0.96 s is 1.5: to 2. Only the rounded instance is [0, 2).
+    videos, grid = (video(segments=[(0.32, 0.96)]),), TimeGrid()
+    result = evaluation.evaluate(videos, detection(0, 2), evaluation.PROTOCOLS["co2"], 1, grid)
+    assert result["map"]["0.9"] == 1
+    result = evaluation.evaluate(videos, detection(0, 2), evaluation.PROTOCOLS["official"], 1, grid)
+    assert result["map"]["0.4"] == 1
+    assert result["map"]["0.6"] == 0
+
+
+def test_ambiguous_intervals_are_not_judged_by_whole_snippets():
+    grid = TimeGrid()
+    videos = (video(ambiguous=[grid.to_seconds([10, 20])]),)
+
+    def touched(start, end):
+        return bool(evaluation.touches_ambiguous(detection(start, end), videos, grid)[0])
+
+    assert touched(19, 25)
+    assert touched(0, 11)
+    assert not touched(20, 25)
+    assert not touched(0, 10)
+    assert touched(12, 13)
+    # An end that rounding noise has put a hair below 11 is 11; 10.9 is cut to 10.
+    assert touched(0, 11 - 1e-9)
+    assert not touched(0, 10.9)
+
+
+def test_protocol_210_leaves_two_videos_out():
+    videos = (video("video_test_0000270", [(0, 6.4)]), video("video_test_0000004", [(0, 6.4)]))
+    protocol = evaluation.PROTOCOLS["thumos_210"]
+    result = evaluation.evaluate(videos, detection(0, 10), protocol, 1, TimeGrid())
+    assert result["map"]["0.5"] == 0  # the only detection was in a video that is left out
+
+
+def test_classification_map():
+    confidence = np.array([[0.9, 0.1, 0.3], [0.8, 0.7, 0.2], [0.1, 0.6, 0.1]])
+    labels = np.array([[1, 0, 0], [0, 1, 0], [1, 1, 0]])
+    # Class 0: ranks 1 and 3; class 1: ranks 1 and 2; class 2 has no positive.
+    wanted = np.mean([(1 + 2 / 3) / 2, 1.0])
+    assert evaluation.classification_map(confidence, labels) == pytest.approx(wanted)

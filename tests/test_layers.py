@@ -1,0 +1,60 @@
+"""Temporal layers against XLA's own convolution, and dropout's statistics."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxtal.layers import Dropout, temporal_conv, temporal_mean
+
+
+@pytest.mark.parametrize("size", [1, 3, 5])
+def test_temporal_conv_is_a_convolution(size):
+    rng = np.random.default_rng(size)
+    x = jnp.asarray(rng.normal(size=(2, 11, 4)), jnp.float32)
+    kernel = jnp.asarray(rng.normal(size=(size, 4, 3)), jnp.float32)
+    bias = jnp.asarray(rng.normal(size=3), jnp.float32)
+    wanted = jax.lax.conv_general_dilated(
+        x, kernel, (1,), "SAME", dimension_numbers=("NWC", "WIO", "NWC")
+    )
+    ours = temporal_conv(x, kernel, bias, jnp.ones((2, 11), bool))
+    np.testing.assert_allclose(ours, wanted + bias[None, None], rtol=1e-5, atol=1e-5)
+
+
+def test_what_is_masked_does_not_reach_its_neighbours():
+    x = jnp.ones((1, 6, 2)).at[:, 4:].set(jnp.nan)
+    mask = jnp.arange(6)[None] < 4
+    kernel, bias = jnp.ones((3, 2, 1)), jnp.zeros(1)
+    ours = temporal_conv(x, kernel, bias, mask)[0, :4, 0]
+    np.testing.assert_array_equal(ours, [4, 6, 6, 4])
+    np.testing.assert_array_equal(temporal_mean(x, mask)[0, 0], [1, 1])
+    np.testing.assert_array_equal(temporal_mean(x, mask & False)[0, 0], [0, 0])
+
+
+@pytest.mark.parametrize("rate", [0.5, 0.7])
+def test_dropout_rate_scale_and_independence(rate):
+    x = jnp.ones((50, 41, 31))
+    layer = Dropout(rate)
+    out = layer.apply({}, x, True, rngs={"dropout": jax.random.key(0)})
+    kept = np.asarray(out) > 0
+    count = kept.size
+    assert abs(kept.mean() - (1 - rate)) < 4 * np.sqrt(rate * (1 - rate) / count)
+    np.testing.assert_allclose(np.asarray(out)[kept], 1 / (1 - rate), rtol=1e-4)
+    for axis in range(3):  # neighbours along every axis are independent
+        first, second = kept.take(range(kept.shape[axis] - 1), axis), np.delete(kept, 0, axis)
+        both = (first & second).mean()
+        assert abs(both - (1 - rate) ** 2) < 5 * np.sqrt((1 - rate) ** 2 / first.size)
+    other = layer.apply({}, x, True, rngs={"dropout": jax.random.key(1)})
+    assert (np.asarray(other) != np.asarray(out)).any()
+    assert layer.apply({}, x, False) is x
+
+
+def test_two_dropouts_of_a_model_differ():
+    class Two(nn.Module):
+        @nn.compact
+        def __call__(self, x):
+            return Dropout(0.5)(x, True), Dropout(0.5)(x, True)
+
+    first, second = Two().apply({}, jnp.ones((64, 64)), rngs={"dropout": jax.random.key(0)})
+    assert 0.4 < np.mean(np.asarray(first) != np.asarray(second)) < 0.6

@@ -1,0 +1,115 @@
+"""Localisation against plain loops, and at its edges."""
+
+import numpy as np
+import pytest
+
+from jaxtal.localization import (
+    LocalizationConfig,
+    localize,
+    outer_inner_contrast,
+    runs,
+    soft_nms,
+    top_mean,
+)
+
+
+def loop_localize(cas, attention, config: LocalizationConfig) -> list[tuple]:
+    """METHODS 2.e, step by step, one threshold, class and run at a time."""
+    time, columns = cas.shape
+    z = attention[:, None] * cas
+    k = max(1, time // config.topk_divisor)
+    pooled = np.array([np.sort(z[:, c])[::-1][:k].mean() for c in range(columns)])
+    probability = np.exp(pooled - pooled.max())
+    probability = (probability / probability.sum())[:-1]
+    classes = [c for c in range(columns - 1) if probability[c] >= config.class_threshold]
+    found = []
+    for c in classes or [int(probability.argmax())]:
+        proposals = []
+        for threshold in np.linspace(*config.thresholds):
+            positions = [t for t in range(time) if attention[t] > threshold]
+            if positions == [0] and config.skip_lone_zero:
+                continue
+            while positions:
+                run = [positions.pop(0)]
+                while positions and positions[0] == run[-1] + 1:
+                    run.append(positions.pop(0))
+                n, first, last = len(run), run[0], run[-1]
+                outside = [t for t in range(first - int(np.ceil(n / 4)), first) if t >= 0]
+                outside += [t for t in range(last + 1, last + 1 + n // 4) if t < time]
+                outer = np.mean(z[outside, c]) if outside else 0.0
+                score = z[run, c].mean() - outer + config.class_weight * probability[c]
+                proposals.append([first, last + 1, score])
+        while proposals:
+            best = max(range(len(proposals)), key=lambda i: (proposals[i][2], -i))
+            s, e, score = proposals.pop(best)
+            found.append((c, s, e, score))
+            for other in proposals:
+                inter = max(0, min(e, other[1]) - max(s, other[0]) + 1)
+                iou = inter / ((e - s + 1) + (other[1] - other[0] + 1) - inter)
+                other[2] *= np.exp(-(iou**2) / config.sigma)
+    return found
+
+
+def draw(seed: int, time: int):
+    rng = np.random.default_rng(seed)
+    smooth = np.convolve(rng.normal(size=time + 4), np.ones(5) / 2.2, "valid")
+    return rng.normal(size=(time, 6)) * 2, 1 / (1 + np.exp(-2 * smooth))
+
+
+@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("time", [1, 2, 7, 60, 173])
+def test_equal_to_the_loops(seed, time):
+    cas, attention = draw(seed, time)
+    wanted = loop_localize(cas, attention, LocalizationConfig())
+    ours = localize(cas, attention, LocalizationConfig())
+    assert len(ours) == len(wanted)
+    rows = list(zip(ours.label, ours.start, ours.end, ours.score, strict=True))
+    np.testing.assert_allclose(np.reshape(rows, (-1, 4)), np.reshape(wanted, (-1, 4)), atol=1e-9)
+
+
+def test_runs():
+    above = np.array([[0, 1, 1, 0, 1], [1, 1, 1, 1, 1], [0, 0, 0, 0, 0]], bool)
+    row, start, end = runs(above)
+    assert list(zip(row, start, end, strict=True)) == [(0, 1, 3), (0, 4, 5), (1, 0, 5)]
+
+
+def test_contrast_of_a_segment_that_fills_the_video_has_no_outside():
+    sequence = np.arange(8.0)[:, None]
+    whole = outer_inner_contrast(sequence, np.array([0]), np.array([8]))
+    assert whole[0, 0] == pytest.approx(3.5)
+    # 4 snippets: one on the left, one on the right, one mean over both.
+    part = outer_inner_contrast(sequence, np.array([2]), np.array([6]))
+    assert part[0, 0] == pytest.approx(3.5 - (1 + 6) / 2)
+
+
+def test_a_lone_first_snippet_is_ignored_unless_asked_for():
+    attention = np.array([0.95, 0.05, 0.05])
+    cas = np.ones((3, 3))
+    assert len(localize(cas, attention, LocalizationConfig())) == 0
+    assert len(localize(cas, attention, LocalizationConfig(skip_lone_zero=False))) > 0
+
+
+def test_no_attention_gives_no_detections():
+    assert len(localize(np.ones((5, 3)), np.zeros(5), LocalizationConfig())) == 0
+
+
+def test_weak_detections_can_be_dropped():
+    cas, attention = draw(1, 90)
+    every = localize(cas, attention, LocalizationConfig())
+    some = localize(cas, attention, LocalizationConfig(min_score=0.5))
+    assert 0 < len(some) < len(every)
+    assert (some.score >= 0.5).all()
+
+
+def test_soft_nms_of_far_segments_changes_no_score_and_handles_complete_overlap():
+    start, end = np.array([0, 100, 200]), np.array([10, 110, 210])
+    order, score = soft_nms(start, end, np.array([[1.0, 3.0, 2.0]]), 0.3)
+    assert order.tolist() == [[1, 2, 0]]
+    assert score.tolist() == [[3.0, 2.0, 1.0]]
+    _, score = soft_nms(np.zeros(3), np.ones(3), np.ones((1, 3)), 1e-300)
+    assert np.isfinite(score[0, 0])
+    assert (score[0, 1:] < 1e-300).all()
+
+
+def test_top_mean():
+    assert top_mean(np.array([[1.0], [5.0], [3.0]]), 2) == [4.0]

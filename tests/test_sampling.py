@@ -1,0 +1,76 @@
+"""Batch composition and snippet sampling have the published distributions."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy import stats
+
+from jaxtal import sampling
+from jaxtal.data.dataset import Video
+
+KEYS = jax.random.split(jax.random.key(7), 20_000)
+ALPHA = 1e-4  # of a false alarm, in a test whose draws are fixed
+
+
+def uniform(counts) -> bool:
+    return stats.chisquare(counts).pvalue > ALPHA
+
+
+def test_pairs_are_uniform_over_classes_and_videos():
+    labels = np.zeros((9, 4), np.float32)
+    labels[[0, 1, 2], 0] = 1
+    labels[[2, 3, 4, 5], 1] = 1
+    labels[6, 2] = 1  # a class of one video is never drawn; class 3 has none
+    draw = jax.jit(jax.vmap(lambda key: sampling.pairs_and_singles(key, jnp.asarray(labels), 3, 4)))
+    videos = np.asarray(draw(KEYS))
+    assert videos.shape == (20_000, 10)
+    pairs = videos[:, :6].reshape(-1, 2)
+    assert (pairs[:, 0] != pairs[:, 1]).all()
+    first = (labels[pairs[:, 0]] * labels[pairs[:, 1]])[:, :2]
+    assert (first.sum(1) == 1).all()
+    assert uniform(first.sum(0))
+    for label, members in ((0, [0, 1, 2]), (1, [2, 3, 4, 5])):
+        chosen = pairs[first[:, label] > 0]
+        code = chosen[:, 0] * 9 + chosen[:, 1]  # every ordered pair equally often
+        _, counts = np.unique(code, return_counts=True)
+        assert len(counts) == len(members) * (len(members) - 1)
+        assert uniform(counts)
+    for column in range(6, 10):
+        assert uniform(np.bincount(videos[:, column], minlength=9))
+    # With replacement: two single rows agree once in nine.
+    same = int((videos[:, 6] == videos[:, 7]).sum())
+    assert stats.binomtest(same, len(videos), 1 / 9).pvalue > ALPHA
+
+
+@pytest.mark.parametrize("length", [1, 5, 7, 8, 9, 23, 100])
+def test_snippets_are_uniform_in_their_bins(length):
+    count = 8
+    lengths = jnp.array([length])
+    draw = jax.jit(jax.vmap(lambda key: sampling.sample_snippets(key, lengths, count)[0]))
+    snippets = np.asarray(draw(KEYS))
+    if length == count:
+        assert (snippets == np.arange(count)).all()
+    for i, column in enumerate(snippets.T):
+        low = i * length // count
+        high = (i + 1) * length // count if i < count - 1 else length - 1
+        high = low if length == count else max(low, high)
+        counts = np.bincount(column - low, minlength=high - low + 1)
+        assert len(counts) == high - low + 1
+        assert len(counts) == 1 or uniform(counts)
+
+
+def make_video(length: int, value: float) -> Video:
+    empty = np.empty((0, 2))
+    features = np.full((length, 4), value, np.float16) + np.arange(length)[:, None]
+    return Video(f"v{value}", 1.0, np.array([0]), empty, np.empty(0, int), empty, features)
+
+
+def test_gather_returns_rows_and_masks_what_is_not_there():
+    data = sampling.pack((make_video(3, 100), make_video(5, 200)), 2)
+    batch = sampling.gather(data, jnp.array([1, 0, -1]), jnp.arange(6)[None])
+    np.testing.assert_array_equal(batch.mask.sum(1), [5, 3, 0])
+    np.testing.assert_array_equal(batch.features[:, :, 0], [
+        [200, 201, 202, 203, 204, 0], [100, 101, 102, 0, 0, 0], [0] * 6])  # fmt: skip
+    assert batch.features.dtype == jnp.float32
+    np.testing.assert_array_equal(batch.labels[0], [1, 0])
