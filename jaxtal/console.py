@@ -57,8 +57,10 @@ def progress(start: int, steps: int) -> Iterator[Callable[[int, dict[str, float]
         task = bar.add_task("training", total=steps, completed=start, terms="")
 
         def show(step: int, metrics: dict[str, float]) -> None:
-            terms = "  ".join(f"{name} {value:.3f}" for name, value in metrics.items())
-            bar.update(task, completed=step, **({"terms": terms} if terms else {}))
+            bar.update(task, completed=step)
+            if metrics:
+                terms = "  ".join(f"{name} {value:.3f}" for name, value in metrics.items())
+                bar.update(task, terms=terms)
 
         yield show
 

@@ -12,14 +12,13 @@ depends on the machine; ``ties="published"`` reproduces that.
 """
 
 import dataclasses
+import functools
 from collections.abc import Iterator
 
 import numpy as np
 
 from jaxtal.data.dataset import TimeGrid, Video
 from jaxtal.segments import Segments, ground_truth, temporal_iou
-
-__all__ = ["PROTOCOLS", "Protocol", "Segments", "average_precision", "classification_map", "evaluate"]
 
 _THUMOS = tuple(np.round(np.arange(0.1, 0.95, 0.1), 2).tolist())
 _ACTIVITYNET = tuple(np.round(np.arange(0.5, 0.975, 0.05), 2).tolist())
@@ -48,7 +47,7 @@ class Protocol:
     exclude: tuple[str, ...] = ()
 
 
-_ANET = {"thresholds": _ACTIVITYNET, "averages": ((0.5, 0.95),)}
+_activitynet = functools.partial(Protocol, thresholds=_ACTIVITYNET, averages=((0.5, 0.95),))
 _MISLABELLED = ("video_test_0000270", "video_test_0001496")
 PROTOCOLS = {
     protocol.name: protocol
@@ -56,9 +55,9 @@ PROTOCOLS = {
         Protocol("thumos14"),
         Protocol("thumos_co2", snippets=True, ambiguous=True),
         Protocol("thumos_210", exclude=_MISLABELLED),
-        Protocol("anet12", **_ANET),
-        Protocol("anet13", **_ANET),
-        Protocol("anet12_co2", snippets=True, **_ANET),
+        _activitynet("anet12"),
+        _activitynet("anet13"),
+        _activitynet("anet12_co2", snippets=True),
         Protocol("official"),
         Protocol("co2", snippets=True, ambiguous=True),
     )
@@ -81,8 +80,6 @@ def average_precision(
         (K, C) float64; NaN for a class without ground truth, 0 for one without detections.
     """
     thresholds = np.asarray(thresholds, np.float64)
-    if detections.score is None:
-        raise ValueError("detections need scores")
     detections = detections.take(np.argsort(-detections.score, kind="stable"))
     choose = _TIES[ties]
     hits = _match(truth, detections, thresholds, num_classes, choose)
@@ -194,8 +191,8 @@ def classification_map(confidence, labels) -> float:
 def touches_ambiguous(detections: Segments, videos, grid: TimeGrid) -> np.ndarray:
     """(n,) bool: detections (snippet units) that touch an ambiguous interval of their video.
 
-    Both are taken as ranges of whole snippets (METHODS 1.3): the detection truncated, after snapping
-    what lies within 1e-6 of an integer to it, the interval rounded half to even.
+    Both are taken as ranges of whole snippets (METHODS 1.3): the detection truncated, after
+    snapping what lies within 1e-6 of an integer to it, the interval rounded half to even.
     """
     start, end = _whole_snippets(detections.start), _whole_snippets(detections.end)
     touched = np.zeros(len(detections), bool)
@@ -213,9 +210,14 @@ def _whole_snippets(times: np.ndarray) -> np.ndarray:
     return np.where(np.abs(times - nearest) < 1e-6, nearest, np.trunc(times))
 
 
-def evaluate(videos: tuple[Video, ...], detections: Segments, protocol: Protocol, num_classes: int,
-             grid: TimeGrid) -> dict:
-    """mAP of `detections` on `videos` under `protocol`.
+def evaluate(
+    videos: tuple[Video, ...],
+    detections: Segments,
+    protocol: Protocol,
+    num_classes: int,
+    grid: TimeGrid,
+) -> dict:
+    """Mean average precision of `detections` on `videos` under `protocol`.
 
     Args:
         videos: the test videos; `detections.video` indexes into them.

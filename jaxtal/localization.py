@@ -61,10 +61,10 @@ def runs(above: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def outer_inner_contrast(sequence: np.ndarray, start, end, flank: float = 0.25) -> np.ndarray:
-    """Mean inside each segment minus the mean over both flanks together (CO2-Net, eq. 13 and after).
+    """Mean inside each segment minus the mean over both flanks together (METHODS 2.e).
 
-    The left flank is ceil(flank * length) snippets, the right one floor(flank * length), as in the
-    published program; both are cut at the video's ends, and an empty outer region counts as 0.
+    The left flank is ceil(flank * length) snippets, the right one floor(flank * length), as in
+    the published program; both are cut at the video's ends, and no outer region counts as 0.
 
     Args:
         sequence: (T, C) activations.
@@ -85,10 +85,10 @@ def outer_inner_contrast(sequence: np.ndarray, start, end, flank: float = 0.25) 
 
 
 def soft_nms(start, end, score, sigma: float) -> tuple[np.ndarray, np.ndarray]:
-    """Gaussian soft-NMS (Bodla et al. 2017): what overlaps a better one is scored down, not removed.
+    """Gaussian soft-NMS (Bodla et al. 2017): what overlaps a better one is scored down.
 
-    The t-IoU counts both ends of a segment (lengths + 1), as the published program does. Several
-    classes that share their segments are treated at once.
+    The t-IoU counts both ends of a segment (lengths + 1), as the published program does.
+    Several classes that share their segments are treated at once.
 
     Args:
         start, end: (n,) segments.
@@ -96,7 +96,7 @@ def soft_nms(start, end, score, sigma: float) -> tuple[np.ndarray, np.ndarray]:
         sigma: a remaining score is multiplied by exp(-iou^2 / sigma).
 
     Returns:
-        order, score: (G, n), the segments' indices in the order of selection and their final scores.
+        order, score: (G, n), indices of the segments as they are selected, and final scores.
     """
     span = end - start + 1
     inter = np.minimum(end[:, None], end) - np.maximum(start[:, None], start) + 1
@@ -132,7 +132,7 @@ def localize(cas: np.ndarray, attention: np.ndarray, config: LocalizationConfig)
     class_score = softmax(top_mean(suppressed, k))[:-1]
     classes = np.flatnonzero(class_score >= config.class_threshold)
     if not len(classes):
-        classes = class_score.argmax(keepdims=True)
+        classes = np.array([class_score.argmax()])
     above = attention > np.linspace(*config.thresholds)[:, None]
     if config.skip_lone_zero:
         above[(above.sum(axis=1) == 1) & above[:, 0]] = False

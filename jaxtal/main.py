@@ -1,8 +1,8 @@
-"""Train and evaluate: python -m jaxtal.main --config configs/co2net_demo.py
+r"""Train and evaluate: python -m jaxtal.main --config configs/co2net_demo.py
 
 The config file says everything about a run; any field of it can be overridden:
 
-    python -m jaxtal.main --config configs/co2net_thumos.py --config.seed=1 \\
+    python -m jaxtal.main --config configs/co2net_thumos.py --config.seed=1 \
         --config.data.dir=FOLDER --config.data.name=MyDataSet --config.train.steps=2000
 
 The work directory receives config.json, metrics.jsonl, result.json, detections.json, checkpoints/
@@ -25,20 +25,34 @@ _WORKDIR = flags.DEFINE_string(
     "workdir", None, "Folder for everything that the run writes; default: runs/<config name>."
 )
 _MODE = flags.DEFINE_enum(
-    "mode", "train", ["train", "eval"], "eval: only evaluate the work directory's latest checkpoint."
+    "mode",
+    "train",
+    ["train", "eval"],
+    "eval: only evaluate the work directory's latest checkpoint.",
 )
 
 
 def _parse(argv: list[str]) -> list[str]:
-    """absl's parser, with a bad config field as one line instead of a traceback."""
+    """Parse with absl, with a bad config field as one line instead of a traceback."""
     try:
         rest = flags.FLAGS(argv)
         if not (flags.FLAGS["help"].present or flags.FLAGS["helpfull"].present):
             if len(rest) > 1:
                 raise UserError(f"unexpected argument {rest[1]!r}; options begin with --")
             if _CONFIG.value is None:
-                raise UserError("--config is missing; for a first run --config configs/co2net_demo.py")
-    except (flags.Error, UserError, AttributeError, KeyError, TypeError, ValueError, OSError) as error:
+                raise UserError(
+                    "--config is missing; for a first run --config configs/co2net_demo.py"
+                )
+            _CONFIG.value.to_dict()  # raises here what went wrong with loading it
+    except (
+        flags.Error,
+        UserError,
+        AttributeError,
+        KeyError,
+        TypeError,
+        ValueError,
+        OSError,
+    ) as error:
         text = " ".join(str(error).split())
         sys.exit(_fail(f"{text[:400]} (python -m jaxtal.main --help lists the options)"))
     return rest
@@ -54,7 +68,7 @@ def _run(_: list[str]) -> int:
     from jaxtal.trainer import train_and_evaluate
 
     logging.set_verbosity(logging.WARNING)  # orbax tells a page for every checkpoint
-    name = Path(flags.FLAGS["config"].config_filename).stem
+    name = Path(config_flags.get_config_filename(flags.FLAGS["config"])).stem
     workdir = Path(_WORKDIR.value or Path("runs") / name)
     try:
         train_and_evaluate(_CONFIG.value, workdir, _MODE.value)

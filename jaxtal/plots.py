@@ -46,43 +46,44 @@ def draw_videos(dataset: Dataset, indices, outputs, detections: Segments):
     )
     for axis, index in zip(axes[:, 0], indices, strict=True):
         _draw_video(axis, dataset, index, outputs[index], detections)
-    axes[0, 0].legend(loc="upper center", bbox_to_anchor=(0.5, 1.42), ncols=6, frameon=False)
+    axes[0, 0].barh(0, 0, color="C2", label="ground truth")
+    axes[0, 0].barh(0, 0, color="C4", label="detections (opacity = score)")
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=6)
     axes[-1, 0].set_xlabel("seconds")
     return figure
 
 
 def _draw_video(axis, dataset: Dataset, index: int, output: dict, detections: Segments) -> None:
-    video = dataset.test[index]
-    mine = detections.take(detections.video == index)
+    """Curves from 0 to 1, and above them a lane of bars for each class shown or found best."""
+    video, mine = dataset.test[index], detections.take(detections.video == index)
     times = dataset.grid.to_seconds(np.arange(len(output["cas"])) + 0.5)
     for name, colour in _CURVES.items():
         if name in output:
             label = name.replace("attention_", "attention, ")
             axis.plot(times, output[name][:, 0], colour, lw=1, label=label)
-    label = _top_class(mine, video)
-    activation = np.exp(output["cas"][:, label] - np.logaddexp.reduce(output["cas"], axis=-1))
+    top = int(mine.label[mine.score.argmax()] if len(mine) else video.segment_labels[0])
+    activation = np.exp(output["cas"][:, top] - np.logaddexp.reduce(output["cas"], axis=-1))
     axis.fill_between(times, activation, color="C1", alpha=0.35, lw=0, label="T-CAM, top class")
-    _bars(axis, 1.22, video.segments.T, "C2", np.ones(len(video.segments)), "ground truth")
-    found = mine.take(mine.label == label)
-    strength = found.score.clip(0) / max(found.score.max(initial=0), 1e-9)
-    seconds = dataset.grid.to_seconds(np.stack([found.start, found.end]))
-    _bars(axis, 1.08, seconds, "C4", strength, "detections (opacity = score)")
-    axis.set(xlim=(0, video.duration), ylim=(0, 1.33), yticks=[0, 0.5, 1])
-    names = ", ".join(dataset.classes[i] for i in np.unique(video.segment_labels))
-    axis.set_title(f"{video.name}: {names}; detected: {dataset.classes[label]}", loc="left", size=9)
+    classes = np.unique([*video.segment_labels, top])
+    heights = 1.1 + 0.28 * np.arange(len(classes))
+    strongest = max(mine.score.max(initial=0), 1e-9)
+    for class_index, height in zip(classes, heights, strict=True):
+        true = video.segments[video.segment_labels == class_index]
+        found = mine.take(mine.label == class_index)
+        spans = dataset.grid.to_seconds(np.stack([found.start, found.end]))
+        _bars(axis, height + 0.12, true.T, "C2", np.ones(len(true)))
+        _bars(axis, height, spans, "C4", found.score.clip(0) / strongest)
+    axis.set(xlim=(0, video.duration), ylim=(0, heights[-1] + 0.22), title=None)
+    names = [dataset.classes[c] for c in classes]
+    axis.set_yticks([0, 0.5, 1, *(heights + 0.06)], ["0", "0.5", "1", *names], size=8)
+    found_as = f"{video.name}; best detection: {dataset.classes[top]}"
+    axis.set_title(found_as, loc="left", size=9)
 
 
-def _top_class(detections: Segments, video) -> int:
-    if detections.score is None or not len(detections):
-        return int(video.segment_labels[0])
-    return int(detections.label[detections.score.argmax()])
-
-
-def _bars(axis, height: float, spans, colour: str, opacity, label: str) -> None:
+def _bars(axis, height: float, spans, colour: str, opacity) -> None:
     """Horizontal bars from spans[0] to spans[1], the strongest drawn last."""
     for start, end, alpha in sorted(zip(*spans, opacity, strict=True), key=lambda bar: bar[2]):
-        axis.barh(height, end - start, 0.1, start, color=colour, alpha=float(alpha), lw=0)
-    axis.barh(height, 0, 0.1, 0, color=colour, label=label)
+        axis.barh(height, end - start, 0.11, start, color=colour, alpha=float(alpha), lw=0)
 
 
 def draw_training(metrics: list[dict]):

@@ -63,7 +63,7 @@ def gather(data: PackedVideos, videos: jax.Array, snippets: jax.Array) -> Batch:
 
 
 def choose(key: jax.Array, allowed: jax.Array, count: int) -> jax.Array:
-    """`count` different entries, uniformly among those `allowed` [..., V] (bool): [..., count] int."""
+    """`count` different indices, uniform among those `allowed` [..., V] (bool): [..., count]."""
     priority = jnp.where(allowed, jax.random.uniform(key, allowed.shape), -1)
     return jax.lax.top_k(priority, count)[1]
 

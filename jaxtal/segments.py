@@ -8,30 +8,28 @@ import numpy as np
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Segments:
-    """n segments as column arrays: detections (with scores) or ground truth (without).
+    """n segments as column arrays: detections or ground truth.
 
     Attributes:
         video: (n,) int, index of the video.
         label: (n,) int, class index.
         start, end: (n,) float64, in whichever unit the owner says (seconds or snippets).
-        score: (n,) float64, or None for ground truth.
+        score: (n,) float64, 1 for ground truth.
     """
 
     video: np.ndarray
     label: np.ndarray
     start: np.ndarray
     end: np.ndarray
-    score: np.ndarray | None = None
+    score: np.ndarray
 
     def __len__(self) -> int:
         return len(self.start)
 
     def take(self, index) -> "Segments":
         """The segments at `index`: integers in any order, or a boolean mask."""
-        score = None if self.score is None else self.score[index]
-        return Segments(
-            self.video[index], self.label[index], self.start[index], self.end[index], score
-        )
+        columns = (self.video, self.label, self.start, self.end, self.score)
+        return Segments(*(column[index] for column in columns))
 
     def with_times(self, convert) -> "Segments":
         """The same segments with `convert` applied to starts and ends."""
@@ -56,13 +54,16 @@ def concatenate(parts: Sequence[Segments]) -> Segments:
 def ground_truth(videos) -> Segments:
     """Every annotated instance of `videos`, in seconds; `video` indexes into `videos`."""
     counts = [len(video.segment_labels) for video in videos]
-    times = np.concatenate([video.segments.reshape(-1, 2) for video in videos] or [np.empty((0, 2))])
+    times = np.concatenate(
+        [video.segments.reshape(-1, 2) for video in videos] or [np.empty((0, 2))]
+    )
     labels = [video.segment_labels for video in videos]
     return Segments(
         video=np.repeat(np.arange(len(videos)), counts),
         label=np.concatenate(labels or [[]]).astype(np.int64),
         start=times[:, 0].astype(np.float64),
         end=times[:, 1].astype(np.float64),
+        score=np.ones(len(times)),
     )
 
 

@@ -101,7 +101,7 @@ def train_step(state: TrainState, hyper: Hyper, data: PackedVideos, *, model, me
     (loss, (terms, model_state)), gradient = jax.value_and_grad(objective, has_aux=True)(
         state.params, state, batch, keys, hyper, model, method, config
     )
-    norm = optax.global_norm(gradient)
+    norm = optax.tree.norm(gradient)
     updates, opt_state = adam(hyper.learning_rate, hyper.weight_decay).update(
         gradient, state.opt_state, state.params
     )

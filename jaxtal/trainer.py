@@ -1,7 +1,6 @@
 """Training and evaluation, the same for every method."""
 
 import functools
-
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +39,9 @@ def train_and_evaluate(config, workdir: Path, mode: str = "train") -> dict[str, 
     console.describe(dataset)
     files = Workdir(workdir)
     if mode == "eval" and not files.checkpoints.is_dir():
-        raise UserError(f"{workdir} has no checkpoint to evaluate; train first, without --mode=eval")
+        raise UserError(
+            f"{workdir} has no checkpoint to evaluate; train first, without --mode=eval"
+        )
     files.open(config.to_dict())
     checkpoints = Checkpoints(files.checkpoints)
     try:
@@ -131,12 +132,15 @@ class Run:
         if skipped:
             console.say(f"{skipped} updates so far were not finite and left out")
         if in_row >= MAX_SKIPPED_IN_ROW:
-            terms = [line for line in self.files.metrics() if line["step"] > start and "loss" in line]
+            terms = [
+                line for line in self.files.metrics() if line["step"] > start and "loss" in line
+            ]
             names = [name for name, value in (terms[-1] if terms else {}).items() if value is None]
             raise UserError(
                 f"training diverged: the last {in_row} updates before step {stop} were not finite "
-                f"({', '.join(names) or 'gradient'}); lower config.optimizer.learning_rate. The last "
-                f"good checkpoint is step {self.checkpoints.latest_step()} in {self.files.path}"
+                f"({', '.join(names) or 'gradient'}); lower config.optimizer.learning_rate. The "
+                f"last good checkpoint is step {self.checkpoints.latest_step()} in "
+                f"{self.files.path}"
             )
 
     def evaluate(self):

@@ -67,7 +67,6 @@ class Workdir:
 
     def write_detections(self, detections: Segments, dataset: Dataset) -> None:
         """Write detections.json, ActivityNet form in seconds, from detections in snippet units."""
-        assert detections.score is not None
         start, end = (dataset.grid.to_seconds(x) for x in (detections.start, detections.end))
         results: dict[str, list] = {video.name: [] for video in dataset.test}
         columns = (detections.video, detections.label, start, end, detections.score)
@@ -94,7 +93,7 @@ _MAY_DIFFER = ("train.steps", "train.log_every", "evaluation.plot_videos")
 
 
 def _flatten(tree: dict, prefix: str = "") -> dict[str, Any]:
-    flat = {}
+    flat: dict[str, Any] = {}
     for key, value in tree.items():
         if isinstance(value, dict):
             flat |= _flatten(value, f"{prefix}{key}.")

@@ -51,7 +51,7 @@ def draw(seed: int, videos=4, classes=3, instances=30, detections=80, grid=1.0):
         length = np.round(rng.uniform(0, 9, n) / grid) * grid
         return rng.integers(videos, size=n), rng.integers(classes, size=n), start, start + length
 
-    truth, found = Segments(*segments(instances)), segments(detections)
+    truth, found = Segments(*segments(instances), np.ones(instances)), segments(detections)
     return truth, Segments(*found, score=rng.permutation(detections) / detections)
 
 
@@ -74,9 +74,7 @@ def test_order_of_the_input_and_unit_of_time_do_not_matter(seed):
     wanted = evaluation.average_precision(truth, detections, THRESHOLDS, 3)
     shuffled = [part.take(rng.permutation(len(part))) for part in (truth, detections)]
     scaled = [part.with_times(lambda t: 4 * t) for part in shuffled]
-    np.testing.assert_array_equal(
-        evaluation.average_precision(*scaled, THRESHOLDS, 3), wanted
-    )
+    np.testing.assert_array_equal(evaluation.average_precision(*scaled, THRESHOLDS, 3), wanted)
 
 
 @settings(max_examples=20, deadline=None)
@@ -86,7 +84,9 @@ def test_perfect_detections_give_one_zero_lengths_included(seed):
     rng = np.random.default_rng(seed)
     unique = truth.take(np.unique(np.stack([truth.video, truth.label, truth.start, truth.end]),
                                   axis=1, return_index=True)[1])  # fmt: skip
-    perfect = Segments(unique.video, unique.label, unique.start, unique.end, rng.random(len(unique)))
+    perfect = Segments(
+        unique.video, unique.label, unique.start, unique.end, rng.random(len(unique))
+    )
     precision = evaluation.average_precision(unique, perfect, THRESHOLDS, 3)
     assert (precision[:, ~np.isnan(precision).any(0)] == 1).all()
 
@@ -99,8 +99,12 @@ def test_nothing_found_and_nothing_to_find():
 
 
 def test_a_detection_takes_the_second_best_instance():
-    truth = Segments(np.zeros(2, int), np.zeros(2, int), np.array([0.0, 4.0]), np.array([10.0, 14.0]))
-    found = Segments(*(np.zeros(2, int),) * 2, np.zeros(2), np.array([10.0, 10.5]), np.array([2.0, 1]))
+    truth = Segments(
+        np.zeros(2, int), np.zeros(2, int), np.array([0.0, 4.0]), np.array([10.0, 14.0]), np.ones(2)
+    )
+    found = Segments(
+        *(np.zeros(2, int),) * 2, np.zeros(2), np.array([10.0, 10.5]), np.array([2.0, 1])
+    )
     assert evaluation.average_precision(truth, found, [0.3], 1)[0, 0] == 1
     assert evaluation.average_precision(truth, found, [0.6], 1)[0, 0] == 0.5
 
@@ -161,7 +165,9 @@ def from_json(truth: dict, results: dict) -> tuple[tuple[Video, ...], Segments]:
 def video(name="v", segments=(), ambiguous=()) -> Video:
     segments = np.array(segments, float).reshape(-1, 2)
     labels = np.zeros(len(segments), int)
-    return Video(name, 60.0, labels[:1], segments, labels, np.array(ambiguous, float).reshape(-1, 2))
+    return Video(
+        name, 60.0, labels[:1], segments, labels, np.array(ambiguous, float).reshape(-1, 2)
+    )
 
 
 def detection(start, end) -> Segments:

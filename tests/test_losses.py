@@ -33,7 +33,9 @@ def all_terms(x: dict) -> dict:
     """Every term with its reduction over the batch, as a method uses them."""
     cas, mask, labels = x["cas"], x["mask"], x["labels"]
     suppressed = losses.suppress(cas, x["rgb"])
-    pairs = [v.reshape(B // 2, 2, *v.shape[1:]) for v in (x["embeddings"], suppressed, labels, mask)]
+    pairs = [
+        v.reshape(B // 2, 2, *v.shape[1:]) for v in (x["embeddings"], suppressed, labels, mask)
+    ]
     terms, shared = losses.co_activity(*pairs)
     per_video = {
         "mil": losses.top_k_mil(cas, labels, mask, 3, 1.0),

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from jaxtal.data import wtalc
+from jaxtal.data import synthetic, wtalc
 from jaxtal.data.dataset import Dataset
 from jaxtal.errors import UserError
 

@@ -18,7 +18,7 @@ class TimeGrid:
     stride: int = 16
 
     def to_snippets(self, seconds):
-        """Seconds to (fractional) snippets, evaluated in float64 as ``(seconds * fps) / stride``."""
+        """Seconds to (fractional) snippets, in float64 as ``(seconds * fps) / stride``."""
         return np.asarray(seconds, np.float64) * self.fps / self.stride
 
     def to_seconds(self, snippets):
@@ -26,8 +26,11 @@ class TimeGrid:
         return np.asarray(snippets, np.float64) * self.stride / self.fps
 
     def round_to_snippets(self, seconds):
-        """Seconds to whole snippets, halves to even: what the published programs evaluate with."""
+        """Seconds to whole snippets, halves to even, as the published programs evaluate."""
         return np.rint(self.to_snippets(seconds))
+
+
+NO_FEATURES = np.empty((0, 0), np.float32)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -37,11 +40,11 @@ class Video:
     Attributes:
         name: unique in the data set.
         duration: seconds.
-        labels: (n,) int, sorted distinct class indices; all that training may see of the annotation.
+        labels: (n,) int, sorted distinct class indices; all that training may see.
         segments: (m, 2) float64, start and end in seconds of every annotated instance.
         segment_labels: (m,) int, class index of every instance.
         ambiguous: (a, 2) float64, seconds, intervals in which detections are not judged.
-        features: (T, 2D) float16 or float32, RGB first; None where only annotations were asked for.
+        features: (T, 2D) float16 or float32, RGB first; (0, 0) where only annotations were read.
     """
 
     name: str
@@ -50,7 +53,7 @@ class Video:
     segments: np.ndarray
     segment_labels: np.ndarray
     ambiguous: np.ndarray
-    features: np.ndarray | None = None
+    features: np.ndarray = dataclasses.field(default_factory=lambda: NO_FEATURES)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -73,10 +76,7 @@ class Dataset:
     @property
     def feature_width(self) -> int:
         """Numbers per snippet, both modalities together (2D)."""
-        features = self.train[0].features
-        if features is None:
-            raise ValueError(f"data set {self.name} was read without features")
-        return features.shape[-1]
+        return self.train[0].features.shape[-1]
 
 
 def multi_hot(videos, num_classes: int) -> np.ndarray:

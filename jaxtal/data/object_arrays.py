@@ -16,11 +16,11 @@ from numpy.lib import format as npy
 
 from jaxtal.errors import UserError
 
-_PLAIN = re.compile(r"[|<>=]?(?:b1|[iu][1248]|f[248]|[SU]\d{1,9})")
+_TYPES = re.compile(r"[|<>=]?(?:b1|[iu][1248]|f[248]|[SU]\d{1,9}|O8?)")
 _DEPTH = 5  # object array, video, segment, number: real files need four
 
 
-class _Refused(ValueError):
+class _RefusedError(ValueError):
     """The pickle holds something that is not data."""
 
 
@@ -29,15 +29,14 @@ class _DType:
 
     def __init__(self, code: Any, *_: Any):
         code = code.decode("ascii") if isinstance(code, bytes) else code
-        if not isinstance(code, str) or code not in ("O", "O8", "|O", "|O8"):
-            if not isinstance(code, str) or not _PLAIN.fullmatch(code):
-                raise _Refused(f"an array of type {code!r:.40}")
+        if not isinstance(code, str) or not _TYPES.fullmatch(code):
+            raise _RefusedError(f"an array of type {code!r:.40}")
         self.code = code
 
     def __setstate__(self, state: Any) -> None:
         order = state[1].decode("ascii") if isinstance(state[1], bytes) else state[1]
         if order not in ("<", ">", "|", "=") or any(part is not None for part in state[2:5]):
-            raise _Refused("a structured array")
+            raise _RefusedError("a structured array")
         self.code = self.code if self.is_object else order + self.code.lstrip("|<>=")
 
     @property
@@ -57,16 +56,16 @@ class _Array:
     def __setstate__(self, state: Any) -> None:
         _, shape, dtype, fortran, contents = state
         if not isinstance(dtype, _DType) or not all(type(n) is int and n >= 0 for n in shape):
-            raise _Refused("a malformed array")
+            raise _RefusedError("a malformed array")
         kind = list if dtype.is_object else (bytes, str)
         if not isinstance(contents, kind):
-            raise _Refused("a malformed array")
+            raise _RefusedError("a malformed array")
         self.state = tuple(shape), dtype, bool(fortran), contents
 
     def build(self, convert) -> np.ndarray:
         """The array; `convert` does the entries of an object array."""
         if self.state is None:
-            raise _Refused("an array without contents")
+            raise _RefusedError("an array without contents")
         shape, dtype, fortran, contents = self.state
         if dtype.is_object:
             flat = np.empty(len(contents), object)
@@ -82,7 +81,7 @@ class _Scalar:
 
     def __init__(self, dtype: Any, contents: Any):
         if not isinstance(dtype, _DType) or dtype.is_object:
-            raise _Refused("a malformed number")
+            raise _RefusedError("a malformed number")
         self.dtype, self.contents = dtype, contents
 
     def build(self, _) -> Any:
@@ -93,7 +92,7 @@ class _NDArray:
     """Stands for `numpy.ndarray`, which only ever is an argument of `_reconstruct`."""
 
     def __init__(self, *_: Any):
-        raise _Refused("a call of numpy.ndarray")
+        raise _RefusedError("a call of numpy.ndarray")
 
 
 def _raw(contents: Any) -> bytes:
@@ -104,7 +103,7 @@ def _raw(contents: Any) -> bytes:
 def _encode(text: Any, codec: Any = "latin1") -> bytes:
     """`_codecs.encode`, by which old protocols write bytes."""
     if not isinstance(text, str) or codec not in ("latin1", b"latin1"):
-        raise _Refused(f"a call of _codecs.encode with codec {codec!r:.40}")
+        raise _RefusedError(f"a call of _codecs.encode with codec {codec!r:.40}")
     return text.encode("latin1")
 
 
@@ -119,10 +118,10 @@ for _module in ("numpy.core.multiarray", "numpy._core.multiarray"):
 
 
 # The pure-Python unpickler: its memo is a dict, where the C one allocates whatever index is named.
-class _Unpickler(pickle._Unpickler):  # type: ignore[name-defined,misc]
+class _Unpickler(pickle._Unpickler):
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) not in _ALLOWED:
-            raise _Refused(f"a reference to {module}.{name}")
+            raise _RefusedError(f"a reference to {module}.{name}")
         return _ALLOWED[module, name]
 
 
@@ -131,7 +130,7 @@ def _convert(value: Any, depth: int, done: dict[int, Any]) -> Any:
     if id(value) in done:
         return done[id(value)]
     if depth > _DEPTH:
-        raise _Refused(f"containers nested more than {_DEPTH} deep")
+        raise _RefusedError(f"containers nested more than {_DEPTH} deep")
     if isinstance(value, (_Array, _Scalar)):
         result = value.build(lambda item: _convert(item, depth + 1, done))
     elif isinstance(value, (list, tuple)):
@@ -141,16 +140,20 @@ def _convert(value: Any, depth: int, done: dict[int, Any]) -> Any:
     elif value is None or isinstance(value, (str, int, float)):
         result = value
     else:
-        raise _Refused(f"a {type(value).__name__}")
+        raise _RefusedError(f"a {type(value).__name__}")
     done[id(value)] = result
     return result
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())[:120]
 
 
 def _read_header(file: BinaryIO) -> tuple[tuple[int, ...], np.dtype]:
     version = npy.read_magic(file)
     readers = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
     if version not in readers:
-        raise _Refused(f"format version {version[0]}.{version[1]}")
+        raise _RefusedError(f"format version {version[0]}.{version[1]}")
     shape, _, dtype = readers[version](file)
     return shape, dtype
 
@@ -172,19 +175,18 @@ def load(path: Path) -> np.ndarray:
                 unpickled = _Unpickler(file, encoding="bytes").load()
                 array = _convert(unpickled, 0, done)
                 if not isinstance(array, np.ndarray) or array.shape != shape:
-                    raise _Refused("something else than the array that its header announces")
+                    raise _RefusedError("something else than the array that its header announces")
                 return array
         return np.load(path, mmap_mode="r", allow_pickle=False)
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror or error})") from None
-    except _Refused as error:
+    except _RefusedError as error:
         raise UserError(
             f"{path}: refused, because it contains {error}; wanted an array of numbers, strings, "
             "lists and arrays only. Nothing in it was executed; save the data again with numpy.save"
         ) from None
-    except (ValueError, EOFError, TypeError, KeyError, IndexError, AttributeError, OverflowError,
-            MemoryError, RecursionError, pickle.UnpicklingError) as error:
+    except Exception as error:  # whatever parsing a stranger's file raises, the file is at fault
         raise UserError(
-            f"{path}: not a complete .npy file ({type(error).__name__}: {str(error)[:120]}); "
+            f"{path}: not a complete .npy file ({type(error).__name__}: {_line(error)}); "
             "copy or download it again"
         ) from None

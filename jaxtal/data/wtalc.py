@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from jaxtal.data import object_arrays
-from jaxtal.data.dataset import Dataset, TimeGrid, Video
+from jaxtal.data.dataset import NO_FEATURES, Dataset, TimeGrid, Video
 from jaxtal.errors import UserError
 
 _FILES = ("videoname", "subset", "classlist", "labels", "labels_all", "segments", "duration")
@@ -22,7 +22,7 @@ def read(folder: Path, name: str, features: bool = True) -> Dataset:
     Args:
         folder: holds the annotation folder and the feature file.
         name: <DS>, the prefix of both.
-        features: read the features too; otherwise every video's are None.
+        features: read the features too; otherwise every video's are empty.
 
     Raises:
         UserError: for anything missing, malformed or contradictory, naming file and video.
@@ -33,7 +33,7 @@ def read(folder: Path, name: str, features: bool = True) -> Dataset:
     classes = tuple(_text(value) for value in columns["classlist"])
     names = [_text(value) for value in columns["videoname"]]
     ambiguous = _read_ambiguous(annotations / _AMBIGUOUS)
-    arrays = _read_features(feature_file, names) if features else [None] * len(names)
+    arrays = _read_features(feature_file, names) if features else [NO_FEATURES] * len(names)
     subsets = [_text(value) for value in columns["subset"]]
     train_name, test_name = _split(subsets, annotations)
     parts: dict[str, list[Video]] = {train_name: [], test_name: []}
@@ -105,7 +105,9 @@ def _indices(labels, classes: tuple[str, ...], where: str) -> np.ndarray:
     known = {label: index for index, label in enumerate(classes)}
     labels = [_text(label) for label in labels]
     if unknown := [label for label in labels if label not in known]:
-        raise UserError(f"{where}: label {unknown[0]!r} is not among the {len(classes)} in classlist")
+        raise UserError(
+            f"{where}: label {unknown[0]!r} is not among the {len(classes)} in classlist"
+        )
     return np.array([known[label] for label in labels], np.int64)
 
 
@@ -123,6 +125,8 @@ def _read_ambiguous(path: Path) -> dict[str, np.ndarray]:
     """Intervals in seconds by video, from lines `video start end`; ActivityNet has no such file."""
     intervals: dict[str, list[tuple[float, float]]] = {}
     if not path.is_file():
+        if path.parent.name.startswith("Thumos14"):
+            raise UserError(f"{path} is missing; without it THUMOS14 results are not comparable")
         return {}
     for number, line in enumerate(path.read_text(errors="replace").splitlines(), 1):
         if fields := line.split():
@@ -131,7 +135,8 @@ def _read_ambiguous(path: Path) -> dict[str, np.ndarray]:
                 intervals.setdefault(video, []).append((float(start), float(end)))
             except ValueError:
                 raise UserError(
-                    f"{path}, line {number}: {line.strip()[:80]!r}; wanted: video start end (seconds)"
+                    f"{path}, line {number}: {line.strip()[:80]!r}; wanted: video start end, "
+                    "in seconds"
                 ) from None
     return {video: np.array(pairs) for video, pairs in intervals.items()}
 
@@ -144,7 +149,10 @@ def _read_features(path: Path, names: list[str]) -> list[np.ndarray]:
             f"{path}: features of {len(arrays)} videos, but the annotations list {len(names)}; "
             "they must be of the same data set, in the same order"
         )
-    result = [_check_features(np.asarray(a), f"{path}, video {v}") for a, v in zip(arrays, names)]
+    result = [
+        _check_features(np.asarray(features), f"{path}, video {video}")
+        for features, video in zip(arrays, names, strict=True)
+    ]
     widths = [features.shape[1] for features in result]
     for video, width in zip(names, widths, strict=True):
         if width != widths[0]:

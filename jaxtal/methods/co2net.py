@@ -98,7 +98,7 @@ class CO2Net(nn.Module):
 
 
 def sample(key: jax.Array, data: sampling.PackedVideos, config) -> sampling.Batch:
-    """A training batch: the first rows in same-class pairs, every video cut to N random snippets."""
+    """A training batch: the first rows in same-class pairs, N random snippets of every video."""
     video_key, snippet_key = jax.random.split(key)
     pairs = config.train.pairs
     singles = config.train.batch_size - 2 * pairs
@@ -111,7 +111,8 @@ def sample(key: jax.Array, data: sampling.PackedVideos, config) -> sampling.Batc
 def loss_terms(outputs: dict, batch: sampling.Batch, context: Context, config):
     """The loss terms of METHODS 2.c, unweighted: names as in `config.loss.weights`."""
     cas, mask, labels, settings = outputs["cas"], batch.mask, batch.labels, config.loss
-    attentions = [outputs[name] for name in ("attention_rgb", "attention_flow", "attention")]
+    rgb, flow = outputs["attention_rgb"], outputs["attention_flow"]
+    attentions = jnp.stack([rgb, flow, outputs["attention"]])
     suppressed = losses.suppress(cas, outputs["attention"])
     paired = 2 * config.train.pairs
 
@@ -125,10 +126,10 @@ def loss_terms(outputs: dict, batch: sampling.Batch, context: Context, config):
         "mil_original": losses.top_k_mil(cas, labels, mask, settings.topk_divisor, 1.0),
         "mil_suppressed": losses.top_k_mil(suppressed, labels, mask, settings.topk_divisor, 0.0),
         "mutual": losses.mutual_learning(
-            *attentions[:2], mask, settings.mutual_metric, settings.mutual_alpha
+            rgb, flow, mask, settings.mutual_metric, settings.mutual_alpha
         ),
-        "opposition": sum(losses.opposition(a, cas, mask) for a in attentions) / 3,
-        "norm": sum(losses.normalisation(a, mask) for a in attentions) / 3,
+        "opposition": jax.vmap(losses.opposition, (0, None, None))(attentions, cas, mask).mean(0),
+        "norm": jax.vmap(losses.normalisation, (0, None))(attentions, mask).mean(0),
     }
     terms = {name: losses.mean_over_videos(value, mask) for name, value in per_video.items()}
     terms["co_activity"] = pair_terms.sum() / jnp.maximum(shared.sum(), 1)
@@ -140,8 +141,8 @@ def check(dataset, config) -> None:
     batch_size, pairs = config.train.batch_size, config.train.pairs
     if batch_size < 2 * pairs or batch_size < 1:
         raise UserError(
-            f"config.train.batch_size is {batch_size}, but config.train.pairs={pairs} pairs need at "
-            f"least {2 * pairs} videos; raise batch_size or lower pairs"
+            f"config.train.batch_size is {batch_size}, but config.train.pairs={pairs} pairs need "
+            f"at least {2 * pairs} videos; raise batch_size or lower pairs"
         )
     counts = np.bincount(
         np.concatenate([video.labels for video in dataset.train]), minlength=len(dataset.classes)

@@ -13,7 +13,7 @@ FOLDER = Path(os.environ.get("JAXTAL_FIXTURES") or ROOT.parent / "shared" / "fix
 
 @pytest.fixture(scope="session")
 def golden():
-    """golden(name): the arrays of name.npz as a dict. The folder's absence skips the test."""
+    """Loads a named .npz file as a dict of arrays; without the folder the test is skipped."""
     if not FOLDER.is_dir():
         pytest.skip(f"no golden values: {FOLDER} does not exist (set JAXTAL_FIXTURES)")
     cache: dict = {}

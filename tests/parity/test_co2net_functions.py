@@ -1,4 +1,6 @@
-"""CO2-Net's losses, sampling, localisation and evaluation against the published program's values."""
+"""CO2-Net's losses, sampling, localisation and evaluation against the published program's."""
+
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -6,8 +8,9 @@ import numpy as np
 import pytest
 
 from jaxtal import evaluation, localization, losses, sampling
+from jaxtal.data import wtalc
 from jaxtal.data.dataset import TimeGrid, Video
-from jaxtal.segments import Segments
+from jaxtal.segments import Segments, ground_truth
 
 
 def close(got, wanted, relative):
@@ -36,8 +39,8 @@ def test_top_k_mil(golden):
         divisor = int(gold[f"mil_{case}_divisor"])
         for part, background in (("org", 1.0), ("supp", 0.0)):
 
-            def loss(logits, background=background):
-                return losses.top_k_mil(logits, labels, mask, divisor, background)
+            def loss(x, labels=labels, mask=mask, divisor=divisor, background=background):
+                return losses.top_k_mil(x, labels, mask, divisor, background)
 
             wanted = gold[f"mil_{case}_{part}_per_video"]
             np.testing.assert_allclose(loss(logits), wanted, rtol=1e-4)
@@ -71,7 +74,9 @@ def test_co_activity(golden):
 @pytest.mark.parametrize("metric", ["mse", "mae", "kl", "js"])
 def test_mutual_learning(golden, metric):
     gold = golden("reference_only")
-    rgb, flow = (jnp.asarray(gold[f"ml_{name}"], jnp.float32)[..., None] for name in ("rgb", "flow"))
+    rgb, flow = (
+        jnp.asarray(gold[f"ml_{name}"], jnp.float32)[..., None] for name in ("rgb", "flow")
+    )
     mask = jnp.ones(rgb.shape[:2], bool)
 
     def loss(rgb, flow):
@@ -91,8 +96,12 @@ def test_snippet_sampling_bounds(golden):
         np.testing.assert_array_equal(low[0], gold[f"sample_{case}_lo"])
         np.testing.assert_array_equal(high[0], gold[f"sample_{case}_hi"])
         keys = jax.random.split(jax.random.key(0), 64)
-        draws = jax.vmap(lambda k: sampling.sample_snippets(k, jnp.array([length]), count)[0])(keys)  # noqa: B023
-        assert (draws >= low).all() and (draws <= high).all()
+        sample = functools.partial(
+            sampling.sample_snippets, lengths=jnp.array([length]), count=count
+        )
+        draws = jax.vmap(sample)(keys)[:, 0]
+        assert (draws >= low).all()
+        assert (draws <= high).all()
         assert (jnp.diff(draws, axis=-1) >= 0).all()
 
 
@@ -124,8 +133,9 @@ def test_localisation(golden, request):
     gold = golden("loc_co2")
     for case in cases(gold, "v", "_tcam"):
         cas, attention = gold[f"v{case}_tcam"], gold[f"v{case}_att"]
-        scores = localization.softmax(localization.top_mean(
-            attention[:, None].astype(float) * cas, max(1, len(cas) // 10)))[:-1]
+        scores = localization.softmax(
+            localization.top_mean(attention[:, None].astype(float) * cas, max(1, len(cas) // 10))
+        )[:-1]
         np.testing.assert_allclose(scores, gold[f"v{case}_class_score"], rtol=0, atol=1e-5)
         found = localization.localize(cas, attention, localization.LocalizationConfig())
         assert len(found) == gold[f"v{case}_n_before_ambiguous_filter"]
@@ -157,7 +167,7 @@ def test_detection_map(golden, name):
             label=gold[f"{part}_class"].astype(int),
             start=gold[f"{part}_start"].astype(float),
             end=gold[f"{part}_end"].astype(float),
-            score=gold[f"{part}_score"] if part == "det" else None,
+            score=gold["det_score"] if part == "det" else np.ones(len(gold["gt_start"])),
         )
         for part in ("gt", "det")
     )
@@ -166,3 +176,22 @@ def test_detection_map(golden, name):
     )
     np.testing.assert_allclose(precision, gold["ap"], rtol=0, atol=1e-9)
     np.testing.assert_allclose(precision.mean(axis=1), gold["map"], rtol=0, atol=1e-9)
+
+
+def test_ground_truth_rounding(golden, shared):
+    """The published program's ground truth in whole snippets, from the annotation in seconds."""
+    gold = golden("eval_thumos")
+    data = wtalc.read(shared / "thumos14", "Thumos14reduced", features=False)
+    truth = ground_truth(data.test).with_times(data.grid.round_to_snippets)
+    ours = {(data.test[v].name, c, s, e) for v, c, s, e in zip(*columns(truth), strict=True)}
+    videos, gold_columns = (
+        gold["videos"],
+        [gold[f"gt_{k}"] for k in ("video", "class", "start", "end")],
+    )
+    wanted = {(str(videos[v]), c, s, e) for v, c, s, e in zip(*gold_columns, strict=True)}
+    assert [str(name) for name in gold["classes"]] == list(data.classes)
+    assert ours == wanted
+
+
+def columns(segments: Segments):
+    return segments.video, segments.label, segments.start, segments.end

@@ -110,7 +110,11 @@ def test_loss_terms(case):
 def test_loss_parts(case):
     gold, ours = case
     cas, mask = ours.outputs["cas"], jnp.ones(gold["att"].shape, bool)
-    for part, name in {"att": "attention", "rgb": "attention_rgb", "flow": "attention_flow"}.items():
+    for part, name in {
+        "att": "attention",
+        "rgb": "attention_rgb",
+        "flow": "attention_flow",
+    }.items():
         attention = ours.outputs[name]
         norm = co2net.losses.normalisation(attention, mask).mean()
         opposition = co2net.losses.opposition(attention, cas, mask).mean()
@@ -126,7 +130,9 @@ def test_loss_parts(case):
 def test_gradients(case):
     gold, ours = case
     for name, norm in zip(gold["param_names"], gold["grad_norm"], strict=True):
-        np.testing.assert_allclose(np.linalg.norm(ours.gradient[name]), norm, rtol=1e-3, err_msg=name)
+        np.testing.assert_allclose(
+            np.linalg.norm(ours.gradient[name]), norm, rtol=1e-3, err_msg=name
+        )
     for key in [key for key in gold if key.startswith("grad_sub/")]:
         name = key.removeprefix("grad_sub/")
         close(ours.gradient[name].ravel()[gold[f"sub_idx/{name}"]], gold[key], 5e-3)

@@ -1,0 +1,206 @@
+"""How hard the generated data are: small models, a few seconds each, on one data set.
+
+    python -m benchmarks.synthetic_difficulty [--annotations FILE] [--width D] [--seed N]
+
+Prints one JSON row a model: average mAP (t-IoU 0.1:0.7, seconds, METHODS 5.1) and video-level mAP,
+in per cent. The models are linear in single snippets: `mil` is trained with video labels through
+top-k pooling, `supervised` with snippet labels; `rgb` and `flow` see one modality.
+"""
+
+import argparse
+import json
+import time
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from jaxtal import localization, losses
+from jaxtal.data.dataset import Dataset, Video, multi_hot
+from jaxtal.data.synthetic import SyntheticConfig, generate
+from jaxtal.evaluation import PROTOCOLS, classification_map, evaluate
+from jaxtal.segments import Segments, concatenate
+
+MOST_SNIPPETS = 320  # longer training videos are thinned out
+DIVISOR = 8  # k = T / 8 snippets make a video's score
+
+
+def adam(loss, params, steps: int, learning_rate: float):
+    """Full-batch Adam with a cosine schedule, in one compiled loop."""
+    optimizer = optax.adam(optax.cosine_decay_schedule(learning_rate, steps))
+
+    @jax.jit
+    def run(params):
+        def step(carry, _):
+            params, state = carry
+            updates, state = optimizer.update(jax.grad(loss)(params), state)
+            return (optax.apply_updates(params, updates), state), None
+
+        return jax.lax.scan(step, (params, optimizer.init(params)), length=steps)[0][0]
+
+    return run(params)
+
+
+def linear(params: dict, features):
+    """Class logits of snippets [..., D]."""
+    return features @ params["kernel"] + params["bias"]
+
+
+def initial(width: int, num_classes: int) -> dict:
+    """Zero parameters of `linear`; the problems are convex or nearly so."""
+    return {"kernel": jnp.zeros((width, num_classes)), "bias": jnp.zeros(num_classes)}
+
+
+def train_mil(videos: tuple[Video, ...], num_classes: int, prepare, decay: float = 1e-4) -> dict:
+    """Linear classifier through top-k pooling and softmax cross-entropy on the video labels."""
+    thinned = [prepare(video)[_thin(len(video.features))] for video in videos]
+    longest = max(map(len, thinned))
+    features = jnp.asarray(
+        np.stack([np.pad(part, ((0, longest - len(part)), (0, 0))) for part in thinned])
+    )
+    mask = jnp.asarray(np.arange(longest) < np.array([[len(part)] for part in thinned]))
+    labels = multi_hot(videos, num_classes)
+    target = jnp.asarray(labels / np.maximum(labels.sum(axis=1, keepdims=True), 1))
+
+    def loss(params):
+        pooled = losses.top_mean(linear(params, features), mask, DIVISOR)
+        fit = optax.softmax_cross_entropy(pooled, target).mean()
+        return fit + decay * (params["kernel"] ** 2).sum()
+
+    return adam(loss, initial(features.shape[-1], num_classes), 300, 0.02)
+
+
+def _thin(length: int) -> np.ndarray:
+    return np.linspace(0, length - 1, min(length, MOST_SNIPPETS)).round().astype(int)
+
+
+def train_supervised(dataset: Dataset, num_classes: int, prepare, decay: float = 1e-5) -> dict:
+    """One logistic regression per class on single snippets, trained with snippet labels."""
+    features = jnp.asarray(np.concatenate([prepare(video) for video in dataset.train]))
+    parts = [snippet_labels(video, num_classes, dataset.grid) for video in dataset.train]
+    target = jnp.asarray(np.concatenate(parts))
+
+    def loss(params):
+        error = optax.sigmoid_binary_cross_entropy(linear(params, features), target)
+        return error.mean(axis=0).sum() + decay * (params["kernel"] ** 2).sum()
+
+    return adam(loss, initial(features.shape[-1], num_classes), 300, 0.05)
+
+
+def snippet_labels(video: Video, num_classes: int, grid) -> np.ndarray:
+    """(T, C) 1 where a snippet's centre lies in an instance of the class."""
+    centre = np.arange(len(video.features))[:, None] + 0.5
+    start, end = grid.to_snippets(video.segments).T
+    inside = (start <= centre) & (centre < end)
+    classes = np.eye(num_classes, dtype=np.float32)[video.segment_labels]
+    return np.minimum(inside.astype(np.float32) @ classes, 1)
+
+
+def localize(sequence: np.ndarray, score: np.ndarray, threshold: float) -> Segments:
+    """Detections of one video.
+
+    Args:
+        sequence: (T, C) class activations.
+        score: (C,) class probabilities of the video; classes above `threshold` are localised.
+        threshold: see `score`.
+    """
+    classes = np.flatnonzero(score >= threshold)
+    if not len(classes):
+        classes = score.argmax(keepdims=True)
+    return concatenate([_localize_class(sequence[:, [c]], c, score[c]) for c in classes])
+
+
+def _localize_class(sequence: np.ndarray, label: int, score: float) -> Segments:
+    low, high = sequence.min(), sequence.max()
+    levels = low + (high - low) * np.linspace(0.1, 0.9, 17)
+    _, start, end = localization.runs(levels[:, None] < sequence.T)
+    start, end = np.unique(np.stack([start, end]), axis=1)
+    contrast = localization.outer_inner_contrast(sequence, start, end)[:, 0] + 0.2 * score
+    order, contrast = localization.soft_nms(start, end, contrast[None], 0.3)
+    times = start[order[0]].astype(float), end[order[0]].astype(float)
+    video = np.zeros(len(start), int)
+    return Segments(video, np.full(len(start), label), *times, contrast[0])
+
+
+def assess(dataset: Dataset, params: dict, prepare, activation, threshold: float) -> dict:
+    """Average mAP and video-level mAP of a linear model on the test videos, in per cent."""
+    kernel, bias = np.asarray(params["kernel"]), np.asarray(params["bias"])
+    parts, scores = [], []
+    for index, video in enumerate(dataset.test):
+        logits = prepare(video) @ kernel + bias
+        pooled = localization.top_mean(logits, max(1, len(logits) // DIVISOR))
+        scores.append(pooled)
+        probability = localization.softmax(pooled)
+        found = localize(activation(logits), probability, threshold)
+        parts.append(
+            Segments(found.video + index, found.label, found.start, found.end, found.score)
+        )
+    num_classes = len(dataset.classes)
+    protocol = PROTOCOLS["official"]
+    result = evaluate(dataset.test, concatenate(parts), protocol, num_classes, dataset.grid)
+    video_map = classification_map(np.stack(scores), multi_hot(dataset.test, num_classes))
+    return {
+        "average": round(100 * result["average"]["0.1:0.7"], 1),
+        "at_0.5": round(100 * result["map"]["0.5"], 1),
+        "video_map": round(100 * video_map, 1),
+    }
+
+
+def standardised(dataset: Dataset):
+    """Each modality's columns with mean 0 and variance 1 over the training snippets."""
+    every = np.concatenate([video.features for video in dataset.train]).astype(np.float32)
+    mean, deviation = every.mean(axis=0), every.std(axis=0) + 1e-6
+    return lambda video: (video.features.astype(np.float32) - mean) / deviation
+
+
+def columns_of(dataset: Dataset, modality: str):
+    """Which features a model sees: both modalities, rgb or flow."""
+    prepare, half = standardised(dataset), dataset.feature_width // 2
+    part = {"both": slice(None), "rgb": slice(half), "flow": slice(half, None)}[modality]
+    return lambda video: prepare(video)[:, part]
+
+
+def sigmoid(logits: np.ndarray) -> np.ndarray:
+    """Logistic sigmoid without overflow."""
+    return 0.5 + 0.5 * np.tanh(logits / 2)
+
+
+def measure(dataset: Dataset, kind: str, modality: str) -> dict:
+    """Train and assess one model; kind is "mil" or "supervised"."""
+    began = time.perf_counter()
+    prepare, num_classes = columns_of(dataset, modality), len(dataset.classes)
+    if kind == "mil":
+        params = train_mil(dataset.train, num_classes, prepare)
+        result = assess(dataset, params, prepare, lambda logits: logits, 0.2)
+    else:
+        params = train_supervised(dataset, num_classes, prepare)
+        result = assess(dataset, params, prepare, lambda logits: logits, 0.2)
+    seconds = round(time.perf_counter() - began, 1)
+    return {"model": kind, "modality": modality, **result, "seconds": seconds}
+
+
+def main() -> None:
+    """Parse the command line, generate, and print a row for each model."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument(
+        "--annotations", default="", help="ActivityNet-form JSON; default: the demo"
+    )
+    parser.add_argument("--width", type=int, default=64, help="D, columns per modality")
+    parser.add_argument("--seed", type=int, default=0)
+    arguments = parser.parse_args()
+    config = SyntheticConfig(
+        annotations=arguments.annotations, feature_width=arguments.width, seed=arguments.seed
+    )
+    began = time.perf_counter()
+    dataset = generate(config)
+    seconds = round(time.perf_counter() - began, 1)
+    row = {"data": dataset.name, "width": config.feature_width, "seed": config.seed}
+    print(json.dumps({**row, "generated_seconds": seconds}), flush=True)
+    for kind in ("mil", "supervised"):
+        for modality in ("both", "rgb", "flow"):
+            print(json.dumps(measure(dataset, kind, modality)), flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,72 @@
+"""The temporal convolution two ways: XLA's convolution, and shifted copies with a matrix product.
+
+    python -m benchmarks.temporal_conv
+
+Forward and backward, by itself and inside `lax.scan`; `ratio` is XLA's median over ours in the
+same place, measured in turn in the same process. `jaxtal.layers.temporal_conv` is the second form.
+"""
+
+import argparse
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+
+from benchmarks.timing import interleaved, row
+from jaxtal.layers import temporal_conv
+
+SHAPES = ((10, 100, 64), (10, 150, 256), (10, 100, 2048))
+SCANNED = 4
+
+
+def xla(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    """XLA's own convolution, [B, T, I] by [k, I, O]."""
+    layout = ("NWC", "WIO", "NWC")
+    return jax.lax.conv_general_dilated(x, kernel, (1,), "SAME", dimension_numbers=layout)
+
+
+def shifted(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    """Ours, without a mask's effect."""
+    return temporal_conv(x, kernel, jnp.zeros(kernel.shape[-1]), jnp.ones(x.shape[:-1], bool))
+
+
+def gradient(conv, x, kernel):
+    """Gradient of a scalar function of the convolution with respect to both arguments."""
+    return jax.grad(lambda x, kernel: (conv(x, kernel) ** 2).sum(), (0, 1))(x, kernel)
+
+
+def scanned(conv, x, kernel):
+    """The same several times in one program, each on what the last one gave."""
+
+    def body(carry, _):
+        return jax.tree.map(lambda a, g: a - 1e-9 * g, carry, gradient(conv, *carry)), None
+
+    return jax.lax.scan(body, (x, kernel), None, length=SCANNED)[0]
+
+
+def main() -> None:
+    """Measure every shape, print rows."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--repeats", type=int, default=9)
+    repeats = parser.parse_args().repeats
+    for batch, time, width in SHAPES:
+        keys = jax.random.split(jax.random.key(0))
+        x = jax.random.normal(keys[0], (batch, time, width))
+        kernel = jax.random.normal(keys[1], (3, width, width)) / width
+        forms = {"alone": gradient}
+        if width <= 256:  # beyond, XLA's form takes minutes inside a scan
+            forms[f"in a scan of {SCANNED}"] = scanned
+        for place, form in forms.items():
+            cases = {
+                name: partial(jax.jit(partial(form, conv)), x, kernel)
+                for name, conv in (("xla", xla), ("shifted", shifted))
+            }
+            seconds = interleaved(cases, repeats)
+            shapes = {"batch": batch, "time": time, "channels": width}
+            for name, values in seconds.items():
+                reference = None if name == "xla" else seconds["xla"]
+                print(row(f"{name}, {place}", shapes, values, reference), flush=True)
+
+
+if __name__ == "__main__":
+    main()

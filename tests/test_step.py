@@ -1,0 +1,139 @@
+"""The training step: one program, keys from (seed, step), and updates that are not finite."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from configs import co2net_demo
+from jaxtal import methods
+from jaxtal.data.dataset import Video
+from jaxtal.sampling import pack
+from jaxtal.step import hyper_from, init_state, train_step
+
+C, WIDTH = 3, 8
+
+
+@pytest.fixture(scope="module")
+def config():
+    config = co2net_demo.get_config()
+    config.data.num_snippets = 12
+    return config
+
+
+@pytest.fixture(scope="module")
+def data():
+    rng = np.random.default_rng(0)
+    empty = np.empty((0, 2))
+    return pack(
+        tuple(
+            Video(f"v{i}", 1.0, np.array([i % C]), empty, empty[:, 0], empty,
+                  rng.random((5 + 3 * i, WIDTH), np.float32))
+            for i in range(9)
+        ),
+        C,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def step(config):
+    method = methods.get("co2net")
+    model = method.build(config.model, C)
+    traces = []
+
+    def counted(*arguments):
+        traces.append(1)
+        return train_step(*arguments, model=model, method=method, config=config)
+
+    jitted = jax.jit(counted)
+    start = functools.partial(init_state, model, feature_width=WIDTH)
+    return jitted, start, traces
+
+
+def run(step, start, hyper, data, steps: int):
+    state, metrics = start(hyper), {}
+    for _ in range(steps):
+        state, metrics = step(state, hyper, data)
+    return state, metrics
+
+
+def leaves(state):
+    return [np.asarray(leaf) for leaf in jax.tree.leaves(state)]
+
+
+def test_one_trace_whatever_the_numbers(step, config, data):
+    jitted, start, traces = step
+    hyper = hyper_from(config)
+    for seed in (0, 1):
+        for rate in (1e-3, 1e-4):
+            other = hyper._replace(seed=jnp.uint32(seed), learning_rate=jnp.float32(rate))
+            run(jitted, start, other, data, 3)
+    assert len(traces) == 1
+
+
+def test_the_seed_decides_everything(step, config, data):
+    jitted, start, _ = step
+    hyper = hyper_from(config)
+    first, again = (run(jitted, start, hyper, data, 3)[0] for _ in range(2))
+    for a, b in zip(leaves(first), leaves(again), strict=True):
+        np.testing.assert_array_equal(a, b)
+    other, _ = run(jitted, start, hyper._replace(seed=jnp.uint32(1)), data, 3)
+    assert any(
+        (a != b).any() for a, b in zip(leaves(first.params), leaves(other.params), strict=True)
+    )
+
+
+def test_no_transfer_between_host_and_device(step, config, data):
+    jitted, start, _ = step
+    hyper = hyper_from(config)
+    state, _ = jitted(start(hyper), hyper, data)
+    with jax.transfer_guard("disallow"):
+        jax.block_until_ready(jitted(state, hyper, data))
+
+
+def test_an_update_that_is_not_finite_is_left_out_and_counted(step, config, data):
+    jitted, start, _ = step
+    hyper = hyper_from(config)
+    good, _ = run(jitted, start, hyper, data, 2)
+    poisoned = data._replace(features=data.features * jnp.nan)
+    bad, metrics = jitted(good, hyper, poisoned)
+    assert not np.isfinite(metrics["loss"])
+    for a, b in zip(leaves(bad.params), leaves(good.params), strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert [int(x) for x in (bad.step, bad.skipped, bad.skipped_in_row)] == [3, 1, 1]
+    worse, _ = jitted(bad, hyper, poisoned)
+    assert [int(x) for x in (worse.skipped, worse.skipped_in_row)] == [2, 2]
+    better, _ = jitted(worse, hyper, data)
+    assert [int(x) for x in (better.skipped, better.skipped_in_row)] == [2, 0]
+    assert any(
+        (a != b).any() for a, b in zip(leaves(better.params), leaves(good.params), strict=True)
+    )
+
+
+def test_a_weight_of_zero_leaves_a_term_out(step, config, data):
+    jitted, start, _ = step
+    hyper = hyper_from(config)
+    _, metrics = jitted(start(hyper), hyper, data)
+    weights = hyper.loss_weights
+    total = sum(float(weights[name]) * float(metrics[name]) for name in weights)
+    np.testing.assert_allclose(metrics["loss"], total, rtol=1e-6)
+    only = hyper._replace(
+        loss_weights=dict.fromkeys(weights, jnp.float32(0)) | {"norm": jnp.float32(1)}
+    )
+    _, metrics = jitted(start(only), only, data)
+    np.testing.assert_allclose(metrics["loss"], metrics["norm"], rtol=1e-6)
+
+
+def test_members_of_a_population_can_be_vmapped(step, config, data):
+    jitted, start, _ = step
+    hyper = hyper_from(config)
+    seeds = jnp.arange(3, dtype=jnp.uint32)
+    axes = hyper._replace(seed=0, learning_rate=None, weight_decay=None,
+                          loss_weights=dict.fromkeys(hyper.loss_weights))  # fmt: skip
+    many = hyper._replace(seed=seeds)
+    states = jax.vmap(start, in_axes=(axes,))(many)
+    states, metrics = jax.vmap(jitted, in_axes=(0, axes, None))(states, many, data)
+    _, wanted = jitted(start(hyper._replace(seed=seeds[2])), hyper._replace(seed=seeds[2]), data)
+    np.testing.assert_allclose(metrics["loss"][2], wanted["loss"], rtol=1e-5)
