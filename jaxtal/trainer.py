@@ -12,6 +12,7 @@ from jaxtal.checkpoints import Checkpoints
 from jaxtal.errors import UserError
 from jaxtal.inference import Inference, assess, protocols
 from jaxtal.sampling import pack
+from jaxtal.segments import Segments
 from jaxtal.step import TrainState, hyper_from, init_state, train_step
 from jaxtal.workdir import Workdir
 
@@ -34,6 +35,7 @@ def train_and_evaluate(config, workdir: Path, mode: str = "train") -> dict[str, 
     """
     method = methods.get(config.method)
     dataset = data.load(config.data)
+    _check_counts(config)
     method.check(dataset, config)
     protocols(method, dataset, config.evaluation.protocol)
     console.describe(dataset)
@@ -53,6 +55,22 @@ def train_and_evaluate(config, workdir: Path, mode: str = "train") -> dict[str, 
         checkpoints.close()
 
 
+def _check_counts(config) -> None:
+    """Raise UserError for a count that leaves nothing to do, or no end."""
+    train = config.train
+    counts = {
+        "train.batch_size": train.batch_size,
+        "train.log_every": train.log_every,
+        "train.eval_every": train.eval_every,
+        "data.num_snippets": config.data.num_snippets,
+    }
+    for name, value in counts.items():
+        if value < 1:
+            raise UserError(f"config.{name} is {value}; it must be at least 1")
+    if train.steps < 0:
+        raise UserError(f"config.train.steps is {train.steps}; it must be at least 0")
+
+
 class Run:
     """One training run: compiled programs, the state, and the progress that is saved with it."""
 
@@ -64,6 +82,7 @@ class Run:
         self.hyper = hyper_from(config)
         self.inference = Inference(method, self.model, dataset.test, len(dataset.classes))
         self.progress: dict[str, Any] = {"evaluation": None, "best": None}
+        self.latest: tuple[dict, Segments, list] | None = None
         self.state = self._initial_state()
         with self._timed("compile"):
             self.inference.compile(self._variables())
@@ -144,8 +163,14 @@ class Run:
             )
 
     def evaluate(self):
-        """Evaluate the present step on the test videos and save a checkpoint with the result."""
+        """Evaluate the present step on the test videos and save a checkpoint with the result.
+
+        Returns:
+            The result, the detections, and the model's outputs for every test video.
+        """
         step = int(self.state.step)
+        if self.latest and self.latest[0]["step"] == step:
+            return self.latest
         with self._timed("evaluate"):
             outputs = self.inference(self._variables())
             result, detections = assess(self.method, self.config, self.dataset, outputs)
@@ -158,7 +183,8 @@ class Run:
             self.files.append_metrics(result)
             self.checkpoints.save(self.state, self.progress, criterion(result))
             console.say(console.one_line(result))
-        return result, detections, outputs
+        self.latest = result, detections, outputs
+        return self.latest
 
     def finish(self) -> dict[str, Any]:
         """Evaluate the last step and write result.json, detections.json and the plots."""

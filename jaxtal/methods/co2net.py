@@ -139,7 +139,7 @@ def loss_terms(outputs: dict, batch: sampling.Batch, context: Context, config):
 def check(dataset, config) -> None:
     """Raise UserError if batches cannot be composed as `sample` does."""
     batch_size, pairs = config.train.batch_size, config.train.pairs
-    if batch_size < 2 * pairs or batch_size < 1:
+    if batch_size < 2 * pairs:
         raise UserError(
             f"config.train.batch_size is {batch_size}, but config.train.pairs={pairs} pairs need "
             f"at least {2 * pairs} videos; raise batch_size or lower pairs"
