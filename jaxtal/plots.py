@@ -87,22 +87,23 @@ def _bars(axis, height: float, spans, colour: str, opacity) -> None:
 
 
 def draw_training(metrics: list[dict]):
-    """Loss terms and, below, test mAP over training steps."""
+    """Loss terms and, below, test mAP over training steps; what is null leaves a gap."""
     figure, (upper, lower) = plt.subplots(2, 1, figsize=(9, 7), sharex=True, layout="constrained")
     losses = [line for line in metrics if "loss" in line]
     for name in [key for key in (losses[0] if losses else {}) if key != "step"]:
-        values = [np.nan if line[name] is None else line[name] for line in losses]
+        values = np.array([line[name] for line in losses], float)
         width = 2 if name == "loss" else 1
         upper.plot([line["step"] for line in losses], values, lw=width, label=name)
-    upper.set(ylabel="loss terms, not weighted", yscale="log")
-    upper.legend(ncols=2, fontsize=8)
+    upper.set(ylabel="loss terms, not weighted", yscale="log" if losses else "linear")
+    if losses:
+        upper.legend(ncols=2, fontsize=8)
     evaluations = [line for line in metrics if "map" in line]
     steps = [line["step"] for line in evaluations]
     for name in evaluations[0]["average"] if evaluations else ():
-        values = [100 * line["average"][name] for line in evaluations]
-        lower.plot(steps, values, "o-", ms=3, label=f"average {name}")
-    classification = [100 * line["classification_map"] for line in evaluations]
-    lower.plot(steps, classification, "k:", label="video-level classification")
+        values = np.array([line["average"][name] for line in evaluations], float)
+        lower.plot(steps, 100 * values, "o-", ms=3, label=f"average {name}")
+    classification = np.array([line["classification_map"] for line in evaluations], float)
+    lower.plot(steps, 100 * classification, "k:", label="video-level classification")
     lower.set(xlabel="step", ylabel="test mAP, per cent", ylim=(0, None))
     lower.legend(fontsize=8)
     return figure

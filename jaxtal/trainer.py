@@ -40,7 +40,7 @@ def train_and_evaluate(config, workdir: Path, mode: str = "train") -> dict[str, 
     protocols(method, dataset, config.evaluation.protocol)
     console.describe(dataset)
     files = Workdir(workdir)
-    if mode == "eval" and not files.checkpoints.is_dir():
+    if mode == "eval" and not files.has_checkpoint():
         raise UserError(
             f"{workdir} has no checkpoint to evaluate; train first, without --mode=eval"
         )
@@ -101,11 +101,6 @@ class Run:
         if step is None:
             self.files.cut_metrics(-1)
             return state
-        if step > self.config.train.steps:
-            raise UserError(
-                f"{self.files.path} is already at step {step}, beyond "
-                f"config.train.steps={self.config.train.steps}; raise it or give another --workdir"
-            )
         state, self.progress = self.checkpoints.restore(step, state)
         self.files.cut_metrics(step)
         console.say(f"continuing from step {step}")
@@ -127,7 +122,12 @@ class Run:
         """Train to `config.train.steps`, evaluating and saving every `config.train.eval_every`."""
         settings = self.config.train
         start = int(self.state.step)
-        if start >= settings.steps:
+        if start > settings.steps:
+            raise UserError(
+                f"{self.files.path} is already at step {start}, beyond "
+                f"config.train.steps={settings.steps}; raise it or give another --workdir"
+            )
+        if start == settings.steps:
             return
         train_data = pack(self.dataset.train, len(self.dataset.classes))
         step = self._compile_step(train_data)
@@ -239,8 +239,7 @@ class MetricsLog:
     def _write(self, step: int, window: list[dict]) -> dict[str, float]:
         fetched = jax.device_get(window)
         means = {name: float(np.mean([m[name] for m in fetched])) for name in fetched[0]}
-        shown = {name: round(v, 6) if np.isfinite(v) else None for name, v in means.items()}
-        self._files.append_metrics({"step": step, **shown})
+        self._files.append_metrics({"step": step, **{k: round(v, 6) for k, v in means.items()}})
         return means
 
 

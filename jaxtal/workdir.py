@@ -1,6 +1,7 @@
 """The files of a run's work directory. Whole files appear at once or not at all."""
 
 import json
+import math
 import os
 from pathlib import Path
 from typing import Any
@@ -44,10 +45,15 @@ class Workdir:
                 "give another with --workdir"
             ) from None
 
+    def has_checkpoint(self) -> bool:
+        """Whether a complete checkpoint is there (orbax names incomplete ones differently)."""
+        folder = self.checkpoints
+        return folder.is_dir() and any(path.name.isdigit() for path in folder.iterdir())
+
     def append_metrics(self, line: dict[str, Any]) -> None:
         """Add a line to metrics.jsonl."""
         with open(self._metrics, "a") as file:
-            file.write(json.dumps(line) + "\n")
+            file.write(json.dumps(_finite(line)) + "\n")
 
     def metrics(self) -> list[dict[str, Any]]:
         """The lines of metrics.jsonl; a last one that was cut short by a kill is left out."""
@@ -86,7 +92,14 @@ class Workdir:
 
 
 def _to_json(value: Any) -> str:
-    return json.dumps(value, indent=2, sort_keys=False) + "\n"
+    return json.dumps(_finite(value), indent=2, allow_nan=False) + "\n"
+
+
+def _finite(value: Any) -> Any:
+    """JSON has no NaN: what could not be measured (no ground truth, no label) is null."""
+    if isinstance(value, dict):
+        return {key: _finite(entry) for key, entry in value.items()}
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 _MAY_DIFFER = ("train.steps", "train.log_every", "evaluation.plot_videos")

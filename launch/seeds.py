@@ -17,8 +17,9 @@ from pathlib import Path
 def run(workdir: Path, seed: int, arguments: list[str]) -> dict:
     """One run of the entry point; its result.json."""
     folder = workdir / f"seed_{seed}"
-    command = [sys.executable, "-m", "jaxtal.main", f"--workdir={folder}", f"--config.seed={seed}"]
-    code = subprocess.run([*command, *arguments], check=False).returncode
+    command = [sys.executable, "-m", "jaxtal.main", *arguments]
+    command += [f"--workdir={folder}", f"--config.seed={seed}"]
+    code = subprocess.run(command, check=False).returncode
     if code:
         sys.exit(code)
     return json.loads((folder / "result.json").read_text())

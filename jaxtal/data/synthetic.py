@@ -80,7 +80,8 @@ class SyntheticConfig:
         sub_modes: M, ways in which a class's core can look; an instance shows one.
         sub_mode_share: of a sub-mode's squared norm, what is not common to the class's sub-modes.
         rest: strength of the rest of an instance relative to its core.
-        generic: share of the rest's squared norm that is actionness common to all classes.
+        generic: share of the rest's squared norm that is actionness common to all classes; it lasts
+            for the whole instance and does not depend on which modality the class is weak in.
         visibility: parameters of the Beta distribution of an instance's gain in a modality.
         miss_probability: that one of the modalities nearly misses an instance.
         miss_gain: further gain of that modality.
@@ -124,15 +125,15 @@ class SyntheticConfig:
     backgrounds: int = 24
     backgrounds_per_video: tuple[int, int] = (2, 5)
     mean_shot: float = 11.0
-    background_strength: Pair = (1.0, 0.8)
-    venue: Pair = (0.5, 0.25)
-    style: Pair = (0.5, 0.5)
-    core: Pair = (2.2, 2.1)
+    background_strength: Pair = (0.6, 0.5)
+    venue: Pair = (0.45, 0.25)
+    style: Pair = (0.25, 0.25)
+    core: Pair = (1.5, 1.5)
     core_fraction: Pair = (0.3, 0.7)
     core_delay: float = 0.1
     sub_modes: int = 3
     sub_mode_share: float = 0.4
-    rest: float = 0.6
+    rest: float = 1.2
     generic: float = 0.5
     visibility: Pair = (3.0, 1.6)
     miss_probability: float = 0.18
@@ -140,20 +141,20 @@ class SyntheticConfig:
     weak_gain: float = 0.5
     confusable: float = 0.5
     confusable_share: float = 0.8
-    context: Pair = (2.1, 2.0)
+    context: Pair = (2.0, 2.0)
     context_relation: float = 0.6
-    context_one_sided: float = 0.8
+    context_one_sided: float = 1.0
     context_probability: float = 0.5
     context_snippets: float = 4.0
     replays: float = 1.0
     lighting: float = 1.0
     captions: float = 1.0
-    pans: float = 1.4
-    shakes: float = 1.4
+    pans: float = 2.0
+    shakes: float = 2.0
     nuisance_probability: Pair = (0.3, 0.05)
-    motion_relation: float = 0.7
+    motion_relation: float = 0.8
     smoothing: bool = True
-    noise: Pair = (0.4, 0.4)
+    noise: Pair = (0.6, 0.6)
     noise_rho: Pair = (0.75, 0.55)
     gain_spread: float = 0.3
     bias_spread: float = 0.3
@@ -379,7 +380,7 @@ def _instances(config, world: World, rng, segments, label, inside) -> np.ndarray
     return (
         _sum(of_class * core, world.core[:, label, mode])
         + _sum(of_class * own * rest, world.action[:, label])
-        + _sum(visible * common * rest, generic)
+        + _sum(visible * common * config.rest * inside, generic)
     )
 
 

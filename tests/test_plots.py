@@ -1,0 +1,65 @@
+"""The pictures draw whatever a run can leave, and say what they show."""
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+
+from jaxtal import plots
+from jaxtal.data.dataset import Dataset, Video
+from jaxtal.segments import Segments, concatenate
+
+
+@pytest.fixture
+def dataset() -> Dataset:
+    empty = np.empty((0, 2))
+    videos = tuple(
+        Video(f"v{i}", 12.8, np.array([i]), np.array([[1.0, 3.0], [5.0, 6.0]][: i + 1]),
+              np.array([i] * (i + 1)), empty)
+        for i in range(2)
+    )  # fmt: skip
+    return Dataset("Tiny", ("Dive", "Jump"), (), videos)
+
+
+def outputs():
+    rng = np.random.default_rng(0)
+    names = ("attention", "attention_rgb", "attention_flow")
+    curves = {name: rng.random((20, 1)) for name in names}
+    return {"cas": rng.normal(size=(20, 3)), **curves}
+
+
+def test_videos_show_truth_and_detections_of_every_class(dataset):
+    found = Segments(np.array([0, 0]), np.array([1, 0]), np.array([2.0, 8.0]),
+                     np.array([4.0, 9.0]), np.array([0.9, 0.3]))  # fmt: skip
+    figure = plots.draw_videos(dataset, [0, 1], [outputs(), outputs()], found)
+    first, second = figure.axes
+    lanes = [label.get_text() for label in first.get_yticklabels()]
+    assert lanes == ["0", "0.5", "1", "Dive", "Jump"]
+    assert "best detection: Jump" in first.get_title(loc="left")
+    bars = [(b.get_x(), b.get_width(), b.get_alpha()) for b in first.patches if b.get_width()]
+    np.testing.assert_allclose(
+        sorted(bars), [(1.0, 2.0, 1.0), (1.28, 1.28, 1.0), (5.12, 0.64, 1 / 3)], rtol=1e-6
+    )
+    assert second.get_xlim() == (0, 12.8)
+    legend = {text.get_text() for text in figure.legends[0].get_texts()}
+    assert {"ground truth", "detections (opacity = score)", "attention, rgb"} <= legend
+    plt.close(figure)
+
+
+def test_videos_without_detections(dataset):
+    figure = plots.draw_videos(dataset, [0], [outputs()], concatenate([]))
+    assert "best detection: Dive" in figure.axes[0].get_title(loc="left")
+    plt.close(figure)
+
+
+def test_picked_videos_show_different_classes(dataset):
+    assert sorted(plots.pick_videos(dataset, 4)) == [0, 1]
+    assert len(plots.pick_videos(dataset, 1)) == 1
+
+
+def test_training_curves_of_nothing_and_of_gaps():
+    plt.close(plots.draw_training([]))
+    line = {"average": {"0.1:0.7": None}, "map": {}, "classification_map": None}
+    metrics = [{"step": 1, "loss": 1.0}, {"step": 2, "loss": None}, {"step": 2, **line}]
+    figure = plots.draw_training(metrics)
+    np.testing.assert_array_equal(figure.axes[0].lines[0].get_ydata(), [1.0, np.nan])
+    plt.close(figure)

@@ -1,0 +1,69 @@
+"""The work directory's files: whole or absent, and honest about what they belong to."""
+
+import json
+
+import numpy as np
+import pytest
+
+from jaxtal.data.dataset import Dataset, Video
+from jaxtal.errors import UserError
+from jaxtal.segments import Segments
+from jaxtal.workdir import Workdir
+
+CONFIG = {"seed": 0, "train": {"steps": 5, "log_every": 1}, "data": {"thresholds": (0.1, 2)}}
+
+
+def test_the_same_config_or_more_steps_may_continue(tmp_path):
+    files = Workdir(tmp_path / "run")
+    files.open(CONFIG)
+    files.open(CONFIG)
+    files.open({**CONFIG, "train": {"steps": 9, "log_every": 3}})
+    assert json.loads((files.path / "config.json").read_text())["train"]["steps"] == 9
+
+
+def test_another_config_is_refused_and_named(tmp_path):
+    files = Workdir(tmp_path)
+    files.open(CONFIG)
+    before = (tmp_path / "config.json").read_text()
+    with pytest.raises(UserError, match=r"config\.data\.thresholds: .* config\.seed: 0 there, 1"):
+        files.open({**CONFIG, "seed": 1, "data": {"thresholds": (0.2, 2)}})
+    with pytest.raises(UserError, match=r"config\.extra: None there, 3 here"):
+        files.open({**CONFIG, "extra": 3})
+    assert (tmp_path / "config.json").read_text() == before
+
+
+def test_metrics_are_cut_back_and_half_a_line_is_forgotten(tmp_path):
+    files = Workdir(tmp_path)
+    for step in (2, 4, 6):
+        files.append_metrics({"step": step, "loss": float("nan") if step == 4 else 0.5})
+    with open(tmp_path / "metrics.jsonl", "a") as file:
+        file.write('{"step": 8, "lo')
+    assert [line["step"] for line in files.metrics()] == [2, 4, 6]
+    assert files.metrics()[1]["loss"] is None  # JSON has no NaN
+    files.cut_metrics(4)
+    assert (tmp_path / "metrics.jsonl").read_text().count("\n") == 2
+
+
+def test_only_complete_checkpoints_count(tmp_path):
+    files = Workdir(tmp_path)
+    assert not files.has_checkpoint()
+    (files.checkpoints / "20.orbax-checkpoint-tmp").mkdir(parents=True)
+    assert not files.has_checkpoint()
+    (files.checkpoints / "10").mkdir()
+    assert files.has_checkpoint()
+
+
+def test_detections_in_seconds_for_every_test_video(tmp_path):
+    empty = np.empty((0, 2))
+    videos = tuple(Video(name, 9.0, empty, empty, empty, empty) for name in ("a", "b"))
+    dataset = Dataset("Tiny", ("Dive", "Jump"), (), videos)
+    found = Segments(
+        np.array([1]), np.array([0]), np.array([2.0]), np.array([3.0]), np.array([0.7])
+    )
+    Workdir(tmp_path).write_detections(found, dataset)
+    assert json.loads((tmp_path / "detections.json").read_text()) == {
+        "version": "VERSION 1.3",
+        "results": {"a": [], "b": [{"score": 0.7, "segment": [1.28, 1.92], "label": "Dive"}]},
+        "external_data": {},
+    }
+    assert [path.name for path in tmp_path.iterdir()] == ["detections.json"]
