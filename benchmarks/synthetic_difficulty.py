@@ -8,6 +8,7 @@ top-k pooling, `supervised` with snippet labels; `rgb` and `flow` see one modali
 """
 
 import argparse
+import dataclasses
 import json
 import time
 
@@ -18,16 +19,19 @@ import optax
 
 from jaxtal import localization, losses
 from jaxtal.data.dataset import Dataset, Video, multi_hot
-from jaxtal.data.synthetic import SyntheticConfig, generate
+from jaxtal.data.synthetic import DEMO, SyntheticConfig, generate
 from jaxtal.evaluation import PROTOCOLS, classification_map, evaluate
 from jaxtal.segments import Segments, concatenate
 
 MOST_SNIPPETS = 320  # longer training videos are thinned out
 DIVISOR = 8  # k = T / 8 snippets make a video's score
+CLASS_THRESHOLD = 0.2
 
 
 def adam(loss, params, steps: int, learning_rate: float):
-    """Full-batch Adam with a cosine schedule, in one compiled loop."""
+    """Full-batch Adam with a cosine schedule; `learning_rate` is for 128 columns."""
+    # Each weight moves by about the rate, so that logits move by the rate times sqrt(width).
+    learning_rate *= (128 / len(params["kernel"])) ** 0.5
     optimizer = optax.adam(optax.cosine_decay_schedule(learning_rate, steps))
 
     @jax.jit
@@ -52,8 +56,9 @@ def initial(width: int, num_classes: int) -> dict:
     return {"kernel": jnp.zeros((width, num_classes)), "bias": jnp.zeros(num_classes)}
 
 
-def train_mil(videos: tuple[Video, ...], num_classes: int, prepare, decay: float = 1e-4) -> dict:
+def train_mil(dataset: Dataset, prepare, decay: float = 1e-4) -> dict:
     """Linear classifier through top-k pooling and softmax cross-entropy on the video labels."""
+    videos, num_classes = dataset.train, len(dataset.classes)
     thinned = [prepare(video)[_thin(len(video.features))] for video in videos]
     longest = max(map(len, thinned))
     features = jnp.asarray(
@@ -75,8 +80,9 @@ def _thin(length: int) -> np.ndarray:
     return np.linspace(0, length - 1, min(length, MOST_SNIPPETS)).round().astype(int)
 
 
-def train_supervised(dataset: Dataset, num_classes: int, prepare, decay: float = 1e-5) -> dict:
+def train_supervised(dataset: Dataset, prepare, decay: float = 1e-5) -> dict:
     """One logistic regression per class on single snippets, trained with snippet labels."""
+    num_classes = len(dataset.classes)
     features = jnp.asarray(np.concatenate([prepare(video) for video in dataset.train]))
     parts = [snippet_labels(video, num_classes, dataset.grid) for video in dataset.train]
     target = jnp.asarray(np.concatenate(parts))
@@ -97,18 +103,17 @@ def snippet_labels(video: Video, num_classes: int, grid) -> np.ndarray:
     return np.minimum(inside.astype(np.float32) @ classes, 1)
 
 
-def localize(sequence: np.ndarray, score: np.ndarray, threshold: float) -> Segments:
+def localize(sequence: np.ndarray, score: np.ndarray) -> Segments:
     """Detections of one video.
 
     Args:
         sequence: (T, C) class activations.
-        score: (C,) class probabilities of the video; classes above `threshold` are localised.
-        threshold: see `score`.
+        score: (C,) class probabilities of the video; those above CLASS_THRESHOLD are localised.
     """
-    classes = np.flatnonzero(score >= threshold)
+    classes = np.flatnonzero(score >= CLASS_THRESHOLD)
     if not len(classes):
-        classes = score.argmax(keepdims=True)
-    return concatenate([_localize_class(sequence[:, [c]], c, score[c]) for c in classes])
+        classes = np.array([score.argmax()])
+    return concatenate([_localize_class(sequence[:, [c]], int(c), score[c]) for c in classes])
 
 
 def _localize_class(sequence: np.ndarray, label: int, score: float) -> Segments:
@@ -123,7 +128,7 @@ def _localize_class(sequence: np.ndarray, label: int, score: float) -> Segments:
     return Segments(video, np.full(len(start), label), *times, contrast[0])
 
 
-def assess(dataset: Dataset, params: dict, prepare, activation, threshold: float) -> dict:
+def assess(dataset: Dataset, params: dict, prepare) -> dict:
     """Average mAP and video-level mAP of a linear model on the test videos, in per cent."""
     kernel, bias = np.asarray(params["kernel"]), np.asarray(params["bias"])
     parts, scores = [], []
@@ -132,7 +137,7 @@ def assess(dataset: Dataset, params: dict, prepare, activation, threshold: float
         pooled = localization.top_mean(logits, max(1, len(logits) // DIVISOR))
         scores.append(pooled)
         probability = localization.softmax(pooled)
-        found = localize(activation(logits), probability, threshold)
+        found = localize(logits, probability)
         parts.append(
             Segments(found.video + index, found.label, found.start, found.end, found.score)
         )
@@ -148,9 +153,11 @@ def assess(dataset: Dataset, params: dict, prepare, activation, threshold: float
 
 
 def standardised(dataset: Dataset):
-    """Each modality's columns with mean 0 and variance 1 over the training snippets."""
+    """Columns with mean 0 and equal variances over the training snippets, 128 in all."""
     every = np.concatenate([video.features for video in dataset.train]).astype(np.float32)
     mean, deviation = every.mean(axis=0), every.std(axis=0) + 1e-6
+    # So that weight decay means the same for every width; see `adam` for the learning rate.
+    deviation *= np.sqrt(every.shape[1] / 128)
     return lambda video: (video.features.astype(np.float32) - mean) / deviation
 
 
@@ -161,21 +168,12 @@ def columns_of(dataset: Dataset, modality: str):
     return lambda video: prepare(video)[:, part]
 
 
-def sigmoid(logits: np.ndarray) -> np.ndarray:
-    """Logistic sigmoid without overflow."""
-    return 0.5 + 0.5 * np.tanh(logits / 2)
-
-
 def measure(dataset: Dataset, kind: str, modality: str) -> dict:
     """Train and assess one model; kind is "mil" or "supervised"."""
     began = time.perf_counter()
-    prepare, num_classes = columns_of(dataset, modality), len(dataset.classes)
-    if kind == "mil":
-        params = train_mil(dataset.train, num_classes, prepare)
-        result = assess(dataset, params, prepare, lambda logits: logits, 0.2)
-    else:
-        params = train_supervised(dataset, num_classes, prepare)
-        result = assess(dataset, params, prepare, lambda logits: logits, 0.2)
+    prepare = columns_of(dataset, modality)
+    train = {"mil": train_mil, "supervised": train_supervised}[kind]
+    result = assess(dataset, train(dataset, prepare), prepare)
     seconds = round(time.perf_counter() - began, 1)
     return {"model": kind, "modality": modality, **result, "seconds": seconds}
 
@@ -192,6 +190,8 @@ def main() -> None:
     config = SyntheticConfig(
         annotations=arguments.annotations, feature_width=arguments.width, seed=arguments.seed
     )
+    if not arguments.annotations:
+        config = dataclasses.replace(config, **DEMO)
     began = time.perf_counter()
     dataset = generate(config)
     seconds = round(time.perf_counter() - began, 1)

@@ -11,7 +11,7 @@ import dataclasses
 from ml_collections import ConfigDict
 
 from configs import co2net_thumos
-from jaxtal.data.synthetic import SyntheticConfig
+from jaxtal.data.synthetic import DEMO, SyntheticConfig
 
 
 def get_config() -> ConfigDict:
@@ -21,7 +21,9 @@ def get_config() -> ConfigDict:
     config.data.dir = ""
     config.data.name = "Synthetic"
     config.data.num_snippets = 100
-    config.data.generator = ConfigDict(dataclasses.asdict(SyntheticConfig()))
+    config.data.generator = ConfigDict(
+        dataclasses.asdict(SyntheticConfig(feature_width=128, **DEMO))
+    )
     config.optimizer.learning_rate = 5e-4
-    config.train.steps = 1600
+    config.train.steps = 1400
     return config

@@ -51,9 +51,9 @@ _CLASS_NAMES = [
 class SyntheticConfig:
     """What is generated. Pairs are (RGB, flow); strengths are norms of latent vectors.
 
-    The defaults are a demo; ``annotations`` with a THUMOS14 file and ``feature_width=1024`` give
-    data of that shape. ``num_*``, ``*_snippets`` and what follows up to ``ambiguous`` concern
-    generated annotations only.
+    The strengths are such that data of THUMOS14's shape (``annotations`` of a THUMOS14 file) are
+    as hard as DATA.md asks; ``DEMO`` has those for the small generated annotations. ``num_*``,
+    ``*_snippets`` and what follows up to ``ambiguous`` concern generated annotations only.
 
     Attributes:
         seed: everything is a function of it (and of a video's name).
@@ -121,7 +121,7 @@ class SyntheticConfig:
     instance_seconds: float = 2.7
     second_class: float = 0.12
     ambiguous: float = 0.17
-    latent_width: int = 64
+    latent_width: int = 32
     backgrounds: int = 24
     backgrounds_per_video: tuple[int, int] = (2, 5)
     mean_shot: float = 11.0
@@ -162,6 +162,10 @@ class SyntheticConfig:
     mean_feature: float = 0.3
 
 
+# What to change for the demo's ten classes and short videos to be as hard as THUMOS14's shape.
+DEMO: dict[str, Any] = {"venue": (0.35, 0.2), "context": (1.4, 1.4), "noise": (0.8, 0.8)}
+
+
 def generate(config: SyntheticConfig) -> Dataset:
     """The data set that `config` describes.
 
@@ -169,8 +173,9 @@ def generate(config: SyntheticConfig) -> Dataset:
         Videos with features (T, 2D), T = floor(duration * fps / stride), RGB first, non-negative.
 
     Raises:
-        UserError: `config.annotations` cannot be used.
+        UserError: a field of `config` or the file `config.annotations` cannot be used.
     """
+    _check(config)
     dataset = _read_annotations(config) if config.annotations else _draw_annotations(config)
     world = World.draw(config, len(dataset.classes))
     train, test = (
@@ -178,6 +183,24 @@ def generate(config: SyntheticConfig) -> Dataset:
         for videos in (dataset.train, dataset.test)
     )
     return dataclasses.replace(dataset, train=train, test=test)
+
+
+def _check(config: SyntheticConfig) -> None:
+    """Raise UserError for a field that nothing can be generated from."""
+    if config.dtype not in ("float16", "float32"):
+        raise UserError(
+            f"config.data.generator.dtype is {config.dtype!r}; wanted 'float16' or 'float32'"
+        )
+    counts = ("feature_width", "num_train", "num_test", "num_classes", "latent_width", "sub_modes")
+    for name in (*counts, "backgrounds", "min_snippets"):
+        if getattr(config, name) < 1:
+            value = getattr(config, name)
+            raise UserError(f"config.data.generator.{name} is {value}; wanted at least 1")
+    if config.max_snippets < config.min_snippets:
+        raise UserError(
+            f"config.data.generator.max_snippets is {config.max_snippets}; wanted at least "
+            f"min_snippets, which is {config.min_snippets}"
+        )
 
 
 def _stream(config: SyntheticConfig, *key: str) -> np.random.Generator:
@@ -190,7 +213,7 @@ def _unit(vectors: np.ndarray) -> np.ndarray:
 
 
 def _blend(vectors: np.ndarray, other: np.ndarray, cosine: float) -> np.ndarray:
-    """Unit vectors at about `cosine` to the unit vectors `vectors` (random ones: nearly orthogonal)."""
+    """Unit vectors at about `cosine` to `vectors`, given nearly orthogonal unit vectors."""
     return _unit(cosine * vectors + np.sqrt(1 - cosine**2) * other)
 
 
@@ -275,16 +298,23 @@ def _class_gains(config: SyntheticConfig, num_classes: int) -> np.ndarray:
 def _draw_output(config: SyntheticConfig) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Projection, biases and gains of the columns; nothing else depends on D."""
     rng = _stream(config, "output")
-    always = (config.background_strength, config.venue, config.style, config.noise)
-    # Projected on a random direction, a latent vector of norm r has a spread of r / sqrt(L); the
-    # projection's factor makes the columns' spread about 1.
-    spread = np.sqrt(np.square(np.array(always)).sum(axis=0)).astype(np.float32)
+    spread = np.maximum(_latent_norm(config), 0.1)[:, None, None]
     shape = (2, config.latent_width, config.feature_width)
-    projection = rng.standard_normal(shape, np.float32) / np.maximum(spread, 1e-6)[:, None, None]
+    # On a random direction of variance 1 a vector of norm r has a spread of r.
+    projection = rng.standard_normal(shape, np.float32) / spread
     bias = config.bias_spread * rng.standard_normal((2, 1, shape[2]), np.float32)
     gain = np.exp(config.gain_spread * rng.standard_normal((2, 1, shape[2]), np.float32))
     half_normal_mean = 0.4 * np.exp(config.gain_spread**2 / 2)
     return projection, bias, (gain * config.mean_feature / half_normal_mean).astype(np.float32)
+
+
+def _latent_norm(config: SyntheticConfig) -> np.ndarray:
+    """(2,) float32 norm of a typical latent vector: what lasts and some of what comes and goes."""
+    lasting = (config.background_strength, config.venue, config.style, config.noise)
+    nuisances = ((config.lighting, config.pans), (config.captions, config.shakes))
+    passing = (config.core, config.context, *nuisances)
+    square = np.square(lasting).sum(axis=0) + 0.12 * np.square(passing).sum(axis=0)
+    return np.sqrt(square).astype(np.float32)
 
 
 # --------------------------------------------------------------------------- one video
@@ -360,7 +390,7 @@ def _actions(config, world: World, rng, video: Video, grid: TimeGrid, time: int)
     guessed = rng.choice(present, len(video.ambiguous))
     label = np.concatenate([video.segment_labels, guessed]).astype(int)
     venue = world.venue[:, present].sum(axis=1, keepdims=True) / np.sqrt(len(present))
-    inside = _coverage(*segments.T, time)
+    inside = _coverage(segments[:, 0], segments[:, 1], time)
     signal = _instances(config, world, rng, segments, label, inside)
     context = _context(config, world, rng, segments, label, present, time)
     # Context ends where any instance begins.
@@ -551,8 +581,12 @@ def _draw_ambiguous(rng: np.random.Generator, segments: np.ndarray, duration: fl
     return intervals[np.argsort(intervals[:, 0])]
 
 
-# --------------------------------------------------------------------------- annotations from a file
+# --------------------------------------------------------------------------- annotations of a file
 
+_FORM = (
+    '{"database": {video: {"subset": ..., "duration": seconds, "annotations": [{"label": ..., '
+    '"segment": [start, end]}]}}} (ActivityNet form)'
+)
 _SPLITS = (("training", "validation"), ("train", "test"), ("validation", "test"))
 
 
@@ -560,62 +594,104 @@ def _read_annotations(config: SyntheticConfig) -> Dataset:
     """Videos without features from an ActivityNet-form JSON file."""
     path = Path(config.annotations)
     content = _load(path)
-    database = content["database"]
-    labels = {a["label"] for entry in database.values() for a in entry["annotations"]}
-    classes = tuple(content.get("classes") or sorted(labels))
-    subsets = {name: str(entry["subset"]).lower() for name, entry in database.items()}
-    split = next((pair for pair in _SPLITS if set(pair) <= set(subsets.values())), None)
+    subsets: dict[str, dict[str, dict]] = {}
+    for name, entry in content["database"].items():
+        subset = str(_field(entry, "subset", f"{path}, video {name}")).lower()
+        subsets.setdefault(subset, {})[name] = entry
+    split = next((pair for pair in _SPLITS if set(pair) <= set(subsets)), None)
     if split is None:
         raise UserError(
-            f"{path}: subsets are {sorted(set(subsets.values()))}; wanted one of "
-            + ", ".join(" and ".join(pair) for pair in _SPLITS)
+            f"{path}: subsets are {sorted(subsets)}; wanted training and validation, train and "
+            'test, or validation and test in the videos\' "subset"'
         )
+    classes = _class_list(content, [subsets[part] for part in split], path)
     train, test = (
-        tuple(
-            _to_video(path, name, database[name], classes)
-            for name in database
-            if subsets[name] == part
-        )
+        tuple(_to_video(path, name, entry, classes) for name, entry in subsets[part].items())
         for part in split
     )
     return Dataset(f"Synthetic-{path.stem}", classes, train, test)
 
 
 def _load(path: Path) -> dict[str, Any]:
-    form = (
-        'wanted {"database": {video: {"subset": ..., "duration": seconds, "annotations": '
-        '[{"label": ..., "segment": [start, end]}]}}} (ActivityNet form)'
-    )
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        reason = error.strerror or str(error)
         raise UserError(
-            f"{path}: {reason}; set config.data.generator.annotations to an ActivityNet-form JSON "
-            'file, or to "" for generated annotations'
+            f"{path}: {error.strerror or error}; set config.data.generator.annotations to an "
+            'ActivityNet-form JSON file, or to "" for generated annotations'
         ) from None
-    except ValueError as error:
-        raise UserError(f"{path}: not JSON ({error}); {form}") from None
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path}: not a JSON file ({error}); wanted {_FORM}") from None
     if not isinstance(content, dict) or not isinstance(content.get("database"), dict):
-        raise UserError(f'{path}: no "database"; {form}')
+        raise UserError(f'{path}: no "database" of videos; wanted {_FORM}')
     return content
 
 
+def _field(entry: Any, key: str, where: str) -> Any:
+    if not isinstance(entry, dict) or key not in entry:
+        found = sorted(entry) if isinstance(entry, dict) else entry
+        raise UserError(f'{where}: no "{key}" in {str(found)[:80]}; wanted {_FORM}')
+    return entry[key]
+
+
+def _class_list(content: dict[str, Any], subsets: list[dict], path: Path) -> tuple[str, ...]:
+    """The file's own list, which fixes the order, or else all labels in alphabetical order."""
+    if "classes" in content:
+        classes = content["classes"]
+        if (
+            not classes
+            or not isinstance(classes, list)
+            or len(set(map(str, classes))) < len(classes)
+        ):
+            raise UserError(
+                f'{path}: "classes" is {str(classes)[:80]}; wanted a list of distinct names'
+            )
+        return tuple(map(str, classes))
+    labels = set()
+    for videos in subsets:
+        for name, entry in videos.items():
+            where = f"{path}, video {name}"
+            labels |= {str(_field(a, "label", where)) for a in _field(entry, "annotations", where)}
+    return tuple(sorted(labels))
+
+
 def _to_video(path: Path, name: str, entry: dict[str, Any], classes: tuple[str, ...]) -> Video:
-    index = {label: number for number, label in enumerate(classes)}
-    annotations = entry["annotations"]
-    segment_labels = np.array([index[a["label"]] for a in annotations], np.int64)
-    labels = (
-        [index[label] for label in entry["video_labels"]]
-        if "video_labels" in entry
-        else segment_labels
-    )
-    segments = np.array([a["segment"] for a in annotations], np.float64).reshape(-1, 2)
+    where = f"{path}, video {name}"
+    annotations = _field(entry, "annotations", where)
+    segment_labels = _indices([_field(a, "label", where) for a in annotations], classes, where)
+    labels = segment_labels
+    if "video_labels" in entry:
+        labels = _indices(entry["video_labels"], classes, where)
+    duration = _numbers(_field(entry, "duration", where), (), "duration", where)
+    if duration <= 0:
+        raise UserError(f"{where}: duration is {duration}; wanted seconds above 0")
+    segments = [_field(a, "segment", where) for a in annotations]
     return Video(
         name=name,
-        duration=float(entry["duration"]),
-        labels=np.unique(np.array(labels, np.int64)),
-        segments=segments,
+        duration=float(duration),
+        labels=np.unique(labels),
+        segments=_numbers(segments, (-1, 2), "segment", where),
         segment_labels=segment_labels,
-        ambiguous=np.array(entry.get("ambiguous", []), np.float64).reshape(-1, 2),
+        ambiguous=_numbers(entry.get("ambiguous", []), (-1, 2), "ambiguous", where),
     )
+
+
+def _indices(labels: Any, classes: tuple[str, ...], where: str) -> np.ndarray:
+    known = {label: index for index, label in enumerate(classes)}
+    if unknown := [label for label in labels if str(label) not in known]:
+        raise UserError(
+            f'{where}: label {unknown[0]!r} is not among the {len(classes)} in "classes"; add it '
+            "there, or correct the label"
+        )
+    return np.array([known[str(label)] for label in labels], np.int64)
+
+
+def _numbers(value: Any, shape: tuple[int, ...], what: str, where: str) -> np.ndarray:
+    try:
+        numbers = np.array(value, np.float64).reshape(shape)
+    except (TypeError, ValueError):
+        numbers = np.array(np.nan)
+    if not np.isfinite(numbers).all():
+        wanted = "[start, end] in seconds" if shape else "a number of seconds"
+        raise UserError(f'{where}: "{what}" is {str(value)[:80]}; wanted {wanted}')
+    return numbers
