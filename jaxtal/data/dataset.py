@@ -4,6 +4,8 @@ import dataclasses
 
 import numpy as np
 
+from jaxtal.errors import UserError
+
 
 @dataclasses.dataclass(frozen=True)
 class TimeGrid:
@@ -85,3 +87,34 @@ def multi_hot(videos, num_classes: int) -> np.ndarray:
     for row, video in zip(labels, videos, strict=True):
         row[video.labels] = 1
     return labels
+
+
+_SPLITS = (("training", "validation"), ("train", "test"), ("validation", "test"))
+
+
+def train_and_test(subsets, where: str) -> tuple[str, str]:
+    """Which of a data set's subsets is trained on and which is tested on.
+
+    Args:
+        subsets: names of all subsets: ActivityNet's (training, validation), THUMOS14's
+            (validation, test), or train and test.
+        where: for the message of the UserError if they are something else.
+    """
+    for pair in _SPLITS:
+        if set(pair) <= set(subsets):
+            return pair
+    raise UserError(
+        f"{where}: subsets are {sorted(set(subsets))}; wanted validation and test (THUMOS14), "
+        "training and validation (ActivityNet), or train and test"
+    )
+
+
+def class_indices(labels, classes: tuple[str, ...], where: str) -> np.ndarray:
+    """(n,) int, positions of class names in `classes`; UserError for an unknown one."""
+    known = {label: index for index, label in enumerate(classes)}
+    if unknown := [label for label in labels if label not in known]:
+        raise UserError(
+            f"{where}: label {unknown[0]!r} is not among the {len(classes)} classes; add it to "
+            "the class list or correct the label"
+        )
+    return np.array([known[label] for label in labels], np.int64)

@@ -11,13 +11,13 @@ Shapes: modalities (RGB, flow) are the leading axis of 2; L is the latent width,
 """
 
 import dataclasses
-import json
 import zlib
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from jaxtal.data import activitynet
 from jaxtal.data.dataset import Dataset, TimeGrid, Video
 from jaxtal.errors import UserError
 
@@ -176,7 +176,7 @@ def generate(config: SyntheticConfig) -> Dataset:
         UserError: a field of `config` or the file `config.annotations` cannot be used.
     """
     _check(config)
-    dataset = _read_annotations(config) if config.annotations else _draw_annotations(config)
+    dataset = _annotated(Path(config.annotations)) if config.annotations else _drawn(config)
     world = World.draw(config, len(dataset.classes))
     train, test = (
         tuple(generate_video(config, world, video, dataset.grid) for video in videos)
@@ -514,7 +514,13 @@ def _features(config: SyntheticConfig, world: World, signal: np.ndarray) -> np.n
 # --------------------------------------------------------------------------- generated annotations
 
 
-def _draw_annotations(config: SyntheticConfig) -> Dataset:
+def _annotated(path: Path) -> Dataset:
+    """The annotations of a file, under a name that says that the features are generated."""
+    dataset = activitynet.read(path)
+    return dataclasses.replace(dataset, name=f"Synthetic-{dataset.name}")
+
+
+def _drawn(config: SyntheticConfig) -> Dataset:
     """Annotations that look like THUMOS14's; videos without features."""
     names = [f"action_{index:02d}" for index in range(config.num_classes)]
     names[: len(_CLASS_NAMES)] = _CLASS_NAMES[: config.num_classes]
@@ -579,119 +585,3 @@ def _draw_ambiguous(rng: np.random.Generator, segments: np.ndarray, duration: fl
     intervals = np.round(np.stack([middle - half, middle + half], axis=1), 1)
     intervals = intervals[intervals[:, 1] > intervals[:, 0]]
     return intervals[np.argsort(intervals[:, 0])]
-
-
-# --------------------------------------------------------------------------- annotations of a file
-
-_FORM = (
-    '{"database": {video: {"subset": ..., "duration": seconds, "annotations": [{"label": ..., '
-    '"segment": [start, end]}]}}} (ActivityNet form)'
-)
-_SPLITS = (("training", "validation"), ("train", "test"), ("validation", "test"))
-
-
-def _read_annotations(config: SyntheticConfig) -> Dataset:
-    """Videos without features from an ActivityNet-form JSON file."""
-    path = Path(config.annotations)
-    content = _load(path)
-    subsets: dict[str, dict[str, dict]] = {}
-    for name, entry in content["database"].items():
-        subset = str(_field(entry, "subset", f"{path}, video {name}")).lower()
-        subsets.setdefault(subset, {})[name] = entry
-    split = next((pair for pair in _SPLITS if set(pair) <= set(subsets)), None)
-    if split is None:
-        raise UserError(
-            f"{path}: subsets are {sorted(subsets)}; wanted training and validation, train and "
-            'test, or validation and test in the videos\' "subset"'
-        )
-    classes = _class_list(content, [subsets[part] for part in split], path)
-    train, test = (
-        tuple(_to_video(path, name, entry, classes) for name, entry in subsets[part].items())
-        for part in split
-    )
-    return Dataset(f"Synthetic-{path.stem}", classes, train, test)
-
-
-def _load(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(
-            f"{path}: {error.strerror or error}; set config.data.generator.annotations to an "
-            'ActivityNet-form JSON file, or to "" for generated annotations'
-        ) from None
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{path}: not a JSON file ({error}); wanted {_FORM}") from None
-    if not isinstance(content, dict) or not isinstance(content.get("database"), dict):
-        raise UserError(f'{path}: no "database" of videos; wanted {_FORM}')
-    return content
-
-
-def _field(entry: Any, key: str, where: str) -> Any:
-    if not isinstance(entry, dict) or key not in entry:
-        found = sorted(entry) if isinstance(entry, dict) else entry
-        raise UserError(f'{where}: no "{key}" in {str(found)[:80]}; wanted {_FORM}')
-    return entry[key]
-
-
-def _class_list(content: dict[str, Any], subsets: list[dict], path: Path) -> tuple[str, ...]:
-    """The file's own list, which fixes the order, or else all labels in alphabetical order."""
-    if "classes" in content:
-        classes = content["classes"]
-        if (
-            not classes
-            or not isinstance(classes, list)
-            or len(set(map(str, classes))) < len(classes)
-        ):
-            raise UserError(
-                f'{path}: "classes" is {str(classes)[:80]}; wanted a list of distinct names'
-            )
-        return tuple(map(str, classes))
-    labels = set()
-    for videos in subsets:
-        for name, entry in videos.items():
-            where = f"{path}, video {name}"
-            labels |= {str(_field(a, "label", where)) for a in _field(entry, "annotations", where)}
-    return tuple(sorted(labels))
-
-
-def _to_video(path: Path, name: str, entry: dict[str, Any], classes: tuple[str, ...]) -> Video:
-    where = f"{path}, video {name}"
-    annotations = _field(entry, "annotations", where)
-    segment_labels = _indices([_field(a, "label", where) for a in annotations], classes, where)
-    labels = segment_labels
-    if "video_labels" in entry:
-        labels = _indices(entry["video_labels"], classes, where)
-    duration = _numbers(_field(entry, "duration", where), (), "duration", where)
-    if duration <= 0:
-        raise UserError(f"{where}: duration is {duration}; wanted seconds above 0")
-    segments = [_field(a, "segment", where) for a in annotations]
-    return Video(
-        name=name,
-        duration=float(duration),
-        labels=np.unique(labels),
-        segments=_numbers(segments, (-1, 2), "segment", where),
-        segment_labels=segment_labels,
-        ambiguous=_numbers(entry.get("ambiguous", []), (-1, 2), "ambiguous", where),
-    )
-
-
-def _indices(labels: Any, classes: tuple[str, ...], where: str) -> np.ndarray:
-    known = {label: index for index, label in enumerate(classes)}
-    if unknown := [label for label in labels if str(label) not in known]:
-        raise UserError(
-            f'{where}: label {unknown[0]!r} is not among the {len(classes)} in "classes"; add it '
-            "there, or correct the label"
-        )
-    return np.array([known[str(label)] for label in labels], np.int64)
-
-
-def _numbers(value: Any, shape: tuple[int, ...], what: str, where: str) -> np.ndarray:
-    try:
-        numbers = np.array(value, np.float64).reshape(shape)
-    except (TypeError, ValueError):
-        numbers = np.array(np.nan)
-    if not np.isfinite(numbers).all():
-        wanted = "[start, end] in seconds" if shape else "a number of seconds"
-        raise UserError(f'{where}: "{what}" is {str(value)[:80]}; wanted {wanted}')
-    return numbers

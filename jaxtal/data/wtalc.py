@@ -9,7 +9,14 @@ from pathlib import Path
 import numpy as np
 
 from jaxtal.data import object_arrays
-from jaxtal.data.dataset import NO_FEATURES, Dataset, TimeGrid, Video
+from jaxtal.data.dataset import (
+    NO_FEATURES,
+    Dataset,
+    TimeGrid,
+    Video,
+    class_indices,
+    train_and_test,
+)
 from jaxtal.errors import UserError
 
 _FILES = ("videoname", "subset", "classlist", "labels", "labels_all", "segments", "duration")
@@ -35,20 +42,20 @@ def read(folder: Path, name: str, features: bool = True) -> Dataset:
     ambiguous = _read_ambiguous(annotations / _AMBIGUOUS)
     arrays = _read_features(feature_file, names) if features else [NO_FEATURES] * len(names)
     subsets = [_text(value) for value in columns["subset"]]
-    train_name, test_name = _split(subsets, annotations)
+    train_name, test_name = train_and_test(subsets, f"{annotations / 'subset.npy'}")
     parts: dict[str, list[Video]] = {train_name: [], test_name: []}
     for row, video in enumerate(names):
         if subsets[row] in parts:
             where = f"{annotations}, video {video}"
             segments = _segments(columns["segments"][row], where)
-            labels = _indices(columns["labels"][row], classes, where)
+            labels = _labels(columns["labels"][row], classes, where)
             if len(labels) != len(segments):
                 raise UserError(f"{where}: {len(labels)} labels for {len(segments)} segments")
             parts[subsets[row]].append(
                 Video(
                     name=video,
                     duration=float(np.ravel(columns["duration"][row])[0]),
-                    labels=np.unique(_indices(columns["labels_all"][row], classes, where)),
+                    labels=np.unique(_labels(columns["labels_all"][row], classes, where)),
                     segments=segments,
                     segment_labels=labels,
                     ambiguous=ambiguous.get(video, np.empty((0, 2))),
@@ -88,27 +95,8 @@ def _check_counts(columns: dict[str, np.ndarray], annotations: Path) -> None:
             )
 
 
-def _split(subsets: list[str], annotations: Path) -> tuple[str, str]:
-    """Names of the training and the test subset: THUMOS14's or ActivityNet's."""
-    found = set(subsets)
-    for pair in (("training", "validation"), ("train", "test"), ("validation", "test")):
-        if found.issuperset(pair):
-            return pair
-    raise UserError(
-        f"{annotations / 'subset.npy'}: subsets are {sorted(found)}; wanted validation and test "
-        "(THUMOS14), training and validation (ActivityNet), or train and test"
-    )
-
-
-def _indices(labels, classes: tuple[str, ...], where: str) -> np.ndarray:
-    """Class indices of a video's list of class names."""
-    known = {label: index for index, label in enumerate(classes)}
-    labels = [_text(label) for label in labels]
-    if unknown := [label for label in labels if label not in known]:
-        raise UserError(
-            f"{where}: label {unknown[0]!r} is not among the {len(classes)} in classlist"
-        )
-    return np.array([known[label] for label in labels], np.int64)
+def _labels(names, classes: tuple[str, ...], where: str) -> np.ndarray:
+    return class_indices([_text(name) for name in names], classes, where)
 
 
 def _segments(value, where: str) -> np.ndarray:

@@ -296,7 +296,7 @@ def test_broken_file(tmp_path, message):
 
 
 def test_missing_file(tmp_path):
-    with pytest.raises(UserError, match=r"No such file.*config\.data\.generator\.annotations"):
+    with pytest.raises(UserError, match=r"No such file.*wanted an annotation file"):
         generate(replace(annotations=str(tmp_path / "none.json")))
 
 

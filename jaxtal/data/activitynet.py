@@ -1,0 +1,112 @@
+"""Annotations in ActivityNet form: one JSON file for all videos."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jaxtal.data.dataset import Dataset, Video, class_indices, train_and_test
+from jaxtal.errors import UserError
+
+_FORM = (
+    '{"database": {video: {"subset": ..., "duration": seconds, "annotations": [{"label": ..., '
+    '"segment": [start, end]}]}}} (ActivityNet form)'
+)
+
+
+def read(path: Path) -> Dataset:
+    """Videos without features from an ActivityNet-form JSON file.
+
+    Without "video_labels" a video's labels are those of its instances. Subsets other than the
+    training and the test subset (ActivityNet's withheld "testing") are left out.
+
+    Raises:
+        UserError: the file is missing, is not JSON, or lacks or contradicts something.
+    """
+    content = _load(path)
+    subsets: dict[str, dict[str, dict]] = {}
+    for name, entry in content["database"].items():
+        subset = str(_field(entry, "subset", f"{path}, video {name}")).lower()
+        subsets.setdefault(subset, {})[name] = entry
+    split = train_and_test(subsets, f'{path}, "subset" of the videos')
+    classes = _class_list(content, [subsets[part] for part in split], path)
+    train, test = (
+        tuple(_to_video(path, name, entry, classes) for name, entry in subsets[part].items())
+        for part in split
+    )
+    return Dataset(path.stem, classes, train, test)
+
+
+def _load(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(
+            f"{path}: {error.strerror or error}; wanted an annotation file, {_FORM}"
+        ) from None
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path}: not a JSON file ({error}); wanted {_FORM}") from None
+    if not isinstance(content, dict) or not isinstance(content.get("database"), dict):
+        raise UserError(f'{path}: no "database" of videos; wanted {_FORM}')
+    return content
+
+
+def _field(entry: Any, key: str, where: str) -> Any:
+    if not isinstance(entry, dict) or key not in entry:
+        found = sorted(entry) if isinstance(entry, dict) else entry
+        raise UserError(f'{where}: no "{key}" in {str(found)[:80]}; wanted {_FORM}')
+    return entry[key]
+
+
+def _class_list(content: dict[str, Any], subsets: list[dict], path: Path) -> tuple[str, ...]:
+    """The file's own list, which fixes the order, or else all labels in alphabetical order."""
+    if "classes" in content:
+        classes = content["classes"]
+        if (
+            not classes
+            or not isinstance(classes, list)
+            or len(set(map(str, classes))) < len(classes)
+        ):
+            raise UserError(
+                f'{path}: "classes" is {str(classes)[:80]}; wanted a list of distinct names'
+            )
+        return tuple(map(str, classes))
+    labels = set()
+    for videos in subsets:
+        for name, entry in videos.items():
+            where = f"{path}, video {name}"
+            labels |= {str(_field(a, "label", where)) for a in _field(entry, "annotations", where)}
+    return tuple(sorted(labels))
+
+
+def _to_video(path: Path, name: str, entry: dict[str, Any], classes: tuple[str, ...]) -> Video:
+    where = f"{path}, video {name}"
+    annotations = _field(entry, "annotations", where)
+    segment_labels = class_indices([_field(a, "label", where) for a in annotations], classes, where)
+    labels = segment_labels
+    if "video_labels" in entry:
+        labels = class_indices(entry["video_labels"], classes, where)
+    duration = _numbers(_field(entry, "duration", where), (), "duration", where)
+    if duration <= 0:
+        raise UserError(f"{where}: duration is {duration}; wanted seconds above 0")
+    segments = [_field(a, "segment", where) for a in annotations]
+    return Video(
+        name=name,
+        duration=float(duration),
+        labels=np.unique(labels),
+        segments=_numbers(segments, (-1, 2), "segment", where),
+        segment_labels=segment_labels,
+        ambiguous=_numbers(entry.get("ambiguous", []), (-1, 2), "ambiguous", where),
+    )
+
+
+def _numbers(value: Any, shape: tuple[int, ...], what: str, where: str) -> np.ndarray:
+    try:
+        numbers = np.array(value, np.float64).reshape(shape)
+    except (TypeError, ValueError):
+        numbers = np.array(np.nan)
+    if not np.isfinite(numbers).all():
+        wanted = "[start, end] in seconds" if shape else "a number of seconds"
+        raise UserError(f'{where}: "{what}" is {str(value)[:80]}; wanted {wanted}')
+    return numbers

@@ -1,0 +1,24 @@
+"""What the README promises exists, and CI runs its test command."""
+
+import re
+
+from tests.conftest import ROOT
+
+README = (ROOT / "README.md").read_text()
+
+
+def test_ci_runs_the_readme_s_test_command():
+    command = (ROOT / ".ci" / "run").read_text().strip().splitlines()[-1]
+    assert command == "pip install -e '.[test]' && python -m tests"
+    assert command in README
+
+
+def test_every_path_named_exists():
+    named = re.findall(r"`((?:jaxtal|configs|launch|benchmarks|docs)/[\w/.]*)`", README)
+    named += re.findall(r"\]\(([\w/.]+)\)", README)
+    named += re.findall(r"--config (configs/\w+\.py)", README)
+    assert len(named) > 5
+    for path in named:
+        assert (ROOT / path).exists(), path
+    for module in re.findall(r"python -m (benchmarks\.\w+)", README):
+        assert (ROOT / (module.replace(".", "/") + ".py")).exists(), module
