@@ -1,7 +1,7 @@
 """CO2-Net (Hong et al., ACM Multimedia 2021) on THUMOS14, with the published code's numbers.
 
-The paper: 44.6 average mAP (t-IoU 0.1:0.7), the best step on the test set. The features are not
-part of this project: put `Thumos14reduced-I3D-JOINTFeatures.npy` beside
+The paper: 44.6 average mAP (t-IoU 0.1:0.7), the best step on the test set. Not measured here: the
+features are not part of this project. Put `Thumos14reduced-I3D-JOINTFeatures.npy` beside
 `Thumos14reduced-Annotations/` into `config.data.dir`.
 
     python -m jaxtal.main --config configs/co2net_thumos.py --config.data.dir=FOLDER
