@@ -41,6 +41,7 @@ def get_config() -> ConfigDict:
                 "pairs": 3,  # the batch's first 2 * pairs videos share a class two by two
                 "log_every": 20,  # steps per line of metrics.jsonl
                 "eval_every": 200,  # steps; each evaluation is followed by a checkpoint
+                "tensorboard": False,  # log to tensorboard/ too; needs the extra `tensorboard`
             },
             "optimizer": {"learning_rate": 5e-5, "weight_decay": 1e-3},
             "localization": {

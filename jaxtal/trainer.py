@@ -131,6 +131,8 @@ class Run:
             return
         train_data = pack(self.dataset.train, len(self.dataset.classes))
         step = self._compile_step(train_data)
+        if settings.tensorboard:
+            self.files.open_tensorboard(start)
         log = MetricsLog(self.files)
         with console.progress(start, settings.steps) as show:
             while start < settings.steps:

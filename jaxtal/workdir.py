@@ -19,6 +19,7 @@ class Workdir:
         self.checkpoints = path / "checkpoints"
         self.plots = path / "plots"
         self._metrics = path / "metrics.jsonl"
+        self._board: Any = None
 
     def open(self, config: dict[str, Any]) -> None:
         """Create the directory, or continue in it if it belongs to the same config.
@@ -51,9 +52,25 @@ class Workdir:
         return folder.is_dir() and any(path.name.isdigit() for path in folder.iterdir())
 
     def append_metrics(self, line: dict[str, Any]) -> None:
-        """Add a line to metrics.jsonl."""
+        """Add a line to metrics.jsonl, and to TensorBoard's log if that is open."""
         with open(self._metrics, "a") as file:
             file.write(json.dumps(_finite(line)) + "\n")
+        if self._board:
+            for name, value in _flatten(line).items():
+                if isinstance(value, (int, float)) and name != "step":
+                    self._board.add_scalar(name.replace(".", "/", 1), value, line["step"])
+            self._board.flush()
+
+    def open_tensorboard(self, step: int) -> None:
+        """From now on log to tensorboard/ too, in place of what it says of steps after `step`."""
+        try:
+            from tensorboardX import SummaryWriter
+        except ImportError:
+            raise UserError(
+                "config.train.tensorboard is set, but tensorboardX is not installed; "
+                "pip install 'jaxtal[tensorboard]'"
+            ) from None
+        self._board = SummaryWriter(str(self.path / "tensorboard"), purge_step=step + 1)
 
     def metrics(self) -> list[dict[str, Any]]:
         """The lines of metrics.jsonl; a last one that was cut short by a kill is left out."""
@@ -102,7 +119,7 @@ def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-_MAY_DIFFER = ("train.steps", "train.log_every", "evaluation.plot_videos")
+_MAY_DIFFER = ("train.steps", "train.log_every", "train.tensorboard", "evaluation.plot_videos")
 
 
 def _flatten(tree: dict, prefix: str = "") -> dict[str, Any]:

@@ -1,6 +1,8 @@
 """The work directory's files: whole or absent, and honest about what they belong to."""
 
 import json
+import sys
+import unittest.mock
 
 import numpy as np
 import pytest
@@ -42,6 +44,21 @@ def test_metrics_are_cut_back_and_half_a_line_is_forgotten(tmp_path):
     assert files.metrics()[1]["loss"] is None  # JSON has no NaN
     files.cut_metrics(4)
     assert (tmp_path / "metrics.jsonl").read_text().count("\n") == 2
+
+
+def test_tensorboard_gets_the_same_numbers(tmp_path):
+    files = Workdir(tmp_path)
+    files.open_tensorboard(0)
+    with unittest.mock.patch.object(files._board, "add_scalar") as add:
+        files.append_metrics({"step": 3, "loss": 0.5, "map": {"0.1": 0.25}, "protocol": "co2"})
+    assert [call.args for call in add.call_args_list] == [("loss", 0.5, 3), ("map/0.1", 0.25, 3)]
+    assert list((tmp_path / "tensorboard").glob("events*"))
+
+
+def test_tensorboard_is_an_extra(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "tensorboardX", None)
+    with pytest.raises(UserError, match="tensorboardX is not installed"):
+        Workdir(tmp_path).open_tensorboard(0)
 
 
 def test_only_complete_checkpoints_count(tmp_path):
