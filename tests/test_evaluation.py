@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jaxtal import evaluation
-from jaxtal.data.dataset import TimeGrid, Video
+from jaxtal.data import activitynet
+from jaxtal.data.dataset import Dataset, TimeGrid, Video
 from jaxtal.segments import Segments, concatenate, ground_truth, temporal_iou
 
 THRESHOLDS = np.arange(0.1, 0.95, 0.1)
@@ -118,48 +119,37 @@ def test_a_detection_takes_the_second_best_instance():
     ],
 )
 def test_equal_to_the_official_evaluator(shared, truth_file, name, protocol):
-    truth = json.loads((shared / truth_file).read_text())
-    found = json.loads((shared / "reference_eval" / f"{name}_pred.json").read_text())
+    data = activitynet.read(shared / truth_file)
+    detections = read_detections(shared / "reference_eval" / f"{name}_pred.json", data)
     wanted = json.loads((shared / "reference_eval" / "expected.json").read_text())[name]
-    videos, detections = from_json(truth, found["results"])
-    detections = detections.with_times(TimeGrid().to_snippets)
+    detections = detections.with_times(data.grid.to_snippets)
     ours = evaluation.evaluate(
-        videos, detections, evaluation.PROTOCOLS[protocol], len(truth["classes"]), TimeGrid()
+        data.test, detections, evaluation.PROTOCOLS[protocol], len(data.classes), data.grid
     )
     np.testing.assert_allclose(list(ours["map"].values()), wanted["mAP"], rtol=0, atol=1e-9)
 
 
 def test_the_official_sample_is_perfect(shared):
-    truth = json.loads((shared / "activitynet/activitynet_1.3.json").read_text())
-    found = json.loads((shared / "activitynet/sample_detection_prediction.json").read_text())
-    videos, detections = from_json(truth, found["results"])
+    folder = shared / "activitynet"
+    data = activitynet.read(folder / "activitynet_1.3.json")
+    detections = read_detections(folder / "sample_detection_prediction.json", data)
     precision = evaluation.average_precision(
-        ground_truth(videos), detections, np.arange(0.5, 1, 0.05), len(truth["classes"])
+        ground_truth(data.test), detections, np.arange(0.5, 1, 0.05), len(data.classes)
     )
     assert (np.nanmean(precision, axis=1) == 1).all()
 
 
-def from_json(truth: dict, results: dict) -> tuple[tuple[Video, ...], Segments]:
-    """Test videos and detections (seconds) of ActivityNet-form JSON."""
-    subset = "test" if "test" in {v["subset"] for v in truth["database"].values()} else "validation"
-    index = {label: i for i, label in enumerate(truth["classes"])}
-    videos = tuple(
-        Video(
-            name,
-            entry["duration"],
-            np.empty(0, int),
-            np.array([a["segment"] for a in entry["annotations"]], float).reshape(-1, 2),
-            np.array([index[a["label"]] for a in entry["annotations"]], int),
-            np.empty((0, 2)),
-        )
-        for name, entry in truth["database"].items()
-        if entry["subset"] == subset
-    )
-    number = {video.name: i for i, video in enumerate(videos)}
-    rows = [(number[v], index[d["label"]], *d["segment"], d["score"])
-            for v, found in results.items() for d in found]  # fmt: skip
-    video, label, start, end, score = (np.array(column) for column in zip(*rows, strict=True))
-    return videos, Segments(video, label, start.astype(float), end.astype(float), score)
+def read_detections(path, dataset: Dataset) -> Segments:
+    """Detections of an ActivityNet-form JSON file, in seconds."""
+    number = {video.name: index for index, video in enumerate(dataset.test)}
+    label = {name: index for index, name in enumerate(dataset.classes)}
+    rows = [
+        (number[name], label[found["label"]], *found["segment"], found["score"])
+        for name, detections in json.loads(path.read_text())["results"].items()
+        for found in detections
+    ]
+    video, label, *numbers = (np.array(column) for column in zip(*rows, strict=True))
+    return Segments(video, label, *(column.astype(float) for column in numbers))
 
 
 def video(name="v", segments=(), ambiguous=()) -> Video:

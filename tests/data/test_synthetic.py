@@ -1,7 +1,6 @@
 """The generator of untrimmed videos: what it depends on, and that every property does something."""
 
 import dataclasses
-import json
 
 import numpy as np
 import pytest
@@ -9,6 +8,7 @@ import pytest
 from jaxtal.data import synthetic
 from jaxtal.data.synthetic import SyntheticConfig, World, generate
 from jaxtal.errors import UserError
+from tests.data.test_activitynet import entry, write
 
 SMALL = SyntheticConfig(
     num_train=8, num_test=4, num_classes=4, feature_width=32, median_snippets=80, max_snippets=160
@@ -215,8 +215,6 @@ def test_coverage_of_snippets_by_intervals():
 
 def test_thumos_annotations(shared):
     path = shared / "thumos14" / "thumos14.json"
-    if not path.is_file():
-        pytest.skip(f"no real annotations: {path} does not exist")
     data = generate(SyntheticConfig(annotations=str(path), feature_width=2))
     assert (len(data.train), len(data.test), len(data.classes)) == (200, 212, 20)
     assert sum(len(video.segments) for video in data.train) == 3007
@@ -225,79 +223,14 @@ def test_thumos_annotations(shared):
     assert data.name == "Synthetic-thumos14"
 
 
-def write(tmp_path, content):
-    path = tmp_path / "annotations.json"
-    path.write_text(content if isinstance(content, str) else json.dumps(content))
-    return replace(annotations=str(path))
-
-
-def entry(subset, label="Jump", **fields):
-    annotations = [{"label": label, "segment": [1.0, 2.5]}]
-    return {"subset": subset, "duration": 20.0, "annotations": annotations, **fields}
-
-
-def test_annotations_from_a_file(tmp_path):
-    database = {
-        "a": entry("training"),
-        "b": entry("validation", "Hop", video_labels=["Jump"], ambiguous=[[3, 4]]),
-        "c": {"subset": "testing", "duration": 5.0},
-    }
-    data = generate(write(tmp_path, {"database": database}))
-    assert data.classes == ("Hop", "Jump")
-    assert [video.name for video in videos(data)] == ["a", "b"]
-    assert data.test[0].labels.tolist() == [1]
-    assert data.test[0].segment_labels.tolist() == [0]
-    assert data.test[0].ambiguous.tolist() == [[3, 4]]
-
-
 def test_video_of_a_file_does_not_depend_on_the_others(tmp_path):
     database = {name: entry("train") for name in "abc"} | {"t": entry("test")}
-    full = generate(write(tmp_path, {"classes": ["Jump"], "database": database}))
+    content = {"classes": ["Jump"], "database": database}
+    full = generate(replace(annotations=str(write(tmp_path, content))))
     del database["a"]
-    less = generate(write(tmp_path, {"classes": ["Jump"], "database": database}))
+    less = generate(replace(annotations=str(write(tmp_path, content))))
     for first, second in zip(less.train, full.train[1:], strict=True):
         assert_same(first, second)
-
-
-BROKEN = {
-    "not a JSON file": "{",
-    'no "database"': {"videos": {}},
-    "subsets are": {"database": {"a": entry("train")}},
-    'no "subset"': {"database": {"a": {}}},
-    'no "duration"': {
-        "database": {"a": {"subset": "train", "annotations": []}, "b": entry("test")}
-    },
-    'no "label"': {"database": {"a": entry("train", annotations=[{}]), "b": entry("test")}},
-    "not among the 1": {
-        "classes": ["Hop"],
-        "database": {"a": entry("train"), "b": entry("test")},
-    },
-    "distinct names": {
-        "classes": ["Hop", "Hop"],
-        "database": {"a": entry("train"), "b": entry("test")},
-    },
-    "seconds above 0": {"database": {"a": entry("train", duration=0), "b": entry("test")}},
-    '"duration" is': {"database": {"a": entry("train", duration="long"), "b": entry("test")}},
-    '"segment" is': {
-        "database": {
-            "a": entry("train", annotations=[{"label": "Hop", "segment": [1]}]),
-            "b": entry("test"),
-        }
-    },
-}
-
-
-@pytest.mark.parametrize("message", BROKEN)
-def test_broken_file(tmp_path, message):
-    with pytest.raises(UserError, match=message) as error:
-        generate(write(tmp_path, BROKEN[message]))
-    assert "annotations.json" in str(error.value)
-    assert "\n" not in str(error.value)
-
-
-def test_missing_file(tmp_path):
-    with pytest.raises(UserError, match=r"No such file.*wanted an annotation file"):
-        generate(replace(annotations=str(tmp_path / "none.json")))
 
 
 @pytest.mark.parametrize(
