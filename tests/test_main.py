@@ -135,7 +135,7 @@ def test_another_config_or_fewer_steps_are_refused(finished):
 
 
 def test_kill_at_any_moment_ends_the_same(tmp_path):
-    arguments = [*TINY, "--config.train.steps=40", "--config.train.eval_every=2"]
+    arguments = [*TINY, "--config.train.steps=60", "--config.train.eval_every=2"]
     code, _, err = run(*arguments, f"--workdir={tmp_path / 'calm'}")
     assert code == 0, err
     troubled = tmp_path / "troubled"
