@@ -13,8 +13,12 @@ Words:
 - snippet: 16 consecutive frames of the 25 fps video, 0.64 s; the unit of time inside the package.
 - T-CAM or CAS: the temporal class activation map (class activation sequence) of a video.
 - attention: how much a snippet looks like action of any class, 0 to 1.
+- L_mil, L_cas, L_ml, L_oppo, L_norm: CO2-Net's losses, in `losses.py` under their full names.
 - proposal: a candidate segment of one class; detection: a proposal that came through NMS.
 - t-IoU: intersection over union of two segments in time; mAP: mean average precision.
+
+"METHODS 2.c", "DATA.md" and "FIXTURES.md" in comments are the specification that the package was
+written from, in ``../shared`` beside the checkout.
 """
 
 __version__ = "0.1.0"

@@ -49,8 +49,8 @@ class Inference:
     """A compiled forward pass over a fixed list of videos, which stay on the device."""
 
     def __init__(self, method: Method, model, videos, num_classes: int):
-        self._batches = length_buckets(np.array([len(video.features) for video in videos]))
-        self._lengths = [len(video.features) for video in videos]
+        self._lengths = np.array([len(video.features) for video in videos])
+        self._batches = length_buckets(self._lengths)
         self._data = pack(videos, num_classes)
         self._names = method.outputs
         self._compiled: dict[int, Any] = {}

@@ -81,10 +81,12 @@ def pairs_and_singles(key: jax.Array, labels: jax.Array, pairs: int, singles: in
         [2 * pairs + singles] video indices; rows (0, 1), (2, 3), ... are the pairs.
     """
     class_key, pair_key, single_key = jax.random.split(key, 3)
+    single = jax.random.randint(single_key, (singles,), 0, len(labels))
+    if not pairs:
+        return single
     eligible = jnp.broadcast_to(labels.sum(0) >= 2, (pairs, labels.shape[1]))
     drawn = choose(class_key, eligible, 1)[:, 0]
     paired = choose(pair_key, labels.T[drawn] > 0, 2)
-    single = jax.random.randint(single_key, (singles,), 0, len(labels))
     return jnp.concatenate([paired.reshape(-1), single])
 
 

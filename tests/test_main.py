@@ -187,6 +187,7 @@ def hostile(folder: Path) -> None:
         ([], hostile, r"segments\.npy: refused, because it contains a reference to pathlib"),
         (["--config.train.batch_size=4"], write, r"batch_size is 4.*need at least 6"),
         (["--config.train.eval_every=0"], write, r"eval_every is 0; it must be at least 1"),
+        (["--config.loss.mutual_metric=l9"], write, r"'l9'; it must be one of mse, mae, kl, js"),
         (["--config.method=none"], write, r"config\.method is 'none'; it must be one of co2net"),
         (["--config.evaluation.protocol=x"], write, r"config\.evaluation\.protocol is 'x'"),
         (["--config.train.stepz=4"], write, r"stepz"),

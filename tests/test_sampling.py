@@ -43,6 +43,11 @@ def test_pairs_are_uniform_over_classes_and_videos():
     assert stats.binomtest(same, len(videos), 1 / 9).pvalue > ALPHA
 
 
+def test_without_pairs_every_row_is_a_single():
+    videos = sampling.pairs_and_singles(KEYS[0], jnp.zeros((1, 3)), 0, 5)
+    assert videos.tolist() == [0] * 5
+
+
 @pytest.mark.parametrize("length", [1, 5, 7, 8, 9, 23, 100])
 def test_snippets_are_uniform_in_their_bins(length):
     count = 8

@@ -126,6 +126,19 @@ def test_a_weight_of_zero_leaves_a_term_out(step, config, data):
     np.testing.assert_allclose(metrics["loss"], metrics["norm"], rtol=1e-6)
 
 
+def test_batches_without_pairs_have_no_co_activity(config, data):
+    method = methods.get("co2net")
+    model = method.build(config.model, C)
+    alone = config.copy_and_resolve_references()
+    alone.train.pairs, alone.train.batch_size = 0, 2
+    hyper = hyper_from(alone)
+    state = init_state(model, hyper, WIDTH)
+    step = functools.partial(train_step, model=model, method=method, config=alone)
+    _, metrics = jax.jit(step)(state, hyper, data)
+    assert metrics["co_activity"] == 0
+    assert np.isfinite(metrics["loss"])
+
+
 def test_members_of_a_population_can_be_vmapped(step, config, data):
     jitted, start, _ = step
     hyper = hyper_from(config)

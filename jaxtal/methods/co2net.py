@@ -114,10 +114,10 @@ def loss_terms(outputs: dict, batch: sampling.Batch, context: Context, config):
     rgb, flow = outputs["attention_rgb"], outputs["attention_flow"]
     attentions = jnp.stack([rgb, flow, outputs["attention"]])
     suppressed = losses.suppress(cas, outputs["attention"])
-    paired = 2 * config.train.pairs
+    pairs = config.train.pairs
 
     def in_pairs(x):
-        return x[:paired].reshape(-1, 2, *x.shape[1:])
+        return x[: 2 * pairs].reshape(pairs, 2, *x.shape[1:])
 
     pair_terms, shared = losses.co_activity(
         in_pairs(outputs["embeddings"]), in_pairs(suppressed), in_pairs(labels), in_pairs(mask)
@@ -137,7 +137,12 @@ def loss_terms(outputs: dict, batch: sampling.Batch, context: Context, config):
 
 
 def check(dataset, config) -> None:
-    """Raise UserError if batches cannot be composed as `sample` does."""
+    """Raise UserError for batches that cannot be composed and options that do not exist."""
+    if config.loss.mutual_metric not in losses.METRICS:
+        raise UserError(
+            f"config.loss.mutual_metric is {config.loss.mutual_metric!r}; it must be one of "
+            f"{', '.join(losses.METRICS)}"
+        )
     batch_size, pairs = config.train.batch_size, config.train.pairs
     if batch_size < 2 * pairs:
         raise UserError(
