@@ -20,12 +20,22 @@ def get_config() -> ConfigDict:
                 "dir": "data",  # "" = the embedded generator of untrimmed videos
                 "name": "Thumos14reduced",  # <DS> in <DS>-Annotations, <DS>-I3D-JOINTFeatures.npy
                 "num_snippets": 500,  # N, snippets drawn from every training video
+                "min_snippets": 0,  # shorter videos train in pairs only and get no detections
             },
-            "model": {},
+            # Where the published code and the paper differ: "code" or "paper".
+            "model": {
+                "attention_unit": "code",  # dropout 0.5, also on the logit; paper: 0.7, not there
+                "classifier": "code",  # fusion, then two layers; paper: three, no fusion
+                "ccm_dropout": "code",  # leaky ReLU and dropout in the CCM; paper: neither
+                "pool_window": 1,  # snippets that T-CAM and attentions are averaged over, odd
+            },
             "loss": {
                 "topk_divisor": 7,  # k = max(1, floor(T / 7)) snippets make a video's score
+                "suppression": "min_shift",  # in training; the paper's is "product"
                 "mutual_metric": "mse",  # mse, mae, kl, js
                 "mutual_alpha": 0.5,
+                "opposition_reduction": "mean",  # over a video's snippets; or "sum"
+                "norm_reduction": "mean",  # or "sum", the L1 norm
                 "weights": {
                     "mil_original": 1.0,
                     "mil_suppressed": 1.0,

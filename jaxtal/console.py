@@ -16,7 +16,7 @@ from rich.progress import (
 )
 from rich.table import Table
 
-from jaxtal.data.dataset import Dataset
+from jaxtal.data.dataset import Dataset, defects
 
 
 class Timer:
@@ -39,6 +39,13 @@ def describe(dataset: Dataset) -> None:
         f"[bold]{dataset.name}[/bold]: {len(dataset.train)} training and {len(dataset.test)} test "
         f"videos, {len(dataset.classes)} classes, {width // 2} + {width // 2} features a snippet"
     )
+    found = defects((*dataset.train, *dataset.test))
+    if found["outside"] or found["reversed"]:
+        rich.print(
+            f"[yellow]annotations:[/yellow] of {found['total']} instances {found['outside']} lie "
+            f"outside their video and {found['reversed']} end before they begin; they stay in the "
+            "ground truth, where nothing can match them"
+        )
 
 
 @contextlib.contextmanager

@@ -25,11 +25,12 @@ _OFFICIAL = {
 }
 
 
-def length_buckets(lengths: np.ndarray) -> list[tuple[int, np.ndarray]]:
+def length_buckets(lengths: np.ndarray, min_length: int = 0) -> list[tuple[int, np.ndarray]]:
     """Group videos into batches of one padded length each.
 
     Args:
         lengths: (V,) snippets of every video.
+        min_length: shorter videos are in no batch.
 
     Returns:
         [(T, (B,) video indices)]: T is a power of two, B the same for every batch of a T; an index
@@ -37,8 +38,9 @@ def length_buckets(lengths: np.ndarray) -> list[tuple[int, np.ndarray]]:
     """
     padded = np.maximum(_SHORTEST, 2 ** np.ceil(np.log2(lengths)).astype(int))
     batches = []
-    for time in np.unique(padded):
-        members = np.flatnonzero(padded == time)
+    included = lengths >= min_length
+    for time in np.unique(padded[included]):
+        members = np.flatnonzero((padded == time) & included)
         size = min(len(members), max(1, _PER_BATCH // time))
         members = np.pad(members, (0, -len(members) % size), constant_values=-1)
         batches += [(int(time), row) for row in members.reshape(-1, size)]
@@ -46,11 +48,17 @@ def length_buckets(lengths: np.ndarray) -> list[tuple[int, np.ndarray]]:
 
 
 class Inference:
-    """A compiled forward pass over a fixed list of videos, which stay on the device."""
+    """A compiled forward pass over a fixed list of videos, which stay on the device.
 
-    def __init__(self, method: Method, model, videos, num_classes: int):
+    Videos of fewer than `min_snippets` are left out: they have no outputs, so no detections.
+    """
+
+    def __init__(self, method: Method, model, videos, num_classes: int, min_snippets: int = 0):
         self._lengths = np.array([len(video.features) for video in videos])
-        self._batches = length_buckets(self._lengths)
+        self._batches = [
+            (time, row, jnp.asarray(row))
+            for time, row in length_buckets(self._lengths, min_snippets)
+        ]
         self._data = pack(videos, num_classes)
         self._names = method.outputs
         self._compiled: dict[int, Any] = {}
@@ -63,19 +71,19 @@ class Inference:
 
     def compile(self, variables) -> None:
         """Compile every bucket's program ahead of time."""
-        for time, videos in self._batches:
+        for time, _, videos in self._batches:
             if time not in self._compiled:
                 lowered = self._forward.lower(variables, self._data, videos, time=time)
                 self._compiled[time] = lowered.compile()
 
     def __call__(self, variables) -> list[dict[str, np.ndarray]]:
-        """Every video's outputs, each (T, ...) with the padding cut off."""
+        """Every video's outputs, each (T, ...) with the padding cut off; {} for one left out."""
         pending = [
-            (videos, self._compiled[time](variables, self._data, videos))
-            for time, videos in self._batches
+            self._compiled[time](variables, self._data, videos) for time, _, videos in self._batches
         ]
         result: list[dict[str, np.ndarray]] = [{} for _ in self._lengths]
-        for videos, outputs in jax.device_get(pending):
+        fetched = jax.device_get(pending)
+        for (_, videos, _), outputs in zip(self._batches, fetched, strict=True):
             for row, video in enumerate(videos):
                 if video >= 0:
                     length = self._lengths[video]
@@ -100,15 +108,17 @@ def assess(method: Method, config, dataset: Dataset, outputs) -> tuple[dict, Seg
     """Localise in every test video and evaluate.
 
     Args:
-        outputs: of `Inference` on `dataset.test`.
+        outputs: of `Inference` on `dataset.test`; a video without outputs has no detections, but
+            its ground truth counts.
 
     Returns:
         The result under the method's protocol, with `classification_map` and, under "official",
         the official one's; and the detections, in snippet units.
     """
+    seen = [index for index, output in enumerate(outputs) if output]
     found = []
-    for index, output in enumerate(outputs):
-        segments = method.localize(output, config)
+    for index in seen:
+        segments = method.localize(outputs[index], config)
         segments.video[:] = index
         found.append(segments)
     detections = concatenate(found)
@@ -120,8 +130,8 @@ def assess(method: Method, config, dataset: Dataset, outputs) -> tuple[dict, Seg
         )
         for name in (own, official)
     )
-    scores = np.stack([method.video_scores(output) for output in outputs])
+    scores = np.stack([method.video_scores(outputs[index]) for index in seen])
     first["classification_map"] = evaluation.classification_map(
-        scores, multi_hot(dataset.test, count)
+        scores, multi_hot(dataset.test, count)[seen]
     )
     return {**first, "official": second}, detections

@@ -45,6 +45,25 @@ def temporal_mean(x: jax.Array, mask: jax.Array) -> jax.Array:
     return jnp.where(mask[..., None], x, 0).sum(-2, keepdims=True) / count
 
 
+def average_pool(x: jax.Array, mask: jax.Array, window: int) -> jax.Array:
+    """Moving average over time that always divides by `window` (CO2-Net on ActivityNet).
+
+    What lies outside the video counts as zeros, so values shrink towards both of its ends, to
+    7 / 13 for the first snippet under a window of 13.
+
+    Args:
+        x: [B, T, C].
+        mask: [B, T] bool.
+        window: snippets, odd; 1 changes nothing.
+
+    Returns:
+        [B, T, C]; entries outside the mask are unspecified.
+    """
+    if window == 1:
+        return x
+    return nn.avg_pool(jnp.where(mask[..., None], x, 0), (window,), padding="SAME")
+
+
 class TemporalConv(nn.Module):
     """`temporal_conv` with its parameters: kernel [k, I, features] and bias [features]."""
 

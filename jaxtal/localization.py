@@ -9,6 +9,8 @@ import dataclasses
 
 import numpy as np
 
+from jaxtal import checks
+from jaxtal.errors import UserError
 from jaxtal.segments import Segments
 
 
@@ -35,6 +37,21 @@ class LocalizationConfig:
     sigma: float = 0.3
     min_score: float | None = None
     skip_lone_zero: bool = True
+
+
+def check(config) -> None:
+    """Raise UserError for fields of `config.localization` that cannot be."""
+    checks.at_least(
+        config,
+        {"localization.topk_divisor": 1, "localization.flank": 0, "localization.sigma": 1e-6},
+    )
+    thresholds = config.localization.thresholds
+    numbers = all(isinstance(value, (int, float)) for value in thresholds)
+    if len(thresholds) != 3 or not numbers or thresholds[2] != max(1, int(thresholds[2])):
+        raise UserError(
+            f"config.localization.thresholds is {thresholds}; wanted (first, last, how many), "
+            "e.g. (0.1, 0.9, 10)"
+        )
 
 
 def top_mean(sequence: np.ndarray, k: int) -> np.ndarray:

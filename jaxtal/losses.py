@@ -14,9 +14,17 @@ def mean_over_videos(values: jax.Array, mask: jax.Array) -> jax.Array:
     return jnp.where(exists, values, 0).sum() / jnp.maximum(exists.sum(), 1)
 
 
+def sum_over_time(values: jax.Array, mask: jax.Array) -> jax.Array:
+    """Sum of [..., T] over the valid snippets of each video: [...]."""
+    return jnp.where(mask, values, 0).sum(-1)
+
+
 def mean_over_time(values: jax.Array, mask: jax.Array) -> jax.Array:
     """Mean of [..., T] over the valid snippets of each video: [...]."""
-    return jnp.where(mask, values, 0).sum(-1) / jnp.maximum(mask.sum(-1), 1)
+    return sum_over_time(values, mask) / jnp.maximum(mask.sum(-1), 1)
+
+
+REDUCTIONS = {"mean": mean_over_time, "sum": sum_over_time}
 
 
 def top_mean(sequence: jax.Array, mask: jax.Array, divisor: int) -> jax.Array:
@@ -40,15 +48,24 @@ def top_mean(sequence: jax.Array, mask: jax.Array, divisor: int) -> jax.Array:
     return selected.sum(-1) / jnp.maximum(k[..., 0], 1)
 
 
-def suppress(cas: jax.Array, attention: jax.Array) -> jax.Array:
-    """Suppressed T-CAM with min-shift (CO2-Net's published code): A * (S - m) + m.
-
-    Args:
-        cas: [..., T, C + 1] raw T-CAM S; m is its minimum over the classes.
-        attention: [..., T, 1] attention A.
-    """
+def _min_shift(cas: jax.Array, attention: jax.Array) -> jax.Array:
     low = cas.min(-1, keepdims=True)
     return attention * (cas - low) + low
+
+
+SUPPRESSIONS = {"min_shift": _min_shift, "product": lambda cas, attention: attention * cas}
+
+
+def suppress(cas: jax.Array, attention: jax.Array, suppression: str = "min_shift") -> jax.Array:
+    """Suppressed T-CAM, where little attention leaves little activation (CO2-Net).
+
+    Args:
+        cas: [..., T, C + 1] raw T-CAM S.
+        attention: [..., T, 1] attention A.
+        suppression: "min_shift", A * (S - m) + m with m the minimum of S over the classes (the
+            published code in training), or "product", A * S (the paper).
+    """
+    return SUPPRESSIONS[suppression](cas, attention)
 
 
 def top_k_mil(
@@ -160,21 +177,24 @@ def mutual_learning(
     return mean_over_time(alpha * to_flow + (1 - alpha) * to_rgb, mask)
 
 
-def opposition(attention: jax.Array, cas: jax.Array, mask: jax.Array) -> jax.Array:
+def opposition(
+    attention: jax.Array, cas: jax.Array, mask: jax.Array, reduction: str = "mean"
+) -> jax.Array:
     """Attention is the opposite of the background probability (CO2-Net, L_oppo).
 
     Args:
         attention: [..., T, 1].
         cas: [..., T, C + 1] logits, background last.
         mask: [..., T].
+        reduction: "mean" or "sum" over the valid snippets.
 
     Returns:
-        [...] mean of |1 - attention - P(background)| over the valid snippets.
+        [...] mean or sum of |1 - attention - P(background)|.
     """
     background = jax.nn.softmax(cas)[..., -1]
-    return mean_over_time(jnp.abs(1 - attention[..., 0] - background), mask)
+    return REDUCTIONS[reduction](jnp.abs(1 - attention[..., 0] - background), mask)
 
 
-def normalisation(attention: jax.Array, mask: jax.Array) -> jax.Array:
-    """Mean attention of the valid snippets (CO2-Net, L_norm): [..., T, 1] to [...]."""
-    return mean_over_time(attention[..., 0], mask)
+def normalisation(attention: jax.Array, mask: jax.Array, reduction: str = "mean") -> jax.Array:
+    """Mean (or sum: the L1 norm) of the attention (CO2-Net, L_norm): [..., T, 1] to [...]."""
+    return REDUCTIONS[reduction](attention[..., 0], mask)

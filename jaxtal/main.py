@@ -10,12 +10,12 @@ and plots/. The same command continues an interrupted run. Exit codes: 0 done, 2
 can mend (the last line says what).
 """
 
-import sys
 from pathlib import Path
 
 from absl import app, flags, logging
 from ml_collections import config_flags
 
+from jaxtal import command_line
 from jaxtal.errors import UserError
 
 _CONFIG = config_flags.DEFINE_config_file(
@@ -32,37 +32,6 @@ _MODE = flags.DEFINE_enum(
 )
 
 
-def _parse(argv: list[str]) -> list[str]:
-    """Parse with absl, with a bad config field as one line instead of a traceback."""
-    try:
-        rest = flags.FLAGS(argv)
-        if not (flags.FLAGS["help"].present or flags.FLAGS["helpfull"].present):
-            if len(rest) > 1:
-                raise UserError(f"unexpected argument {rest[1]!r}; options begin with --")
-            if _CONFIG.value is None:
-                raise UserError(
-                    "--config is missing; for a first run --config configs/co2net_demo.py"
-                )
-            _CONFIG.value.to_dict()  # raises here what went wrong with loading it
-    except (
-        flags.Error,
-        UserError,
-        AttributeError,
-        KeyError,
-        TypeError,
-        ValueError,
-        OSError,
-    ) as error:
-        text = " ".join(str(error).split())
-        sys.exit(_fail(f"{text[:400]} (python -m jaxtal.main --help lists the options)"))
-    return rest
-
-
-def _fail(message: str) -> int:
-    print(f"error: {message}", file=sys.stderr)
-    return 2
-
-
 def _run(_: list[str]) -> int:
     # Imported here, so that --help and bad flags answer at once.
     from jaxtal.trainer import train_and_evaluate
@@ -73,9 +42,9 @@ def _run(_: list[str]) -> int:
     try:
         train_and_evaluate(_CONFIG.value, workdir, _MODE.value)
     except UserError as error:
-        return _fail(str(error))
+        return command_line.fail(str(error))
     return 0
 
 
 if __name__ == "__main__":
-    app.run(_run, flags_parser=_parse)
+    app.run(_run, flags_parser=command_line.parse)

@@ -16,7 +16,8 @@ _CURVES = {"attention_rgb": "C3", "attention_flow": "C0", "attention": "C7"}
 
 def draw(files: Workdir, config, dataset: Dataset, outputs, detections: Segments) -> None:
     """Write plots/videos.png and plots/training.png."""
-    indices = pick_videos(dataset, config.evaluation.plot_videos)
+    shown = [index for index, output in enumerate(outputs) if output]
+    indices = pick_videos(dataset, shown, config.evaluation.plot_videos)
     if len(indices):
         figure = draw_videos(dataset, indices, outputs, detections)
         figure.savefig(files.plots / "videos.png", dpi=110)
@@ -26,11 +27,9 @@ def draw(files: Workdir, config, dataset: Dataset, outputs, detections: Segments
     plt.close(figure)
 
 
-def pick_videos(dataset: Dataset, count: int) -> np.ndarray:
+def pick_videos(dataset: Dataset, among: list[int], count: int) -> np.ndarray:
     """Test videos of different classes with several instances, the same ones in every run."""
-    order = sorted(
-        range(len(dataset.test)), key=lambda i: abs(len(dataset.test[i].segment_labels) - 8)
-    )
+    order = sorted(among, key=lambda i: abs(len(dataset.test[i].segment_labels) - 8))
     chosen: dict[int, int] = {}
     for index in order:
         labels = dataset.test[index].segment_labels

@@ -20,12 +20,14 @@ class PackedVideos(NamedTuple):
         offsets: [V] int32, row of each video's first snippet.
         lengths: [V] int32, its number of snippets.
         labels: [V, C] float32, multi-hot video-level labels.
+        nonzero: [V] int32, its number of snippets with a feature other than 0.
     """
 
     features: jax.Array
     offsets: jax.Array
     lengths: jax.Array
     labels: jax.Array
+    nonzero: jax.Array
 
 
 class Batch(NamedTuple):
@@ -44,6 +46,7 @@ def pack(videos: tuple[Video, ...], num_classes: int) -> PackedVideos:
         offsets=jnp.asarray(np.cumsum(lengths) - lengths, jnp.int32),
         lengths=jnp.asarray(lengths),
         labels=jnp.asarray(multi_hot(videos, num_classes)),
+        nonzero=jnp.asarray([video.features.any(axis=1).sum() for video in videos], jnp.int32),
     )
 
 
@@ -68,20 +71,24 @@ def choose(key: jax.Array, allowed: jax.Array, count: int) -> jax.Array:
     return jax.lax.top_k(priority, count)[1]
 
 
-def pairs_and_singles(key: jax.Array, labels: jax.Array, pairs: int, singles: int) -> jax.Array:
+def pairs_and_singles(
+    key: jax.Array, labels: jax.Array, pool: jax.Array, pairs: int, singles: int
+) -> jax.Array:
     """Batch composition of W-TALC and CO2-Net (METHODS 2.a).
 
     For each pair a class is drawn uniformly, with replacement, from those that two videos carry,
     and two different videos of it; the other rows are drawn uniformly with replacement.
 
     Args:
-        labels: [V, C] multi-hot.
+        labels: [V, C] multi-hot; a video whose row is 0 is in no pair.
+        pool: [V] bool, the videos that the other rows are drawn from; at least one.
 
     Returns:
         [2 * pairs + singles] video indices; rows (0, 1), (2, 3), ... are the pairs.
     """
     class_key, pair_key, single_key = jax.random.split(key, 3)
-    single = jax.random.randint(single_key, (singles,), 0, len(labels))
+    rank = jax.random.randint(single_key, (singles,), 0, pool.sum())
+    single = jnp.flatnonzero(pool, size=len(pool), fill_value=0)[rank]
     if not pairs:
         return single
     eligible = jnp.broadcast_to(labels.sum(0) >= 2, (pairs, labels.shape[1]))

@@ -70,9 +70,10 @@ def ground_truth(videos) -> Segments:
 def temporal_iou(start, end, other_start, other_end) -> np.ndarray:
     """t-IoU of continuous segments, elementwise with broadcasting, in float64.
 
-    Two identical segments of zero length have 0 / 0: NaN, as in the official evaluator.
+    Two identical segments of zero length have 0 / 0: NaN, as in the official evaluator. A reversed
+    segment, which ends before it begins, overlaps nothing.
     """
     inter = np.maximum(0.0, np.minimum(end, other_end) - np.maximum(start, other_start))
     union = (other_end - other_start) + (end - start) - inter
     with np.errstate(invalid="ignore", divide="ignore"):
-        return inter / union
+        return np.where(np.minimum(end - start, other_end - other_start) < 0, 0, inter / union)

@@ -7,14 +7,14 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxtal import console, data, methods, plots
+from jaxtal import checks, console, data, methods, plots
 from jaxtal.checkpoints import Checkpoints
 from jaxtal.errors import UserError
 from jaxtal.inference import Inference, assess, protocols
 from jaxtal.sampling import pack
 from jaxtal.segments import Segments
 from jaxtal.step import TrainState, hyper_from, init_state, train_step
-from jaxtal.workdir import Workdir
+from jaxtal.workdir import Workdir, summary_writer
 
 MAX_SKIPPED_IN_ROW = 10
 
@@ -34,16 +34,13 @@ def train_and_evaluate(config, workdir: Path, mode: str = "train") -> dict[str, 
         What result.json holds.
     """
     method = methods.get(config.method)
+    files = Workdir(workdir)
+    _check(config, method, files, mode)
     dataset = data.load(config.data)
-    _check_counts(config)
-    method.check(dataset, config)
+    _check_lengths(dataset, config.data.min_snippets)
+    method.check_data(dataset, config)
     protocols(method, dataset, config.evaluation.protocol)
     console.describe(dataset)
-    files = Workdir(workdir)
-    if mode == "eval" and not files.has_checkpoint():
-        raise UserError(
-            f"{workdir} has no checkpoint to evaluate; train first, without --mode=eval"
-        )
     files.open(config.to_dict())
     checkpoints = Checkpoints(files.checkpoints)
     try:
@@ -55,20 +52,50 @@ def train_and_evaluate(config, workdir: Path, mode: str = "train") -> dict[str, 
         checkpoints.close()
 
 
-def _check_counts(config) -> None:
-    """Raise UserError for a count that leaves nothing to do, or no end."""
-    train = config.train
-    counts = {
-        "train.batch_size": train.batch_size,
-        "train.log_every": train.log_every,
-        "train.eval_every": train.eval_every,
-        "data.num_snippets": config.data.num_snippets,
-    }
-    for name, value in counts.items():
-        if value < 1:
-            raise UserError(f"config.{name} is {value}; it must be at least 1")
-    if train.steps < 0:
-        raise UserError(f"config.train.steps is {train.steps}; it must be at least 0")
+_MINIMUMS = {
+    "seed": 0,
+    "data.num_snippets": 1,
+    "data.min_snippets": 0,
+    "train.steps": 0,
+    "train.batch_size": 1,
+    "train.log_every": 1,
+    "train.eval_every": 1,
+    "optimizer.learning_rate": 0,
+    "optimizer.weight_decay": 0,
+    "evaluation.plot_videos": 0,
+}
+
+
+def _check(config, method, files: Workdir, mode: str) -> None:
+    """Raise UserError for what cannot be done with any data, before anything is read or written."""
+    weights = dict.fromkeys((f"loss.weights.{name}" for name in config.loss.weights), 0)
+    checks.at_least(config, _MINIMUMS | weights)
+    if config.seed >= 2**32:
+        raise UserError(f"config.seed is {config.seed}; it must be below 2 ** 32")
+    method.check(config)
+    if config.train.tensorboard:
+        summary_writer()
+    done = files.latest_step()
+    if mode == "eval" and done is None:
+        raise UserError(
+            f"{files.path} has no checkpoint to evaluate; train first, without --mode=eval"
+        )
+    if mode == "train" and done is not None and done > config.train.steps:
+        raise UserError(
+            f"{files.path} is already at step {done}, beyond config.train.steps="
+            f"{config.train.steps}; raise it or give another --workdir"
+        )
+    files.check(config.to_dict())
+
+
+def _check_lengths(dataset, min_snippets: int) -> None:
+    for part, videos in (("training", dataset.train), ("test", dataset.test)):
+        longest = max(len(video.features) for video in videos)
+        if longest < min_snippets:
+            raise UserError(
+                f"{dataset.name}: the longest {part} video has {longest} snippets, fewer than "
+                f"config.data.min_snippets={min_snippets}; lower it"
+            )
 
 
 class Run:
@@ -80,7 +107,9 @@ class Run:
         self.seconds = {"compile": 0.0, "train": 0.0, "evaluate": 0.0}
         self.model = method.build(config.model, len(dataset.classes))
         self.hyper = hyper_from(config)
-        self.inference = Inference(method, self.model, dataset.test, len(dataset.classes))
+        self.inference = Inference(
+            method, self.model, dataset.test, len(dataset.classes), config.data.min_snippets
+        )
         self.progress: dict[str, Any] = {"evaluation": None, "best": None}
         self.latest: tuple[dict, Segments, list] | None = None
         self.state = self._initial_state()
@@ -122,11 +151,6 @@ class Run:
         """Train to `config.train.steps`, evaluating and saving every `config.train.eval_every`."""
         settings = self.config.train
         start = int(self.state.step)
-        if start > settings.steps:
-            raise UserError(
-                f"{self.files.path} is already at step {start}, beyond "
-                f"config.train.steps={settings.steps}; raise it or give another --workdir"
-            )
         if start == settings.steps:
             return
         train_data = pack(self.dataset.train, len(self.dataset.classes))

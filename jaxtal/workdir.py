@@ -11,6 +11,18 @@ from jaxtal.errors import UserError
 from jaxtal.segments import Segments
 
 
+def summary_writer() -> type:
+    """TensorBoard's writer; UserError where the extra is not installed."""
+    try:
+        from tensorboardX import SummaryWriter
+    except ImportError:
+        raise UserError(
+            "config.train.tensorboard is set, but tensorboardX is not installed; "
+            "pip install 'jaxtal[tensorboard]'"
+        ) from None
+    return SummaryWriter
+
+
 class Workdir:
     """config.json, metrics.jsonl, result.json, detections.json, checkpoints/ and plots/."""
 
@@ -21,35 +33,42 @@ class Workdir:
         self._metrics = path / "metrics.jsonl"
         self._board: Any = None
 
-    def open(self, config: dict[str, Any]) -> None:
-        """Create the directory, or continue in it if it belongs to the same config.
+    def check(self, config: dict[str, Any]) -> None:
+        """Raise UserError if another config has been run here; changes nothing.
 
-        Raises:
-            UserError: it cannot be written, or another config has been run in it. The number of
-                steps and what is only shown may differ.
+        The number of steps and what is only shown may differ.
         """
-        text = _to_json(config)
+        existing = self.path / "config.json"
+        if not existing.is_file():
+            return
+        try:
+            before = json.loads(existing.read_text())
+        except ValueError as error:
+            raise UserError(
+                f"{existing}: not a JSON file ({error}); give another --workdir"
+            ) from None
+        if differing := _differences(before, json.loads(_to_json(config))):
+            raise UserError(
+                f"{self.path} holds a run with another config: {'; '.join(differing)}; "
+                "give another --workdir, or the same values"
+            )
+
+    def open(self, config: dict[str, Any]) -> None:
+        """Create the directory, or continue in it; UserError if it cannot be written."""
         try:
             self.plots.mkdir(parents=True, exist_ok=True)
-            existing = self.path / "config.json"
-            if existing.is_file():
-                differing = _differences(json.loads(existing.read_text()), json.loads(text))
-                if differing:
-                    raise UserError(
-                        f"{self.path} holds a run with another config: {'; '.join(differing)}; "
-                        "give another --workdir, or the same values"
-                    )
-            self._write("config.json", text)
+            self._write("config.json", _to_json(config))
         except OSError as error:
             raise UserError(
                 f"{self.path}: the work directory cannot be written ({error.strerror}); "
                 "give another with --workdir"
             ) from None
 
-    def has_checkpoint(self) -> bool:
-        """Whether a complete checkpoint is there (orbax names incomplete ones differently)."""
+    def latest_step(self) -> int | None:
+        """The last complete checkpoint's step (orbax names incomplete ones differently)."""
         folder = self.checkpoints
-        return folder.is_dir() and any(path.name.isdigit() for path in folder.iterdir())
+        names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
+        return max((int(name) for name in names if name.isdigit()), default=None)
 
     def append_metrics(self, line: dict[str, Any]) -> None:
         """Add a line to metrics.jsonl, and to TensorBoard's log if that is open."""
@@ -63,14 +82,7 @@ class Workdir:
 
     def open_tensorboard(self, step: int) -> None:
         """From now on log to tensorboard/ too, in place of what it says of steps after `step`."""
-        try:
-            from tensorboardX import SummaryWriter
-        except ImportError:
-            raise UserError(
-                "config.train.tensorboard is set, but tensorboardX is not installed; "
-                "pip install 'jaxtal[tensorboard]'"
-            ) from None
-        self._board = SummaryWriter(str(self.path / "tensorboard"), purge_step=step + 1)
+        self._board = summary_writer()(str(self.path / "tensorboard"), purge_step=step + 1)
 
     def metrics(self) -> list[dict[str, Any]]:
         """The lines of metrics.jsonl; a last one that was cut short by a kill is left out."""

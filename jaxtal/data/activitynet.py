@@ -1,12 +1,13 @@
 """Annotations in ActivityNet form: one JSON file for all videos."""
 
+import functools
 import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from jaxtal.data.dataset import Dataset, Video, class_indices, train_and_test
+from jaxtal.data.dataset import Dataset, Video, class_indices, train_and_test, unique
 from jaxtal.errors import UserError
 
 _FORM = (
@@ -40,7 +41,9 @@ def read(path: Path) -> Dataset:
 
 def _load(path: Path) -> dict[str, Any]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(
+            path.read_text(encoding="utf-8"), object_pairs_hook=functools.partial(_object, path)
+        )
     except OSError as error:
         raise UserError(
             f"{path}: {error.strerror or error}; wanted an annotation file, {_FORM}"
@@ -50,6 +53,12 @@ def _load(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict) or not isinstance(content.get("database"), dict):
         raise UserError(f'{path}: no "database" of videos; wanted {_FORM}')
     return content
+
+
+def _object(path: Path, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object; one that holds a name twice (a video, say) is refused, not cut short."""
+    unique([name for name, _ in pairs], f"{path}")
+    return dict(pairs)
 
 
 def _field(entry: Any, key: str, where: str) -> Any:

@@ -81,6 +81,52 @@ class Dataset:
         return self.train[0].features.shape[-1]
 
 
+def unique(names: list[str], where: str) -> None:
+    """Raise UserError if a name occurs twice."""
+    first: dict[str, int] = {}
+    for row, name in enumerate(names):
+        if first.setdefault(name, row) != row:
+            raise UserError(
+                f"{where}: {name!r} is listed twice, as entry {first[name]} and as entry {row} "
+                "(counted from 0); names must be unique, so rename or remove one"
+            )
+
+
+def defects(videos) -> dict[str, int]:
+    """How many annotated instances cannot be right, by kind.
+
+    They stay in the ground truth, as in the published evaluations, where nothing can match them.
+
+    Returns:
+        {"outside": begin after the end of their video or end before its start, "reversed": end
+        before they begin, "total": all instances}.
+    """
+    segments = np.concatenate([video.segments for video in videos])
+    end_of_video = np.repeat(
+        [video.duration for video in videos], [len(video.segments) for video in videos]
+    )
+    start, end = segments.T
+    return {
+        "outside": int(((start > end_of_video) | (end < 0)).sum()),
+        "reversed": int((end < start).sum()),
+        "total": len(segments),
+    }
+
+
+def join_streams(rgb: np.ndarray, flow: np.ndarray, where: str) -> np.ndarray:
+    """(T, D) RGB and (T, D) flow features of a video as (T, 2D); UserError if they do not fit."""
+    if rgb.shape != flow.shape:
+        raise UserError(
+            f"{where}: RGB features are {_shape(rgb)}, flow features {_shape(flow)}; wanted the "
+            "same number of snippets and the same width, from the same frames"
+        )
+    return np.concatenate([rgb, flow], axis=-1)
+
+
+def _shape(features: np.ndarray) -> str:
+    return " x ".join(map(str, features.shape)) + " (snippets x width)"
+
+
 def multi_hot(videos, num_classes: int) -> np.ndarray:
     """(V, C) float32, 1 where the video carries the class as a video-level label."""
     labels = np.zeros((len(videos), num_classes), np.float32)

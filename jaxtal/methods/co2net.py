@@ -4,14 +4,17 @@ RGB and flow each gate their own features by what the other modality agrees with
 consensus module), give an attention each, and share one T-CAM with a background class.
 """
 
+import functools
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxtal import localization, losses, sampling
+from jaxtal import checks, localization, losses, sampling
+from jaxtal.data.dataset import multi_hot
 from jaxtal.errors import UserError
-from jaxtal.layers import Dropout, TemporalConv, leaky_relu, temporal_mean
+from jaxtal.layers import Dropout, TemporalConv, average_pool, leaky_relu, temporal_mean
 from jaxtal.methods.method import Context, Method
 
 # F^G sees a sequence of length 1, so of its three published taps one acts: a dense layer with the
@@ -19,20 +22,41 @@ from jaxtal.methods.method import Context, Method
 _one_of_three_taps = nn.initializers.variance_scaling(2 / 3, "fan_in", "uniform")
 
 
+# Dropout after the attention unit's first and second convolution and on its logit. On the logit it
+# gives half of the snippets an attention of 0.5 in training.
+_ATTENTION_DROPOUT = {"code": (0.5, 0.0, 0.5), "paper": (0.7, 0.7, 0.0)}
+
+# What the published code and the paper do differently (METHODS 2.b, 2.c): the values of a field.
+_OPTIONS = {
+    "model.attention_unit": tuple(_ATTENTION_DROPOUT),
+    "model.classifier": ("code", "paper"),
+    "model.ccm_dropout": ("code", "paper"),
+    "loss.suppression": tuple(losses.SUPPRESSIONS),
+    "loss.norm_reduction": tuple(losses.REDUCTIONS),
+    "loss.opposition_reduction": tuple(losses.REDUCTIONS),
+    "loss.mutual_metric": tuple(losses.METRICS),
+}
+
+
 class AttentionUnit(nn.Module):
     """Attention of one modality from its enhanced features: [B, T, D] to [B, T, 1] (METHODS 2.b).
 
-    Dropout acts on the logit, as in the published code: in training half of the snippets get 0.5.
+    Attributes:
+        reading: whose dropout, the published "code"'s or the "paper"'s.
     """
+
+    reading: str
 
     @nn.compact
     def __call__(self, x: jax.Array, mask: jax.Array, train: bool) -> jax.Array:
+        def drop(x, rate):
+            return Dropout(rate)(x, train) if rate else x
+
         width = x.shape[-1] // 2
-        hidden = leaky_relu(TemporalConv(width, 3, name="att0")(x, mask))
-        hidden = Dropout(0.5)(hidden, train)
-        hidden = leaky_relu(TemporalConv(width, 3, name="att1")(hidden, mask))
-        logit = TemporalConv(1, 1, name="att2")(hidden, mask)
-        return nn.sigmoid(Dropout(0.5)(logit, train))
+        first, second, on_logit = _ATTENTION_DROPOUT[self.reading]
+        hidden = drop(leaky_relu(TemporalConv(width, 3, name="att0")(x, mask)), first)
+        hidden = drop(leaky_relu(TemporalConv(width, 3, name="att1")(hidden, mask)), second)
+        return nn.sigmoid(drop(TemporalConv(1, 1, name="att2")(hidden, mask), on_logit))
 
 
 class CrossModalConsensus(nn.Module):
@@ -40,20 +64,32 @@ class CrossModalConsensus(nn.Module):
 
     The global context of the main modality and the local one of the auxiliary modality together
     gate the main modality's features.
+
+    Attributes:
+        dropout: what follows both convolutions: leaky ReLU and dropout ("code") or neither, as the
+            "paper" mentions none.
+        attention_unit: see `AttentionUnit`.
     """
+
+    dropout: str
+    attention_unit: str
 
     @nn.compact
     def __call__(self, main: jax.Array, auxiliary: jax.Array, mask: jax.Array, train: bool):
         """Main and auxiliary [B, T, D] to attention [B, T, 1] and enhanced features [B, T, D]."""
+
+        def activate(x):
+            return Dropout(0.5)(leaky_relu(x), train) if self.dropout == "code" else x
+
         width = main.shape[-1]
         context = TemporalConv(width, 1, _one_of_three_taps, name="global")(
             temporal_mean(main, mask), jnp.ones_like(mask[:, :1])
         )
-        context = Dropout(0.5)(leaky_relu(context), train)
-        local = leaky_relu(TemporalConv(width, 3, name="local")(auxiliary, mask))
-        local = Dropout(0.5)(local, train)
+        context = activate(context)
+        local = activate(TemporalConv(width, 3, name="local")(auxiliary, mask))
         enhanced = nn.sigmoid(local * context) * main
-        return AttentionUnit(name="attention")(enhanced, mask, train), enhanced
+        unit = AttentionUnit(self.attention_unit, name="attention")
+        return unit(enhanced, mask, train), enhanced
 
 
 class CO2Net(nn.Module):
@@ -61,9 +97,18 @@ class CO2Net(nn.Module):
 
     Attributes:
         num_classes: C.
+        attention_unit, ccm_dropout: "code" or "paper", see `AttentionUnit`, `CrossModalConsensus`.
+        classifier: "code", a fusion layer whose output is the embedding and two temporal
+            convolutions; or "paper", three temporal convolutions on the enhanced features, which
+            are the embedding.
+        pool_window: snippets, odd; T-CAM and attentions are averaged over so many. 1 = not at all.
     """
 
     num_classes: int
+    attention_unit: str = "code"
+    classifier: str = "code"
+    ccm_dropout: str = "code"
+    pool_window: int = 1
 
     @nn.compact
     def __call__(self, x: jax.Array, mask: jax.Array, train: bool = False) -> dict:
@@ -79,30 +124,53 @@ class CO2Net(nn.Module):
             attention_flow [B, T, 1]; embeddings [B, T, 2D].
         """
         rgb, flow = jnp.split(x, 2, axis=-1)
-        attention_rgb, rgb_hat = CrossModalConsensus(name="ccm_rgb")(rgb, flow, mask, train)
-        attention_flow, flow_hat = CrossModalConsensus(name="ccm_flow")(flow, rgb, mask, train)
-        width = x.shape[-1]
-        fused = jnp.concatenate([rgb_hat, flow_hat], axis=-1)
-        embeddings = leaky_relu(TemporalConv(width, 1, name="fusion")(fused, mask))
-        embeddings = Dropout(0.7)(embeddings, train)
-        # A second dropout in front of the classifier; L_cas uses what lies between the two.
-        hidden = TemporalConv(width, 3, name="cls0")(Dropout(0.7)(embeddings, train), mask)
-        hidden = Dropout(0.7)(leaky_relu(hidden), train)
+        consensus = functools.partial(CrossModalConsensus, self.ccm_dropout, self.attention_unit)
+        attention_rgb, rgb_hat = consensus(name="ccm_rgb")(rgb, flow, mask, train)
+        attention_flow, flow_hat = consensus(name="ccm_flow")(flow, rgb, mask, train)
+        enhanced = jnp.concatenate([rgb_hat, flow_hat], axis=-1)
+        classify = self._classify if self.classifier == "code" else self._classify_as_in_paper
+        cas, embeddings = classify(enhanced, mask, train)
+        cas, attention_rgb, attention_flow = (
+            average_pool(x, mask, self.pool_window) for x in (cas, attention_rgb, attention_flow)
+        )
         return {
-            "cas": TemporalConv(self.num_classes + 1, 1, name="cls1")(hidden, mask),
+            "cas": cas,
             "attention": (attention_rgb + attention_flow) / 2,
             "attention_rgb": attention_rgb,
             "attention_flow": attention_flow,
             "embeddings": embeddings,
         }
 
+    def _classify(self, enhanced, mask, train: bool):
+        """T-CAM and embeddings from the enhanced features, as the published code has it."""
+        width = enhanced.shape[-1]
+        embeddings = leaky_relu(TemporalConv(width, 1, name="fusion")(enhanced, mask))
+        embeddings = Dropout(0.7)(embeddings, train)
+        # A second dropout in front of the classifier; L_cas uses what lies between the two.
+        hidden = TemporalConv(width, 3, name="cls0")(Dropout(0.7)(embeddings, train), mask)
+        hidden = Dropout(0.7)(leaky_relu(hidden), train)
+        return TemporalConv(self.num_classes + 1, 1, name="cls1")(hidden, mask), embeddings
+
+    def _classify_as_in_paper(self, enhanced, mask, train: bool):
+        """The same by three temporal convolutions with dropout between them (METHODS 2.b)."""
+        hidden = enhanced
+        for name in ("cls0", "cls1"):
+            hidden = leaky_relu(TemporalConv(enhanced.shape[-1], 3, name=name)(hidden, mask))
+            hidden = Dropout(0.7)(hidden, train)
+        return TemporalConv(self.num_classes + 1, 1, name="cls2")(hidden, mask), enhanced
+
 
 def sample(key: jax.Array, data: sampling.PackedVideos, config) -> sampling.Batch:
-    """A training batch: the first rows in same-class pairs, N random snippets of every video."""
+    """A training batch: the first rows in same-class pairs, N random snippets of every video.
+
+    A video of zeros is in no pair, one below `config.data.min_snippets` in pairs only.
+    """
     video_key, snippet_key = jax.random.split(key)
     pairs = config.train.pairs
     singles = config.train.batch_size - 2 * pairs
-    videos = sampling.pairs_and_singles(video_key, data.labels, pairs, singles)
+    labels = jnp.where(data.nonzero[:, None] > 0, data.labels, 0)
+    pool = data.lengths >= config.data.min_snippets
+    videos = sampling.pairs_and_singles(video_key, labels, pool, pairs, singles)
     count = config.data.num_snippets
     snippets = sampling.sample_snippets(snippet_key, data.lengths[videos], count)
     return sampling.gather(data, videos, snippets)
@@ -113,7 +181,7 @@ def loss_terms(outputs: dict, batch: sampling.Batch, context: Context, config):
     cas, mask, labels, settings = outputs["cas"], batch.mask, batch.labels, config.loss
     rgb, flow = outputs["attention_rgb"], outputs["attention_flow"]
     attentions = jnp.stack([rgb, flow, outputs["attention"]])
-    suppressed = losses.suppress(cas, outputs["attention"])
+    suppressed = losses.suppress(cas, outputs["attention"], settings.suppression)
     pairs = config.train.pairs
 
     def in_pairs(x):
@@ -128,20 +196,27 @@ def loss_terms(outputs: dict, batch: sampling.Batch, context: Context, config):
         "mutual": losses.mutual_learning(
             rgb, flow, mask, settings.mutual_metric, settings.mutual_alpha
         ),
-        "opposition": jax.vmap(losses.opposition, (0, None, None))(attentions, cas, mask).mean(0),
-        "norm": jax.vmap(losses.normalisation, (0, None))(attentions, mask).mean(0),
+        "opposition": jax.vmap(
+            lambda a: losses.opposition(a, cas, mask, settings.opposition_reduction)
+        )(attentions).mean(0),
+        "norm": jax.vmap(lambda a: losses.normalisation(a, mask, settings.norm_reduction))(
+            attentions
+        ).mean(0),
     }
     terms = {name: losses.mean_over_videos(value, mask) for name, value in per_video.items()}
     terms["co_activity"] = pair_terms.sum() / jnp.maximum(shared.sum(), 1)
     return terms, context.state
 
 
-def check(dataset, config) -> None:
-    """Raise UserError for batches that cannot be composed and options that do not exist."""
-    if config.loss.mutual_metric not in losses.METRICS:
+def check(config) -> None:
+    """Raise UserError for options that do not exist and numbers that cannot be."""
+    checks.one_of(config, _OPTIONS)
+    checks.at_least(config, {"loss.topk_divisor": 1, "model.pool_window": 1, "train.pairs": 0})
+    localization.check(config)
+    if config.model.pool_window % 2 == 0:
         raise UserError(
-            f"config.loss.mutual_metric is {config.loss.mutual_metric!r}; it must be one of "
-            f"{', '.join(losses.METRICS)}"
+            f"config.model.pool_window is {config.model.pool_window}; it must be odd, so that the "
+            "average has a middle"
         )
     batch_size, pairs = config.train.batch_size, config.train.pairs
     if batch_size < 2 * pairs:
@@ -149,10 +224,13 @@ def check(dataset, config) -> None:
             f"config.train.batch_size is {batch_size}, but config.train.pairs={pairs} pairs need "
             f"at least {2 * pairs} videos; raise batch_size or lower pairs"
         )
-    counts = np.bincount(
-        np.concatenate([video.labels for video in dataset.train]), minlength=len(dataset.classes)
-    )
-    if pairs and counts.max() < 2:
+
+
+def check_data(dataset, config) -> None:
+    """Raise UserError if batches cannot be composed of the training videos."""
+    usable = [video for video in dataset.train if video.features.any()]
+    carriers = multi_hot(usable, len(dataset.classes)).sum(axis=0)
+    if config.train.pairs and carriers.max(initial=0) < 2:
         raise UserError(
             f"{dataset.name}: no class is carried by two training videos, which same-class pairs "
             "need; set config.train.pairs=0 or add videos"
@@ -173,10 +251,11 @@ def localize(outputs: dict, config) -> localization.Segments:
 
 METHOD = Method(
     name="co2net",
-    build=lambda config, num_classes: CO2Net(num_classes),
+    build=lambda config, num_classes: CO2Net(num_classes, **config),
     sample=sample,
     loss_terms=loss_terms,
     check=check,
+    check_data=check_data,
     outputs=("cas", "attention", "attention_rgb", "attention_flow"),
     video_scores=video_scores,
     localize=localize,

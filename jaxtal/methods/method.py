@@ -31,7 +31,8 @@ class Method:
         sample: (key, PackedVideos, config) -> Batch; runs inside the jitted step.
         loss_terms: (outputs, Batch, Context, config) -> ({name: scalar}, state); the total is
             their sum weighted by ``config.loss.weights``.
-        check: (Dataset, config) -> None; raises UserError for what cannot be trained.
+        check: (config) -> None; raises UserError for what no data could be trained with.
+        check_data: (Dataset, config) -> None; raises UserError for data that cannot be trained on.
         outputs: names of the outputs that localisation, scores and plots read.
         video_scores: {name: (T, ...)} of one video -> (C,) scores for the video-level mAP.
         localize: ({name: (T, ...)} of one video, config) -> Segments in snippet units, video 0.
@@ -44,6 +45,7 @@ class Method:
     sample: Callable[..., Any]
     loss_terms: Callable[..., Any]
     check: Callable[..., None]
+    check_data: Callable[..., None]
     outputs: tuple[str, ...]
     video_scores: Callable[..., Any]
     localize: Callable[..., Any]

@@ -158,7 +158,7 @@ def assert_same_order(ours: np.ndarray, wanted: np.ndarray) -> None:
         assert ours[row, :3].tolist() in wanted[tied, :3].tolist()
 
 
-@pytest.mark.parametrize("name", ["eval_thumos"])
+@pytest.mark.parametrize("name", ["eval_thumos", "eval_anet12"])
 def test_detection_map(golden, name):
     gold = golden(name)
     truth, detections = (
@@ -178,10 +178,17 @@ def test_detection_map(golden, name):
     np.testing.assert_allclose(precision.mean(axis=1), gold["map"], rtol=0, atol=1e-9)
 
 
-def test_ground_truth_rounding(golden, shared):
+@pytest.mark.parametrize(
+    ("name", "folder", "dataset"),
+    [
+        ("eval_thumos", "thumos14", "Thumos14reduced"),
+        ("eval_anet12", "activitynet", "ActivityNet1.2"),
+    ],
+)
+def test_ground_truth_rounding(golden, shared, name, folder, dataset):
     """The published program's ground truth in whole snippets, from the annotation in seconds."""
-    gold = golden("eval_thumos")
-    data = wtalc.read(shared / "thumos14", "Thumos14reduced", features=False)
+    gold = golden(name)
+    data = wtalc.read(shared / folder, dataset, features=False)
     truth = ground_truth(data.test).with_times(data.grid.round_to_snippets)
     ours = {(data.test[v].name, c, s, e) for v, c, s, e in zip(*columns(truth), strict=True)}
     videos, gold_columns = (

@@ -8,14 +8,14 @@ import numpy as np
 import optax
 import pytest
 
-from configs import co2net_thumos
+from configs import co2net_anet12, co2net_thumos
 from jaxtal.methods import co2net
 from jaxtal.methods.method import Context
 from jaxtal.sampling import Batch
 from jaxtal.step import adam
 from tests.parity import recipe
 
-FILES = ["co2_thumos"]
+CONFIGS = {"co2_thumos": co2net_thumos, "co2_anet": co2net_anet12}
 
 
 def close(got, wanted, relative, absolute=0.0):
@@ -25,17 +25,15 @@ def close(got, wanted, relative, absolute=0.0):
     np.testing.assert_allclose(np.asarray(got), wanted, rtol=0, atol=tolerance)
 
 
-def run(gold: dict) -> types.SimpleNamespace:
+def run(gold: dict, config) -> types.SimpleNamespace:
     """Our network and three Adam steps on the file's weights and batch, dropout off."""
     batch, time, classes = (int(gold[f"cfg_{name}"]) for name in "BTC")
     weights, x = recipe.co2(int(gold["cfg_seed"]), batch, time, classes)
     for name, value in {**weights, "x": x}.items():
         np.testing.assert_allclose(recipe.checksum(value), gold[f"chk/{name}"], rtol=1e-12)
     params, outer = recipe.to_flax(weights)
-    config = co2net_thumos.get_config()
-    config.loss.topk_divisor = int(gold["cfg_k"])
     data = Batch(jnp.asarray(x), jnp.ones((batch, time), bool), jnp.asarray(gold["y"]))
-    model = co2net.CO2Net(classes)
+    model = co2net.METHOD.build(config.model, classes)
     context = Context(jnp.int32(0), jax.random.key(0), {})
 
     def objective(params):
@@ -45,7 +43,7 @@ def run(gold: dict) -> types.SimpleNamespace:
         return sum(weights[name] * term for name, term in terms.items()), (terms, outputs)
 
     step = jax.jit(jax.value_and_grad(objective, has_aux=True))
-    optimizer = adam(float(gold["cfg_lr"]), float(gold["cfg_wd"]))
+    optimizer = adam(config.optimizer.learning_rate, config.optimizer.weight_decay)
     # The outer taps of the global layers get no data gradient and only decay (FIXTURES.md).
     trained = {"params": jax.tree.map(jnp.asarray, params), "outer": outer}
     state = optimizer.init(trained)
@@ -70,10 +68,18 @@ def _tree(trained: dict) -> dict:
     return {"tree": trained["params"], "outer": trained["outer"]}
 
 
-@pytest.fixture(scope="module", params=FILES)
+@pytest.fixture(scope="module", params=list(CONFIGS))
 def case(request, golden):
     gold = golden(request.param)
-    return gold, run(gold)
+    return gold, run(gold, CONFIGS[request.param].get_config())
+
+
+@pytest.mark.parametrize("name", list(CONFIGS))
+def test_the_numbers_of_the_config(golden, name):
+    gold, config = golden(name), CONFIGS[name].get_config()
+    assert config.loss.topk_divisor == int(gold["cfg_k"])
+    assert config.optimizer.learning_rate == float(gold["cfg_lr"])
+    assert config.optimizer.weight_decay == float(gold["cfg_wd"])
 
 
 def test_outputs(case):

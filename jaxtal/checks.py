@@ -1,0 +1,31 @@
+"""Config fields whose values leave nothing sensible to do are refused before anything is done."""
+
+import functools
+import math
+from collections.abc import Collection, Mapping
+
+from jaxtal.errors import UserError
+
+
+def _get(config, field: str):
+    try:
+        return functools.reduce(getattr, field.split("."), config)
+    except AttributeError:
+        raise UserError(
+            f"the config has no field {field}; add it (configs/co2net_thumos.py lists all)"
+        ) from None
+
+
+def at_least(config, minimums: Mapping[str, float]) -> None:
+    """Raise UserError unless every field `a.b` of `minimums` is finite and at least its value."""
+    for field, minimum in minimums.items():
+        value = _get(config, field)
+        if not minimum <= value < math.inf:
+            raise UserError(f"config.{field} is {value}; it must be at least {minimum}")
+
+
+def one_of(config, options: Mapping[str, Collection[str]]) -> None:
+    """Raise UserError unless every field `a.b` of `options` has one of the values named there."""
+    for field, known in options.items():
+        if (value := _get(config, field)) not in known:
+            raise UserError(f"config.{field} is {value!r}; it must be one of {', '.join(known)}")

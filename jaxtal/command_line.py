@@ -1,0 +1,101 @@
+"""Parsing `--config FILE --config.FIELD=VALUE ...`, with everything wrong said in one line."""
+
+import difflib
+import itertools
+import re
+import runpy
+import sys
+import traceback
+
+from absl import flags
+from ml_collections import ConfigDict
+
+from jaxtal.errors import UserError
+
+_KINDS = {bool: "true or false", int: "an integer", float: "a number", tuple: "a tuple"}
+
+
+def fail(message: str) -> int:
+    """Print an error for a person in one line; the exit code that goes with it."""
+    print(f"error: {' '.join(message.split())}", file=sys.stderr)
+    return 2
+
+
+def parse(argv: list[str]) -> list[str]:
+    """Absl's parsing, for `app.run`; where that raises, one line and exit code 2."""
+    try:
+        if {"--help", "-help", "--helpfull", "-?"} & set(argv):
+            return flags.FLAGS(argv)
+        config = _load(_config_file(argv))
+        for argument in argv:
+            if match := re.match(r"--?(?:no)?config\.([^=]+)", argument):
+                _find(config, match[1])
+        rest = _parse_values(argv, config)
+        if len(rest) > 1:
+            raise UserError(f"unexpected argument {rest[1]!r}; options begin with --")
+    except (flags.Error, UserError) as error:
+        sys.exit(fail(f"{error} (python -m jaxtal.main --help lists the options)"))
+    return rest
+
+
+def _config_file(argv: list[str]) -> str:
+    """The value of the last --config."""
+    files = [a.partition("=")[2] for a in argv if re.match("--?config=", a)]
+    files += [b for a, b in itertools.pairwise(argv) if re.fullmatch("--?config", a)]
+    if not files:
+        raise UserError("--config is missing; for a first run --config configs/co2net_demo.py")
+    return files[-1]
+
+
+def _load(filename: str) -> ConfigDict:
+    """What the config file's get_config() returns."""
+    try:
+        config = runpy.run_path(filename)["get_config"]()
+    except OSError as error:
+        raise UserError(
+            f"{filename}: {error.strerror}; --config wants a file such as configs/co2net_demo.py"
+        ) from None
+    except Exception as error:  # the file is somebody's program: it may raise anything
+        frames = traceback.extract_tb(error.__traceback__)
+        lines = [frame.lineno for frame in frames if frame.filename == filename]
+        line = getattr(error, "lineno", None) or (lines or [1])[-1]
+        raise UserError(
+            f"{filename}, line {line}: {type(error).__name__}: {error}; wanted a Python file with "
+            "get_config()"
+        ) from None
+    if not isinstance(config, ConfigDict):
+        raise UserError(f"{filename}: get_config() returns {config!r:.40}; wanted a ConfigDict")
+    return config
+
+
+def _find(config: ConfigDict, field: str) -> None:
+    """Raise UserError unless the config has `field`, a path like train.steps."""
+    path = "config"
+    for name in field.split("."):
+        known = list(config) if isinstance(config, ConfigDict) else []
+        if name not in known:
+            near = difflib.get_close_matches(name, known, 1)
+            guess = f"; did you mean {path}.{near[0]}?" if near else ""
+            raise UserError(
+                f"--config.{field}: {path} has no field {name!r}, only "
+                f"{', '.join(known) or 'a value'}{guess}"
+            )
+        config, path = config[name], f"{path}.{name}"
+
+
+def _parse_values(argv: list[str], config: ConfigDict) -> list[str]:
+    """Absl's parsing; a value of the wrong type is told with the type that it should have."""
+    try:
+        return flags.FLAGS(argv)
+    except flags.IllegalFlagValueError as error:
+        match = re.match(r"flag --config\.(\S+?)=(.*?): ", str(error), re.DOTALL)
+        if match is None:
+            raise
+        *parents, name = match[1].split(".")
+        for parent in parents:
+            config = config[parent]
+        kind = _KINDS.get(config.get_type(name), "fields of its own, each set by itself")
+        raise UserError(
+            f"--config.{match[1]} is {match[2]!r}; wanted {kind}, as in the config file: "
+            f"{str(config[name])[:80]}"
+        ) from None
