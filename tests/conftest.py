@@ -1,4 +1,4 @@
-"""Strict defaults for every test: 8 CPU devices, no silent rank promotion, no warnings."""
+"""Strict defaults for every test: 8 CPU devices, no silent rank promotion, no chance."""
 
 import os
 from pathlib import Path
@@ -6,8 +6,14 @@ from pathlib import Path
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("XLA_FLAGS", "--xla_force_host_platform_device_count=8")
 
+import hypothesis
 import jax
 import pytest
+
+# The same examples in every run: what fails here can be had again. Look further with
+# `pytest --hypothesis-profile=default --hypothesis-seed=random`.
+hypothesis.settings.register_profile("jaxtal", max_examples=15, deadline=None, derandomize=True)
+hypothesis.settings.load_profile("jaxtal")
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 

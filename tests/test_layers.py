@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxtal.layers import Dropout, temporal_conv, temporal_mean
+from jaxtal.layers import Dropout, average_pool, temporal_conv, temporal_mean
 
 
 @pytest.mark.parametrize("size", [1, 3, 5])
@@ -20,6 +20,14 @@ def test_temporal_conv_is_a_convolution(size):
     )
     ours = temporal_conv(x, kernel, bias, jnp.ones((2, 11), bool))
     np.testing.assert_allclose(ours, wanted + bias[None, None], rtol=1e-5, atol=1e-5)
+
+
+def test_average_pool_divides_by_the_whole_window():
+    x = jnp.arange(1.0, 9).reshape(1, 8, 1)
+    mask = jnp.arange(8)[None] < 6
+    ours = average_pool(x.at[:, 6:].set(jnp.nan), mask, 5)[0, :6, 0]
+    np.testing.assert_allclose(ours * 5, [6, 10, 15, 20, 18, 15])
+    np.testing.assert_array_equal(average_pool(x, mask, 1), x)
 
 
 def test_what_is_masked_does_not_reach_its_neighbours():

@@ -52,8 +52,9 @@ def test_videos_without_detections(dataset):
 
 
 def test_picked_videos_show_different_classes(dataset):
-    assert sorted(plots.pick_videos(dataset, 4)) == [0, 1]
-    assert len(plots.pick_videos(dataset, 1)) == 1
+    assert sorted(plots.pick_videos(dataset, [0, 1], 4)) == [0, 1]
+    assert len(plots.pick_videos(dataset, [0, 1], 1)) == 1
+    assert plots.pick_videos(dataset, [1], 4) == [1]
 
 
 def test_training_curves_of_nothing_and_of_gaps():

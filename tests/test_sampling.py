@@ -22,7 +22,10 @@ def test_pairs_are_uniform_over_classes_and_videos():
     labels[[0, 1, 2], 0] = 1
     labels[[2, 3, 4, 5], 1] = 1
     labels[6, 2] = 1  # a class of one video is never drawn; class 3 has none
-    draw = jax.jit(jax.vmap(lambda key: sampling.pairs_and_singles(key, jnp.asarray(labels), 3, 4)))
+    pool = jnp.ones(9, bool)
+    draw = jax.jit(
+        jax.vmap(lambda key: sampling.pairs_and_singles(key, jnp.asarray(labels), pool, 3, 4))
+    )
     videos = np.asarray(draw(KEYS))
     assert videos.shape == (20_000, 10)
     pairs = videos[:, :6].reshape(-1, 2)
@@ -44,8 +47,18 @@ def test_pairs_are_uniform_over_classes_and_videos():
 
 
 def test_without_pairs_every_row_is_a_single():
-    videos = sampling.pairs_and_singles(KEYS[0], jnp.zeros((1, 3)), 0, 5)
+    videos = sampling.pairs_and_singles(KEYS[0], jnp.zeros((1, 3)), jnp.ones(1, bool), 0, 5)
     assert videos.tolist() == [0] * 5
+
+
+def test_singles_are_uniform_among_their_pool():
+    pool = jnp.array([False, True, True, False, True, False])
+    draw = jax.jit(
+        jax.vmap(lambda key: sampling.pairs_and_singles(key, jnp.zeros((6, 2)), pool, 0, 3))
+    )
+    counts = np.bincount(np.asarray(draw(KEYS)).ravel(), minlength=6)
+    assert (counts[[0, 3, 5]] == 0).all()
+    assert uniform(counts[[1, 2, 4]])
 
 
 @pytest.mark.parametrize("length", [1, 5, 7, 8, 9, 23, 100])

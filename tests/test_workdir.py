@@ -17,9 +17,9 @@ CONFIG = {"seed": 0, "train": {"steps": 5, "log_every": 1}, "data": {"thresholds
 
 def test_the_same_config_or_more_steps_may_continue(tmp_path):
     files = Workdir(tmp_path / "run")
-    files.open(CONFIG)
-    files.open(CONFIG)
-    files.open({**CONFIG, "train": {"steps": 9, "log_every": 3}})
+    for config in (CONFIG, CONFIG, {**CONFIG, "train": {"steps": 9, "log_every": 3}}):
+        files.check(config)
+        files.open(config)
     assert json.loads((files.path / "config.json").read_text())["train"]["steps"] == 9
 
 
@@ -28,10 +28,13 @@ def test_another_config_is_refused_and_named(tmp_path):
     files.open(CONFIG)
     before = (tmp_path / "config.json").read_text()
     with pytest.raises(UserError, match=r"config\.data\.thresholds: .* config\.seed: 0 there, 1"):
-        files.open({**CONFIG, "seed": 1, "data": {"thresholds": (0.2, 2)}})
+        files.check({**CONFIG, "seed": 1, "data": {"thresholds": (0.2, 2)}})
     with pytest.raises(UserError, match=r"config\.extra: None there, 3 here"):
-        files.open({**CONFIG, "extra": 3})
+        files.check({**CONFIG, "extra": 3})
     assert (tmp_path / "config.json").read_text() == before
+    (tmp_path / "config.json").write_text("{")
+    with pytest.raises(UserError, match=r"config\.json: not a JSON file"):
+        files.check(CONFIG)
 
 
 def test_metrics_are_cut_back_and_half_a_line_is_forgotten(tmp_path):
@@ -63,11 +66,12 @@ def test_tensorboard_is_an_extra(tmp_path, monkeypatch):
 
 def test_only_complete_checkpoints_count(tmp_path):
     files = Workdir(tmp_path)
-    assert not files.has_checkpoint()
+    assert files.latest_step() is None
     (files.checkpoints / "20.orbax-checkpoint-tmp").mkdir(parents=True)
-    assert not files.has_checkpoint()
-    (files.checkpoints / "10").mkdir()
-    assert files.has_checkpoint()
+    assert files.latest_step() is None
+    for step in (9, 10):
+        (files.checkpoints / str(step)).mkdir()
+    assert files.latest_step() == 10
 
 
 def test_detections_in_seconds_for_every_test_video(tmp_path):

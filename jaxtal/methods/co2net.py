@@ -52,7 +52,7 @@ class AttentionUnit(nn.Module):
         def drop(x, rate):
             return Dropout(rate)(x, train) if rate else x
 
-        width = x.shape[-1] // 2
+        width = max(1, x.shape[-1] // 2)
         first, second, on_logit = _ATTENTION_DROPOUT[self.reading]
         hidden = drop(leaky_relu(TemporalConv(width, 3, name="att0")(x, mask)), first)
         hidden = drop(leaky_relu(TemporalConv(width, 3, name="att1")(hidden, mask)), second)

@@ -1,0 +1,215 @@
+"""What every method keeps to: what the mask hides counts for nothing, order does not matter, and
+gradients stay finite at the edges.
+
+A new method, or a variant with code of its own, adds a line to CASES.
+"""
+
+import functools
+import types
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from configs import co2net_thumos
+from jaxtal import methods
+from jaxtal.methods.method import Context
+from jaxtal.sampling import Batch
+from jaxtal.step import TrainState, hyper_from, objective
+
+B, T = 6, 14
+
+# Name: (config, what differs from it, classes, features a snippet).
+CASES = {
+    "co2net": (co2net_thumos, {}, 4, 16),
+    "co2net, one class": (co2net_thumos, {}, 1, 2),
+    "co2net, ActivityNet": (co2net_thumos, {"model.pool_window": 5, "loss.topk_divisor": 5}, 9, 6),
+    "co2net, the paper's readings": (
+        co2net_thumos,
+        {
+            "model.attention_unit": "paper",
+            "model.classifier": "paper",
+            "model.ccm_dropout": "paper",
+            "loss.suppression": "product",
+            "loss.opposition_reduction": "sum",
+            "loss.norm_reduction": "sum",
+            "loss.mutual_metric": "js",
+        },
+        4,
+        10,
+    ),
+}
+
+
+@functools.cache
+def build(name: str) -> types.SimpleNamespace:
+    """A small model of the case and its compiled functions of a batch."""
+    module, changes, num_classes, width = CASES[name]
+    config = module.get_config()
+    config.update_from_flattened_dict(changes)
+    config.train.pairs, config.train.batch_size = 2, B
+    method = methods.get(config.method)
+    method.check(config)
+    model = method.build(config.model, num_classes)
+    variables = model.init(jax.random.key(1), jnp.zeros((1, 1, width)), jnp.ones((1, 1), bool))
+    # Biases start at 0, where leaky ReLU of zero features has its kink.
+    params = jax.tree.map(
+        lambda p: p + 0.1 * jax.random.normal(jax.random.key(p.size), p.shape), variables["params"]
+    )
+    hyper = hyper_from(config)
+    zero = jnp.int32(0)
+
+    def evaluated(params, batch):
+        """Outputs, every loss term and the total with dropout off."""
+        outputs = model.apply({"params": params}, batch.features, batch.mask)
+        context = Context(zero, jax.random.key(0), {})
+        terms, _ = method.loss_terms(outputs, batch, context, config)
+        total = sum(hyper.loss_weights[name] * term for name, term in terms.items())
+        return total, (outputs, terms)
+
+    def trained(params, batch):
+        """The total as the training step has it, dropout on."""
+        state = TrainState(zero, params, {}, None, zero, zero)
+        keys = jax.random.split(jax.random.key(2))
+        return objective(params, state, batch, keys, hyper, model, method, config)
+
+    return types.SimpleNamespace(
+        method=method,
+        config=config,
+        evaluate=functools.partial(jax.jit(jax.value_and_grad(evaluated, has_aux=True)), params),
+        train=functools.partial(jax.jit(jax.value_and_grad(trained, has_aux=True)), params),
+    )
+
+
+def draw(name: str, seed: int, mask: np.ndarray) -> Batch:
+    """Random features (noise where the mask is false) and labels; the pairs share a class."""
+    *_, num_classes, width = CASES[name]
+    rng = np.random.default_rng(seed)
+    labels = (rng.random((B, num_classes)) < 0.3).astype(np.float32)
+    labels[:4, 0] = 1
+    features = rng.random((*mask.shape, width), np.float32)
+    return Batch(jnp.asarray(features), jnp.asarray(mask), jnp.asarray(labels))
+
+
+def same(got, wanted, tolerance: float = 1e-5) -> None:
+    """Two results of `evaluate`, losses and gradients."""
+    (total, (_, terms)), gradient = got
+    (wanted_total, (_, wanted_terms)), wanted_gradient = wanted
+    np.testing.assert_allclose(total, wanted_total, atol=tolerance)
+    for name, term in wanted_terms.items():
+        np.testing.assert_allclose(terms[name], term, atol=tolerance, err_msg=name)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, atol=tolerance), gradient, wanted_gradient
+    )
+
+
+def valid(outputs: dict, mask) -> list[dict[str, np.ndarray]]:
+    """Each video's outputs at its valid snippets."""
+    return [
+        {name: np.asarray(x)[row, m] for name, x in outputs.items()} for row, m in enumerate(mask)
+    ]
+
+
+@pytest.mark.parametrize("name", CASES)
+@given(
+    seed=st.integers(0, 2**20),
+    lengths=st.lists(st.integers(0, T), min_size=B, max_size=B),
+    shape=st.sampled_from([(1, 2), (T, 1), (T, 50)]),
+)
+def test_padding_changes_nothing(name, seed, lengths, shape):
+    case, lengths, (time, extra) = build(name), np.array(lengths), shape
+    short = draw(name, seed, np.arange(time) < lengths[:, None])
+    long = draw(name, seed + 1, np.arange(time + extra) < np.minimum(lengths, time)[:, None])
+    features = jnp.where(short.mask[..., None], short.features, long.features[:, :time])
+    long = Batch(long.features.at[:, :time].set(features), long.mask, short.labels)
+    wanted, got = case.evaluate(short), case.evaluate(long)
+    same(got, wanted)
+    pairs = zip(valid(got[0][1][0], long.mask), valid(wanted[0][1][0], short.mask), strict=True)
+    for ours, theirs in pairs:
+        for output, value in theirs.items():
+            np.testing.assert_allclose(ours[output], value, atol=1e-5, err_msg=output)
+        if len(theirs["cas"]):
+            same_detections(case, ours, theirs)
+
+
+def same_detections(case, ours: dict, theirs: dict) -> None:
+    """The same detections, unless one hangs on a number within 1e-5 of its threshold."""
+    settings = case.config.localization
+    thresholds = np.linspace(*settings.thresholds)
+    distance = np.abs(theirs["attention"] - thresholds[None])
+    scores = [case.method.video_scores(output) for output in (ours, theirs)]
+    np.testing.assert_allclose(*scores, atol=1e-5)
+    if distance.min() < 1e-5 or class_margin(theirs, settings) < 1e-5:
+        return
+    ours, theirs = (case.method.localize(output, case.config) for output in (ours, theirs))
+    keys = [np.lexsort((s.score, s.end, s.start, s.label)) for s in (ours, theirs)]
+    ours, theirs = ours.take(keys[0]), theirs.take(keys[1])
+    for column in ("label", "start", "end"):
+        np.testing.assert_array_equal(getattr(ours, column), getattr(theirs, column))
+    np.testing.assert_allclose(ours.score, theirs.score, atol=1e-4)
+
+
+def class_margin(output: dict, settings) -> float:
+    """How far the video's class scores are from the threshold, and the best two from each other."""
+    suppressed = output["attention"] * output["cas"]
+    k = max(1, len(suppressed) // settings.topk_divisor)
+    pooled = np.sort(suppressed, axis=0)[-k:].mean(axis=0)
+    score = np.exp(pooled - np.logaddexp.reduce(pooled))[:-1]
+    best = np.sort([0, *score])[-2:]
+    return min(np.abs(score - settings.class_threshold).min(), best[1] - best[0])
+
+
+@pytest.mark.parametrize("name", CASES)
+@given(seed=st.integers(0, 2**20))
+def test_what_the_mask_hides_changes_nothing(name, seed):
+    """Any mask, with holes, and any finite values behind it."""
+    case, rng = build(name), np.random.default_rng(seed)
+    batch = draw(name, seed, rng.random((B, T)) < rng.random((B, 1)))
+    noise = jnp.asarray(100 * rng.normal(size=batch.features.shape), jnp.float32)
+    other = batch._replace(features=jnp.where(batch.mask[..., None], batch.features, noise))
+    wanted, got = case.evaluate(batch), case.evaluate(other)
+    same(got, wanted)
+    for output, value in wanted[0][1][0].items():
+        np.testing.assert_allclose(
+            got[0][1][0][output][batch.mask], value[batch.mask], atol=1e-5, err_msg=output
+        )
+
+
+@pytest.mark.parametrize("name", CASES)
+@given(seed=st.integers(0, 2**20), lengths=st.lists(st.integers(0, T), min_size=B, max_size=B))
+def test_permuting_a_batch_permutes_the_result(name, seed, lengths):
+    """Pairs among themselves, the videos of a pair, and the single rows."""
+    case = build(name)
+    batch = draw(name, seed, np.arange(T) < np.array(lengths)[:, None])
+    order = np.array([3, 2, 0, 1, 5, 4])
+    wanted, got = case.evaluate(batch), case.evaluate(Batch(*(x[order] for x in batch)))
+    same(got, wanted)
+    for output, value in wanted[0][1][0].items():
+        np.testing.assert_allclose(got[0][1][0][output], value[order], atol=1e-5, err_msg=output)
+
+
+EDGES = {
+    "no valid snippet": lambda b: b._replace(mask=b.mask & False),
+    "one video without a valid snippet": lambda b: b._replace(mask=b.mask.at[0].set(False)),
+    "single snippets": lambda b: b._replace(mask=b.mask.at[:, 1:].set(False)),
+    "zero features": lambda b: b._replace(features=b.features * 0),
+    "constant features": lambda b: b._replace(features=b.features * 0 + 1),
+    "huge features": lambda b: b._replace(features=b.features * 1e4),
+    "classes without videos": lambda b: b._replace(labels=b.labels.at[:, 1:].set(0)),
+    "videos without labels": lambda b: b._replace(labels=b.labels * 0),
+    "every class in every video": lambda b: b._replace(labels=b.labels * 0 + 1),
+}
+
+
+@pytest.mark.parametrize("edge", EDGES)
+@pytest.mark.parametrize("name", CASES)
+def test_gradients_are_finite_at_the_edges(name, edge):
+    case = build(name)
+    batch = EDGES[edge](draw(name, 3, np.ones((B, T), bool)))
+    for function in (case.evaluate, case.train):
+        (total, _), gradient = function(batch)
+        assert np.isfinite(total)
+        assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(gradient))
