@@ -56,6 +56,17 @@ def draw(seed: int, videos=4, classes=3, instances=30, detections=80, grid=1.0):
     return truth, Segments(*found, score=rng.permutation(detections) / detections)
 
 
+def test_a_reversed_instance_is_never_found():
+    """Its length, -2, and a detection's, 2, have a union of 0; 0 / 0 would count as a hit."""
+    one = np.zeros(1, int)
+    truth = Segments(one, one, np.array([6.0]), np.array([4.0]), np.ones(1))
+    found = Segments(one, one, np.array([4.0]), np.array([6.0]), np.ones(1))
+    assert evaluation.average_precision(truth, found, [0.1, 0.5], 1).tolist() == [[0], [0]]
+    assert temporal_iou(4.0, 6.0, 6.0, 4.0) == 0
+    assert temporal_iou(4.0, 6.0, 4.0, 6.0) == 1
+    assert np.isnan(temporal_iou(4.0, 4.0, 4.0, 4.0))
+
+
 @pytest.mark.parametrize("seed", range(6))
 def test_equal_to_the_row_loop(seed):
     truth, detections = draw(seed)

@@ -1,12 +1,17 @@
 """Whole videos in length buckets: nothing lost, few programs, the same numbers as one by one."""
 
+import types
+
 import jax
+import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from configs import co2net_demo
-from jaxtal import methods
-from jaxtal.data.dataset import Video
-from jaxtal.inference import Inference, length_buckets
+from jaxtal import evaluation, methods
+from jaxtal.data.dataset import Dataset, TimeGrid, Video
+from jaxtal.inference import Inference, assess, length_buckets
+from jaxtal.segments import Segments
 from jaxtal.step import hyper_from, init_state
 
 C, WIDTH = 3, 8
@@ -26,25 +31,72 @@ def test_every_video_is_in_one_batch_of_its_bucket():
     assert set(sizes) == {64, 128, 256, 512, 1024, 2048, 4096}
 
 
-def test_outputs_equal_those_of_single_videos():
-    config = co2net_demo.get_config()
-    method = methods.get("co2net")
-    model = method.build(config.model, C)
+CONFIG = co2net_demo.get_config()
+METHOD = methods.get("co2net")
+MODEL = METHOD.build(CONFIG.model, C)
+
+
+@pytest.fixture(scope="module")
+def variables() -> dict:
+    return {"params": init_state(MODEL, hyper_from(CONFIG), WIDTH).params}
+
+
+def draw(lengths) -> tuple[Video, ...]:
     rng = np.random.default_rng(1)
     empty = np.empty((0, 2))
-    videos = tuple(
-        Video(f"v{i}", 1.0, np.array([0]), empty, empty[:, 0], empty,
+    return tuple(
+        Video(f"v{i}", 0.64 * length, np.array([0]), np.array([[0.64, 1.28]]), np.array([0]), empty,
               rng.random((length, WIDTH)).astype(np.float16))
-        for i, length in enumerate((3, 64, 65, 200, 7))
+        for i, length in enumerate(lengths)
     )  # fmt: skip
-    state = init_state(model, hyper_from(config), WIDTH)
-    variables = {"params": state.params}
-    inference = Inference(method, model, videos, C)
+
+
+def test_as_many_traces_as_buckets(variables):
+    """200 lengths, and the videos in any order; nothing passes to the device in between."""
+    lengths = np.random.default_rng(0).permutation(np.arange(1, 2400, 12))
+    traces = []
+
+    def apply(variables, x, *arguments, **options):
+        traces.append(x.shape)
+        return MODEL.apply(variables, x, *arguments, **options)
+
+    inference = Inference(METHOD, types.SimpleNamespace(apply=apply), draw(lengths), C)
+    inference.compile(variables)
+    with jax.transfer_guard("disallow"):
+        first = inference(variables)
+        second = inference(jax.tree.map(jnp.copy, variables))
+    assert len(lengths) == len(first) == len(second) == 200
+    assert sorted(time for _, time, _ in traces) == [64, 128, 256, 512, 1024, 2048, 4096]
+    for output, length in zip(second, lengths, strict=True):
+        assert output["cas"].shape == (length, C + 1)
+    # A batch holds several videos wherever they are not long.
+    assert all(videos > 1 for videos, time, _ in traces if time <= 2048)
+
+
+def test_videos_that_are_too_short_are_left_out_but_count_as_ground_truth(variables):
+    lengths = [10, 11, 64, 3]
+    dataset = Dataset("Tiny", ("a", "b", "c"), (), draw(lengths))
+    inference = Inference(METHOD, MODEL, dataset.test, C, min_snippets=11)
+    inference.compile(variables)
+    outputs = inference(variables)
+    assert [bool(output) for output in outputs] == [False, True, True, False]
+    result, found = assess(METHOD, CONFIG, dataset, outputs)
+    assert set(found.video) <= {1, 2}
+    assert result["classification_map"] == 1  # of the two that were seen, both are of class 0
+    # Detections that hit the two others exactly: the instances of the short ones are missed.
+    perfect = Segments(np.array([1, 2]), np.zeros(2, int), np.ones(2), np.full(2, 2.0), np.ones(2))
+    protocol = evaluation.PROTOCOLS["co2"]
+    assert evaluation.evaluate(dataset.test, perfect, protocol, C, TimeGrid())["map"]["0.5"] == 0.5
+
+
+def test_outputs_equal_those_of_single_videos(variables):
+    videos = draw((3, 64, 65, 200, 7))
+    inference = Inference(METHOD, MODEL, videos, C)
     inference.compile(variables)
     outputs = inference(variables)
     for video, output in zip(videos, outputs, strict=True):
         x = video.features.astype(np.float32)[None]
-        wanted = jax.jit(model.apply)(variables, x, np.ones(x.shape[:2], bool))
-        assert set(output) == set(method.outputs)
+        wanted = jax.jit(MODEL.apply)(variables, x, np.ones(x.shape[:2], bool))
+        assert set(output) == set(METHOD.outputs)
         for name, value in output.items():
             np.testing.assert_allclose(value, wanted[name][0], atol=1e-5)

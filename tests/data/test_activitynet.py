@@ -70,6 +70,12 @@ def test_broken_file(tmp_path, message):
     assert "\n" not in str(error.value)
 
 
+def test_a_video_twice(tmp_path):
+    path = write(tmp_path, '{"database": {"a": {"subset": "train"}, "b": {}, "a": {}}}')
+    with pytest.raises(UserError, match="'a' is listed twice, as entry 0 and as entry 2"):
+        activitynet.read(path)
+
+
 def test_missing_file(tmp_path):
     with pytest.raises(UserError, match=r"No such file.*wanted an annotation file"):
         activitynet.read(tmp_path / "none.json")

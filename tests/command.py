@@ -1,0 +1,63 @@
+"""Running the public command as a user does, in a process of its own."""
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.conftest import ROOT
+
+TINY = [
+    "--config=configs/co2net_demo.py",
+    "--config.data.num_snippets=16",
+    "--config.data.generator.num_train=12",
+    "--config.data.generator.num_test=6",
+    "--config.data.generator.num_classes=3",
+    "--config.data.generator.feature_width=8",
+    "--config.data.generator.max_snippets=100",
+    "--config.train.log_every=2",
+    "--config.train.eval_every=4",
+    "--config.evaluation.plot_videos=2",
+]
+
+
+def start(*arguments, **options) -> subprocess.Popen:
+    environment = {**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": "", "COLUMNS": "100"}
+    return subprocess.Popen(
+        [sys.executable, "-m", "jaxtal.main", *map(str, arguments)],
+        cwd=ROOT,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        **options,
+    )
+
+
+def run(*arguments) -> tuple[int, str, str]:
+    """Exit code, standard output and standard error."""
+    process = start(*arguments)
+    out, err = process.communicate(timeout=600)
+    return process.returncode, out, err
+
+
+def outcome(workdir: Path) -> tuple[dict, bytes]:
+    """What must not depend on interruptions: result.json without seconds, detections.json."""
+    result = json.loads((workdir / "result.json").read_text())
+    del result["seconds"]
+    return result, (workdir / "detections.json").read_bytes()
+
+
+def snapshot(folder: Path) -> dict[str, tuple]:
+    """Every path below `folder` with its time of change and contents."""
+    return {
+        str(path): (path.stat().st_mtime_ns, path.is_file() and _digest(path))
+        for path in [folder, *sorted(folder.rglob("*"))]
+        if path.exists()
+    }
+
+
+def _digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
