@@ -81,26 +81,46 @@ def test_more_steps_continue_and_equal_one_run(finished, tmp_path):
 
 
 def test_kill_at_any_moment_ends_the_same(tmp_path):
-    arguments = [*TINY, "--config.train.steps=60", "--config.train.eval_every=2"]
+    delays = np.random.default_rng(0).uniform(0, 0.2, 3)
+    moments = list(zip((2, 14, 28), delays, strict=True))
+    kill_and_compare(
+        tmp_path, [*TINY, "--config.train.steps=60", "--config.train.eval_every=2"], moments
+    )
+
+
+@pytest.mark.slow
+def test_twenty_kills_of_the_demo_end_the_same(tmp_path):
+    """Ten while it starts, compiles or begins to train, nine in training, one while it ends."""
+    rng = np.random.default_rng(time.time_ns())
+    starting = [(0, delay) for delay in rng.uniform(0, 15, 10)]
+    training = zip(np.sort(rng.integers(1, 1250, 9)), rng.uniform(0, 3, 9), strict=True)
+    moments = [moment for pair in zip(starting, training, strict=False) for moment in pair]
+    moments += [starting[-1], (1400, rng.uniform(0, 0.3))]
+    print("kills (after step, then seconds):", [(int(s), round(d, 2)) for s, d in moments])
+    arguments = ["--config=configs/co2net_demo.py", "--config.train.eval_every=100"]
+    kill_and_compare(tmp_path, arguments, moments)
+
+
+def kill_and_compare(tmp_path: Path, arguments: list[str], moments) -> None:
+    """Kill a run `delay` seconds after it logged `step`, again and again; then let it finish."""
     code, _, err = run(*arguments, f"--workdir={tmp_path / 'calm'}")
     assert code == 0, err
     troubled = tmp_path / "troubled"
-    rng = np.random.default_rng(0)
-    for after_step in (2, 14, 28):
+    for step, delay in moments:
         process = start(*arguments, f"--workdir={troubled}", start_new_session=True)
-        wait_for_step(troubled / "metrics.jsonl", after_step, process)
-        time.sleep(float(rng.uniform(0, 0.2)))
+        if step:
+            wait_for_step(troubled / "metrics.jsonl", step, process)
+        time.sleep(float(delay))
         os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
-    assert not (troubled / "result.json").exists()
+        assert process.returncode == -signal.SIGKILL  # it was still running
     code, out, err = run(*arguments, f"--workdir={troubled}")
     assert code == 0, err
     assert "continuing from step" in out
     assert outcome(troubled) == outcome(tmp_path / "calm")
-    # The log, too, says every step once.
+    # The log, too, says every step once, and the same of it.
     logs = [(folder / "metrics.jsonl").read_text() for folder in (troubled, tmp_path / "calm")]
-    steps = [[json.loads(line)["step"] for line in log.splitlines()] for log in logs]
-    assert steps[0] == steps[1]
+    assert logs[0] == logs[1]
 
 
 def wait_for_step(metrics: Path, step: int, process) -> None:
