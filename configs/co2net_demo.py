@@ -1,6 +1,6 @@
 """CO2-Net on generated untrimmed videos: nothing to download.
 
-53.8 ± 2.8 average mAP (t-IoU 0.1:0.7, protocol co2, last step, seeds 0 to 2), in 50 seconds on 2
+53.3 ± 2.2 average mAP (t-IoU 0.1:0.7, protocol co2, last step, seeds 0 to 4), in 50 seconds on 2
 CPU cores:
 
     python -m jaxtal.main --config configs/co2net_demo.py

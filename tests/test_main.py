@@ -96,7 +96,7 @@ def test_twenty_kills_of_the_demo_end_the_same(tmp_path):
     training = zip(np.sort(rng.integers(1, 1250, 9)), rng.uniform(0, 3, 9), strict=True)
     moments = [moment for pair in zip(starting, training, strict=False) for moment in pair]
     moments += [starting[-1], (1400, rng.uniform(0, 0.3))]
-    print("kills (after step, then seconds):", [(int(s), round(d, 2)) for s, d in moments])
+    print("kills (after step, then seconds):", [(int(s), round(float(d), 2)) for s, d in moments])
     arguments = ["--config=configs/co2net_demo.py", "--config.train.eval_every=100"]
     kill_and_compare(tmp_path, arguments, moments)
 

@@ -21,7 +21,6 @@ from jaxtal.methods.method import Context, Method
 # bound of the three, sqrt(6 / (3 D)).
 _one_of_three_taps = nn.initializers.variance_scaling(2 / 3, "fan_in", "uniform")
 
-
 # Dropout after the attention unit's first and second convolution and on its logit. On the logit it
 # gives half of the snippets an attention of 0.5 in training.
 _ATTENTION_DROPOUT = {"code": (0.5, 0.0, 0.5), "paper": (0.7, 0.7, 0.0)}
@@ -187,6 +186,9 @@ def loss_terms(outputs: dict, batch: sampling.Batch, context: Context, config):
     def in_pairs(x):
         return x[: 2 * pairs].reshape(pairs, 2, *x.shape[1:])
 
+    def of_all_attentions(loss):
+        return jax.vmap(loss)(attentions).mean(0)
+
     pair_terms, shared = losses.co_activity(
         in_pairs(outputs["embeddings"]), in_pairs(suppressed), in_pairs(labels), in_pairs(mask)
     )
@@ -196,12 +198,10 @@ def loss_terms(outputs: dict, batch: sampling.Batch, context: Context, config):
         "mutual": losses.mutual_learning(
             rgb, flow, mask, settings.mutual_metric, settings.mutual_alpha
         ),
-        "opposition": jax.vmap(
+        "opposition": of_all_attentions(
             lambda a: losses.opposition(a, cas, mask, settings.opposition_reduction)
-        )(attentions).mean(0),
-        "norm": jax.vmap(lambda a: losses.normalisation(a, mask, settings.norm_reduction))(
-            attentions
-        ).mean(0),
+        ),
+        "norm": of_all_attentions(lambda a: losses.normalisation(a, mask, settings.norm_reduction)),
     }
     terms = {name: losses.mean_over_videos(value, mask) for name, value in per_video.items()}
     terms["co_activity"] = pair_terms.sum() / jnp.maximum(shared.sum(), 1)
