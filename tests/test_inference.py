@@ -51,10 +51,11 @@ def draw(lengths) -> tuple[Video, ...]:
     )  # fmt: skip
 
 
-def test_as_many_traces_as_buckets(variables):
-    """200 lengths, and the videos in any order; nothing passes to the device in between."""
+def test_as_many_traces_as_buckets(variables, monkeypatch):
+    """200 lengths, in any order: one program a bucket; nothing passes to the device in between."""
     lengths = np.random.default_rng(0).permutation(np.arange(1, 2400, 12))
-    traces = []
+    traces, programs, compile = [], [], jax.stages.Lowered.compile
+    monkeypatch.setattr(jax.stages.Lowered, "compile", lambda x: programs.append(1) or compile(x))
 
     def apply(variables, x, *arguments, **options):
         traces.append(x.shape)
@@ -67,6 +68,7 @@ def test_as_many_traces_as_buckets(variables):
         second = inference(jax.tree.map(jnp.copy, variables))
     assert len(lengths) == len(first) == len(second) == 200
     assert sorted(time for _, time, _ in traces) == [64, 128, 256, 512, 1024, 2048, 4096]
+    assert len(programs) == 7
     for output, length in zip(second, lengths, strict=True):
         assert output["cas"].shape == (length, C + 1)
     # A batch holds several videos wherever they are not long.
