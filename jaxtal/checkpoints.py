@@ -7,6 +7,7 @@ import jax
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers as policies
 
+from jaxtal.errors import UserError
 from jaxtal.step import TrainState
 
 
@@ -49,14 +50,23 @@ class Checkpoints:
         )
 
     def restore(self, step: int, like: TrainState) -> tuple[TrainState, dict[str, Any]]:
-        """The state and progress saved at `step`; `like` gives shapes, types and placement."""
+        """The state and progress saved at `step`; `like` gives shapes, types and placement.
+
+        Raises:
+            UserError: the checkpoint is damaged, or of another version of this program.
+        """
         abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
-        restored = self._manager.restore(
-            step,
-            args=ocp.args.Composite(
-                state=ocp.args.StandardRestore(abstract), progress=ocp.args.JsonRestore()
-            ),
+        wanted = ocp.args.Composite(
+            state=ocp.args.StandardRestore(abstract), progress=ocp.args.JsonRestore()
         )
+        try:
+            restored = self._manager.restore(step, args=wanted)
+        except (KeyError, OSError, ValueError) as error:
+            raise UserError(
+                f"{self._manager.directory / str(step)}: this checkpoint cannot be read "
+                f"({str(error)[:200]}); delete the folder to continue from the one before, or give "
+                "another --workdir"
+            ) from None
         return restored["state"], restored["progress"]
 
     def close(self) -> None:

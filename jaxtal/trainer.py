@@ -9,6 +9,7 @@ import numpy as np
 
 from jaxtal import checks, console, data, methods, plots
 from jaxtal.checkpoints import Checkpoints
+from jaxtal.data.dataset import fingerprint
 from jaxtal.errors import UserError
 from jaxtal.inference import Inference, assess, protocols
 from jaxtal.sampling import pack
@@ -40,8 +41,9 @@ def train_and_evaluate(config, workdir: Path, mode: str = "train") -> dict[str, 
     _check_lengths(dataset, config.data.min_snippets)
     method.check_data(dataset, config)
     protocols(method, dataset, config.evaluation.protocol)
+    files.check_data(fingerprint(dataset))
     console.describe(dataset)
-    files.open(config.to_dict())
+    files.open(config.to_dict(), fingerprint(dataset))
     checkpoints = Checkpoints(files.checkpoints)
     try:
         run = Run(config, method, dataset, files, checkpoints)
@@ -85,7 +87,7 @@ def _check(config, method, files: Workdir, mode: str) -> None:
             f"{files.path} is already at step {done}, beyond config.train.steps="
             f"{config.train.steps}; raise it or give another --workdir"
         )
-    files.check(config.to_dict())
+    files.check_config(config.to_dict())
 
 
 def _check_lengths(dataset, min_snippets: int) -> None:

@@ -24,7 +24,7 @@ def summary_writer() -> type:
 
 
 class Workdir:
-    """config.json, metrics.jsonl, result.json, detections.json, checkpoints/ and plots/."""
+    """config.json, data.json, metrics.jsonl, result.json, detections.json, checkpoints/, plots/."""
 
     def __init__(self, path: Path):
         self.path = path
@@ -33,31 +33,47 @@ class Workdir:
         self._metrics = path / "metrics.jsonl"
         self._board: Any = None
 
-    def check(self, config: dict[str, Any]) -> None:
+    def check_config(self, config: dict[str, Any]) -> None:
         """Raise UserError if another config has been run here; changes nothing.
 
         The number of steps and what is only shown may differ.
         """
-        existing = self.path / "config.json"
-        if not existing.is_file():
-            return
-        try:
-            before = json.loads(existing.read_text())
-        except ValueError as error:
-            raise UserError(
-                f"{existing}: not a JSON file ({error}); give another --workdir"
-            ) from None
-        if differing := _differences(before, json.loads(_to_json(config))):
+        if differing := self._differences("config.json", config, "config."):
             raise UserError(
                 f"{self.path} holds a run with another config: {'; '.join(differing)}; "
                 "give another --workdir, or the same values"
             )
 
-    def open(self, config: dict[str, Any]) -> None:
+    def check_data(self, data: dict[str, Any]) -> None:
+        """Raise UserError if other data have been used here; changes nothing."""
+        if differing := self._differences("data.json", data):
+            raise UserError(
+                f"{self.path} holds a run on other data: {'; '.join(differing)}; "
+                "give another --workdir, or the same data"
+            )
+
+    def _differences(self, name: str, now: dict[str, Any], prefix: str = "") -> list[str]:
+        """What differs from the file of an earlier run, as `config.a.b: 1 there, 2 here`."""
+        path = self.path / name
+        if not path.is_file():
+            return []
+        try:
+            before = _flatten(json.loads(path.read_text()))
+        except ValueError as error:
+            raise UserError(f"{path}: not a JSON file ({error}); give another --workdir") from None
+        after = _flatten(json.loads(_to_json(now)))
+        return [
+            f"{prefix}{key}: {before.get(key)} there, {after.get(key)} here"
+            for key in sorted(before.keys() | after.keys())
+            if key not in _MAY_DIFFER and before.get(key) != after.get(key)
+        ]
+
+    def open(self, config: dict[str, Any], data: dict[str, Any]) -> None:
         """Create the directory, or continue in it; UserError if it cannot be written."""
         try:
             self.plots.mkdir(parents=True, exist_ok=True)
             self._write("config.json", _to_json(config))
+            self._write("data.json", _to_json(data))
         except OSError as error:
             raise UserError(
                 f"{self.path}: the work directory cannot be written ({error.strerror}); "
@@ -142,13 +158,3 @@ def _flatten(tree: dict, prefix: str = "") -> dict[str, Any]:
         else:
             flat[prefix + key] = value
     return flat
-
-
-def _differences(old: dict, new: dict) -> list[str]:
-    """What differs between two configs, as `config.a.b: 1 there, 2 here`."""
-    before, after = _flatten(old), _flatten(new)
-    return [
-        f"config.{key}: {before.get(key)} there, {after.get(key)} here"
-        for key in sorted(before.keys() | after.keys())
-        if key not in _MAY_DIFFER and before.get(key) != after.get(key)
-    ]

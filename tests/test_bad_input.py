@@ -216,13 +216,43 @@ def test_a_finished_run_stays_as_it_is(finished, arguments, message):
     refused(finished, message, *on(finished), *arguments)
 
 
-def test_a_finished_run_outlives_its_data(finished, tmp_path):
+@pytest.fixture
+def copy(finished, tmp_path):
+    """A copy of the finished run that may be spoilt."""
     root = tmp_path / "copy"
     shutil.copytree(finished, root)
     config = (root / "run" / "config.json").read_text()
     (root / "run" / "config.json").write_text(config.replace(str(finished), str(root)))
-    write(root / "data", features=damaged(np.nan))
-    refused(root, r"video c: NaN features", *on(root), "--config.train.steps=4")
+    return root
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"features": damaged(np.nan)}, r"video c: NaN features"),
+        ({"features": arrays(*[(4, 8)] * 4)}, r"other data: checksum: .* features a snippet: 6 there, 8 here; snippets: 40 there, 16 here; give"),
+        ({"labels_all": objects([["Jump"], ["Jump"], [], []])}, r"holds a run on other data: checksum: \d+ there, \d+ here; give another"),
+        ({"videoname": np.array(["a", "b", "c", "e"])}, r"holds a run on other data: checksum"),
+    ],
+)  # fmt: skip
+def test_a_finished_run_outlives_its_data(copy, changes, message):
+    write(copy / "data", **changes)
+    refused(copy, message, *on(copy), "--config.train.steps=4")
+
+
+def test_corrected_test_annotations_may_be_evaluated(copy):
+    write(copy / "data", segments=objects([[[0.5, 1.5]], [[1, 2], [3, 4.5]], [[1, 2]], []]))
+    code, _, err = run(*on(copy), "--mode=eval")
+    assert code == 0, err
+
+
+def test_a_damaged_checkpoint(copy):
+    shutil.rmtree(copy / "run" / "checkpoints" / "2" / "state")
+    code, _, err = run(*on(copy), "--config.train.steps=4")
+    assert code == 2
+    assert re.search(
+        r"checkpoints/2: this checkpoint cannot be read \(.*\); delete the folder", err
+    )
 
 
 def test_tiny_data_cannot_be_generated_from_nothing(tmp_path):

@@ -15,26 +15,38 @@ from jaxtal.workdir import Workdir
 CONFIG = {"seed": 0, "train": {"steps": 5, "log_every": 1}, "data": {"thresholds": (0.1, 2)}}
 
 
+DATA = {"classes": 3, "checksum": 7}
+
+
 def test_the_same_config_or_more_steps_may_continue(tmp_path):
     files = Workdir(tmp_path / "run")
     for config in (CONFIG, CONFIG, {**CONFIG, "train": {"steps": 9, "log_every": 3}}):
-        files.check(config)
-        files.open(config)
+        files.check_config(config)
+        files.open(config, DATA)
     assert json.loads((files.path / "config.json").read_text())["train"]["steps"] == 9
 
 
 def test_another_config_is_refused_and_named(tmp_path):
     files = Workdir(tmp_path)
-    files.open(CONFIG)
+    files.open(CONFIG, DATA)
     before = (tmp_path / "config.json").read_text()
     with pytest.raises(UserError, match=r"config\.data\.thresholds: .* config\.seed: 0 there, 1"):
-        files.check({**CONFIG, "seed": 1, "data": {"thresholds": (0.2, 2)}})
+        files.check_config({**CONFIG, "seed": 1, "data": {"thresholds": (0.2, 2)}})
     with pytest.raises(UserError, match=r"config\.extra: None there, 3 here"):
-        files.check({**CONFIG, "extra": 3})
+        files.check_config({**CONFIG, "extra": 3})
     assert (tmp_path / "config.json").read_text() == before
     (tmp_path / "config.json").write_text("{")
     with pytest.raises(UserError, match=r"config\.json: not a JSON file"):
-        files.check(CONFIG)
+        files.check_config(CONFIG)
+
+
+def test_other_data_are_refused_and_named(tmp_path):
+    files = Workdir(tmp_path)
+    files.check_data(DATA)
+    files.open(CONFIG, DATA)
+    files.check_data(DATA)
+    with pytest.raises(UserError, match="other data: checksum: 7 there, 8 here; give another"):
+        files.check_data({**DATA, "checksum": 8})
 
 
 def test_metrics_are_cut_back_and_half_a_line_is_forgotten(tmp_path):

@@ -1,6 +1,7 @@
 """What a data set is to the rest of the package: videos on a time grid."""
 
 import dataclasses
+import zlib
 
 import numpy as np
 
@@ -110,6 +111,30 @@ def defects(videos) -> dict[str, int]:
         "outside": int(((start > end_of_video) | (end < 0)).sum()),
         "reversed": int((end < start).sum()),
         "total": len(segments),
+    }
+
+
+def fingerprint(dataset: Dataset) -> dict[str, int]:
+    """What must stay the same for a run on `dataset` to be continued: sizes and a checksum.
+
+    The checksum is over names, training labels and every video's first snippet, so that it costs
+    nothing and still tells features that were extracted again. Test annotations are not in it:
+    evaluating a run with corrected ones is legitimate.
+    """
+    videos = (*dataset.train, *dataset.test)
+    checksum = zlib.crc32(repr(dataset.classes).encode())
+    for video in dataset.train:
+        checksum = zlib.crc32(video.labels.astype("<i8").tobytes(), checksum)
+    for video in videos:
+        checksum = zlib.crc32(video.name.encode(), checksum)
+        checksum = zlib.crc32(np.ascontiguousarray(video.features[:1]).tobytes(), checksum)
+    return {
+        "classes": len(dataset.classes),
+        "training videos": len(dataset.train),
+        "test videos": len(dataset.test),
+        "features a snippet": dataset.feature_width,
+        "snippets": sum(len(video.features) for video in videos),
+        "checksum": checksum,
     }
 
 
