@@ -26,8 +26,9 @@ def parse(argv: list[str]) -> list[str]:
     try:
         if {"--help", "-help", "--helpfull", "-?"} & set(argv):
             return flags.FLAGS(argv)
-        config = _load(_config_file(argv))
-        for argument in argv:
+        given = flags.FLAGS.read_flags_from_files(argv, force_gnu=False)  # --flagfile
+        config = _load(_config_file(given))
+        for argument in given:
             if match := re.match(r"--?(?:no)?config\.([^=]+)", argument):
                 _find(config, match[1])
         rest = _parse_values(argv, config)
@@ -47,10 +48,11 @@ def _config_file(argv: list[str]) -> str:
     return files[-1]
 
 
-def _load(filename: str) -> ConfigDict:
-    """What the config file's get_config() returns."""
+def _load(value: str) -> ConfigDict:
+    """What the config file's get_config() returns; FILE:TEXT passes TEXT to it."""
+    filename, *text = value.split(":", 1)
     try:
-        config = runpy.run_path(filename)["get_config"]()
+        config = runpy.run_path(filename)["get_config"](*text)
     except OSError as error:
         raise UserError(
             f"{filename}: {error.strerror}; --config wants a file such as configs/co2net_demo.py"

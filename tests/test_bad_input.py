@@ -182,6 +182,11 @@ def test_no_config():
         assert re.fullmatch(r"error: .*--config.*\n", err), err
 
 
+def test_options_from_a_file(tmp_path):
+    (tmp_path / "options").write_text("--config=configs/co2net_demo.py\n--config.train.stepz=3\n")
+    refused(tmp_path, r"config\.train has no field 'stepz'", f"--flagfile={tmp_path / 'options'}")
+
+
 def test_a_config_file_with_a_mistake(tmp_path):
     (tmp_path / "mine.py").write_text("x = 1\ndef get_config(:\n")
     refused(tmp_path, r"mine\.py, line 2: SyntaxError: ", f"--config={tmp_path / 'mine.py'}")

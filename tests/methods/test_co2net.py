@@ -229,7 +229,15 @@ def test_what_cannot_be_composed_is_said():
     co2net.check_data(dataset, config)
 
 
-def test_the_activitynet_window():
+def test_the_numbers_of_activitynet():
+    """METHODS 2.a to 2.d."""
     config = co2net_anet12.get_config()
+    assert (config.data.num_snippets, config.data.min_snippets, config.train.steps) == (
+        60,
+        11,
+        22000,
+    )
+    assert (config.optimizer.learning_rate, config.optimizer.weight_decay) == (3e-5, 5e-4)
+    assert config.loss.topk_divisor == 5
     wanted = 2 * (config.data.num_snippets // config.loss.topk_divisor // 2) + 1
     assert config.model.pool_window == wanted == 13
