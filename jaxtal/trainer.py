@@ -41,9 +41,10 @@ def train_and_evaluate(config, workdir: Path, mode: str = "train") -> dict[str, 
     _check_lengths(dataset, config.data.min_snippets)
     method.check_data(dataset, config)
     protocols(method, dataset, config.evaluation.protocol)
-    files.check_data(fingerprint(dataset))
+    data_seen = fingerprint(dataset, generated=not config.data.dir)
+    files.check_data(data_seen)
     console.describe(dataset)
-    files.open(config.to_dict(), fingerprint(dataset))
+    files.open(config.to_dict(), data_seen)
     checkpoints = Checkpoints(files.checkpoints)
     try:
         run = Run(config, method, dataset, files, checkpoints)
