@@ -47,7 +47,8 @@ def check(config) -> None:
     )
     thresholds = config.localization.thresholds
     numbers = all(isinstance(value, (int, float)) for value in thresholds)
-    if len(thresholds) != 3 or not numbers or thresholds[2] != max(1, int(thresholds[2])):
+    whole = len(thresholds) == 3 and isinstance(thresholds[2], int)
+    if not numbers or not whole or thresholds[2] < 1:
         raise UserError(
             f"config.localization.thresholds is {thresholds}; wanted (first, last, how many), "
             "e.g. (0.1, 0.9, 10)"

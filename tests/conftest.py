@@ -11,7 +11,8 @@ import jax
 import pytest
 
 # The same examples in every run: what fails here can be had again. Look further with
-# `pytest --hypothesis-profile=default --hypothesis-seed=random`.
+# `python -m pytest --hypothesis-profile=wide`.
+hypothesis.settings.register_profile("wide", max_examples=200, deadline=None)
 hypothesis.settings.register_profile("jaxtal", max_examples=15, deadline=None, derandomize=True)
 hypothesis.settings.load_profile("jaxtal")
 

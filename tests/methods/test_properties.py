@@ -149,7 +149,7 @@ def same_detections(case, ours: dict, theirs: dict) -> None:
     ours, theirs = ours.take(keys[0]), theirs.take(keys[1])
     for column in ("label", "start", "end"):
         np.testing.assert_array_equal(getattr(ours, column), getattr(theirs, column))
-    np.testing.assert_allclose(ours.score, theirs.score, atol=1e-4)
+    np.testing.assert_allclose(ours.score, theirs.score, atol=1e-5)
 
 
 def class_margin(output: dict, settings) -> float:
