@@ -66,6 +66,7 @@ def get_config() -> ConfigDict:
             },
             "evaluation": {
                 "protocol": "",  # "" = the one that the method's authors use on this data set
+                "stop_at_empty_class": False,  # D2-Net's evaluator: 0 from an empty class onwards
                 "plot_videos": 4,
             },
         }

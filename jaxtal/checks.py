@@ -12,7 +12,7 @@ def _get(config, field: str):
         return functools.reduce(getattr, field.split("."), config)
     except AttributeError:
         raise UserError(
-            f"the config has no field {field}; add it (configs/co2net_thumos.py lists all)"
+            f"the config has no field {field}; add it (the method's THUMOS14 config lists all)"
         ) from None
 
 

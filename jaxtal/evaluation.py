@@ -3,12 +3,13 @@
 The matching rule is the official ActivityNet evaluator's: detections of a class in descending
 order of score, each matched to the best instance of its video that is still free and overlaps
 enough. It is computed for all thresholds, classes and videos at once: groups of one video and one
-class are independent, so the n-th detections of all groups are matched together.
+class are independent, so the n-th detections of all groups are matched together. D2-Net's evaluator
+takes the first instance in the list that overlaps enough (``matching="first"``).
 
 Ties are broken by a stated rule: detections with equal scores keep the order in which they are
 given, and of free instances with equal t-IoU the one with the nearest centre is taken (the first
 of those). The published programs leave the second to the order of numpy's unstable argsort, which
-depends on the machine; ``ties="published"`` reproduces that.
+depends on the machine; ``matching="published"`` reproduces that.
 """
 
 import dataclasses
@@ -35,7 +36,13 @@ class Protocol:
         averages: pairs (first, last) of thresholds; the mean over them is reported.
         snippets: compare in snippet units with the ground truth rounded to whole snippets, half to
             even (CO2-Net), instead of in seconds (the official evaluators).
+        whole_detections: detections too are taken as ranges of whole snippets (D2-Net).
         ambiguous: leave out detections that touch an ambiguous interval of their video.
+        labelled_only: leave out instances whose class is not among the labels of their video or
+            that begin after its end (D2-Net's THUMOS14 list, 3,234 of 3,358 instances).
+        matching: which of the instances that overlap enough a detection takes, see `MATCHINGS`.
+        stop_at_empty_class: D2-Net's published evaluator does not move on from a class without
+            detections, so that this one and every later class get an AP of 0. Off by default.
         exclude: names of videos that are left out, ground truth and detections.
     """
 
@@ -43,11 +50,17 @@ class Protocol:
     thresholds: tuple[float, ...] = _THUMOS
     averages: tuple[tuple[float, float], ...] = _THUMOS_AVERAGES
     snippets: bool = False
+    whole_detections: bool = False
     ambiguous: bool = False
+    labelled_only: bool = False
+    matching: str = "nearest"
+    stop_at_empty_class: bool = False
     exclude: tuple[str, ...] = ()
 
 
 _activitynet = functools.partial(Protocol, thresholds=_ACTIVITYNET, averages=((0.5, 0.95),))
+# D2-Net's own evaluator (METHODS 5.3).
+_d2 = functools.partial(Protocol, snippets=True, whole_detections=True, matching="first")
 _MISLABELLED = ("video_test_0000270", "video_test_0001496")
 PROTOCOLS = {
     protocol.name: protocol
@@ -60,12 +73,15 @@ PROTOCOLS = {
         _activitynet("anet12_co2", snippets=True),
         Protocol("official"),
         Protocol("co2", snippets=True, ambiguous=True),
+        _d2("thumos_d2", ambiguous=True, labelled_only=True),
+        _d2("anet12_d2", thresholds=_ACTIVITYNET, averages=((0.5, 0.95),)),
+        _d2("d2", ambiguous=True),
     )
 }
 
 
 def average_precision(
-    truth: Segments, detections: Segments, thresholds, num_classes: int, ties: str = "nearest"
+    truth: Segments, detections: Segments, thresholds, num_classes: int, matching: str = "nearest"
 ) -> np.ndarray:
     """Interpolated average precision (METHODS 5.1; the official ActivityNet evaluator).
 
@@ -74,15 +90,13 @@ def average_precision(
         detections: detections in the same unit, with scores.
         thresholds: (K,) t-IoU thresholds.
         num_classes: C.
-        ties: which of several instances with equal t-IoU is taken: "nearest" or "published".
+        matching: which instance a detection takes, see `MATCHINGS`.
 
     Returns:
         (K, C) float64; NaN for a class without ground truth, 0 for one without detections.
     """
-    thresholds = np.asarray(thresholds, np.float64)
     detections = detections.take(np.argsort(-detections.score, kind="stable"))
-    choose = _TIES[ties]
-    hits = _match(truth, detections, thresholds, num_classes, choose)
+    hits = _match(truth, detections, thresholds, num_classes, MATCHINGS[matching])
     instances = np.bincount(truth.label, minlength=num_classes)
     result = np.full((len(thresholds), num_classes), np.nan)
     for label in np.flatnonzero(instances):
@@ -93,8 +107,29 @@ def average_precision(
     return result
 
 
+def f1_score(
+    truth: Segments,
+    detections: Segments,
+    threshold: float,
+    num_classes: int,
+    matching: str = "nearest",
+) -> np.ndarray:
+    """F1 of all detections, whatever their scores, at one t-IoU (D2-Net, Table 3; METHODS 5.3).
+
+    Returns:
+        (C,) 2 TP / (detections + instances); NaN for a class without ground truth.
+    """
+    detections = detections.take(np.argsort(-detections.score, kind="stable"))
+    (hit,) = _match(truth, detections, [threshold], num_classes, MATCHINGS[matching])
+    found, instances = (np.bincount(s.label, minlength=num_classes) for s in (detections, truth))
+    positives = np.bincount(detections.label[hit], minlength=num_classes)
+    f1 = 2 * positives / np.maximum(found + instances, 1)
+    return np.where(instances > 0, f1, np.nan)
+
+
 def _match(truth, detections, thresholds, num_classes: int, choose) -> np.ndarray:
     """(K, n) bool: which of the detections, sorted by descending score, are true positives."""
+    thresholds = np.asarray(thresholds, np.float64)
     hits = np.zeros((len(thresholds), len(detections)), bool)
     truth_key = truth.video * num_classes + truth.label
     detection_key = detections.video * num_classes + detections.label
@@ -144,11 +179,14 @@ def _match_groups(truth, detections, thresholds, slots, row, index, choose, hits
         # 0 / 0 (identical segments of zero length) sorts first and counts as a hit.
         overlap = np.where(np.isnan(overlap), np.inf, overlap)
         candidate = np.where(free[:, active], overlap, -1.0)
+        enough = candidate >= thresholds[:, None, None]
+        if choose is None:
+            candidate = enough
         best = candidate.argmax(axis=-1)
         value = np.take_along_axis(candidate, best[..., None], -1)
-        hit = value[..., 0] >= thresholds[:, None]
+        hit = enough.any(axis=-1)
         tied = (candidate == value) & hit[..., None]
-        for level, group in np.argwhere(tied.sum(axis=-1) > 1):
+        for level, group in np.argwhere(tied.sum(axis=-1) > 1) if choose else ():
             real = instances[group] >= 0
             distance = truth.start[instances[group]] + truth.end[instances[group]]
             distance = np.abs(distance - sum(segment)[group])[real]
@@ -167,7 +205,10 @@ def _published(tied: np.ndarray, overlap: np.ndarray, distance: np.ndarray) -> i
     return int(order[tied[order]][0])
 
 
-_TIES = {"nearest": _nearest, "published": _published}
+# Of the free instances that overlap enough, which one a detection takes: the best, and of equally
+# good ones "nearest", that with the nearest centre, or "published", what numpy's unstable argsort
+# puts last; or the "first" in the order of the ground truth, good or not (D2-Net).
+MATCHINGS = {"nearest": _nearest, "published": _published, "first": None}
 
 
 def classification_map(confidence, labels) -> float:
@@ -227,9 +268,10 @@ def evaluate(
         grid: converts between snippets and seconds.
 
     Returns:
-        {"protocol": name, "map": {"0.1": fraction, ...}, "average": {"0.1:0.5": fraction, ...}}.
+        {"protocol": name, "map": {"0.1": fraction, ...}, "average": {"0.1:0.5": fraction, ...},
+        "f1": fraction}, F1 at t-IoU 0.5.
     """
-    truth = ground_truth(videos)
+    truth = labelled_instances(videos) if protocol.labelled_only else ground_truth(videos)
     if protocol.exclude:
         kept = np.array([video.name not in protocol.exclude for video in videos])
         truth, detections = truth.take(kept[truth.video]), detections.take(kept[detections.video])
@@ -237,10 +279,17 @@ def evaluate(
         detections = detections.take(~touches_ambiguous(detections, videos, grid))
     if protocol.snippets:
         truth = truth.with_times(grid.round_to_snippets)
+        if protocol.whole_detections:
+            detections = detections.with_times(_whole_snippets)
     else:
         detections = detections.with_times(grid.to_seconds)
-    precision = average_precision(truth, detections, protocol.thresholds, num_classes)
-    present = ~np.isnan(precision).all(axis=0)
+    found = truth, detections
+    precision = average_precision(*found, protocol.thresholds, num_classes, protocol.matching)
+    if protocol.stop_at_empty_class:
+        counts = np.bincount(detections.label, minlength=num_classes)
+        precision[:, np.cumsum(counts == 0) > 0] *= 0
+    f1 = f1_score(*found, 0.5, num_classes, protocol.matching)
+    present = ~np.isnan(f1)
     by_threshold = precision[:, present].mean(axis=1) if present.any() else precision[:, 0] * 0
     mean_ap = dict(zip(protocol.thresholds, by_threshold.tolist(), strict=True))
     return {
@@ -250,4 +299,14 @@ def evaluate(
             f"{low:g}:{high:g}": float(np.mean([v for t, v in mean_ap.items() if low <= t <= high]))
             for low, high in protocol.averages
         },
+        "f1": float(f1[present].mean()) if present.any() else 0.0,
     }
+
+
+def labelled_instances(videos: tuple[Video, ...]) -> Segments:
+    """The instances whose class is a label of their video and that begin before its end."""
+    truth = ground_truth(videos)
+    known = [set(video.labels.tolist()) for video in videos]
+    durations = np.array([video.duration for video in videos])
+    in_labels = [c in known[v] for v, c in zip(truth.video, truth.label.tolist(), strict=True)]
+    return truth.take(np.array(in_labels, bool) & (truth.start < durations[truth.video]))

@@ -1,5 +1,6 @@
 """The model over whole test videos, in length buckets, and what comes of it: results."""
 
+import dataclasses
 import functools
 from typing import Any
 
@@ -125,12 +126,16 @@ def assess(method: Method, config, dataset: Dataset, outputs) -> tuple[dict, Seg
     own, official = protocols(method, dataset, config.evaluation.protocol)
     count = len(dataset.classes)
     first, second = (
-        evaluation.evaluate(
-            dataset.test, detections, evaluation.PROTOCOLS[name], count, dataset.grid
+        evaluation.evaluate(dataset.test, detections, protocol, count, dataset.grid)
+        for protocol in (
+            dataclasses.replace(
+                evaluation.PROTOCOLS[own],
+                stop_at_empty_class=config.evaluation.stop_at_empty_class,
+            ),
+            evaluation.PROTOCOLS[official],
         )
-        for name in (own, official)
     )
-    scores = np.stack([method.video_scores(outputs[index]) for index in seen])
+    scores = np.stack([method.video_scores(outputs[index], config) for index in seen])
     first["classification_map"] = evaluation.classification_map(
         scores, multi_hot(dataset.test, count)[seen]
     )

@@ -15,7 +15,9 @@ def leaky_relu(x: jax.Array) -> jax.Array:
     return nn.leaky_relu(x, 0.2)
 
 
-def temporal_conv(x: jax.Array, kernel: jax.Array, bias: jax.Array, mask: jax.Array) -> jax.Array:
+def temporal_conv(
+    x: jax.Array, kernel: jax.Array, bias: jax.Array, mask: jax.Array, dilation: int = 1
+) -> jax.Array:
     """1-D convolution over time, stride 1, zero padding, as shifted copies and one matrix product.
 
     XLA's own convolution loses its fast CPU kernel inside loops and does not batch over models;
@@ -26,6 +28,7 @@ def temporal_conv(x: jax.Array, kernel: jax.Array, bias: jax.Array, mask: jax.Ar
         kernel: [k, I, O], k odd.
         bias: [O].
         mask: [..., T] bool; what lies outside counts as zero padding.
+        dilation: snippets from one tap to the next.
 
     Returns:
         [..., T, O]; entries outside the mask are unspecified.
@@ -33,9 +36,10 @@ def temporal_conv(x: jax.Array, kernel: jax.Array, bias: jax.Array, mask: jax.Ar
     size, time = kernel.shape[0], x.shape[-2]
     if size > 1:
         x = jnp.where(mask[..., None], x, 0)
-        reach = size // 2
+        reach = dilation * (size // 2)
         x = jnp.pad(x, [(0, 0)] * (x.ndim - 2) + [(reach, reach), (0, 0)])
-        x = jnp.concatenate([x[..., tap : tap + time, :] for tap in range(size)], axis=-1)
+        starts = range(0, size * dilation, dilation)
+        x = jnp.concatenate([x[..., start : start + time, :] for start in starts], axis=-1)
     return x @ kernel.reshape(-1, kernel.shape[-1]) + jnp.expand_dims(bias, range(x.ndim - 1))
 
 
@@ -70,13 +74,14 @@ class TemporalConv(nn.Module):
     features: int
     kernel_size: int = 1
     kernel_init: Callable = he_uniform
+    dilation: int = 1
 
     @nn.compact
     def __call__(self, x: jax.Array, mask: jax.Array) -> jax.Array:
         shape = (self.kernel_size, x.shape[-1], self.features)
         kernel = self.param("kernel", self.kernel_init, shape)
         bias = self.param("bias", nn.initializers.zeros, (self.features,))
-        return temporal_conv(x, kernel, bias, mask)
+        return temporal_conv(x, kernel, bias, mask, self.dilation)
 
 
 class Dropout(nn.Module):

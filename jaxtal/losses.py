@@ -27,22 +27,26 @@ def mean_over_time(values: jax.Array, mask: jax.Array) -> jax.Array:
 REDUCTIONS = {"mean": mean_over_time, "sum": sum_over_time}
 
 
-def top_mean(sequence: jax.Array, mask: jax.Array, divisor: int) -> jax.Array:
+def top_mean(
+    sequence: jax.Array, mask: jax.Array, divisor: int, round_up: bool = False
+) -> jax.Array:
     """Mean of the k = max(1, floor(length / divisor)) largest entries over time, for each class.
 
     Args:
         sequence: [..., T, C].
         mask: [..., T] bool; its number of true entries is the video's length.
-        divisor: snippets per selected snippet (7 and 5 in CO2-Net, 8 in D2-Net).
+        divisor: snippets per selected snippet (7 and 5 in CO2-Net, 8 and 4 in D2-Net).
+        round_up: k = ceil(length / divisor) instead (D2-Net).
 
     Returns:
         [..., C]; the gradient flows to the selected entries with weight 1 / k.
     """
     length = mask.sum(-1)
-    most = max(1, sequence.shape[-2] // divisor)
+    extra = divisor - 1 if round_up else 0
+    most = max(1, (sequence.shape[-2] + extra) // divisor)
     valid = jnp.where(mask[..., None], sequence, -jnp.inf)
     largest, _ = jax.lax.top_k(jnp.moveaxis(valid, -2, -1), most)
-    k = jnp.minimum(jnp.maximum(length // divisor, 1), length)[..., None, None]
+    k = jnp.minimum(jnp.maximum((length + extra) // divisor, 1), length)[..., None, None]
     rank = jnp.expand_dims(jnp.arange(most), range(largest.ndim - 1))
     selected = jnp.where(rank < k, largest, 0)
     return selected.sum(-1) / jnp.maximum(k[..., 0], 1)

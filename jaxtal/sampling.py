@@ -71,6 +71,12 @@ def choose(key: jax.Array, allowed: jax.Array, count: int) -> jax.Array:
     return jax.lax.top_k(priority, count)[1]
 
 
+def uniform(key: jax.Array, pool: jax.Array, count: int) -> jax.Array:
+    """`count` indices drawn uniformly with replacement from those in `pool` [V] (bool): [count]."""
+    rank = jax.random.randint(key, (count,), 0, pool.sum())
+    return jnp.flatnonzero(pool, size=len(pool), fill_value=0)[rank]
+
+
 def pairs_and_singles(
     key: jax.Array, labels: jax.Array, pool: jax.Array, pairs: int, singles: int
 ) -> jax.Array:
@@ -87,8 +93,7 @@ def pairs_and_singles(
         [2 * pairs + singles] video indices; rows (0, 1), (2, 3), ... are the pairs.
     """
     class_key, pair_key, single_key = jax.random.split(key, 3)
-    rank = jax.random.randint(single_key, (singles,), 0, pool.sum())
-    single = jnp.flatnonzero(pool, size=len(pool), fill_value=0)[rank]
+    single = uniform(single_key, pool, singles)
     if not pairs:
         return single
     eligible = jnp.broadcast_to(labels.sum(0) >= 2, (pairs, labels.shape[1]))
@@ -119,3 +124,19 @@ def sample_snippets(key: jax.Array, lengths: jax.Array, count: int) -> jax.Array
     """One random snippet from each bin: [B] lengths to [B, count] non-decreasing indices."""
     low, high = bin_bounds(lengths, count)
     return jax.random.randint(key, low.shape, low, high + 1)
+
+
+def crop(key: jax.Array, lengths: jax.Array, count: int) -> jax.Array:
+    """`count` consecutive snippets at random (D2-Net, METHODS 3.a).
+
+    A longer video is cut at a start uniform on [0, L - count - 1]: the last possible one is never
+    drawn, as published. A shorter one begins at 0 and the indices run beyond its end.
+
+    Args:
+        lengths: [B] int.
+
+    Returns:
+        [B, count] int.
+    """
+    start = jax.random.randint(key, lengths.shape, 0, jnp.maximum(lengths - count, 1))
+    return start[:, None] + jnp.arange(count)[None]

@@ -1,10 +1,10 @@
 """The methods by name. A new one adds a module with a METHOD and its line here."""
 
 from jaxtal.errors import UserError
-from jaxtal.methods import co2net
+from jaxtal.methods import co2net, d2net
 from jaxtal.methods.method import Method
 
-METHODS: dict[str, Method] = {method.name: method for method in (co2net.METHOD,)}
+METHODS: dict[str, Method] = {method.name: method for method in (co2net.METHOD, d2net.METHOD)}
 
 
 def get(name: str) -> Method:

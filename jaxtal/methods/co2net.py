@@ -237,16 +237,20 @@ def check_data(dataset, config) -> None:
         )
 
 
-def video_scores(outputs: dict) -> np.ndarray:
+def video_scores(outputs: dict, config) -> np.ndarray:
     """(C,) class probabilities for the video-level mAP (METHODS 2.f) from cas (T, C + 1)."""
     cas = outputs["cas"]
     return localization.softmax(localization.top_mean(cas, -(-len(cas) // 8)))[:-1]
 
 
 def localize(outputs: dict, config) -> localization.Segments:
-    """Detections of one video from its cas (T, C + 1) and attention (T, 1)."""
+    """Detections of one video from its cas (T, C + 1) and attention (T, 1) (METHODS 2.e)."""
     settings = localization.LocalizationConfig(**config.localization)
-    return localization.localize(outputs["cas"], outputs["attention"], settings)
+    cas, attention = (np.asarray(outputs[name], np.float64) for name in ("cas", "attention"))
+    suppressed = attention * cas
+    pooled = localization.top_mean(suppressed, max(1, len(cas) // settings.topk_divisor))
+    scores = localization.softmax(pooled)[:-1]
+    return localization.localize(suppressed[:, :-1], attention, scores, settings)
 
 
 METHOD = Method(

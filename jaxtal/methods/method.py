@@ -34,7 +34,8 @@ class Method:
         check: (config) -> None; raises UserError for what no data could be trained with.
         check_data: (Dataset, config) -> None; raises UserError for data that cannot be trained on.
         outputs: names of the outputs that localisation, scores and plots read.
-        video_scores: {name: (T, ...)} of one video -> (C,) scores for the video-level mAP.
+        video_scores: ({name: (T, ...)} of one video, config) -> (C,) scores for the video-level
+            mAP.
         localize: ({name: (T, ...)} of one video, config) -> Segments in snippet units, video 0.
         protocols: data set name -> the protocol in which the method's authors evaluate there.
         default_protocol: the same for any other data set.

@@ -50,6 +50,64 @@ def co2(seed: int, batch: int, time: int, num_classes: int):
     return weights, (magnitude * amplitude[..., None]).reshape(batch, time, 2048)
 
 
+def d2_layers(num_classes: int, kernel: int, classifier_kernel: int) -> dict[str, tuple]:
+    """(out, in of a group, kernel) of every D2-Net layer, in the order in which they are drawn."""
+    hidden = (2048, 1024, kernel)
+    return {"conv0": hidden, "conv1": hidden, "cls": (2 * num_classes, 1024, classifier_kernel)}
+
+
+def d2(gold: dict, layers: dict):
+    """D2-Net's weights, running background [1024] and zero-padded input [B, T, 2048].
+
+    Args:
+        gold: the file, for its cfg_*; labels and lengths are in it as well.
+        layers: of `d2_layers`.
+    """
+    draws = Draws(int(gold["cfg_seed"]))
+    batch, time = int(gold["cfg_B"]), int(gold["cfg_T"])
+    weights = {}
+    for name, shape in layers.items():
+        if name == "cls":
+            weights["cls.w"] = draws.normal(shape, gold["cfg_cls_std"])
+            bias = draws.normal(shape[:1], 0.3)
+            weights["cls.b"] = bias + np.float32(gold["cfg_cls_bias"])
+        else:
+            weights[f"{name}.w"] = draws.normal(shape, 0.01)
+            weights[f"{name}.b"] = draws.uniform(shape[:1], 0.05)
+    directions = draws.normal((4, 1024), 1.0)
+    profile = draws.generator.random(size=(batch, time), dtype=np.float32)[..., None]
+    noise = draws.normal((batch, time, 2048), 0.5)
+    streams = [(1 - profile) * directions[i] + profile * directions[i + 2] for i in (0, 1)]
+    x = np.concatenate(streams, axis=-1) + noise
+    x[np.arange(time) >= gold["cfg_lengths"][:, None]] = 0
+    background = np.float32(0.5) * (directions[0] + directions[1])
+    background = background - np.float32(gold["cfg_bg_mix"]) * (directions[2] + directions[3])
+    return weights, background, x
+
+
+def d2_to_flax(weights: dict) -> dict:
+    """Parameter tree of `D2Net`: the first half of a grouped layer's outputs is RGB's."""
+    tree: dict = {"rgb": {}, "flow": {}}
+    for name, value in weights.items():
+        layer, kind = name.split(".")
+        value = value.transpose(2, 1, 0) if kind == "w" else value
+        for stream, half in zip(tree, np.split(value, 2, axis=-1), strict=True):
+            tree[stream].setdefault(layer, {})["kernel" if kind == "w" else "bias"] = half
+    return tree
+
+
+def d2_from_flax(tree: dict) -> dict[str, np.ndarray]:
+    """The inverse of `d2_to_flax`, in float64."""
+    weights = {}
+    for layer, kinds in tree["rgb"].items():
+        for kind in kinds:
+            halves = [np.asarray(tree[s][layer][kind], np.float64) for s in ("rgb", "flow")]
+            value = np.concatenate(halves, axis=-1)
+            name = f"{layer}.{'w' if kind == 'kernel' else 'b'}"
+            weights[name] = value.transpose(2, 1, 0) if kind == "kernel" else value
+    return weights
+
+
 def _path(name: str) -> list[str]:
     """`ccm_rgb.att0` is ccm_rgb / attention / att0 in our parameter tree."""
     parts = name.split(".")

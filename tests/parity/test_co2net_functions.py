@@ -172,7 +172,7 @@ def test_detection_map(golden, name):
         for part in ("gt", "det")
     )
     precision = evaluation.average_precision(
-        truth, detections, gold["tiou"], len(gold["classes"]), ties="published"
+        truth, detections, gold["tiou"], len(gold["classes"]), matching="published"
     )
     np.testing.assert_allclose(precision, gold["ap"], rtol=0, atol=1e-9)
     np.testing.assert_allclose(precision.mean(axis=1), gold["map"], rtol=0, atol=1e-9)

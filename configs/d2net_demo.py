@@ -1,0 +1,21 @@
+"""D2-Net on generated untrimmed videos: nothing to download.
+
+    python -m jaxtal.main --config configs/d2net_demo.py
+
+The videos are those of configs/co2net_demo.py.
+"""
+
+from ml_collections import ConfigDict
+
+from configs import co2net_demo, d2net_thumos
+
+
+def get_config() -> ConfigDict:
+    """The THUMOS14 config with smaller numbers and generated data."""
+    config = d2net_thumos.get_config()
+    config.seed = 0
+    config.data = co2net_demo.get_config().data
+    config.optimizer.learning_rate = 2e-4
+    config.train.update(steps=2000, eval_every=200)
+    config.loss.denoising_start = 500
+    return config

@@ -1,0 +1,353 @@
+"""D2-Net: discriminative and denoised features (Narayan et al., ICCV 2021).
+
+Two independent streams give latent embeddings and a T-CAM without a background class. A focal loss
+whose weights are embedding distances makes the embeddings discriminative; snippet- and video-level
+mutual information against pseudo-labels denoises the activations. A running mean of background
+embeddings is the model's state: snippets unlike it have a high bottom-up attention.
+"""
+
+import dataclasses
+import functools
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxtal import checks, discriminative, localization, losses, sampling
+from jaxtal.discriminative import attended_embeddings, bottom_up_attention
+from jaxtal.errors import UserError
+from jaxtal.layers import Dropout, TemporalConv, leaky_relu
+from jaxtal.methods.method import Context, Method
+from jaxtal.mutual_information import MEASURES, joint_matrix
+
+_SHORTEST = 5  # snippets; shorter videos give no loss
+
+# Probabilities stay this far from 0 and 1 in the losses (METHODS 3.c).
+_MARGIN = 1e-3
+
+_OPTIONS = {
+    "model.padding": ("masked", "published"),
+    "loss.classification": ("discriminative", "focal", "cross_entropy"),
+    "loss.separation_row": discriminative.ROWS,
+    "loss.pairs": discriminative.PAIRS,
+    "loss.reduction": ("mean", "sum"),
+    "loss.running_background": ("peak", "mean"),
+    "loss.denoising": (*MEASURES, "l1", "bce"),
+    "loss.snippet_joint": ("class_conditional", "joint"),
+    "loss.video_joint": ("filtered", "joint"),
+    "localization.class_scores": ("refined", "cas"),
+}
+
+
+class Stream(nn.Module):
+    """One modality's network: [B, T, D] to features [B, T, D] and logits [B, T, C] (METHODS 3.b).
+
+    Attributes: see `D2Net`.
+    """
+
+    num_classes: int
+    kernel_size: int
+    dilation: int
+    classifier_kernel_size: int
+    residual: bool
+    dropout: float
+
+    @nn.compact
+    def __call__(self, x: jax.Array, mask: jax.Array, train: bool):
+        conv = functools.partial(
+            TemporalConv, kernel_init=nn.initializers.normal(0.01), dilation=self.dilation
+        )
+        for name in ("conv0", "conv1"):
+            hidden = leaky_relu(conv(x.shape[-1], self.kernel_size, name=name)(x, mask))
+            x = hidden + x if self.residual else hidden
+        x = Dropout(self.dropout)(x, train)
+        return x, conv(self.num_classes, self.classifier_kernel_size, name="cls")(x, mask)
+
+
+class D2Net(nn.Module):
+    """The network of METHODS 3.b for features of any width, and the running background embedding.
+
+    Attributes:
+        num_classes: C.
+        kernel_size, dilation: of the two hidden temporal convolutions (snippets, odd).
+        classifier_kernel_size: of the last one, with the same dilation.
+        residual: whether each hidden layer's input is added to its output.
+        dropout: on the last features, in training; losses see the dropped-out ones, as published.
+        padding: "masked" treats a padded video as it would be treated alone. "published" lets the
+            training batch's padding act, where biases make the first hidden layer non-zero.
+    """
+
+    num_classes: int
+    kernel_size: int = 3
+    dilation: int = 1
+    classifier_kernel_size: int = 1
+    residual: bool = True
+    dropout: float = 0.7
+    padding: str = "masked"
+
+    @nn.compact
+    def __call__(self, x: jax.Array, mask: jax.Array, train: bool = False) -> dict:
+        """Run on a batch.
+
+        Args:
+            x: [B, T, 2D] features, RGB first, 0 outside the mask.
+            mask: [B, T] bool.
+            train: dropout on; needs an rng named "dropout".
+
+        Returns:
+            cas [B, T, C], the mean of both streams' probabilities; embeddings [B, T, D];
+            attention [B, T, 1], bottom-up, against the stored running background.
+        """
+        if train and self.padding == "published":
+            mask = jnp.broadcast_to(mask.any(0, keepdims=True), mask.shape)
+        stream = functools.partial(
+            Stream,
+            self.num_classes,
+            self.kernel_size,
+            self.dilation,
+            self.classifier_kernel_size,
+            self.residual,
+            self.dropout,
+        )
+        rgb, flow = jnp.split(x, 2, axis=-1)
+        rgb, rgb_logits = stream(name="rgb")(rgb, mask, train)
+        flow, flow_logits = stream(name="flow")(flow, mask, train)
+        embeddings = (rgb + flow) / 2
+        background = self.variable("running", "background", jnp.zeros, embeddings.shape[-1:])
+        return {
+            "cas": (nn.sigmoid(rgb_logits) + nn.sigmoid(flow_logits)) / 2,
+            "embeddings": embeddings,
+            "attention": bottom_up_attention(embeddings, background.value)[..., None],
+        }
+
+
+def sample(key: jax.Array, data: sampling.PackedVideos, config) -> sampling.Batch:
+    """A training batch: videos uniformly with replacement, a random crop or zero padding of each.
+
+    Snippets without a feature other than 0 are masked; a video with fewer than
+    `config.data.min_snippets` others is not drawn.
+    """
+    video_key, crop_key = jax.random.split(key)
+    pool = data.nonzero >= config.data.min_snippets
+    videos = sampling.uniform(video_key, pool, config.train.batch_size)
+    snippets = sampling.crop(crop_key, data.lengths[videos], config.data.num_snippets)
+    batch = sampling.gather(data, videos, snippets)
+    return batch._replace(mask=batch.mask & (batch.features != 0).any(-1))
+
+
+def loss_terms(outputs: dict, batch: sampling.Batch, context: Context, config):
+    """The loss terms of METHODS 3.c, unweighted, and the model's state with the new background."""
+    cas, embeddings, settings = outputs["cas"], outputs["embeddings"], config.loss
+    labels = batch.labels
+    valid = (batch.mask.sum(-1) >= _SHORTEST) & (labels > 0).any(-1)
+    mask = batch.mask & valid[:, None]
+    pooled = losses.top_mean(cas, mask, settings.topk_divisor, round_up=True)
+    probability = jnp.clip(pooled, _MARGIN, 1 - _MARGIN)
+    attention = cas.max(-1)
+    foreground = attended_embeddings(embeddings, attention, settings.foreground_threshold, mask)
+    background = attended_embeddings(embeddings, 1 - attention, settings.background_threshold, mask)
+
+    weights = None
+    if settings.classification == "discriminative":
+        pairing = discriminative.draw_pairing(
+            context.key, foreground.exists, background.exists, settings.pairs
+        )
+        weights = discriminative.cosine_weights(
+            foreground, background, valid, pairing, settings.separation_row, settings.pairs
+        )
+    num_classes = cas.shape[-1]
+    entries = discriminative.discriminative_loss(
+        probability,
+        labels,
+        weights,
+        0 if settings.classification == "cross_entropy" else settings.focusing,
+        settings.gamma,
+        num_classes if settings.reweight_positives else 1,
+    )
+    per_video = entries.mean(-1) if settings.reduction == "mean" else entries.sum(-1)
+
+    running = context.state["running"]["background"]
+    if settings.running_background == "peak":
+        newest = discriminative.peak_embedding(embeddings, 1 - attention, mask)
+    else:
+        newest = background.value
+    running = discriminative.update_background(running, newest, background.exists)
+
+    bottom_up = bottom_up_attention(embeddings, running)
+    is_foreground = mask & (bottom_up > settings.bottom_up_foreground)
+    is_background = mask & (bottom_up < settings.bottom_up_background)
+    snippet, counted = jax.vmap(functools.partial(snippet_denoising, settings=settings))(
+        cas, labels, is_foreground, is_background
+    )
+    step = context.step
+    active = (step >= settings.denoising_start) & (step % settings.denoising_every == 0)
+    terms = {
+        "discriminative": losses.mean_over_videos(per_video, mask),
+        "snippet_denoising": snippet.sum() / jnp.maximum(counted.sum(), 1) * active,
+        "video_denoising": video_denoising(probability, labels, valid, settings) * active,
+    }
+    return terms, {"running": {"background": running}}
+
+
+def snippet_denoising(cas, labels, is_foreground, is_background, settings):
+    """Snippet-level denoising loss L_DS of one video (D2-Net, section 3.3; METHODS 3.c).
+
+    Args:
+        cas: [T, C] T-CAM.
+        labels: [C] multi-hot.
+        is_foreground, is_background: [T] bool pseudo-labels, never both.
+        settings: `config.loss`.
+
+    Returns:
+        value, counted: scalars; a video that lacks foreground or background snippets counts 0.
+    """
+    largest = cas.max(-1)
+    if settings.denoising in ("l1", "bce"):
+        chosen = is_foreground | is_background
+        distance = _distance(settings.denoising, largest, is_foreground.astype(cas.dtype))
+        return losses.mean_over_time(distance, chosen), chosen.any()
+    prediction = largest
+    if settings.snippet_joint == "class_conditional":
+        own = jnp.where(labels[None] > 0, cas, 0).max(-1)
+        prediction = jnp.where(is_foreground, own, largest)
+    pseudo = jnp.stack([is_foreground, is_background], axis=-1).astype(cas.dtype)
+    prediction = jnp.stack([prediction, 1 - prediction], axis=-1)
+    conditional = settings.snippet_joint == "class_conditional"
+    joint = jnp.maximum(joint_matrix(pseudo, prediction, conditional), 1e-10)
+    counted = is_foreground.any() & is_background.any()
+    joint = jnp.where(counted, joint, jnp.eye(2))
+    value = MEASURES[settings.denoising](joint, gradient_cap=settings.gradient_cap)
+    return jnp.where(counted, value, 0), counted
+
+
+def video_denoising(probability, labels, valid, settings):
+    """Video-level denoising loss L_DV of a batch (D2-Net, section 3.3; METHODS 3.c).
+
+    Args:
+        probability: [B, C] video-level p.
+        labels: [B, C] multi-hot.
+        valid: [B] bool, the videos that take part.
+        settings: `config.loss`.
+
+    Returns:
+        A scalar; 0 without valid videos.
+    """
+    if settings.denoising in ("l1", "bce"):
+        distance = _distance(settings.denoising, probability, labels).mean(-1)
+        return losses.mean_over_time(distance, valid)
+    labels = jnp.where(valid[:, None], labels, 0)
+    if settings.video_joint == "filtered":
+        kept = probability > 0.2 * probability.max(-1, keepdims=True)
+        probability = jnp.where(kept, probability, 0)
+        probability = probability / probability.sum(-1, keepdims=True)
+    joint = joint_matrix(labels, probability, settings.video_joint == "filtered")
+    measure = MEASURES[settings.denoising]
+    return jnp.where(valid.any(), measure(joint, 1e-5, settings.gradient_cap), 0)
+
+
+def _distance(kind: str, estimate: jax.Array, target: jax.Array) -> jax.Array:
+    """|estimate - target| or their binary cross-entropy, elementwise (D2-Net, Table 4)."""
+    if kind == "l1":
+        return jnp.abs(estimate - target)
+    estimate = jnp.clip(estimate, _MARGIN, 1 - _MARGIN)
+    return -(target * jnp.log(estimate) + (1 - target) * jnp.log1p(-estimate))
+
+
+def check(config) -> None:
+    """Raise UserError for options that do not exist and numbers that cannot be."""
+    checks.one_of(config, _OPTIONS)
+    checks.at_least(
+        config,
+        {
+            "model.kernel_size": 1,
+            "model.dilation": 1,
+            "model.classifier_kernel_size": 1,
+            "model.dropout": 0,
+            "loss.topk_divisor": 1,
+            "loss.focusing": 0,
+            "loss.gamma": 0,
+            "loss.denoising_start": 0,
+            "loss.denoising_every": 1,
+            "loss.gradient_cap": 0,
+        },
+    )
+    for name in ("kernel_size", "classifier_kernel_size"):
+        if config.model[name] % 2 == 0:
+            raise UserError(
+                f"config.model.{name} is {config.model[name]}; it must be odd, so that the "
+                "convolution has a middle"
+            )
+    if config.model.dropout >= 1:
+        raise UserError(f"config.model.dropout is {config.model.dropout}; it must be below 1")
+    if config.loss.bottom_up_background > config.loss.bottom_up_foreground:
+        raise UserError(
+            f"config.loss.bottom_up_background is {config.loss.bottom_up_background}, above "
+            f"config.loss.bottom_up_foreground={config.loss.bottom_up_foreground}: a snippet would "
+            "be both; lower it"
+        )
+    localization.check(config)
+
+
+def check_data(dataset, config) -> None:
+    """Raise UserError if no training video gives a loss."""
+    least = max(_SHORTEST, config.data.min_snippets)
+    if not any(
+        len(video.labels) and video.features.any(axis=1).sum() >= least for video in dataset.train
+    ):
+        raise UserError(
+            f"{dataset.name}: no training video has both a label and {least} snippets with "
+            "features; add videos or lower config.data.min_snippets"
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class D2Localization(localization.LocalizationConfig):
+    """Numbers of D2-Net's localisation (METHODS 3.e) beyond the shared ones.
+
+    Attributes:
+        relative_attention: the bottom-up attention is taken relative to half of its largest value
+            in the video (ActivityNet).
+        class_scores: a class's video score pools the "refined" T-CAM, attention times T-CAM
+            (published program), or the "cas" itself (paper).
+    """
+
+    relative_attention: bool = False
+    class_scores: str = "refined"
+
+
+def video_scores(outputs: dict, config) -> np.ndarray:
+    """(C,) video-level probabilities p, as the losses have them, from cas (T, C)."""
+    cas = outputs["cas"]
+    return localization.top_mean(cas, -(-len(cas) // config.loss.topk_divisor))
+
+
+def localize(outputs: dict, config) -> localization.Segments:
+    """Detections of one video from its cas (T, C) and bottom-up attention (T, 1)."""
+    settings = D2Localization(**config.localization)
+    cas, attention = (np.asarray(outputs[name], np.float64) for name in ("cas", "attention"))
+    if settings.relative_attention:
+        attention = 2 * attention / max(attention.max(), 1e-8)
+    refined = cas * attention
+    scored = refined if settings.class_scores == "refined" else cas
+    scores = localization.top_mean(scored, max(1, len(cas) // settings.topk_divisor))
+    return localization.localize(refined, refined, scores, settings)
+
+
+METHOD = Method(
+    name="d2net",
+    build=lambda config, num_classes: D2Net(num_classes, **config),
+    sample=sample,
+    loss_terms=loss_terms,
+    check=check,
+    check_data=check_data,
+    outputs=("cas", "attention"),
+    video_scores=video_scores,
+    localize=localize,
+    protocols={
+        "Thumos14reduced": "thumos_d2",
+        "Thumos14": "thumos_d2",
+        "ActivityNet1.2": "anet12_d2",
+    },
+    default_protocol="d2",
+)
