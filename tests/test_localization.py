@@ -3,14 +3,15 @@
 import numpy as np
 import pytest
 
+from configs import co2net_thumos
 from jaxtal.localization import (
     LocalizationConfig,
-    localize,
     outer_inner_contrast,
     runs,
     soft_nms,
     top_mean,
 )
+from jaxtal.methods import co2net
 
 
 def loop_localize(cas, attention, config: LocalizationConfig) -> list[tuple]:
@@ -50,6 +51,13 @@ def loop_localize(cas, attention, config: LocalizationConfig) -> list[tuple]:
     return found
 
 
+def co2(cas, attention, **fields):
+    """CO2-Net's localisation with some numbers changed."""
+    config = co2net_thumos.get_config()
+    config.localization.update(fields)
+    return co2net.localize({"cas": cas, "attention": attention[:, None]}, config)
+
+
 def draw(seed: int, time: int):
     rng = np.random.default_rng(seed)
     smooth = np.convolve(rng.normal(size=time + 4), np.ones(5) / 2.2, "valid")
@@ -61,7 +69,7 @@ def draw(seed: int, time: int):
 def test_equal_to_the_loops(seed, time):
     cas, attention = draw(seed, time)
     wanted = loop_localize(cas, attention, LocalizationConfig())
-    ours = localize(cas, attention, LocalizationConfig())
+    ours = co2(cas, attention)
     assert len(ours) == len(wanted)
     rows = list(zip(ours.label, ours.start, ours.end, ours.score, strict=True))
     np.testing.assert_allclose(np.reshape(rows, (-1, 4)), np.reshape(wanted, (-1, 4)), atol=1e-9)
@@ -85,18 +93,18 @@ def test_contrast_of_a_segment_that_fills_the_video_has_no_outside():
 def test_a_lone_first_snippet_is_ignored_unless_asked_for():
     attention = np.array([0.95, 0.05, 0.05])
     cas = np.ones((3, 3))
-    assert len(localize(cas, attention, LocalizationConfig())) == 0
-    assert len(localize(cas, attention, LocalizationConfig(skip_lone_zero=False))) > 0
+    assert len(co2(cas, attention)) == 0
+    assert len(co2(cas, attention, skip_lone_zero=False)) > 0
 
 
 def test_no_attention_gives_no_detections():
-    assert len(localize(np.ones((5, 3)), np.zeros(5), LocalizationConfig())) == 0
+    assert len(co2(np.ones((5, 3)), np.zeros(5))) == 0
 
 
 def test_weak_detections_can_be_dropped():
     cas, attention = draw(1, 90)
-    every = localize(cas, attention, LocalizationConfig())
-    some = localize(cas, attention, LocalizationConfig(min_score=0.5))
+    every = co2(cas, attention)
+    some = co2(cas, attention, min_score=0.5)
     assert 0 < len(some) < len(every)
     assert (some.score >= 0.5).all()
 

@@ -7,9 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from configs import co2net_thumos
 from jaxtal import evaluation, localization, losses, sampling
 from jaxtal.data import wtalc
 from jaxtal.data.dataset import TimeGrid, Video
+from jaxtal.methods import co2net
 from jaxtal.segments import Segments, ground_truth
 
 
@@ -137,7 +139,8 @@ def test_localisation(golden, request):
             localization.top_mean(attention[:, None].astype(float) * cas, max(1, len(cas) // 10))
         )[:-1]
         np.testing.assert_allclose(scores, gold[f"v{case}_class_score"], rtol=0, atol=1e-5)
-        found = localization.localize(cas, attention, localization.LocalizationConfig())
+        outputs = {"cas": cas, "attention": attention[:, None]}
+        found = co2net.localize(outputs, co2net_thumos.get_config())
         assert len(found) == gold[f"v{case}_n_before_ambiguous_filter"]
         name, wanted = str(gold[f"v{case}_name"]), gold[f"v{case}_proposals"]
         if len(wanted) < len(found):
