@@ -11,8 +11,7 @@ import functools
 import jax
 import jax.numpy as jnp
 
-# Below it a singular value is lost in float32's rounding of an all-zero matrix.
-_TINY = 1e-30
+_TINY = jnp.finfo(jnp.float32).tiny  # 1.2e-38: what a singular value of 0 counts as
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(1,))
