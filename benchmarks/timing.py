@@ -23,8 +23,18 @@ def interleaved(cases: Mapping[str, Callable[[], object]], repeats: int) -> dict
     return seconds
 
 
-def row(name: str, shapes: Mapping, seconds: list[float], reference: list[float] | None) -> str:
-    """One JSON row: device, versions, shapes, median, spread, ratio to the reference's median."""
+def row(
+    name: str,
+    shapes: Mapping,
+    seconds: list[float],
+    reference: list[float] | None,
+    ratio: str = "speed",
+) -> str:
+    """One JSON row: device, versions, shapes, median, spread, ratio to the reference's median.
+
+    Args:
+        ratio: "speed", the reference's median over this one, or "cost", the other way round.
+    """
     low, middle, high = np.quantile(seconds, (0.25, 0.5, 0.75)).tolist()
     content = {
         "case": name,
@@ -37,5 +47,6 @@ def row(name: str, shapes: Mapping, seconds: list[float], reference: list[float]
         "repeats": len(seconds),
     }
     if reference:
-        content["ratio"] = statistics.median(reference) / middle
+        speed = statistics.median(reference) / middle
+        content["ratio"] = speed if ratio == "speed" else 1 / speed
     return json.dumps(content)

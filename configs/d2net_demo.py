@@ -15,7 +15,7 @@ def get_config() -> ConfigDict:
     config = d2net_thumos.get_config()
     config.seed = 0
     config.data = co2net_demo.get_config().data
-    config.optimizer.learning_rate = 2e-4
-    config.train.update(steps=2000, eval_every=200)
-    config.loss.denoising_start = 500
+    config.optimizer.learning_rate = 5e-4
+    config.train.update(steps=1400, eval_every=200)
+    config.loss.denoising_start = 350
     return config

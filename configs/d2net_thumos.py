@@ -52,7 +52,7 @@ def get_config(preset: str = "code") -> ConfigDict:
             "running_background": "peak",  # the most background-like snippet; the paper: "mean"
             "bottom_up_foreground": 0.5,  # pseudo-foreground has more bottom-up attention,
             "bottom_up_background": 0.5,  # pseudo-background less
-            "denoising": "pdmi",  # or "dmi", "l1", "bce" (Table 4)
+            "denoising": "pdmi",  # or "dmi", "l1", "bce" (Table 4), "none"
             "snippet_joint": "class_conditional",  # the paper: "joint"
             "video_joint": "filtered",  # without classes below 20 % of the best; paper: "joint"
             "denoising_start": 1002,  # the first step with denoising,

@@ -33,7 +33,7 @@ _OPTIONS = {
     "loss.pairs": discriminative.PAIRS,
     "loss.reduction": ("mean", "sum"),
     "loss.running_background": ("peak", "mean"),
-    "loss.denoising": (*MEASURES, "l1", "bce"),
+    "loss.denoising": (*MEASURES, "l1", "bce", "none"),
     "loss.snippet_joint": ("class_conditional", "joint"),
     "loss.video_joint": ("filtered", "joint"),
     "localization.class_scores": ("refined", "cas"),
@@ -174,18 +174,22 @@ def loss_terms(outputs: dict, batch: sampling.Batch, context: Context, config):
         newest = background.value
     running = discriminative.update_background(running, newest, background.exists)
 
-    bottom_up = bottom_up_attention(embeddings, running)
-    is_foreground = mask & (bottom_up > settings.bottom_up_foreground)
-    is_background = mask & (bottom_up < settings.bottom_up_background)
-    snippet, counted = jax.vmap(functools.partial(snippet_denoising, settings=settings))(
-        cas, labels, is_foreground, is_background
-    )
+    snippet = video = jnp.float32(0)
+    if settings.denoising != "none":
+        bottom_up = bottom_up_attention(embeddings, running)
+        is_foreground = mask & (bottom_up > settings.bottom_up_foreground)
+        is_background = mask & (bottom_up < settings.bottom_up_background)
+        per_video_snippet, counted = jax.vmap(
+            functools.partial(snippet_denoising, settings=settings)
+        )(cas, labels, is_foreground, is_background)
+        snippet = per_video_snippet.sum() / jnp.maximum(counted.sum(), 1)
+        video = video_denoising(probability, labels, valid, settings)
     step = context.step
     active = (step >= settings.denoising_start) & (step % settings.denoising_every == 0)
     terms = {
         "discriminative": losses.mean_over_videos(per_video, mask),
-        "snippet_denoising": snippet.sum() / jnp.maximum(counted.sum(), 1) * active,
-        "video_denoising": video_denoising(probability, labels, valid, settings) * active,
+        "snippet_denoising": snippet * active,
+        "video_denoising": video * active,
     }
     return terms, {"running": {"background": running}}
 
