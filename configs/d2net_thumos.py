@@ -83,10 +83,14 @@ def get_config(preset: str = "code") -> ConfigDict:
         }
     )
     config.localization.min_contrast = -0.4
-    return _PRESETS[preset](config)
+    if preset == "paper":
+        _as_in_paper(config)
+    elif preset != "code":
+        raise ValueError(f"preset {preset!r}; wanted code or paper")
+    return config
 
 
-def _paper(config: ConfigDict) -> ConfigDict:
+def _as_in_paper(config: ConfigDict) -> None:
     config.train.batch_size = 10
     config.optimizer.weight_decay = 5e-3
     config.loss.update(
@@ -109,7 +113,3 @@ def _paper(config: ConfigDict) -> ConfigDict:
         nms_threshold=0.5,
         relative_to="video",
     )
-    return config
-
-
-_PRESETS = {"code": lambda config: config, "paper": _paper}

@@ -145,10 +145,10 @@ def refused(root, message: str, *arguments) -> None:
     assert snapshot(root) == before
 
 
-def on(root) -> list[str]:
+def on(root, config: str = "co2net_thumos") -> list[str]:
     """Arguments for the data set and the work directory below `root`."""
     return [
-        "--config=configs/co2net_thumos.py", "--config.data.name=Tiny",
+        f"--config=configs/{config}.py", "--config.data.name=Tiny",
         f"--config.data.dir={root / 'data'}", f"--workdir={root / 'run'}",
         "--config.train.steps=2", "--config.data.num_snippets=4",
     ]  # fmt: skip
@@ -174,6 +174,22 @@ def good(tmp_path_factory):
 @pytest.mark.parametrize("argument", CONFIG)
 def test_config(good, argument):
     refused(good, CONFIG[argument], *on(good), argument)
+
+
+def test_an_unknown_preset(tmp_path):
+    refused(
+        tmp_path, r"configs/d2net_thumos\.py, line \d+: ValueError: preset 'papper'; wanted code or paper",
+        "--config=configs/d2net_thumos.py:papper", f"--workdir={tmp_path / 'run'}",
+    )  # fmt: skip
+
+
+def test_videos_too_short_for_d2net(tmp_path):
+    (tmp_path / "data").mkdir()
+    write(tmp_path / "data", features=arrays(*[(4, 6)] * 4))
+    refused(
+        tmp_path, r"Tiny: no training video has both a label and 5 snippets with features; add",
+        *on(tmp_path, "d2net_thumos"),
+    )  # fmt: skip
 
 
 def test_no_config():

@@ -1,5 +1,6 @@
 """Evaluation against the row loop of METHODS 5.1, the official evaluator's numbers, properties."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -15,8 +16,11 @@ from jaxtal.segments import Segments, concatenate, ground_truth, temporal_iou
 THRESHOLDS = np.arange(0.1, 0.95, 0.1)
 
 
-def loop_average_precision(truth, detections, threshold, label) -> float:
-    """One class and threshold by the official row loop; equal t-IoU: the nearest centre."""
+def loop_average_precision(truth, detections, threshold, label, first=False) -> float:
+    """One class and threshold by the official row loop; equal t-IoU: the nearest centre.
+
+    With `first`, D2-Net's: the first instance in the list that overlaps enough.
+    """
     mine = np.flatnonzero(detections.label == label)
     mine = mine[np.argsort(-detections.score[mine], kind="stable")]
     locked, hits = set(), []
@@ -27,9 +31,9 @@ def loop_average_precision(truth, detections, threshold, label) -> float:
         distance = abs(truth.start[instances] + truth.end[instances] - sum(segment))
         ious = np.where(np.isnan(ious), np.inf, ious)
         hit = False
-        for i in np.lexsort((distance, -ious)):
+        for i in range(len(ious)) if first else np.lexsort((distance, -ious)):
             if ious[i] < threshold:
-                break
+                continue
             if instances[i] not in locked:
                 locked.add(instances[i])
                 hit = True
@@ -67,15 +71,91 @@ def test_a_reversed_instance_is_never_found():
     assert np.isnan(temporal_iou(4.0, 4.0, 4.0, 4.0))
 
 
+@pytest.mark.parametrize("matching", ["nearest", "first"])
 @pytest.mark.parametrize("seed", range(6))
-def test_equal_to_the_row_loop(seed):
+def test_equal_to_the_row_loop(seed, matching):
     truth, detections = draw(seed)
-    ours = evaluation.average_precision(truth, detections, THRESHOLDS, 4)
+    ours = evaluation.average_precision(truth, detections, THRESHOLDS, 4, matching)
     assert np.isnan(ours[:, 3]).all()
     for k, threshold in enumerate(THRESHOLDS):
         for label in range(3):
-            wanted = loop_average_precision(truth, detections, threshold, label)
+            first = matching == "first"
+            wanted = loop_average_precision(truth, detections, threshold, label, first)
             assert ours[k, label] == pytest.approx(wanted, abs=1e-12)
+
+
+def test_the_first_instance_may_be_the_worse_one():
+    """D2-Net's rule spends it, so that the second detection finds nothing."""
+    zero = np.zeros(2, int)
+    truth = Segments(zero, zero, np.array([0.0, 4.0]), np.array([10.0, 14.0]), np.ones(2))
+    found = Segments(zero, zero, np.array([4.0, 0.0]), np.array([14.0, 10.0]), np.array([2.0, 1]))
+    assert evaluation.average_precision(truth, found, [0.4], 1, "first")[0, 0] == 1
+    found = found.take(np.array([0])), found.take(np.array([1]))
+    second = found[1].with_times(lambda t: t - 3)  # -3 to 7: overlaps the first only
+    found = concatenate([found[0], second])
+    assert evaluation.average_precision(truth, found, [0.4], 1, "first")[0, 0] == 0.5
+    assert evaluation.average_precision(truth, found, [0.4], 1)[0, 0] == 1
+
+
+def test_f1_counts_every_detection():
+    truth, detections = draw(3)
+    ours = evaluation.f1_score(truth, detections, 0.3, 4)
+    assert np.isnan(ours[3])
+    order = np.argsort(-detections.score)
+    for label in range(3):
+        locked = set()
+        for d in order[detections.label[order] == label]:
+            mine = (truth.video == detections.video[d]) & (truth.label == label)
+            overlap = temporal_iou(detections.start[d], detections.end[d], truth.start, truth.end)
+            free = [i for i in np.flatnonzero(mine & (overlap >= 0.3)) if i not in locked]
+            if free:
+                locked.add(max(free, key=lambda i: overlap[i]))
+        both = (detections.label == label).sum() + (truth.label == label).sum()
+        assert ours[label] == pytest.approx(2 * len(locked) / both)
+
+
+def d2_videos() -> tuple[Video, ...]:
+    """Two videos of 40 snippets; of five instances three are in D2-Net's list."""
+    grid, none = TimeGrid(), np.empty((0, 2))
+
+    def video(name, labels, segments, segment_labels):
+        times = grid.to_seconds(np.array(segments, float))
+        return Video(name, 25.6, np.array(labels), times, np.array(segment_labels), none)
+
+    return (
+        video("a", [0], [[2, 6], [10, 14]], [0, 1]),  # the second's class is no label of the video
+        video("b", [0, 1], [[20, 30], [41, 44], [5, 9]], [1, 1, 0]),  # the second is beyond its end
+    )
+
+
+def test_d2nets_protocol():
+    videos = d2_videos()
+    kept = evaluation.labelled_instances(videos)
+    assert list(zip(kept.video, kept.label, strict=True)) == [(0, 0), (1, 1), (1, 0)]
+    found = Segments(
+        np.array([0, 1, 1]), np.array([0, 1, 0]), np.array([2.3, 20, 5]), np.array([6.4, 30, 9.0]),
+        np.array([3.0, 2, 1]),
+    )  # fmt: skip
+    full, reduced = (
+        evaluation.evaluate(videos, found, evaluation.PROTOCOLS[name], 2, TimeGrid())
+        for name in ("d2", "thumos_d2")
+    )
+    assert reduced["map"]["0.9"] == reduced["f1"] == 1  # 2.3 to 6.4 is taken as 2 to 6
+    assert full["map"]["0.9"] == pytest.approx((1 + 1 / 3) / 2)
+    assert full["f1"] == pytest.approx((1 + 2 / 4) / 2)
+
+
+def test_an_empty_class_silences_the_later_ones_only_if_asked_for():
+    videos = d2_videos()
+    found = Segments(np.array([1]), np.array([1]), np.array([20.0]), np.array([30.0]), np.ones(1))
+    protocol = evaluation.PROTOCOLS["thumos_d2"]
+    published = dataclasses.replace(protocol, stop_at_empty_class=True)
+    fixed, quirk = (
+        evaluation.evaluate(videos, found, p, 2, TimeGrid())["map"]["0.5"]
+        for p in (protocol, published)
+    )
+    assert (fixed, quirk) == (0.5, 0)  # class 0 has no detection
+    assert not any(p.stop_at_empty_class for p in evaluation.PROTOCOLS.values())
 
 
 @settings(max_examples=40, deadline=None)

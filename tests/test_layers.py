@@ -9,16 +9,16 @@ import pytest
 from jaxtal.layers import Dropout, average_pool, temporal_conv, temporal_mean
 
 
-@pytest.mark.parametrize("size", [1, 3, 5])
-def test_temporal_conv_is_a_convolution(size):
+@pytest.mark.parametrize(("size", "dilation"), [(1, 1), (3, 1), (5, 1), (5, 2), (3, 4), (3, 20)])
+def test_temporal_conv_is_a_convolution(size, dilation):
     rng = np.random.default_rng(size)
     x = jnp.asarray(rng.normal(size=(2, 11, 4)), jnp.float32)
     kernel = jnp.asarray(rng.normal(size=(size, 4, 3)), jnp.float32)
     bias = jnp.asarray(rng.normal(size=3), jnp.float32)
     wanted = jax.lax.conv_general_dilated(
-        x, kernel, (1,), "SAME", dimension_numbers=("NWC", "WIO", "NWC")
+        x, kernel, (1,), "SAME", rhs_dilation=(dilation,), dimension_numbers=("NWC", "WIO", "NWC")
     )
-    ours = temporal_conv(x, kernel, bias, jnp.ones((2, 11), bool))
+    ours = temporal_conv(x, kernel, bias, jnp.ones((2, 11), bool), dilation)
     np.testing.assert_allclose(ours, wanted + bias[None, None], rtol=1e-5, atol=1e-5)
 
 

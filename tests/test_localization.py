@@ -3,15 +3,17 @@
 import numpy as np
 import pytest
 
-from configs import co2net_thumos
+from configs import co2net_thumos, d2net_anet12, d2net_thumos
+from jaxtal import localization
 from jaxtal.localization import (
     LocalizationConfig,
+    hard_nms,
     outer_inner_contrast,
     runs,
     soft_nms,
     top_mean,
 )
-from jaxtal.methods import co2net
+from jaxtal.methods import co2net, d2net
 
 
 def loop_localize(cas, attention, config: LocalizationConfig) -> list[tuple]:
@@ -121,3 +123,121 @@ def test_soft_nms_of_far_segments_changes_no_score_and_handles_complete_overlap(
 
 def test_top_mean():
     assert top_mean(np.array([[1.0], [5.0], [3.0]]), 2) == [4.0]
+
+
+def loop_d2(cas, attention, anet: bool = False) -> list[tuple]:
+    """METHODS 3.e, step by step: (class, start, end, score)."""
+    time, classes = cas.shape
+    if anet:
+        attention = 2 * attention / attention.max()
+    r = cas * attention[:, None]
+    k = max(1, time // (4 if anet else 8))
+    score = [np.sort(r[:, c])[::-1][:k].mean() for c in range(classes)]
+    if anet:
+        floor = max(1 if max(score) > 1 else 0.5, sorted(score)[-3])
+        selected = [c for c in range(classes) if score[c] > floor]
+    else:
+        selected = [c for c in range(classes) if score[c] > max(score) / 2 and score[c] > 0]
+    found = []
+    for c in selected:
+        proposals = []
+        for step in range(1, 20):
+            above = [*(r[:, c] > step / 40), False]
+            start = None
+            for t, inside in enumerate(above):
+                if inside and start is None:
+                    start = t
+                if not inside and start is not None:
+                    proposals.append((start, t))
+                    start = None
+        scored = []
+        for s, e in proposals:
+            if e - s < 2:
+                continue
+            width = max(1, (e - s) // 4)
+            sides = [r[max(0, s - width) : s, c], r[e : min(time, e + width), c]]
+            means = [side.mean() for side in sides if len(side)]
+            inner = r[s:e, c].mean()
+            if means and (np.mean(means) - inner + 1) / 2 > 0.7:
+                continue
+            scored.append((inner - np.mean(means) if means else inner, s, e))
+        scored.sort(key=lambda p: -p[0])
+        kept = []
+        for value, s, e in scored:
+            ranges = [set(range(a, b)) for _, a, b in kept]
+            mine = set(range(s, e))
+            if all(len(mine & other) / len(mine | other) < 0.3 for other in ranges):
+                kept.append((value, s, e))
+        found += [(c, s, e, v) for v, s, e in kept if v >= 0.1 * kept[0][0]]
+    return found
+
+
+@pytest.mark.parametrize("anet", [False, True])
+@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("time", [1, 2, 7, 60, 173])
+def test_d2net_equal_to_the_loops(seed, time, anet):
+    logits, attention = draw(seed, time)
+    smooth = np.apply_along_axis(lambda x: np.convolve(x, np.ones(5) / 3, "same"), 0, logits)
+    cas = 1 / (1 + np.exp(-smooth[:time]))
+    config = (d2net_anet12 if anet else d2net_thumos).get_config()
+    ours = d2net.localize({"cas": cas, "attention": attention[:, None]}, config)
+    wanted = loop_d2(cas, attention, anet)
+    rows = list(zip(ours.label, ours.start, ours.end, ours.score, strict=True))
+    np.testing.assert_allclose(np.reshape(rows, (-1, 4)), np.reshape(wanted, (-1, 4)), atol=1e-9)
+
+
+def test_flanks_by_sides():
+    sequence = np.arange(8.0)[:, None]
+    start, end = np.array([0, 1, 0, 5]), np.array([8, 6, 2, 8])
+    ours = outer_inner_contrast(sequence, start, end, 0.25, "sides")[:, 0]
+    # No side; one snippet on either; one on the right only; one on the left only.
+    np.testing.assert_allclose(ours, [3.5, 3 - (0 + 6) / 2, 0.5 - 2, 6 - 4])
+
+
+def test_hard_nms_keeps_the_best_of_what_overlaps():
+    start, end = np.array([0.0, 1, 10, 6]), np.array([10.0, 11, 20, 10])
+    kept = hard_nms(start, end, np.array([1.0, 2, 0.5, 0.7]), 0.4)
+    assert kept.tolist() == [1, 2]  # the last overlaps the second by 4 / 10, not by less
+    assert hard_nms(start, end, np.array([1.0, 2, 0.5, 0.7]), 0.41).tolist() == [1, 3, 2]
+    assert hard_nms(start[:0], end[:0], start[:0], 0.5).tolist() == []
+
+
+def test_class_rules():
+    rules = localization.CLASS_RULES
+    score = np.array([0.1, 0.6, 0.9, 0.7])
+    chosen = {
+        "above": [[1, 2, 3], 0.6],
+        "share_of_best": [[1, 2, 3], 0.5],
+        "top_two": [[2, 3], 0.5],
+    }
+    for name, (wanted, threshold) in chosen.items():
+        assert np.flatnonzero(rules[name](score, threshold)).tolist() == wanted, name
+    assert np.flatnonzero(rules["above"](score, 0.95)).tolist() == [2]
+    assert not rules["share_of_best"](-score, 0.5).any()
+    assert not rules["top_two"](2 * score[:1], 0.5).any()  # 0.2
+    assert np.flatnonzero(rules["top_two"](2 * score, 0.5)).tolist() == [2, 3]
+    assert np.flatnonzero(rules["top_two"](1.2 * score, 0.5)).tolist() == [2]  # above 1 only
+
+
+def test_what_is_weak_beside_the_best():
+    """Of the same class, or of the whole video; a negative best leaves nothing."""
+    rng = np.random.default_rng(0)
+    activity = rng.random((80, 3)) * [0.9, 0.3, 0.2]
+    scores = np.ones(3)
+
+    def found(**fields):
+        fields = {"class_threshold": 0.5, "class_weight": 0.0, "nms": "hard", **fields}
+        settings = LocalizationConfig(thresholds=(0.01, 0.8, 9), **fields)
+        return localization.localize(activity, activity, scores, settings)
+
+    every = found()
+    by_class = found(relative_score=0.5)
+    by_video = found(relative_score=0.5, relative_to="video")
+    assert len(every) > len(by_class) > len(by_video) > 0
+    for label in range(3):
+        best = every.score[every.label == label].max()
+        kept = by_class.score[by_class.label == label]
+        assert kept.tolist() == [s for s in every.score[every.label == label] if s >= 0.5 * best]
+    assert by_video.score.min() >= 0.5 * every.score.max()
+    assert len(found(relative_score=0.5, class_weight=-9.0)) == 0
+    assert len(found(relative_score=0.5, class_weight=-9.0, relative_to="video")) == 0

@@ -201,3 +201,18 @@ def test_mutual_learning_holds_the_target_fixed():
     mask = jnp.ones((1, 2), bool)
     gradient = jax.grad(lambda f: losses.mutual_learning(rgb, f, mask, "mse", 1.0).sum())(flow)
     assert not np.any(gradient)  # alpha 1: only RGB follows
+
+
+@pytest.mark.parametrize("round_up", [False, True])
+@pytest.mark.parametrize("divisor", [1, 3, 8])
+def test_top_mean_counts_as_the_method_rounds(divisor, round_up):
+    rng = np.random.default_rng(divisor)
+    sequence = rng.normal(size=(19, 18, C))
+    lengths = np.arange(19)
+    mask = np.arange(18) < lengths[:, None]
+    ours = losses.top_mean(jnp.asarray(sequence), jnp.asarray(mask), divisor, round_up)
+    for row, length in enumerate(lengths):
+        k = -(-length // divisor) if round_up else max(1, length // divisor)
+        largest = np.sort(sequence[row, :length], axis=0)[::-1][:k]
+        wanted = largest.mean(axis=0) if length else np.zeros(C)
+        np.testing.assert_allclose(ours[row], wanted, rtol=1e-5, atol=1e-6)

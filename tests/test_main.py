@@ -80,6 +80,34 @@ def test_more_steps_continue_and_equal_one_run(finished, tmp_path):
     assert outcome(workdir)[1] == outcome(tmp_path)[1]  # the detections
 
 
+def test_d2net_through_the_public_command(tmp_path):
+    """Its state is in the checkpoint: a run in two parts equals one, and --mode=eval repeats it."""
+    tiny = ["--config=configs/d2net_demo.py", *TINY[1:]]
+    tiny += ["--config.train.batch_size=4", "--config.loss.denoising_start=2"]
+    parts, whole = tmp_path / "parts", tmp_path / "whole"
+    for arguments in (
+        [f"--workdir={parts}", "--config.train.steps=6"],
+        [f"--workdir={parts}", "--config.train.steps=12"],
+        [f"--workdir={whole}", "--config.train.steps=12"],
+    ):
+        code, _, err = run(*tiny, *arguments)
+        assert code == 0, err
+    assert outcome(parts)[1] == outcome(whole)[1]
+    before = outcome(whole)
+    code, _, err = run(*tiny, f"--workdir={whole}", "--config.train.steps=12", "--mode=eval")
+    assert code == 0, err
+    assert outcome(whole) == before
+    result = before[0]
+    assert (result["method"], result["protocol"]) == ("d2net", "d2")
+    assert 0 <= result["f1"] <= 1
+    lines = [json.loads(line) for line in (whole / "metrics.jsonl").read_text().splitlines()]
+    terms = [line for line in lines if "loss" in line]
+    assert set(terms[0]) - {"step", "loss", "gradient_norm"} == {
+        "discriminative", "snippet_denoising", "video_denoising",
+    }  # fmt: skip
+    assert [line["video_denoising"] > 0 for line in terms] == [False, True, True, True, True, True]
+
+
 def test_kill_at_any_moment_ends_the_same(tmp_path):
     delays = np.random.default_rng(0).uniform(0, 0.2, 3)
     moments = list(zip((2, 14, 28), delays, strict=True))

@@ -92,3 +92,19 @@ def test_gather_returns_rows_and_masks_what_is_not_there():
         [200, 201, 202, 203, 204, 0], [100, 101, 102, 0, 0, 0], [0] * 6])  # fmt: skip
     assert batch.features.dtype == jnp.float32
     np.testing.assert_array_equal(batch.labels[0], [1, 0])
+
+
+def test_crops_and_uniform_draws():
+    lengths = jnp.array([3, 8, 9, 12])
+    snippets = jax.vmap(lambda key: sampling.crop(key, lengths, 8))(KEYS)
+    assert (jnp.diff(snippets, axis=-1) == 1).all()
+    starts = np.asarray(snippets[..., 0])
+    assert (starts[:, :3] == 0).all()  # of 9 snippets the start 1 is the last and never drawn
+    assert len(np.bincount(starts[:, 3])) == 4
+    assert uniform(np.bincount(starts[:, 3]))
+    pool = jnp.array([True, False, True, True])
+    drawn = np.asarray(jax.vmap(lambda key: sampling.uniform(key, pool, 2))(KEYS))
+    pairs = np.bincount(drawn[:, 0] * 4 + drawn[:, 1], minlength=16).reshape(4, 4)
+    assert not pairs[1].any()
+    assert not pairs[:, 1].any()
+    assert uniform(pairs[[0, 2, 3]][:, [0, 2, 3]].ravel())

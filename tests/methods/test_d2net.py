@@ -469,3 +469,31 @@ def test_presets():
     assert anet.loss.topk_divisor == anet.localization.topk_divisor == 4
     assert anet.loss.weights.snippet_denoising == 1e-3
     assert d2net_anet12.get_config("paper").loss.background_threshold == 0.5
+
+
+REFUSED = {
+    ("model.padding", "none"): r"'none'; it must be one of masked, published",
+    ("model.kernel_size", 4): r"4; it must be odd",
+    ("model.classifier_kernel_size", 0): r"0; it must be at least 1",
+    ("model.dilation", 0): r"0; it must be at least 1",
+    ("model.dropout", 1.0): r"1\.0; it must be below 1",
+    ("loss.classification", "bce"): r"must be one of discriminative, focal, cross_entropy",
+    ("loss.denoising", "mi"): r"'mi'; it must be one of pdmi, dmi, l1, bce, none",
+    ("loss.denoising_every", 0): r"0; it must be at least 1",
+    ("loss.bottom_up_background", 0.6): r"above config\.loss\.bottom_up_foreground=0\.5",
+    ("loss.gradient_cap", math.inf): r"inf; it must be at least 0",
+    ("localization.nms", "medium"): r"'medium'; it must be one of soft, hard",
+    ("localization.class_rule", "all"): r"must be one of above, share_of_best, top_two",
+    ("localization.class_scores", "all"): r"must be one of refined, cas",
+    ("localization.relative_to", "me"): r"must be one of class, video",
+    ("localization.outer", "both"): r"must be one of joint, sides",
+    ("localization.min_length", 0): r"0; it must be at least 1",
+}
+
+
+@pytest.mark.parametrize(("field", "value"), REFUSED)
+def test_what_cannot_be_is_refused(field, value):
+    config = d2net_thumos.get_config()
+    config.update_from_flattened_dict({field: value})
+    with pytest.raises(UserError, match=rf"^config\.{field} .*{REFUSED[field, value]}"):
+        d2net.check(config)
