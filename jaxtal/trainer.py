@@ -230,7 +230,7 @@ class Run:
         }
         self.files.write_detections(detections, self.dataset)
         self.files.write_result(result)
-        plots.draw(self.files, self.config, self.dataset, outputs, detections)
+        plots.draw(self.files, self.config, self.dataset, self.method, outputs, detections)
         console.print_result(result, self.files.path)
         return result
 

@@ -6,6 +6,8 @@ import pytest
 
 from jaxtal import plots
 from jaxtal.data.dataset import Dataset, Video
+from jaxtal.methods import d2net
+from jaxtal.methods.co2net import METHOD
 from jaxtal.segments import Segments, concatenate
 
 
@@ -30,7 +32,7 @@ def outputs():
 def test_videos_show_truth_and_detections_of_every_class(dataset):
     found = Segments(np.array([0, 0]), np.array([1, 0]), np.array([2.0, 8.0]),
                      np.array([4.0, 9.0]), np.array([0.9, 0.3]))  # fmt: skip
-    figure = plots.draw_videos(dataset, [0, 1], [outputs(), outputs()], found)
+    figure = plots.draw_videos(dataset, [0, 1], METHOD, [outputs(), outputs()], found)
     first, second = figure.axes
     lanes = [label.get_text() for label in first.get_yticklabels()]
     assert lanes == ["0", "0.5", "1", "Dive", "Jump"]
@@ -45,8 +47,29 @@ def test_videos_show_truth_and_detections_of_every_class(dataset):
     plt.close(figure)
 
 
+def test_the_activity_of_a_class_is_drawn_as_the_method_means_it(dataset):
+    """D2-Net's T-CAM are probabilities already, CO2-Net's logits with a background column."""
+    cas = np.linspace(0.1, 0.9, 40).reshape(20, 2)
+    output = {"attention": np.ones((20, 1)), "cas": cas}
+    nothing = concatenate([])
+    figure = plots.draw_videos(dataset, [1], d2net.METHOD, [{}, output], nothing)
+    np.testing.assert_allclose(heights(figure), cas[:, 1])
+    plt.close(figure)
+    figure = plots.draw_videos(dataset, [1], METHOD, [{}, outputs()], nothing)
+    logits = np.exp(outputs()["cas"])
+    np.testing.assert_allclose(heights(figure), logits[:, 1] / logits.sum(axis=1))
+    plt.close(figure)
+
+
+def heights(figure) -> np.ndarray:
+    """Upper edge of the filled T-CAM."""
+    (area,) = figure.axes[0].collections
+    x, y = area.get_paths()[0].vertices.T
+    return np.array([y[x == value].max() for value in np.unique(x)])
+
+
 def test_videos_without_detections(dataset):
-    figure = plots.draw_videos(dataset, [0], [outputs()], concatenate([]))
+    figure = plots.draw_videos(dataset, [0], METHOD, [outputs()], concatenate([]))
     assert "best detection: Dive" in figure.axes[0].get_title(loc="left")
     plt.close(figure)
 

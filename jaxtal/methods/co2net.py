@@ -243,6 +243,11 @@ def video_scores(outputs: dict, config) -> np.ndarray:
     return localization.softmax(localization.top_mean(cas, -(-len(cas) // 8)))[:-1]
 
 
+def activations(outputs: dict) -> np.ndarray:
+    """(T, C) class probabilities of every snippet, from cas (T, C + 1)."""
+    return localization.softmax(outputs["cas"])[:, :-1]
+
+
 def localize(outputs: dict, config) -> localization.Segments:
     """Detections of one video from its cas (T, C + 1) and attention (T, 1) (METHODS 2.e)."""
     settings = localization.LocalizationConfig(**config.localization)
@@ -262,6 +267,7 @@ METHOD = Method(
     check_data=check_data,
     outputs=("cas", "attention", "attention_rgb", "attention_flow"),
     video_scores=video_scores,
+    activations=activations,
     localize=localize,
     protocols={
         "Thumos14reduced": "thumos_co2",

@@ -347,6 +347,7 @@ METHOD = Method(
     check_data=check_data,
     outputs=("cas", "attention"),
     video_scores=video_scores,
+    activations=lambda outputs: outputs["cas"],
     localize=localize,
     protocols={
         "Thumos14reduced": "thumos_d2",

@@ -36,6 +36,7 @@ class Method:
         outputs: names of the outputs that localisation, scores and plots read.
         video_scores: ({name: (T, ...)} of one video, config) -> (C,) scores for the video-level
             mAP.
+        activations: the same -> (T, C) in 0 to 1, how active each class is, for plots.
         localize: ({name: (T, ...)} of one video, config) -> Segments in snippet units, video 0.
         protocols: data set name -> the protocol in which the method's authors evaluate there.
         default_protocol: the same for any other data set.
@@ -49,6 +50,7 @@ class Method:
     check_data: Callable[..., None]
     outputs: tuple[str, ...]
     video_scores: Callable[..., Any]
+    activations: Callable[..., Any]
     localize: Callable[..., Any]
     protocols: Mapping[str, str]
     default_protocol: str
