@@ -69,7 +69,7 @@ def rank_correlation(x: np.ndarray, y: np.ndarray) -> float:
     for values in (x, y):
         _, place, count = np.unique(values, return_inverse=True, return_counts=True)
         ranks.append((np.cumsum(count) - (count - 1) / 2)[place])
-    return round(float(np.corrcoef(np.stack(ranks))[0, 1]), 3)
+    return round(float(np.asarray(np.corrcoef(np.stack(ranks)))[0, 1]), 3)
 
 
 def main() -> None:

@@ -22,7 +22,7 @@ def get_config(preset: str = "code") -> ConfigDict:
     """
     config = d2net_thumos.get_config(preset)
     config.data.name = "ActivityNet1.2"
-    config.data.min_snippets = 6
+    config.data.min_snippets = 6  # with features; others are not trained on and get no detections
     config.model.update(kernel_size=5, dilation=2, classifier_kernel_size=5)
     config.loss.weights.update(snippet_denoising=1e-3, video_denoising=1e-3)
     if preset == "code":

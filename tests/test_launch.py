@@ -21,6 +21,7 @@ def result(value: float) -> dict:
         "best_on_test": row,
         "official": {**row, "protocol": "official"},
         "classification_map": 0.9,
+        "f1": value / 4,
     }
 
 
@@ -28,7 +29,9 @@ def test_table_has_mean_and_standard_deviation():
     lines = seeds.table([result(0.2), result(0.3), result(0.4)]).splitlines()
     assert lines[2] == "| last step, co2 | 30.0 ± 10.0 | 15.0 ± 5.0 |"
     assert lines[4].startswith("| last step, official |")
-    assert lines[6] == "video-level mAP 90.0 ± 0.0; 0.1:0.7 by seed: 10.0, 15.0, 20.0"
+    assert lines[6] == (
+        "video-level mAP 90.0 ± 0.0; F1 at 0.5 7.5 ± 2.5; 0.1:0.7 by seed: 10.0, 15.0, 20.0"
+    )
 
 
 def test_every_seed_runs_the_entry_point_in_its_own_folder(tmp_path, monkeypatch):

@@ -430,6 +430,7 @@ def test_what_cannot_be_trained_on_is_said():
 def test_the_state_moves_and_gets_no_gradient():
     config = d2net_demo.get_config()
     config.data.num_snippets, config.train.batch_size = 8, 6
+    config.loss.denoising_start, config.loss.denoising_every = 1, 1
     rng = np.random.default_rng(0)
     videos = flat_videos([9, 12, 20])
     for video in videos:
@@ -440,7 +441,10 @@ def test_the_state_moves_and_gets_no_gradient():
     assert set(state.model_state) == {"running"}
     step = jax.jit(lambda s: train_step(s, hyper, data, model=model, method=d2net.METHOD,
                                         config=config))  # fmt: skip
-    after, _ = step(state)
+    after, metrics = step(state)
+    assert metrics["video_denoising"] == 0
+    _, metrics = step(after)
+    assert metrics["video_denoising"] > 0
     background = after.model_state["running"]["background"]
     assert np.any(background)
     moments = jax.tree.structure(after.opt_state[1].mu)
@@ -450,6 +454,7 @@ def test_the_state_moves_and_gets_no_gradient():
     broken, _ = step(after._replace(params=params))
     np.testing.assert_array_equal(broken.model_state["running"]["background"], background)
     assert broken.skipped == 1
+    assert step._cache_size() == 1
 
 
 def test_presets():
