@@ -14,6 +14,11 @@ Words:
 - T-CAM or CAS: the temporal class activation map (class activation sequence) of a video.
 - attention: how much a snippet looks like action of any class, 0 to 1.
 - L_mil, L_cas, L_ml, L_oppo, L_norm: CO2-Net's losses, in `losses.py` under their full names.
+- L_Dis, L_F, L_CE: D2-Net's discriminative loss and what is left of it without its weights, in
+  `discriminative.py`. L_D = L_DS + L_DV: its denoising loss, `snippet_denoising` and
+  `video_denoising` in `methods/d2net.py`, by pDMI of a joint matrix, `mutual_information.py`.
+- lambda, lambda': D2-Net's top-down attention (largest T-CAM entry of a snippet) and bottom-up
+  attention (how unlike the running background embedding r its embedding is).
 - proposal: a candidate segment of one class; detection: a proposal that came through NMS.
 - t-IoU: intersection over union of two segments in time; mAP: mean average precision.
 

@@ -102,6 +102,7 @@ def print_result(result: dict, workdir: Path) -> None:
     rich.print(table)
     seconds = ", ".join(f"{name} {value:.1f} s" for name, value in result["seconds"].items())
     rich.print(
-        f"video-level classification mAP {100 * result['classification_map']:.1f}; {seconds}; "
+        f"video-level classification mAP {100 * result['classification_map']:.1f}; "
+        f"F1 at t-IoU 0.5 {100 * result['f1']:.1f}; {seconds}; "
         f"weights, detections, metrics and plots are in {workdir}"
     )

@@ -10,6 +10,7 @@ and plots/. The same command continues an interrupted run. Exit codes: 0 done, 2
 can mend (the last line says what).
 """
 
+import re
 from pathlib import Path
 
 from absl import app, flags, logging
@@ -22,7 +23,10 @@ _CONFIG = config_flags.DEFINE_config_file(
     "config", None, "The config file, a Python file with get_config(); see configs/."
 )
 _WORKDIR = flags.DEFINE_string(
-    "workdir", None, "Folder for everything that the run writes; default: runs/<config name>."
+    "workdir",
+    None,
+    "Folder for everything that the run writes; default: runs/<config name>, for FILE:TEXT "
+    "runs/<config name>_TEXT.",
 )
 _MODE = flags.DEFINE_enum(
     "mode",
@@ -32,13 +36,20 @@ _MODE = flags.DEFINE_enum(
 )
 
 
+def default_workdir(config_file: str) -> Path:
+    """Where a run goes that names no --workdir: two presets of one file must not meet."""
+    filename, _, text = config_file.partition(":")
+    preset = re.sub(r"\W+", "_", text).strip("_")
+    return Path("runs") / "_".join([Path(filename).stem, *filter(None, [preset])])
+
+
 def _run(_: list[str]) -> int:
     # Imported here, so that --help and bad flags answer at once.
     from jaxtal.trainer import train_and_evaluate
 
     logging.set_verbosity(logging.WARNING)  # orbax tells a page for every checkpoint
-    name = Path(config_flags.get_config_filename(flags.FLAGS["config"])).stem
-    workdir = Path(_WORKDIR.value or Path("runs") / name)
+    config_file = config_flags.get_config_filename(flags.FLAGS["config"])
+    workdir = Path(_WORKDIR.value or default_workdir(config_file))
     try:
         train_and_evaluate(_CONFIG.value, workdir, _MODE.value)
     except UserError as error:

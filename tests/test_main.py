@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from jaxtal.main import default_workdir
 from tests.command import TINY, outcome, run, start
 from tests.data.test_wtalc import objects, write
 
@@ -159,6 +160,18 @@ def wait_for_step(metrics: Path, step: int, process) -> None:
             return
         time.sleep(0.02)
     raise AssertionError(process.communicate()[1])
+
+
+@pytest.mark.parametrize(
+    ("config_file", "workdir"),
+    [
+        ("configs/co2net_demo.py", "runs/co2net_demo"),
+        ("configs/d2net_thumos.py:paper", "runs/d2net_thumos_paper"),
+        ("/some/where/my-own.py:../a b", "runs/my-own_a_b"),
+    ],
+)
+def test_default_work_directory(config_file, workdir):
+    assert default_workdir(config_file) == Path(workdir)
 
 
 def test_help_is_worth_reading():
