@@ -187,9 +187,9 @@ def bottom_up_attention(embeddings: jax.Array, background: jax.Array) -> jax.Arr
     Returns:
         [..., T], 0 to 1, without gradient: it selects snippets, in training and localisation.
     """
-    embeddings = jax.lax.stop_gradient(embeddings)
     norms = [jnp.maximum(jnp.sqrt((x**2).sum(-1)), 1e-8) for x in (embeddings, background[None])]
-    return (1 - embeddings @ background / norms[0] / norms[1][0]) / 2
+    cosine = embeddings @ background / norms[0] / norms[1][0]
+    return jax.lax.stop_gradient((1 - cosine) / 2)
 
 
 def update_background(background: jax.Array, embeddings: jax.Array, exists: jax.Array) -> jax.Array:
@@ -202,7 +202,6 @@ def update_background(background: jax.Array, embeddings: jax.Array, exists: jax.
     """
     count = exists.sum()
     mean = jnp.where(exists[:, None], embeddings, 0).sum(0) / jnp.maximum(count, 1)
-    mean = jax.lax.stop_gradient(mean)
     return jnp.where(count > 0, 0.9 * background + 0.1 * mean, background)
 
 

@@ -202,6 +202,20 @@ def test_hard_nms_keeps_the_best_of_what_overlaps():
     assert hard_nms(start[:0], end[:0], start[:0], 0.5).tolist() == []
 
 
+def test_what_lies_lower_than_its_surroundings_is_dropped():
+    """The gate finds two segments, the sequence is far lower inside the second than outside it."""
+    gate = np.array([[0.0], [1], [1], [0], [0], [1], [1], [0]])
+    sequence = np.array([[0.1], [0.9], [0.9], [0.1], [0.9], [0.3], [0.3], [0.9]])
+    scores = np.ones(1)
+    for least, wanted in ((None, 2), (-0.7, 2), (-0.4, 1)):
+        settings = LocalizationConfig(
+            thresholds=(0.5, 0.5, 1), min_contrast=least, class_weight=5.0, outer="sides"
+        )
+        found = localization.localize(sequence, gate, scores, settings)
+        assert len(found) == wanted
+    np.testing.assert_allclose(found.score, 5 + 0.9 - 0.1)
+
+
 def test_class_rules():
     rules = localization.CLASS_RULES
     score = np.array([0.1, 0.6, 0.9, 0.7])

@@ -13,12 +13,7 @@ from jaxtal.data import wtalc
 from jaxtal.data.dataset import TimeGrid, Video
 from jaxtal.methods import co2net
 from jaxtal.segments import Segments, ground_truth
-
-
-def close(got, wanted, relative):
-    """Compare with a tolerance relative to the largest entry of the whole array."""
-    wanted = np.asarray(wanted)
-    np.testing.assert_allclose(got, wanted, rtol=0, atol=relative * np.abs(wanted).max())
+from tests.parity.compare import close
 
 
 def cases(gold: dict, pattern: str, suffix: str) -> list[str]:

@@ -17,11 +17,11 @@ from jaxtal.methods.method import Context
 from jaxtal.mutual_information import joint_matrix, log_singular_values, pdmi
 from jaxtal.sampling import Batch
 from jaxtal.segments import Segments
+from tests.parity.compare import close
 from tests.parity.test_co2net_functions import (
     ambiguous_intervals,
     assert_same_order,
     cases,
-    close,
 )
 from tests.parity.test_d2net_network import pairing_from
 
