@@ -148,6 +148,13 @@ def loss_terms(outputs: dict, batch: sampling.Batch, context: Context, config):
     foreground = attended_embeddings(embeddings, attention, settings.foreground_threshold, mask)
     background = attended_embeddings(embeddings, 1 - attention, settings.background_threshold, mask)
 
+    running = context.state["running"]["background"]
+    if settings.running_background == "peak":
+        newest = discriminative.peak_embedding(embeddings, 1 - attention, mask)
+    else:
+        newest = background.value
+    running = discriminative.update_background(running, newest, background.exists)
+
     weights = None
     if settings.classification == "discriminative":
         pairing = discriminative.draw_pairing(
@@ -156,42 +163,43 @@ def loss_terms(outputs: dict, batch: sampling.Batch, context: Context, config):
         weights = discriminative.cosine_weights(
             foreground, background, valid, pairing, settings.separation_row, settings.pairs
         )
-    num_classes = cas.shape[-1]
+    classification = _classification(probability, labels, weights, settings)
+    snippet = video = jnp.float32(0)
+    if settings.denoising != "none":
+        bottom_up = bottom_up_attention(embeddings, running)
+        snippet = _snippets_of_all_videos(cas, labels, bottom_up, mask, settings)
+        video = video_denoising(probability, labels, valid, settings)
+    step = context.step
+    active = (step >= settings.denoising_start) & (step % settings.denoising_every == 0)
+    terms = {
+        "discriminative": losses.mean_over_videos(classification, mask),
+        "snippet_denoising": snippet * active,
+        "video_denoising": video * active,
+    }
+    return terms, {"running": {"background": running}}
+
+
+def _classification(probability, labels, weights, settings):
+    """L_Dis, L_F or L_CE of every video: [B, C] to [B]."""
     entries = discriminative.discriminative_loss(
         probability,
         labels,
         weights,
         0 if settings.classification == "cross_entropy" else settings.focusing,
         settings.gamma,
-        num_classes if settings.reweight_positives else 1,
+        probability.shape[-1] if settings.reweight_positives else 1,
     )
-    per_video = entries.mean(-1) if settings.reduction == "mean" else entries.sum(-1)
+    return entries.mean(-1) if settings.reduction == "mean" else entries.sum(-1)
 
-    running = context.state["running"]["background"]
-    if settings.running_background == "peak":
-        newest = discriminative.peak_embedding(embeddings, 1 - attention, mask)
-    else:
-        newest = background.value
-    running = discriminative.update_background(running, newest, background.exists)
 
-    snippet = video = jnp.float32(0)
-    if settings.denoising != "none":
-        bottom_up = bottom_up_attention(embeddings, running)
-        is_foreground = mask & (bottom_up > settings.bottom_up_foreground)
-        is_background = mask & (bottom_up < settings.bottom_up_background)
-        per_video_snippet, counted = jax.vmap(
-            functools.partial(snippet_denoising, settings=settings)
-        )(cas, labels, is_foreground, is_background)
-        snippet = per_video_snippet.sum() / jnp.maximum(counted.sum(), 1)
-        video = video_denoising(probability, labels, valid, settings)
-    step = context.step
-    active = (step >= settings.denoising_start) & (step % settings.denoising_every == 0)
-    terms = {
-        "discriminative": losses.mean_over_videos(per_video, mask),
-        "snippet_denoising": snippet * active,
-        "video_denoising": video * active,
-    }
-    return terms, {"running": {"background": running}}
+def _snippets_of_all_videos(cas, labels, bottom_up, mask, settings):
+    """L_DS: mean of `snippet_denoising` over the videos that count."""
+    is_foreground = mask & (bottom_up > settings.bottom_up_foreground)
+    is_background = mask & (bottom_up < settings.bottom_up_background)
+    values, counted = jax.vmap(functools.partial(snippet_denoising, settings=settings))(
+        cas, labels, is_foreground, is_background
+    )
+    return values.sum() / jnp.maximum(counted.sum(), 1)
 
 
 def snippet_denoising(cas, labels, is_foreground, is_background, settings):
