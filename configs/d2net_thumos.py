@@ -74,15 +74,15 @@ def get_config(preset: str = "code") -> ConfigDict:
             "class_weight": 0.0,
             "flank": 0.25,
             "outer": "sides",  # mean of both sides' means; "joint": one mean over both
-            "min_contrast": config_dict.placeholder(float),
+            "min_contrast": config_dict.placeholder(float),  # -0.4, see below; the paper: None
             "nms": "hard",
             "nms_threshold": 0.3,
             "min_score": config_dict.placeholder(float),  # drops weaker detections
-            "relative_score": 0.1,  # drops what has less than 10 % of the best score
-            "relative_to": "class",  # the best of the same class; the paper: of the "video"
+            "relative_score": config_dict.placeholder(float),  # 0.1: drops what has less than that
+            "relative_to": "class",  # share of the best of its class; the paper: of the "video"
         }
     )
-    config.localization.min_contrast = -0.4
+    config.localization.update(min_contrast=-0.4, relative_score=0.1)
     if preset == "paper":
         _as_in_paper(config)
     elif preset != "code":

@@ -33,12 +33,12 @@ def pairing_from(draws: list, foreground: jax.Array, background: jax.Array) -> P
 
 
 def permutations(gold: dict, step: int) -> list[np.ndarray]:
-    """pi_1 to pi_4; those that were not drawn, since a list was empty, are empty."""
+    """pi_1 to pi_4. One alone is pi_1 or pi_2, as one list or the other was empty: so both."""
     count = int(gold["perms_per_step"][step])
     drawn = [gold[f"perm_step{step}_{i}"] for i in range(count)]
-    if count == 1:  # no background: only pi_1 is drawn
-        assert (gold["n_fg"] > 0).any()
-    return drawn + [np.empty(0, int)] * (4 - count)
+    if count == 1:
+        drawn = [*drawn, *drawn]
+    return drawn + [np.empty(0, int)] * (4 - len(drawn))
 
 
 def run(gold: dict, config, monkeypatch) -> types.SimpleNamespace:
