@@ -116,7 +116,7 @@ def cosine_weights(
     rows: str = "list_index",
     pairs: str = "any",
 ) -> CosineWeights:
-    """The three weights of the discriminative loss (D2-Net, section 3.2; METHODS 3.c).
+    """The three weights of the discriminative loss (D2-Net; METHODS 3.c).
 
     Args:
         foreground, background: embeddings of B videos.
@@ -155,7 +155,7 @@ def discriminative_loss(
     gamma: float,
     positive_weight: float,
 ) -> jax.Array:
-    """The discriminative loss L_Dis, entry by entry (D2-Net, section 3.2; METHODS 3.c).
+    """The discriminative loss L_Dis, entry by entry (D2-Net; METHODS 3.c).
 
     Args:
         probability: [B, C] video-level p, away from 0 and 1.

@@ -1,9 +1,9 @@
 """Denoising by mutual information: DMI and pDMI of a joint distribution matrix (D2-Net).
 
 A joint matrix counts what is predicted against what is (pseudo-)labelled. Where the predictions say
-much about the labels its rows differ and it is well conditioned; D2-Net minimises the log of its
-condition number (pseudo-determinant based mutual information, pDMI), Xu et al. (2019) the negative
-log of its determinant (DMI). Every function takes leading batch axes.
+much about the labels its rows differ and it is well conditioned: D2-Net minimises the log of its
+condition number (pDMI), Xu et al. (NeurIPS 2019) the negative log of its determinant (DMI). Every
+function takes leading batch axes.
 """
 
 import functools

@@ -203,7 +203,7 @@ def _snippets_of_all_videos(cas, labels, bottom_up, mask, settings):
 
 
 def snippet_denoising(cas, labels, is_foreground, is_background, settings):
-    """Snippet-level denoising loss L_DS of one video (D2-Net, section 3.3; METHODS 3.c).
+    """Snippet-level denoising loss L_DS of one video (D2-Net; METHODS 3.c).
 
     Args:
         cas: [T, C] T-CAM.
@@ -234,7 +234,7 @@ def snippet_denoising(cas, labels, is_foreground, is_background, settings):
 
 
 def video_denoising(probability, labels, valid, settings):
-    """Video-level denoising loss L_DV of a batch (D2-Net, section 3.3; METHODS 3.c).
+    """Video-level denoising loss L_DV of a batch (D2-Net; METHODS 3.c).
 
     Args:
         probability: [B, C] video-level p.
