@@ -74,11 +74,11 @@ def get_config(preset: str = "code") -> ConfigDict:
             "class_weight": 0.0,
             "flank": 0.25,
             "outer": "sides",  # mean of both sides' means; "joint": one mean over both
-            "min_contrast": config_dict.placeholder(float),  # -0.4, see below; the paper: None
+            "min_contrast": config_dict.placeholder(float),  # set below: -0.4; the paper: None
             "nms": "hard",
             "nms_threshold": 0.3,
             "min_score": config_dict.placeholder(float),  # drops weaker detections
-            "relative_score": config_dict.placeholder(float),  # 0.1: drops what has less than that
+            "relative_score": config_dict.placeholder(float),  # set below: 0.1; drops less than this
             "relative_to": "class",  # share of the best of its class; the paper: of the "video"
         }
     )
