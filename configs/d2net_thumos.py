@@ -78,7 +78,7 @@ def get_config(preset: str = "code") -> ConfigDict:
             "nms": "hard",
             "nms_threshold": 0.3,
             "min_score": config_dict.placeholder(float),  # drops weaker detections
-            "relative_score": config_dict.placeholder(float),  # set below: 0.1; drops less than this
+            "relative_score": config_dict.placeholder(float),  # set below: 0.1; what is below goes
             "relative_to": "class",  # share of the best of its class; the paper: of the "video"
         }
     )
