@@ -24,6 +24,13 @@ def at_least(config, minimums: Mapping[str, float]) -> None:
             raise UserError(f"config.{field} is {value}; it must be at least {minimum}")
 
 
+def below(config, limits: Mapping[str, float]) -> None:
+    """Raise UserError unless every field `a.b` of `limits` is less than its value."""
+    for field, limit in limits.items():
+        if not (value := _get(config, field)) < limit:
+            raise UserError(f"config.{field} is {value}; it must be below {limit}")
+
+
 def one_of(config, options: Mapping[str, Collection[str]]) -> None:
     """Raise UserError unless every field `a.b` of `options` has one of the values named there."""
     for field, known in options.items():

@@ -12,7 +12,7 @@ from jaxtal import evaluation
 from jaxtal.data.dataset import Dataset, multi_hot
 from jaxtal.errors import UserError
 from jaxtal.methods.method import Method
-from jaxtal.sampling import PackedVideos, gather, pack
+from jaxtal.sampling import PackedVideos, evenly, gather, pack
 from jaxtal.segments import Segments, concatenate
 
 _SHORTEST = 64  # snippets in the smallest bucket
@@ -26,12 +26,12 @@ _OFFICIAL = {
 }
 
 
-def length_buckets(lengths: np.ndarray, min_length: int = 0) -> list[tuple[int, np.ndarray]]:
+def length_buckets(lengths: np.ndarray, included=True) -> list[tuple[int, np.ndarray]]:
     """Group videos into batches of one padded length each.
 
     Args:
-        lengths: (V,) snippets of every video.
-        min_length: shorter videos are in no batch.
+        lengths: (V,) rows of every video.
+        included: (V,) bool, others are in no batch.
 
     Returns:
         [(T, (B,) video indices)]: T is a power of two, B the same for every batch of a T; an index
@@ -39,9 +39,9 @@ def length_buckets(lengths: np.ndarray, min_length: int = 0) -> list[tuple[int, 
     """
     padded = np.maximum(_SHORTEST, 2 ** np.ceil(np.log2(lengths)).astype(int))
     batches = []
-    included = lengths >= min_length
-    for time in np.unique(padded[included]):
-        members = np.flatnonzero((padded == time) & included)
+    padded = np.where(included, padded, 0)
+    for time in np.unique(padded[padded > 0]):
+        members = np.flatnonzero(padded == time)
         size = min(len(members), max(1, _PER_BATCH // time))
         members = np.pad(members, (0, -len(members) % size), constant_values=-1)
         batches += [(int(time), row) for row in members.reshape(-1, size)]
@@ -51,44 +51,46 @@ def length_buckets(lengths: np.ndarray, min_length: int = 0) -> list[tuple[int, 
 class Inference:
     """A compiled forward pass over a fixed list of videos, which stay on the device.
 
-    Videos of fewer than `min_snippets` are left out: they have no outputs, so no detections.
+    Videos of fewer than `config.data.min_snippets` are left out: they have no outputs, so no
+    detections.
     """
 
-    def __init__(self, method: Method, model, videos, num_classes: int, min_snippets: int = 0):
-        self._lengths = np.array([len(video.features) for video in videos])
+    def __init__(self, method: Method, model, videos, num_classes: int, config):
+        lengths = np.array([len(video.features) for video in videos])
+        self._rows = np.asarray(method.rows(lengths, config))
         self._batches = [
-            (time, row, jnp.asarray(row))
-            for time, row in length_buckets(self._lengths, min_snippets)
+            (time, members, jnp.asarray(members), jnp.asarray(self._rows[members]))
+            for time, members in length_buckets(self._rows, lengths >= config.data.min_snippets)
         ]
         self._data = pack(videos, num_classes)
         self._names = method.outputs
         self._compiled: dict[int, Any] = {}
         self._forward = jax.jit(functools.partial(self._run, model), static_argnames="time")
 
-    def _run(self, model, variables, data: PackedVideos, videos, *, time: int) -> dict:
-        batch = gather(data, videos, jnp.arange(time)[None])
+    def _run(self, model, variables, data: PackedVideos, videos, rows, *, time: int) -> dict:
+        batch = gather(data, videos, evenly(data.lengths[videos], rows, time))
         outputs = model.apply(variables, batch.features, batch.mask, train=False)
         return {name: outputs[name] for name in self._names}
 
     def compile(self, variables) -> None:
         """Compile every bucket's program ahead of time."""
-        for time, _, videos in self._batches:
+        for time, _, *batch in self._batches:
             if time not in self._compiled:
-                lowered = self._forward.lower(variables, self._data, videos, time=time)
+                lowered = self._forward.lower(variables, self._data, *batch, time=time)
                 self._compiled[time] = lowered.compile()
 
     def __call__(self, variables) -> list[dict[str, np.ndarray]]:
         """Every video's outputs, each (T, ...) with the padding cut off; {} for one left out."""
         pending = [
-            self._compiled[time](variables, self._data, videos) for time, _, videos in self._batches
+            self._compiled[time](variables, self._data, *batch) for time, _, *batch in self._batches
         ]
-        result: list[dict[str, np.ndarray]] = [{} for _ in self._lengths]
+        result: list[dict[str, np.ndarray]] = [{} for _ in self._rows]
         fetched = jax.device_get(pending)
-        for (_, videos, _), outputs in zip(self._batches, fetched, strict=True):
+        for (_, videos, *_), outputs in zip(self._batches, fetched, strict=True):
             for row, video in enumerate(videos):
                 if video >= 0:
-                    length = self._lengths[video]
-                    result[video] = {name: out[row, :length] for name, out in outputs.items()}
+                    count = self._rows[video]
+                    result[video] = {name: out[row, :count] for name, out in outputs.items()}
         return result
 
 
@@ -117,11 +119,13 @@ def assess(method: Method, config, dataset: Dataset, outputs) -> tuple[dict, Seg
         the official one's; and the detections, in snippet units.
     """
     seen = [index for index, output in enumerate(outputs) if output]
+    lengths = np.array([len(video.features) for video in dataset.test])
+    snippets_a_row = lengths / method.rows(lengths, config)
     found = []
     for index in seen:
         segments = method.localize(outputs[index], config)
         segments.video[:] = index
-        found.append(segments)
+        found.append(segments.with_times(snippets_a_row[index].__mul__))
     detections = concatenate(found)
     own, official = protocols(method, dataset, config.evaluation.protocol)
     count = len(dataset.classes)

@@ -10,6 +10,16 @@ import jax.numpy as jnp
 he_uniform = nn.initializers.variance_scaling(2.0, "fan_in", "uniform")
 
 
+def torch_default(fan_in: int) -> Callable:
+    """PyTorch's initializer of a layer's weight and bias: U(-b, b) with b = 1 / sqrt(fan_in)."""
+
+    def initialise(key, shape, dtype=jnp.float32):
+        bound = fan_in**-0.5
+        return jax.random.uniform(key, shape, dtype, -bound, bound)
+
+    return initialise
+
+
 def leaky_relu(x: jax.Array) -> jax.Array:
     """Leaky ReLU with negative slope 0.2."""
     return nn.leaky_relu(x, 0.2)
@@ -75,12 +85,13 @@ class TemporalConv(nn.Module):
     kernel_size: int = 1
     kernel_init: Callable = he_uniform
     dilation: int = 1
+    bias_init: Callable = nn.initializers.zeros
 
     @nn.compact
     def __call__(self, x: jax.Array, mask: jax.Array) -> jax.Array:
         shape = (self.kernel_size, x.shape[-1], self.features)
         kernel = self.param("kernel", self.kernel_init, shape)
-        bias = self.param("bias", nn.initializers.zeros, (self.features,))
+        bias = self.param("bias", self.bias_init, (self.features,))
         return temporal_conv(x, kernel, bias, mask, self.dilation)
 
 

@@ -2,8 +2,8 @@
 
 Proposals are the runs of snippets above each of several thresholds; a proposal's score is the
 outer-inner contrast of the class's activations plus a share of the video's class score; NMS thins
-them out. What differs between the methods is `LocalizationConfig`. Everything is in snippet units
-and half-open: [start, end).
+them out. What differs between the methods is `LocalizationConfig`. Everything is in rows of the
+activations, which are snippets where all of them were fed, and half-open: [start, end).
 """
 
 import dataclasses
@@ -22,7 +22,9 @@ class LocalizationConfig:
 
     Attributes:
         thresholds: (first, last, count) of the evenly spaced thresholds.
-        min_length: shorter runs (in snippets) are no proposals.
+        inclusive: an activation that equals a threshold is above it.
+        upsample: sequence and gate are interpolated linearly to so many positions a row.
+        min_length: shorter runs (in rows, up-sampled ones) are no proposals.
         skip_lone_zero: a threshold that only snippet 0 exceeds yields nothing, as published.
         class_rule: which classes are localised, see `CLASS_RULES`.
         class_threshold: what the rule compares the video's class scores with.
@@ -41,6 +43,8 @@ class LocalizationConfig:
     """
 
     thresholds: tuple[float, float, int] = (0.1, 0.9, 10)
+    inclusive: bool = False
+    upsample: int = 1
     min_length: int = 1
     skip_lone_zero: bool = True
     class_rule: str = "above"
@@ -59,6 +63,7 @@ class LocalizationConfig:
 
 
 _MINIMUMS = {
+    "upsample": 1,
     "min_length": 1,
     "topk_divisor": 1,
     "flank": 0,
@@ -206,6 +211,24 @@ def hard_nms(start, end, score, threshold: float) -> np.ndarray:
     return order[alive]
 
 
+def upsample(sequence: np.ndarray, factor: int) -> np.ndarray:
+    """Linear interpolation: (T, n) to (factor * T, n), values at 0, 1 / factor, ... (METHODS 4.e).
+
+    What lies beyond the last row continues with the last slope; a single row is repeated.
+    """
+    if factor == 1:
+        return sequence
+    index, offset = np.divmod(np.arange(factor * len(sequence)), factor)
+    left = np.minimum(index, max(len(sequence) - 2, 0))
+    right = np.minimum(left + 1, len(sequence) - 1)
+    weight = (index - left + offset / factor)[:, None]
+    return (1 - weight) * sequence[left] + weight * sequence[right]
+
+
+def _more_than(score: np.ndarray, threshold: float) -> np.ndarray:
+    return _above(score, np.nextafter(threshold, np.inf))
+
+
 def _above(score: np.ndarray, threshold: float) -> np.ndarray:
     chosen = score >= threshold
     return chosen if chosen.any() else np.arange(len(score)) == score.argmax()
@@ -224,6 +247,7 @@ def _top_two(score: np.ndarray, threshold: float) -> np.ndarray:
 # Which classes are localised, from the video's class scores (C,) and `class_threshold`:
 CLASS_RULES = {
     "above": _above,  # those that reach it; if none, the best (CO2-Net)
+    "more_than": _more_than,  # the same, but more than it (two-stream network)
     "share_of_best": _share_of_best,  # more than this share of the best score (D2-Net, THUMOS14)
     "top_two": _top_two,  # at most two; more than it, or than 1 if any is (D2-Net, ActivityNet)
 }
@@ -235,15 +259,16 @@ def localize(
     """Detections of one video, without the ambiguous filter, which belongs to the protocols.
 
     Args:
-        sequence: (T, C) float64 activations that proposals are scored by.
+        sequence: (T, C) or (T, 1) float64 activations that proposals are scored by.
         gate: (T, C) or, the same for all classes, (T, 1): what the thresholds apply to.
         class_score: (C,) the video's score for every class.
         config: the numbers.
 
     Returns:
-        Detections in snippet units, `video` 0; classes ascending, NMS order within a class.
+        Detections in rows, `video` 0; classes ascending, NMS order within a class.
     """
-    gate = np.broadcast_to(gate, sequence.shape)
+    shape = len(sequence), len(class_score)
+    sequence, gate = np.broadcast_to(sequence, shape), np.broadcast_to(gate, shape)
     classes = np.flatnonzero(CLASS_RULES[config.class_rule](class_score, config.class_threshold))
     found = concatenate(
         [
@@ -258,7 +283,10 @@ def localize(
 
 def _localize_class(label: int, sequence, gate, class_score: float, config) -> Segments:
     """The same for one class: sequence (T, 1), gate (T,)."""
-    above = gate > np.linspace(*config.thresholds)[:, None]
+    sequence = upsample(sequence, config.upsample)
+    gate = upsample(gate[:, None], config.upsample)[:, 0]
+    thresholds = np.linspace(*config.thresholds)[:, None]
+    above = gate >= thresholds if config.inclusive else gate > thresholds
     if config.skip_lone_zero:
         above[(above.sum(axis=1) == 1) & above[:, 0]] = False
     _, start, end = runs(above)
@@ -280,7 +308,7 @@ def _localize_class(label: int, sequence, gate, class_score: float, config) -> S
     return Segments(
         video=np.zeros(len(order), np.int64),
         label=np.full(len(order), label, np.int64),
-        start=start[order].astype(np.float64),
-        end=end[order].astype(np.float64),
+        start=start[order] / config.upsample,
+        end=end[order] / config.upsample,
         score=score,
     )

@@ -93,6 +93,27 @@ def top_k_mil(
     return -(target * jax.nn.log_softmax(top_mean(cas, mask, divisor))).sum(-1)
 
 
+def cross_entropy(
+    probability: jax.Array, labels: jax.Array, background: float, normalise: bool = True
+) -> jax.Array:
+    """Cross-entropy of video-level probabilities (two-stream network, eq. 5; METHODS 4.c).
+
+    Args:
+        probability: [..., C + 1], background last; clamped at 1e-8.
+        labels: [..., C] multi-hot.
+        background: the background class's label.
+        normalise: the target is divided by its sum; else it is the labels as they are.
+
+    Returns:
+        [...] loss per video; without labels and background it is 0.
+    """
+    column = jnp.full_like(labels[..., :1], background)
+    target = jnp.concatenate([labels, column], axis=-1)
+    if normalise:
+        target = target / jnp.maximum(target.sum(-1, keepdims=True), 1)
+    return -(target * jnp.log(jnp.maximum(probability, 1e-8))).sum(-1)
+
+
 def co_activity(
     embeddings: jax.Array, cas: jax.Array, labels: jax.Array, mask: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
@@ -184,7 +205,10 @@ def mutual_learning(
 def opposition(
     attention: jax.Array, cas: jax.Array, mask: jax.Array, reduction: str = "mean"
 ) -> jax.Array:
-    """Attention is the opposite of the background probability (CO2-Net, L_oppo).
+    """Attention is the opposite of the background probability.
+
+    L_oppo of CO2-Net; on the attention-weighted logits the guide loss of the two-stream network
+    (L_gui, eq. 7).
 
     Args:
         attention: [..., T, 1].

@@ -12,7 +12,13 @@ from jaxtal.methods.method import Method
 from jaxtal.segments import Segments
 from jaxtal.workdir import Workdir
 
-_CURVES = {"attention_rgb": "C3", "attention_flow": "C0", "attention": "C7"}
+_CURVES = {
+    "attention_rgb": "C3",
+    "attention_flow": "C0",
+    "attention_context": "C8",
+    "attention_background": "C5",
+    "attention": "C7",
+}
 
 
 def draw(
@@ -58,7 +64,8 @@ def draw_videos(dataset: Dataset, indices, method: Method, outputs, detections: 
 def _draw_video(axis, dataset: Dataset, index: int, method, output, detections) -> None:
     """Curves from 0 to 1, and above them a lane of bars for each class shown or found best."""
     video, mine = dataset.test[index], detections.take(detections.video == index)
-    times = dataset.grid.to_seconds(np.arange(len(output["cas"])) + 0.5)
+    rows = len(output["cas"])
+    times = dataset.grid.to_seconds((np.arange(rows) + 0.5) * len(video.features) / rows)
     for name, colour in _CURVES.items():
         if name in output:
             label = name.replace("attention_", "attention, ")

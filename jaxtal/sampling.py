@@ -126,6 +126,65 @@ def sample_snippets(key: jax.Array, lengths: jax.Array, count: int) -> jax.Array
     return jax.random.randint(key, low.shape, low, high + 1)
 
 
+def sample_sorted(key: jax.Array, lengths: jax.Array, count: int) -> jax.Array:
+    """`count` snippets in order (two-stream network; METHODS 4.a).
+
+    A longer video gives one snippet from each bin, the last one from whatever follows the one
+    before it; a shorter one gives snippets drawn with replacement, sorted.
+
+    Args:
+        lengths: [B] int.
+
+    Returns:
+        [B, count] int, non-decreasing.
+    """
+    bins_key, last_key, few_key = jax.random.split(key, 3)
+    snippets = sample_snippets(bins_key, lengths, count)
+    before = snippets[:, -2:-1] if count > 1 else jnp.zeros_like(snippets)
+    lengths = lengths[:, None]
+    last = jax.random.randint(last_key, lengths.shape, before, lengths)
+    long = jnp.concatenate([snippets[:, :-1], last], axis=1)
+    few = jnp.sort(jax.random.randint(few_key, snippets.shape, 0, lengths))
+    return jnp.where(lengths > count, long, jnp.where(lengths == count, snippets, few))
+
+
+def evenly(lengths: jax.Array, counts: jax.Array, size: int) -> jax.Array:
+    """Snippet floor(i * L / n), i < n, of videos of L snippets (METHODS 4.a, test).
+
+    Args:
+        lengths: [B] int, L.
+        counts: [B] int, n; as many as L are all of them, 2 of 1 the same one twice.
+        size: at least the largest of `counts`.
+
+    Returns:
+        [B, size] int, L from the n-th on.
+    """
+    lengths, counts, index = lengths[:, None], counts[:, None], jnp.arange(size)[None]
+    snippets = jnp.where(lengths == counts, index, index * lengths // jnp.maximum(counts, 1))
+    return jnp.where(index < counts, snippets, lengths)
+
+
+def epochs(run_key: jax.Array, step: jax.Array, pool: jax.Array, count: int) -> jax.Array:
+    """The videos of a step where every epoch goes through all of them in a new random order.
+
+    Args:
+        run_key: the same at every step.
+        step: int32 scalar.
+        pool: [V] bool, the videos that take part; at least one.
+        count: videos a batch.
+
+    Returns:
+        [count] indices; -1 fills up the last batch of an epoch.
+    """
+    total = pool.sum()
+    batches = -(-total // count)
+    epoch, batch = step // batches, step % batches
+    priority = jax.random.uniform(jax.random.fold_in(run_key, epoch), pool.shape)
+    order = jnp.argsort(jnp.where(pool, priority, 2))
+    rank = batch * count + jnp.arange(count)
+    return jnp.where(rank < total, order[jnp.minimum(rank, len(pool) - 1)], -1)
+
+
 def crop(key: jax.Array, lengths: jax.Array, count: int) -> jax.Array:
     """`count` consecutive snippets at random (D2-Net, METHODS 3.a).
 

@@ -76,14 +76,14 @@ def init_state(model, hyper: Hyper, feature_width: int) -> TrainState:
     return TrainState(zero, params, model_state, opt_state, zero, zero)
 
 
-def objective(params, state: TrainState, batch, keys, hyper: Hyper, model, method: Method, config):
+def objective(
+    params, batch, context: Context, dropout_key, hyper: Hyper, model, method: Method, config
+):
     """Weighted total loss; auxiliary: the unweighted terms and the model's new state."""
-    dropout_key, loss_key = keys
-    variables = {"params": params, **state.model_state}
+    variables = {"params": params, **context.state}
     outputs = model.apply(
         variables, batch.features, batch.mask, train=True, rngs={"dropout": dropout_key}
     )
-    context = Context(state.step, loss_key, state.model_state)
     terms, model_state = method.loss_terms(outputs, batch, context, config)
     total = sum(hyper.loss_weights[name] * term for name, term in terms.items())
     return total, (terms, model_state)
@@ -95,16 +95,21 @@ def train_step(state: TrainState, hyper: Hyper, data: PackedVideos, *, model, me
     Returns:
         The next state, and {"loss": total, each loss term, "gradient_norm": ...} as scalars.
     """
-    key = jax.random.fold_in(jax.random.key(hyper.seed), state.step)
-    sample_key, *keys = jax.random.split(key, 3)
-    batch = method.sample(sample_key, data, config)
+    seed_key = jax.random.key(hyper.seed)
+    key = jax.random.fold_in(seed_key, state.step)
+    sample_key, dropout_key, loss_key = jax.random.split(key, 3)
+    run_key = jax.random.fold_in(seed_key, jnp.uint32(2**32 - 1))  # no step has this number
+    context = Context(state.step, sample_key, run_key, state.model_state)
+    batch = method.sample(context, data, config)
+    context = context._replace(key=loss_key)
     (loss, (terms, model_state)), gradient = jax.value_and_grad(objective, has_aux=True)(
-        state.params, state, batch, keys, hyper, model, method, config
+        state.params, batch, context, dropout_key, hyper, model, method, config
     )
     norm = optax.tree.norm(gradient)
     updates, opt_state = adam(hyper.learning_rate, hyper.weight_decay).update(
         gradient, state.opt_state, state.params
     )
+    updates = method.limit_updates(updates, state.step, config)
     finite = jnp.isfinite(loss) & jnp.isfinite(norm)
     new = (optax.apply_updates(state.params, updates), model_state, opt_state)
     old = (state.params, state.model_state, state.opt_state)

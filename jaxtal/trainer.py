@@ -73,8 +73,7 @@ def _check(config, method, files: Workdir, mode: str) -> None:
     """Raise UserError for what cannot be done with any data, before anything is read or written."""
     weights = dict.fromkeys((f"loss.weights.{name}" for name in config.loss.weights), 0)
     checks.at_least(config, _MINIMUMS | weights)
-    if config.seed >= 2**32:
-        raise UserError(f"config.seed is {config.seed}; it must be below 2 ** 32")
+    checks.below(config, {"seed": 2**32})
     method.check(config)
     if config.train.tensorboard:
         summary_writer()
@@ -110,9 +109,7 @@ class Run:
         self.seconds = {"compile": 0.0, "train": 0.0, "evaluate": 0.0}
         self.model = method.build(config.model, len(dataset.classes))
         self.hyper = hyper_from(config)
-        self.inference = Inference(
-            method, self.model, dataset.test, len(dataset.classes), config.data.min_snippets
-        )
+        self.inference = Inference(method, self.model, dataset.test, len(dataset.classes), config)
         self.progress: dict[str, Any] = {"evaluation": None, "best": None}
         self.latest: tuple[dict, Segments, list] | None = None
         self.state = self._initial_state()
@@ -132,7 +129,8 @@ class Run:
         step = self.checkpoints.latest_step()
         if step is None:
             self.files.cut_metrics(-1)
-            return state
+            params = self.method.initialise(state.params, self.dataset, self.config)
+            return state._replace(params=params)
         state, self.progress = self.checkpoints.restore(step, state)
         self.files.cut_metrics(step)
         console.say(f"continuing from step {step}")

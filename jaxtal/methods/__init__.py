@@ -1,10 +1,24 @@
-"""The methods by name. A new one adds a module with a METHOD and its line here."""
+"""The methods by name.
+
+A new one in this package adds a module with a METHOD and its name here; one outside of it calls
+`register`, e.g. in its config file's imports.
+"""
 
 from jaxtal.errors import UserError
-from jaxtal.methods import co2net, d2net
+from jaxtal.methods import co2net, d2net, twostream
 from jaxtal.methods.method import Method
 
-METHODS: dict[str, Method] = {method.name: method for method in (co2net.METHOD, d2net.METHOD)}
+METHODS: dict[str, Method] = {}
+
+
+def register(method: Method) -> None:
+    """Let `config.method` name it; UserError if the name is another's."""
+    if METHODS.setdefault(method.name, method) is not method:
+        raise UserError(f"there are two methods called {method.name!r}; give one another name")
+
+
+for _module in (co2net, d2net, twostream):
+    register(_module.METHOD)
 
 
 def get(name: str) -> Method:

@@ -159,12 +159,12 @@ class CO2Net(nn.Module):
         return TemporalConv(self.num_classes + 1, 1, name="cls2")(hidden, mask), enhanced
 
 
-def sample(key: jax.Array, data: sampling.PackedVideos, config) -> sampling.Batch:
+def sample(context: Context, data: sampling.PackedVideos, config) -> sampling.Batch:
     """A training batch: the first rows in same-class pairs, N random snippets of every video.
 
     A video of zeros is in no pair, one below `config.data.min_snippets` in pairs only.
     """
-    video_key, snippet_key = jax.random.split(key)
+    video_key, snippet_key = jax.random.split(context.key)
     pairs = config.train.pairs
     singles = config.train.batch_size - 2 * pairs
     labels = jnp.where(data.nonzero[:, None] > 0, data.labels, 0)

@@ -122,13 +122,13 @@ class D2Net(nn.Module):
         }
 
 
-def sample(key: jax.Array, data: sampling.PackedVideos, config) -> sampling.Batch:
+def sample(context: Context, data: sampling.PackedVideos, config) -> sampling.Batch:
     """A training batch: videos uniformly with replacement, a random crop or zero padding of each.
 
     Snippets without a feature other than 0 are masked; a video with fewer than
     `config.data.min_snippets` others is not drawn.
     """
-    video_key, crop_key = jax.random.split(key)
+    video_key, crop_key = jax.random.split(context.key)
     pool = data.nonzero >= config.data.min_snippets
     videos = sampling.uniform(video_key, pool, config.train.batch_size)
     snippets = sampling.crop(crop_key, data.lengths[videos], config.data.num_snippets)
@@ -290,8 +290,7 @@ def check(config) -> None:
                 f"config.model.{name} is {config.model[name]}; it must be odd, so that the "
                 "convolution has a middle"
             )
-    if config.model.dropout >= 1:
-        raise UserError(f"config.model.dropout is {config.model.dropout}; it must be below 1")
+    checks.below(config, {"model.dropout": 1})
     if config.loss.bottom_up_background > config.loss.bottom_up_foreground:
         raise UserError(
             f"config.loss.bottom_up_background is {config.loss.bottom_up_background}, above "

@@ -8,16 +8,18 @@ import jax
 
 
 class Context(NamedTuple):
-    """What a loss may depend on besides the batch.
+    """What a batch may depend on besides the data, and a loss besides the batch.
 
     Attributes:
         step: int32 scalar, the number of updates done before this one.
-        key: for random choices inside the loss.
+        key: for random choices of this step alone.
+        run_key: the same at every step, for choices that outlast one, such as an epoch's order.
         state: the model's variables without gradient (a dict), to be returned updated.
     """
 
     step: jax.Array
     key: jax.Array
+    run_key: jax.Array
     state: Any
 
 
@@ -28,16 +30,23 @@ class Method:
     Attributes:
         name: as in ``config.method``.
         build: (config, C) -> flax module called as (features, mask, train=...) -> dict of outputs.
-        sample: (key, PackedVideos, config) -> Batch; runs inside the jitted step.
+        sample: (Context, PackedVideos, config) -> Batch; runs inside the jitted step.
         loss_terms: (outputs, Batch, Context, config) -> ({name: scalar}, state); the total is
             their sum weighted by ``config.loss.weights``.
-        check: (config) -> None; raises UserError for what no data could be trained with.
-        check_data: (Dataset, config) -> None; raises UserError for data that cannot be trained on.
-        outputs: names of the outputs that localisation, scores and plots read.
+        outputs: names of the outputs that localisation, scores and plots read, each [B, T, n], or
+            [B, 1, n] for what a video has once.
         video_scores: ({name: (T, ...)} of one video, config) -> (C,) scores for the video-level
             mAP.
-        activations: the same -> (T, C) in 0 to 1, how active each class is, for plots.
-        localize: ({name: (T, ...)} of one video, config) -> Segments in snippet units, video 0.
+        activations: (the same) -> (T, C) in 0 to 1, how active each class is, for plots.
+        localize: (the same, config) -> Segments in units of the T rows, video 0.
+        check: (config) -> None; raises UserError for what no data could be trained with.
+        check_data: (Dataset, config) -> None; raises UserError for data that cannot be trained on.
+        initialise: (parameters, Dataset, config) -> parameters of a fresh run, where they depend on
+            the training data. Leaves may have leading axes, one entry for every model.
+        limit_updates: (updates, step, config) -> what is added to the parameters, where some must
+            not change at a step.
+        rows: ((V,) snippets of videos, config) -> (V,) how many rows are fed of each at test time,
+            spread evenly over the video; as many as it has snippets by default.
         protocols: data set name -> the protocol in which the method's authors evaluate there.
         default_protocol: the same for any other data set.
     """
@@ -46,11 +55,14 @@ class Method:
     build: Callable[..., Any]
     sample: Callable[..., Any]
     loss_terms: Callable[..., Any]
-    check: Callable[..., None]
-    check_data: Callable[..., None]
     outputs: tuple[str, ...]
     video_scores: Callable[..., Any]
     activations: Callable[..., Any]
     localize: Callable[..., Any]
-    protocols: Mapping[str, str]
-    default_protocol: str
+    check: Callable[..., None] = lambda config: None
+    check_data: Callable[..., None] = lambda dataset, config: None
+    initialise: Callable[..., Any] = lambda params, dataset, config: params
+    limit_updates: Callable[..., Any] = lambda updates, step, config: updates
+    rows: Callable[..., Any] = lambda lengths, config: lengths
+    protocols: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    default_protocol: str = "official"

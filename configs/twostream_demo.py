@@ -1,0 +1,28 @@
+"""The two-stream network on generated untrimmed videos: nothing to download.
+
+    python -m jaxtal.main --config configs/twostream_demo.py
+
+The videos are those of configs/co2net_demo.py; rows of the paper's tables as in
+configs/twostream_thumos.py.
+"""
+
+from ml_collections import ConfigDict
+
+from configs import co2net_demo, twostream_thumos
+
+
+def get_config(row: str = "full") -> ConfigDict:
+    """The THUMOS14 config with smaller numbers and generated data.
+
+    Args:
+        row: see `twostream_thumos.get_config`.
+    """
+    config = twostream_thumos.get_config(row)
+    config.seed = 0
+    config.data = co2net_demo.get_config().data
+    config.data.test_snippets = 100
+    config.optimizer.learning_rate = 5e-4
+    # An epoch of 100 videos has 7 steps: 200 epochs.
+    config.train.update(steps=1400, log_every=20, eval_every=200)
+    config.loss.warmup_steps = 140
+    return config

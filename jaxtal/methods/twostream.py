@@ -1,0 +1,247 @@
+"""Two-stream networks with semantic-aware mechanisms (Wang, Li and Wang, CVPR 2023).
+
+Each snippet has a foreground, a context and a background attention. The attention branch pools
+features with them and classifies what it pooled, the MIL branch classifies snippets and pools the
+weighted scores; the two are averaged. Every snippet's embedding is drawn to the centroid of its
+predicted class in a learnable dictionary. No program was published: METHODS 4 says where the paper
+leaves room and what was decided.
+"""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxtal import checks, localization, losses, sampling
+from jaxtal.data.dataset import multi_hot
+from jaxtal.errors import UserError
+from jaxtal.layers import Dropout, TemporalConv, torch_default
+from jaxtal.methods.method import Context, Method
+
+# The three attentions in the order of their channels, with the background's label under each.
+_BACKGROUND_LABEL = {"foreground": 0.0, "context": 1.0, "background": 1.0}
+
+_OPTIONS = {
+    "model.embedding": ("residual", "plain"),
+    "model.attention": ("softmax", "sigmoid"),
+    "model.branches": ("both", "attention", "mil"),
+    "loss.guide_reduction": tuple(losses.REDUCTIONS),
+    "loss.dictionary_init": ("class_mean", "uniform", "class_mean_bg_global"),
+    "loss.warmup": ("loss_ramp", "freeze_dict", "none"),
+}
+
+
+class TwoStream(nn.Module):
+    """The network of METHODS 4.b for features of any width, and the semantic dictionary Q.
+
+    Attributes:
+        num_classes: C.
+        embedding: "residual", x = f + ReLU(conv(f)), or "plain", without f.
+        attention: "softmax" over the three attentions, or "sigmoid" of each.
+        branches: whose video-level probabilities count: "both", averaged, "attention" or "mil".
+        share_fc: one classifier for both branches instead of one each.
+        dropout: in front of the MIL branch's classifier.
+        topk_divisors: sigma of foreground, context and background: k = max(1, floor(T / sigma)).
+    """
+
+    num_classes: int
+    embedding: str = "residual"
+    attention: str = "softmax"
+    branches: str = "both"
+    share_fc: bool = False
+    dropout: float = 0.5
+    topk_divisors: tuple[int, int, int] = (8, 2, 2)
+
+    @nn.compact
+    def __call__(self, x: jax.Array, mask: jax.Array, train: bool = False) -> dict:
+        """Run on a batch.
+
+        Args:
+            x: [B, T, 2D] features f, RGB first.
+            mask: [B, T] bool.
+            train: dropout on; needs an rng named "dropout".
+
+        Returns:
+            embeddings [B, T, 2D]; attention, attention_context, attention_background [B, T, 1];
+            logits [B, T, C + 1], p, background last; weighted [B, T, C + 1], z_fg, the logits times
+            the foreground attention; cas [B, T, C + 1], s_fg, their softmax; scores [B, 1, C + 1],
+            scores_context and scores_background, video-level probabilities; distance [B, T, 1] from
+            the centroid of the predicted class.
+        """
+        width, total = x.shape[-1], self.num_classes + 1
+
+        def layer(name: str, features: int, kernel_size: int = 1) -> TemporalConv:
+            initialise = torch_default(kernel_size * width)
+            return TemporalConv(features, kernel_size, initialise, bias_init=initialise, name=name)
+
+        hidden = nn.relu(layer("conv", width, 3)(x, mask))
+        x = x + hidden if self.embedding == "residual" else hidden
+        attention = layer("att", 3)(x, mask)
+        attention = nn.softmax(attention) if self.attention == "softmax" else nn.sigmoid(attention)
+        classify = layer("cls", total)
+        classify_snippets = classify if self.share_fc else layer("mil", total)
+        logits = classify_snippets(Dropout(self.dropout)(x, train), mask)
+
+        weight = jnp.where(mask[..., None], attention, 0)
+        pooled = jnp.einsum("btr,btd->brd", weight, jnp.where(mask[..., None], x, 0))
+        pooled = pooled / (weight.sum(1)[..., None] + 1e-8)  # eq. 1
+        by_attention = nn.softmax(classify(pooled, mask))
+        z = attention[..., None] * logits[:, :, None]  # eq. 2, [B, T, 3, C + 1]
+        by_mil = nn.softmax(
+            jnp.stack(
+                [
+                    losses.top_mean(z[:, :, r], mask, divisor)
+                    for r, divisor in enumerate(self.topk_divisors)
+                ],
+                axis=1,
+            )
+        )
+        scores = {"both": (by_attention + by_mil) / 2, "attention": by_attention, "mil": by_mil}
+        scores = scores[self.branches]
+
+        dictionary = self.param("dictionary", nn.initializers.uniform(1.0), (total, width))
+        nearest = jax.nn.one_hot(logits.argmax(-1), total, dtype=x.dtype)
+        # A product with one-hot rows, exact at this precision: its gradient is a product too, where
+        # that of a gather would be a scatter, whose order of summation accelerators leave open.
+        centroid = jnp.einsum("btc,cd->btd", nearest, dictionary, precision="highest")
+        distance = jnp.sqrt(((x - centroid) ** 2).sum(-1, keepdims=True) + 1e-12)
+        return {
+            "embeddings": x,
+            "attention": attention[..., :1],
+            "attention_context": attention[..., 1:2],
+            "attention_background": attention[..., 2:],
+            "logits": logits,
+            "weighted": z[:, :, 0],
+            "cas": nn.softmax(z[:, :, 0]),
+            "scores": scores[:, :1],
+            "scores_context": scores[:, 1:2],
+            "scores_background": scores[:, 2:],
+            "distance": distance,
+        }
+
+
+def sample(context: Context, data: sampling.PackedVideos, config) -> sampling.Batch:
+    """A training batch: the next videos of the epoch's random order, T snippets of each.
+
+    The last batch of an epoch is filled up with masked rows; a video below
+    `config.data.min_snippets` is in none.
+    """
+    pool = data.lengths >= config.data.min_snippets
+    videos = sampling.epochs(context.run_key, context.step, pool, config.train.batch_size)
+    count = config.data.num_snippets
+    snippets = sampling.sample_sorted(context.key, data.lengths[videos], count)
+    return sampling.gather(data, videos, snippets)
+
+
+def loss_terms(outputs: dict, batch: sampling.Batch, context: Context, config):
+    """The loss terms of METHODS 4.c, unweighted: names as in `config.loss.weights`."""
+    mask, settings = batch.mask, config.loss
+    scores = [outputs[name] for name in ("scores", "scores_context", "scores_background")]
+    per_video = {
+        name: losses.cross_entropy(score[:, 0], batch.labels, label, settings.label_norm)
+        for (name, label), score in zip(_BACKGROUND_LABEL.items(), scores, strict=True)
+    }
+    attention = outputs["attention"]
+    if settings.guide_stop_attention:
+        attention = jax.lax.stop_gradient(attention)
+    per_video["guide"] = losses.opposition(
+        attention, outputs["weighted"], mask, settings.guide_reduction
+    )
+    semantic = losses.mean_over_time(outputs["distance"][..., 0], mask)
+    if settings.warmup == "loss_ramp":
+        semantic = semantic * jnp.minimum(context.step / max(settings.warmup_steps, 1), 1)
+    per_video["semantic"] = semantic
+    return {
+        name: losses.mean_over_videos(value, mask) for name, value in per_video.items()
+    }, context.state
+
+
+def initialise(params: dict, dataset, config) -> dict:
+    """Class means of the training features into the dictionary (METHODS 4.b), from U(0, 1).
+
+    A class without training videos keeps its uniform row, and so does the background, unless
+    `config.loss.dictionary_init` is "class_mean_bg_global": the mean of all training snippets.
+    """
+    how = config.loss.dictionary_init
+    if how == "uniform":
+        return params
+    labels = multi_hot(dataset.train, len(dataset.classes))
+    counts = labels.T @ [len(video.features) for video in dataset.train]
+    sums = np.stack([video.features.sum(axis=0, dtype=np.float64) for video in dataset.train])
+    means = labels.T @ sums / np.maximum(counts, 1)[:, None]
+    known = np.append(counts > 0, how == "class_mean_bg_global")
+    background = sums.sum(axis=0) / sum(len(video.features) for video in dataset.train)
+    means = np.concatenate([means, background[None]]).astype(np.float32)
+    return params | {"dictionary": jnp.where(known[:, None], means, params["dictionary"])}
+
+
+def limit_updates(updates: dict, step: jax.Array, config) -> dict:
+    """Nothing is added to the dictionary in the warm-up, if that is "freeze_dict"."""
+    if config.loss.warmup != "freeze_dict":
+        return updates
+    change = jnp.where(step < config.loss.warmup_steps, 0, updates["dictionary"])
+    return updates | {"dictionary": change}
+
+
+def rows(lengths, config):
+    """At most `config.data.test_snippets` of a test video; a single snippet counts twice."""
+    return np.clip(lengths, 2, config.data.test_snippets)
+
+
+def check(config) -> None:
+    """Raise UserError for options that do not exist and numbers that cannot be."""
+    checks.one_of(config, _OPTIONS)
+    checks.at_least(config, {"data.test_snippets": 2, "model.dropout": 0, "loss.warmup_steps": 0})
+    checks.below(config, {"model.dropout": 1})
+    localization.check(config)
+    divisors = config.model.topk_divisors
+    if len(divisors) != 3 or not all(isinstance(d, int) and d >= 1 for d in divisors):
+        raise UserError(
+            f"config.model.topk_divisors is {divisors}; wanted three whole numbers of at least 1, "
+            "for foreground, context and background, e.g. (8, 2, 2)"
+        )
+    if config.model.branches == "attention":
+        for name in ("semantic", "guide"):
+            if config.loss.weights[name]:
+                raise UserError(
+                    f"config.loss.weights.{name} is {config.loss.weights[name]}, but with "
+                    "config.model.branches=attention nothing trains the logits that it reads; set "
+                    "it to 0"
+                )
+
+
+def video_scores(outputs: dict, config) -> np.ndarray:
+    """(C,) foreground probabilities of a video."""
+    return outputs["scores"][0, :-1]
+
+
+def localize(outputs: dict, config) -> localization.Segments:
+    """Detections of one video from its cas (T, C + 1) or, without MIL branch, attention (T, 1)."""
+    settings = localization.LocalizationConfig(**config.localization)
+    cas, attention, scores = (
+        np.asarray(outputs[name], np.float64) for name in ("cas", "attention", "scores")
+    )
+    sequence = attention if config.model.branches == "attention" else cas[:, :-1]
+    return localization.localize(sequence, sequence, scores[0, :-1], settings)
+
+
+METHOD = Method(
+    name="twostream",
+    build=lambda config, num_classes: TwoStream(num_classes, **config),
+    sample=sample,
+    loss_terms=loss_terms,
+    check=check,
+    initialise=initialise,
+    limit_updates=limit_updates,
+    rows=rows,
+    outputs=("cas", "attention", "attention_context", "attention_background", "scores"),
+    video_scores=video_scores,
+    activations=lambda outputs: outputs["cas"][:, :-1],
+    localize=localize,
+    protocols={
+        "Thumos14reduced": "thumos14",
+        "Thumos14": "thumos14",
+        "ActivityNet1.2": "anet12",
+        "ActivityNet1.3": "anet13",
+    },
+)
