@@ -18,9 +18,6 @@ from jaxtal.errors import UserError
 from jaxtal.layers import Dropout, TemporalConv, torch_default
 from jaxtal.methods.method import Context, Method
 
-# The three attentions in the order of their channels, with the background's label under each.
-_BACKGROUND_LABEL = {"foreground": 0.0, "context": 1.0, "background": 1.0}
-
 _OPTIONS = {
     "model.embedding": ("residual", "plain"),
     "model.attention": ("softmax", "sigmoid"),
@@ -135,11 +132,17 @@ def sample(context: Context, data: sampling.PackedVideos, config) -> sampling.Ba
 
 def loss_terms(outputs: dict, batch: sampling.Batch, context: Context, config):
     """The loss terms of METHODS 4.c, unweighted: names as in `config.loss.weights`."""
-    mask, settings = batch.mask, config.loss
+    mask, labels, settings = batch.mask, batch.labels, config.loss
+    # What is to be seen under each attention: the video's actions, the background, or both.
+    targets = {
+        "foreground": (labels, 0.0),
+        "context": (labels, 1.0),
+        "background": (0 * labels, 1.0),
+    }
     scores = [outputs[name] for name in ("scores", "scores_context", "scores_background")]
     per_video = {
-        name: losses.cross_entropy(score[:, 0], batch.labels, label, settings.label_norm)
-        for (name, label), score in zip(_BACKGROUND_LABEL.items(), scores, strict=True)
+        name: losses.cross_entropy(score[:, 0], *target, settings.label_norm)
+        for (name, target), score in zip(targets.items(), scores, strict=True)
     }
     attention = outputs["attention"]
     if settings.guide_stop_attention:

@@ -1,0 +1,137 @@
+"""The two-stream network against the specification's author's float64 values; there is no program.
+
+At D = 24: network, every loss term, gradients, the variants of targets and guide loss, localisation
+(FIXTURES.md, `reference_only.npz`).
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from configs import twostream_thumos
+from jaxtal import localization, methods
+from jaxtal.data.dataset import TimeGrid
+from jaxtal.methods.method import Context
+from jaxtal.sampling import Batch
+from jaxtal.step import hyper_from
+from tests.parity.compare import close
+
+METHOD = methods.get("twostream")
+LAYERS = ("conv", "att", "cls", "mil")
+
+# Prefix of the keys: what the variant changes in `config.loss`.
+VARIANTS = {
+    "ts": {},
+    "ts_nolabelnorm": {"label_norm": False},
+    "ts_guidesum": {"guide_reduction": "sum"},
+}
+TERMS = {
+    "fg": "foreground",
+    "ct": "context",
+    "bg": "background",
+    "smt": "semantic",
+    "gui": "guide",
+}
+
+
+def ours(name: str, value: np.ndarray) -> np.ndarray:
+    """A weight as PyTorch has it, (outputs, inputs, taps) or without taps, as TemporalConv's."""
+    if not name.endswith("_w"):
+        return value
+    return np.moveaxis(value.reshape(*value.shape[:2], -1), (0, 1, 2), (2, 1, 0))
+
+
+def published(gradient: dict) -> dict[str, np.ndarray]:
+    """Our gradients under the file's names; only the order of a weight's axes differs."""
+    leaves = {"Q": gradient["dictionary"]}
+    for layer in LAYERS:
+        leaves[f"{layer}_w"], leaves[f"{layer}_b"] = (
+            gradient[layer][part] for part in ("kernel", "bias")
+        )
+    return leaves
+
+
+def run(gold: dict, changes: dict, branches: str = "both"):
+    """((total, (outputs, terms)), gradient) of the file's batch, dropout off."""
+    config = twostream_thumos.get_config()
+    config.loss.update(changes)
+    config.model.branches = branches
+    model = METHOD.build(config.model, gold["ts_y"].shape[1])
+    params = {
+        layer: {
+            part: jnp.asarray(ours(f"_{letter}", gold[f"ts_param/{layer}_{letter}"]))
+            for part, letter in (("kernel", "w"), ("bias", "b"))
+        }
+        for layer in LAYERS
+    } | {"dictionary": jnp.asarray(gold["ts_param/Q"])}
+    features = jnp.asarray(gold["ts_f"])
+    mask = jnp.ones(features.shape[:2], bool)
+    batch = Batch(features, mask, jnp.asarray(gold["ts_y"]))
+    weights = hyper_from(config).loss_weights
+    context = Context(jnp.int32(10**6), jax.random.key(0), jax.random.key(0), {})  # warm-up over
+
+    def loss(params):
+        outputs = model.apply({"params": params}, features, mask)
+        terms, _ = METHOD.loss_terms(outputs, batch, context, config)
+        return sum(weights[name] * term for name, term in terms.items()), (outputs, terms)
+
+    return jax.jit(jax.value_and_grad(loss, has_aux=True))(params)
+
+
+def test_network(golden):
+    gold = golden("reference_only")
+    (_, (outputs, _)), _ = run(gold, {})
+    attention = [outputs[f"attention{name}"] for name in ("", "_context", "_background")]
+    found = {
+        "x": outputs["embeddings"],
+        "a": np.concatenate(attention, axis=-1),
+        "p": outputs["logits"],
+        "z_fg": outputs["weighted"],
+        "s_fg": outputs["cas"],
+        "y_fg": outputs["scores"][:, 0],
+        "y_ct": outputs["scores_context"][:, 0],
+        "y_bg": outputs["scores_background"][:, 0],
+    }
+    for name, value in found.items():
+        close(value, gold[f"ts_out/{name}"], 1e-5)
+
+
+@pytest.mark.parametrize(("branches", "name"), [("attention", "yatt"), ("mil", "ymil")])
+def test_single_branches(golden, branches, name):
+    gold = golden("reference_only")
+    (_, (outputs, _)), _ = run(gold, {}, branches)
+    for suffix, part in (("", "fg"), ("_context", "ct"), ("_background", "bg")):
+        close(outputs[f"scores{suffix}"][:, 0], gold[f"ts_out/{name}_{part}"], 1e-5)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_losses_and_gradients(golden, variant):
+    gold = golden("reference_only")
+    (total, (_, terms)), gradient = run(gold, VARIANTS[variant])
+    for name, term in TERMS.items():
+        np.testing.assert_allclose(terms[term], gold[f"{variant}_loss_{name}"], rtol=1e-5)
+    np.testing.assert_allclose(total, gold[f"{variant}_loss_total"], rtol=1e-5)
+    leaves = published(gradient)
+    for name, norm in zip(gold["ts_param_order"], gold[f"{variant}_grad_norm"], strict=True):
+        np.testing.assert_allclose(np.linalg.norm(leaves[name]), norm, rtol=1e-5, err_msg=name)
+        if variant == "ts":
+            wanted = ours(name, gold[f"ts_grad/{name}"])
+            close(leaves[name], wanted, 1e-5)
+
+
+@pytest.mark.parametrize("case", range(3))
+def test_localisation(golden, case):
+    gold = {
+        key.removeprefix(f"tsloc_{case}_"): value for key, value in golden("reference_only").items()
+    }
+    config = twostream_thumos.get_config()
+    eta = gold["eta"]
+    config.localization.thresholds = (float(eta[0]), float(eta[-1]), len(eta))
+    settings = localization.LocalizationConfig(**config.localization)
+    sequence = gold["s"][:, :-1]
+    found = localization.localize(sequence, sequence, gold["y"][:-1], settings)
+    snippets_a_row = int(gold["length"]) / len(sequence)
+    found = found.with_times(lambda rows: TimeGrid().to_seconds(rows * snippets_a_row))
+    rows = np.stack([found.label, found.start, found.end, found.score], axis=1)
+    np.testing.assert_allclose(rows, gold["proposals_sec"], rtol=1e-12, atol=1e-12)
