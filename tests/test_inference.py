@@ -7,12 +7,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from configs import co2net_demo
+from configs import co2net_demo, twostream_thumos
 from jaxtal import evaluation, methods
 from jaxtal.data.dataset import Dataset, TimeGrid, Video
 from jaxtal.inference import Inference, assess, length_buckets
 from jaxtal.segments import Segments
 from jaxtal.step import hyper_from, init_state
+from tests.methods.twostream_oracle import localise, test_indices
 
 C, WIDTH = 3, 8
 
@@ -61,7 +62,7 @@ def test_as_many_traces_as_buckets(variables, monkeypatch):
         traces.append(x.shape)
         return MODEL.apply(variables, x, *arguments, **options)
 
-    inference = Inference(METHOD, types.SimpleNamespace(apply=apply), draw(lengths), C)
+    inference = Inference(METHOD, types.SimpleNamespace(apply=apply), draw(lengths), C, CONFIG)
     inference.compile(variables)
     with jax.transfer_guard("disallow"):
         first = inference(variables)
@@ -78,7 +79,9 @@ def test_as_many_traces_as_buckets(variables, monkeypatch):
 def test_videos_that_are_too_short_are_left_out_but_count_as_ground_truth(variables):
     lengths = [10, 11, 64, 3]
     dataset = Dataset("Tiny", ("a", "b", "c"), (), draw(lengths))
-    inference = Inference(METHOD, MODEL, dataset.test, C, min_snippets=11)
+    config = co2net_demo.get_config()
+    config.data.min_snippets = 11
+    inference = Inference(METHOD, MODEL, dataset.test, C, config)
     inference.compile(variables)
     outputs = inference(variables)
     assert [bool(output) for output in outputs] == [False, True, True, False]
@@ -93,7 +96,7 @@ def test_videos_that_are_too_short_are_left_out_but_count_as_ground_truth(variab
 
 def test_outputs_equal_those_of_single_videos(variables):
     videos = draw((3, 64, 65, 200, 7))
-    inference = Inference(METHOD, MODEL, videos, C)
+    inference = Inference(METHOD, MODEL, videos, C, CONFIG)
     inference.compile(variables)
     outputs = inference(variables)
     for video, output in zip(videos, outputs, strict=True):
@@ -102,3 +105,34 @@ def test_outputs_equal_those_of_single_videos(variables):
         assert set(output) == set(METHOD.outputs)
         for name, value in output.items():
             np.testing.assert_allclose(value, wanted[name][0], atol=1e-5)
+
+
+def test_long_videos_are_thinned_out_and_detections_are_in_snippets():
+    """METHODS 4.a, 4.e: rows floor(i L / T'); a single snippet is fed twice."""
+    config = twostream_thumos.get_config()
+    config.data.test_snippets = 70
+    method = methods.get("twostream")
+    model = method.build(config.model, C)
+    params = {"params": init_state(model, hyper_from(config), WIDTH).params}
+    lengths = (1, 3, 70, 71, 500)
+    videos = draw(lengths)
+    inference = Inference(method, model, videos, C, config)
+    inference.compile(params)
+    outputs = inference(params)
+    for video, output in zip(videos, outputs, strict=True):
+        x = video.features.astype(np.float32)[test_indices(len(video.features), 70)][None]
+        wanted = jax.jit(model.apply)(params, x, np.ones(x.shape[:2], bool))
+        assert set(output) == set(method.outputs)
+        for name, value in output.items():
+            assert value.shape == wanted[name].shape[1:]
+            np.testing.assert_allclose(value, wanted[name][0], atol=1e-5)
+    assert [len(output["cas"]) for output in outputs] == [2, 3, 70, 70, 70]
+    _, found = assess(method, config, Dataset("Tiny", ("a", "b", "c"), (), videos), outputs)
+    for index, (video, output) in enumerate(zip(videos, outputs, strict=True)):
+        mine = found.take(found.video == index)
+        cas, scores = (output[name].astype(np.float64) for name in ("cas", "scores"))
+        thresholds = np.linspace(*config.localization.thresholds)
+        wanted = np.array(localise(cas, scores[0], len(video.features), thresholds))
+        rows = np.stack([mine.label, 0.64 * mine.start, 0.64 * mine.end, mine.score], axis=1)
+        assert len(rows) == len(wanted) > 0
+        np.testing.assert_allclose(rows, wanted, rtol=1e-9, atol=1e-9)

@@ -6,7 +6,7 @@ import pytest
 
 from jaxtal import plots
 from jaxtal.data.dataset import Dataset, Video
-from jaxtal.methods import d2net
+from jaxtal.methods import d2net, twostream
 from jaxtal.methods.co2net import METHOD
 from jaxtal.segments import Segments, concatenate
 
@@ -16,7 +16,7 @@ def dataset() -> Dataset:
     empty = np.empty((0, 2))
     videos = tuple(
         Video(f"v{i}", 12.8, np.array([i]), np.array([[1.0, 3.0], [5.0, 6.0]][: i + 1]),
-              np.array([i] * (i + 1)), empty)
+              np.array([i] * (i + 1)), empty, np.ones((20, 2)))
         for i in range(2)
     )  # fmt: skip
     return Dataset("Tiny", ("Dive", "Jump"), (), videos)
@@ -86,4 +86,17 @@ def test_training_curves_of_nothing_and_of_gaps():
     metrics = [{"step": 1, "loss": 1.0}, {"step": 2, "loss": None}, {"step": 2, **line}]
     figure = plots.draw_training(metrics)
     np.testing.assert_array_equal(figure.axes[0].lines[0].get_ydata(), [1.0, np.nan])
+    plt.close(figure)
+
+
+def test_rows_that_stand_for_several_snippets_lie_where_they_are_in_the_video(dataset):
+    """A thinned-out video: 5 rows of its 20 snippets."""
+    rng = np.random.default_rng(0)
+    names = ("attention", "attention_context", "attention_background")
+    output = {"cas": rng.random((5, 3))} | {name: rng.random((5, 1)) for name in names}
+    figure = plots.draw_videos(dataset, [1], twostream.METHOD, [{}, output], concatenate([]))
+    lines = {line.get_label(): line for line in figure.axes[0].lines}
+    assert set(lines) == {"attention", "attention, context", "attention, background"}
+    for line in lines.values():
+        np.testing.assert_allclose(line.get_xdata(), 0.64 * np.array([2, 6, 10, 14, 18]))
     plt.close(figure)

@@ -108,3 +108,63 @@ def test_crops_and_uniform_draws():
     assert not pairs[1].any()
     assert not pairs[:, 1].any()
     assert uniform(pairs[[0, 2, 3]][:, [0, 2, 3]].ravel())
+
+
+@pytest.mark.parametrize("length", [1, 3, 7, 8, 9, 23, 100])
+def test_sorted_snippets(length):
+    """METHODS 4.a: bins, the last from what follows the one before it; few with replacement."""
+    count = 8
+    lengths = jnp.array([length])
+    draw = jax.jit(jax.vmap(lambda key: sampling.sample_sorted(key, lengths, count)[0]))
+    snippets = np.asarray(draw(KEYS))
+    assert (np.diff(snippets, axis=1) >= 0).all()
+    assert snippets.min() >= 0
+    assert snippets.max() == length - 1
+    if length == count:
+        assert (snippets == np.arange(count)).all()
+    elif length < count:  # sorted, so the multiset is what counts: multinomial
+        assert length == 1 or uniform(np.bincount(snippets.ravel(), minlength=length))
+        # The smallest of 8 draws: P(min >= m) = ((length - m) / length) ** 8.
+        tail = ((length - np.arange(length + 1)) / length) ** count
+        counts = np.bincount(snippets[:, 0], minlength=length)
+        for count, chance in zip(counts, -np.diff(tail), strict=True):
+            assert stats.binomtest(int(count), len(KEYS), chance).pvalue > ALPHA
+    else:
+        for i, column in enumerate(snippets[:, :-1].T):
+            low, high = i * length // count, (i + 1) * length // count
+            counts = np.bincount(column - low, minlength=high - low + 1)
+            assert len(counts) == high - low + 1
+            assert len(counts) == 1 or uniform(counts)
+        before = snippets[:, -2]
+        for value in np.unique(before)[:3]:
+            counts = np.bincount(snippets[before == value, -1], minlength=length)[value:]
+            assert len(counts) == length - value
+            assert len(counts) == 1 or uniform(counts)
+
+
+def test_single_sorted_snippets():
+    snippets = jax.vmap(lambda key: sampling.sample_sorted(key, jnp.array([5, 1]), 1))(KEYS)
+    assert uniform(np.bincount(np.asarray(snippets[:, 0, 0]), minlength=5))
+    assert not snippets[:, 1].any()
+
+
+def test_evenly_spread_snippets():
+    lengths, counts = jnp.array([1, 4, 10, 100_000]), jnp.array([2, 4, 4, 100_000])
+    snippets = np.asarray(sampling.evenly(lengths, counts, 100_000))
+    assert snippets[0].tolist() == [0, 0] + [1] * 99_998
+    assert snippets[1, :6].tolist() == [0, 1, 2, 3, 4, 4]
+    assert snippets[2, :5].tolist() == [0, 2, 5, 7, 10]
+    assert (snippets[3] == np.arange(100_000)).all()  # no overflow of i * L
+
+
+def test_orders_of_epochs_are_uniform():
+    """All 6 orders of 3 videos of the pool; -1 behind the last; the same for the whole epoch."""
+    pool = jnp.array([True, False, True, True])
+    steps = jnp.arange(2 * 6000)
+    draw = jax.jit(jax.vmap(lambda step: sampling.epochs(KEYS[0], step, pool, 2)))
+    epochs = np.asarray(draw(steps)).reshape(6000, 4)
+    assert (epochs[:, 3] == -1).all()
+    assert (np.sort(epochs[:, :3], axis=1) == [0, 2, 3]).all()
+    _, counts = np.unique(epochs[:, :3], axis=0, return_counts=True)
+    assert len(counts) == 6
+    assert uniform(counts)

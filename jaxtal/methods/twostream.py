@@ -93,8 +93,8 @@ class TwoStream(nn.Module):
                 axis=1,
             )
         )
-        scores = {"both": (by_attention + by_mil) / 2, "attention": by_attention, "mil": by_mil}
-        scores = scores[self.branches]
+        fused = {"both": (by_attention + by_mil) / 2, "attention": by_attention, "mil": by_mil}
+        scores = fused[self.branches]
 
         dictionary = self.param("dictionary", nn.initializers.uniform(1.0), (total, width))
         nearest = jax.nn.one_hot(logits.argmax(-1), total, dtype=x.dtype)

@@ -13,9 +13,9 @@ from jaxtal.data.dataset import Dataset, Video
 from jaxtal.errors import UserError
 from jaxtal.methods import d2net
 from jaxtal.methods.d2net import D2Net
-from jaxtal.methods.method import Context
 from jaxtal.sampling import Batch, pack
 from jaxtal.step import hyper_from, init_state, train_step
+from tests.contexts import context
 
 C, WIDTH = 4, 12
 
@@ -311,8 +311,8 @@ def test_the_loss_terms_equal_the_loops(variant, float64):
             )
         ]
         pairing = discriminative.draw_pairing(key, *has, config.loss.pairs)
-        context = Context(jnp.int32(0), key, state)
-        return d2net.loss_terms(outputs, batch, context, config), pairing
+        given = context(state, key=key)
+        return d2net.loss_terms(outputs, batch, given, config), pairing
 
     for seed in range(12):
         case, batch, state = loss_case(seed)
@@ -345,8 +345,8 @@ def test_the_original_dmi_is_an_option():
     batch = batch._replace(labels=labels, mask=batch.mask | True)
     case.update(labels=np.float64(labels), lengths=np.full(9, batch.mask.shape[1]))
     outputs = {name: jnp.asarray(case[name]) for name in ("cas", "embeddings")}
-    context = Context(jnp.int32(0), jax.random.key(0), state)
-    terms, _ = d2net.loss_terms(outputs, batch, context, config)
+    given = context(state)
+    terms, _ = d2net.loss_terms(outputs, batch, given, config)
     config.loss.classification = "focal"  # the pairs do not matter here
     wanted, _ = loop_terms(case, config.loss, None)
     for name in ("snippet_denoising", "video_denoising"):
@@ -363,8 +363,8 @@ def test_denoising_starts_at_its_step_and_acts_in_every_nth():
     @jax.jit
     def terms(step):
         traces.append(step)
-        context = Context(step, jax.random.key(0), state)
-        return d2net.loss_terms(outputs, batch, context, config)[0]
+        given = context(state, step=step)
+        return d2net.loss_terms(outputs, batch, given, config)[0]
 
     active = [bool(terms(jnp.int32(step))["video_denoising"] > 0) for step in range(8)]
     assert active == [False] * 4 + [True, False, True, False]
@@ -391,7 +391,7 @@ def test_batches_are_crops_and_padded_videos():
     videos = flat_videos([4, 6, 10, 2])
     data = pack(videos, 2)
     keys = jax.random.split(jax.random.key(0), 2000)
-    batch = jax.vmap(lambda key: d2net.sample(key, data, config))(keys)
+    batch = jax.vmap(lambda key: d2net.sample(context(key=key), data, config))(keys)
     video = np.asarray(batch.features[..., 0, 1]).ravel() - 1
     counts = np.bincount(video.astype(int), minlength=4) / video.size
     np.testing.assert_allclose(counts, [1 / 3, 1 / 3, 1 / 3, 0], atol=0.02)
@@ -411,7 +411,7 @@ def test_snippets_of_zeros_count_as_padding():
     config.data.num_snippets = 4
     (video,) = flat_videos([4])
     video.features[2] = 0
-    batch = d2net.sample(jax.random.key(0), pack((video,), 2), config)
+    batch = d2net.sample(context(), pack((video,), 2), config)
     assert (np.asarray(batch.mask) == [True, True, False, True]).all()
 
 
@@ -488,7 +488,7 @@ REFUSED = {
     ("loss.bottom_up_background", 0.6): r"above config\.loss\.bottom_up_foreground=0\.5",
     ("loss.gradient_cap", math.inf): r"inf; it must be at least 0",
     ("localization.nms", "medium"): r"'medium'; it must be one of soft, hard",
-    ("localization.class_rule", "all"): r"must be one of above, share_of_best, top_two",
+    ("localization.class_rule", "all"): r"must be one of above, more_than, share_of_best, top_two",
     ("localization.class_scores", "all"): r"must be one of refined, cas",
     ("localization.relative_to", "me"): r"must be one of class, video",
     ("localization.outer", "both"): r"must be one of joint, sides",

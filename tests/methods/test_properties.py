@@ -16,11 +16,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from configs import co2net_thumos, d2net_anet12, d2net_thumos
+from configs import co2net_thumos, d2net_anet12, d2net_thumos, twostream_thumos
 from jaxtal import methods
-from jaxtal.methods.method import Context
 from jaxtal.sampling import Batch
-from jaxtal.step import TrainState, hyper_from, objective
+from jaxtal.step import hyper_from, objective
+from tests.contexts import context
 
 B, T = 6, 14
 
@@ -57,6 +57,20 @@ CASES = {
         {"loss.classification": "focal", "loss.denoising": "dmi", "model.residual": False},
         4,
         10,
+    ),
+    "twostream": (twostream_thumos, {}, 4, 16),
+    "twostream, the other options": (
+        twostream_thumos,
+        {
+            "model.embedding": "plain",
+            "model.attention": "sigmoid",
+            "model.share_fc": True,
+            "loss.label_norm": False,
+            "loss.guide_reduction": "sum",
+            "loss.guide_stop_attention": True,
+        },
+        1,
+        6,
     ),
     "d2net, cross-entropy and BCE": (
         d2net_thumos,
@@ -103,21 +117,18 @@ def _build(name: str, float64: bool) -> types.SimpleNamespace:
     )
     params = variables.pop("params")
     hyper = hyper_from(config)
-    zero = jnp.int32(0)
+    late = context(variables, step=10**6)  # when every term takes part
 
     def evaluated(params, batch):
         """Outputs, every loss term and the total with dropout off."""
         outputs = model.apply({"params": params, **variables}, batch.features, batch.mask)
-        context = Context(zero, jax.random.key(0), variables)
-        terms, _ = method.loss_terms(outputs, batch, context, config)
+        terms, _ = method.loss_terms(outputs, batch, late, config)
         total = sum(hyper.loss_weights[name] * term for name, term in terms.items())
         return total, (outputs, terms)
 
     def trained(params, batch):
         """The total as the training step has it, dropout on."""
-        state = TrainState(zero, params, variables, None, zero, zero)
-        keys = jax.random.split(jax.random.key(2))
-        return objective(params, state, batch, keys, hyper, model, method, config)
+        return objective(params, batch, late, jax.random.key(2), hyper, model, method, config)
 
     return types.SimpleNamespace(
         method=method,
@@ -150,10 +161,23 @@ def same(got, wanted, tolerance: float = 1e-8) -> None:
 
 
 def valid(outputs: dict, mask) -> list[dict[str, np.ndarray]]:
-    """Each video's outputs at its valid snippets."""
+    """Each video's outputs at its valid snippets; those that a video has once as they are."""
     return [
-        {name: np.asarray(x)[row, m] for name, x in outputs.items()} for row, m in enumerate(mask)
+        {
+            name: np.asarray(x)[row, m] if x.shape[1] == len(m) else np.asarray(x)[row]
+            for name, x in outputs.items()
+        }
+        for row, m in enumerate(mask)
     ]
+
+
+def same_outputs(got, wanted, got_mask, mask) -> list:
+    """Two results of `evaluate`, outputs at the valid snippets; the pairs, video by video."""
+    pairs = list(zip(valid(got[0][1][0], got_mask), valid(wanted[0][1][0], mask), strict=True))
+    for ours, theirs in pairs:
+        for output, value in theirs.items():
+            np.testing.assert_allclose(ours[output], value, atol=1e-8, err_msg=output)
+    return pairs
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -171,10 +195,7 @@ def test_padding_changes_nothing(name, seed, lengths, shape):
     long = Batch(long.features.at[:, :time].set(features), long.mask, short.labels)
     wanted, got = case.evaluate(short), case.evaluate(long)
     same(got, wanted)
-    pairs = zip(valid(got[0][1][0], long.mask), valid(wanted[0][1][0], short.mask), strict=True)
-    for ours, theirs in pairs:
-        for output, value in theirs.items():
-            np.testing.assert_allclose(ours[output], value, atol=1e-8, err_msg=output)
+    for ours, theirs in same_outputs(got, wanted, long.mask, short.mask):
         if len(theirs["cas"]):
             same_detections(case, ours, theirs)
 
@@ -202,10 +223,7 @@ def test_what_the_mask_hides_changes_nothing(name, seed):
     other = batch._replace(features=jnp.where(batch.mask[..., None], batch.features, noise))
     wanted, got = case.evaluate(batch), case.evaluate(other)
     same(got, wanted)
-    for output, value in wanted[0][1][0].items():
-        np.testing.assert_allclose(
-            got[0][1][0][output][batch.mask], value[batch.mask], atol=1e-8, err_msg=output
-        )
+    same_outputs(got, wanted, batch.mask, batch.mask)
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -10,9 +10,9 @@ import pytest
 
 from configs import co2net_anet12, co2net_thumos
 from jaxtal.methods import co2net
-from jaxtal.methods.method import Context
 from jaxtal.sampling import Batch
 from jaxtal.step import adam
+from tests.contexts import context
 from tests.parity import compare, recipe
 
 CONFIGS = {"co2_thumos": co2net_thumos, "co2_anet": co2net_anet12}
@@ -28,11 +28,11 @@ def run(gold: dict, config) -> types.SimpleNamespace:
     config.loss.topk_divisor = int(gold["cfg_k"])
     data = Batch(jnp.asarray(x), jnp.ones((batch, time), bool), jnp.asarray(gold["y"]))
     model = co2net.METHOD.build(config.model, classes)
-    context = Context(jnp.int32(0), jax.random.key(0), {})
+    given = context()
 
     def objective(params):
         outputs = model.apply({"params": params}, data.features, data.mask)
-        terms, _ = co2net.loss_terms(outputs, data, context, config)
+        terms, _ = co2net.loss_terms(outputs, data, given, config)
         weights = config.loss.weights
         return sum(weights[name] * term for name, term in terms.items()), (terms, outputs)
 

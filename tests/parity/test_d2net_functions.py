@@ -13,10 +13,10 @@ from jaxtal import discriminative, evaluation, localization
 from jaxtal.data import wtalc
 from jaxtal.data.dataset import TimeGrid, Video
 from jaxtal.methods import d2net
-from jaxtal.methods.method import Context
 from jaxtal.mutual_information import joint_matrix, log_singular_values, pdmi
 from jaxtal.sampling import Batch
 from jaxtal.segments import Segments
+from tests.contexts import context
 from tests.parity.compare import close
 from tests.parity.test_co2net_functions import (
     ambiguous_intervals,
@@ -73,9 +73,7 @@ def discriminative_case(golden, monkeypatch) -> types.SimpleNamespace:
 
     def terms(cas, embeddings):
         outputs = {"cas": cas, "embeddings": embeddings}
-        return d2net.loss_terms(
-            outputs, batch, Context(jnp.int32(0), jax.random.key(0), state), config
-        )
+        return d2net.loss_terms(outputs, batch, context(state), config)
 
     return types.SimpleNamespace(gold=gold, terms=terms, cas=cas, embeddings=embeddings, mask=mask)
 

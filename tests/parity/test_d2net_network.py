@@ -12,9 +12,9 @@ from configs import d2net_anet12, d2net_thumos
 from jaxtal import discriminative
 from jaxtal.discriminative import Pairing
 from jaxtal.methods import d2net
-from jaxtal.methods.method import Context
 from jaxtal.sampling import Batch
 from jaxtal.step import adam
+from tests.contexts import context
 from tests.parity import compare, recipe
 
 CONFIGS = {"d2_thumos": d2net_thumos, "d2_anet": d2net_anet12}
@@ -64,8 +64,8 @@ def run(gold: dict, config, monkeypatch) -> types.SimpleNamespace:
             discriminative, "draw_pairing", lambda key, fg, bg, pairs: pairing_from(draws, fg, bg)
         )
         outputs = model.apply({"params": params, **state}, data.features, data.mask, train=True)
-        context = Context(jnp.int32(0), jax.random.key(0), state)
-        terms, state = d2net.loss_terms(outputs, data, context, config)
+        given = context(state)
+        terms, state = d2net.loss_terms(outputs, data, given, config)
         total = sum(config.loss.weights[name] * term for name, term in terms.items())
         return total, (terms, state, outputs)
 

@@ -12,9 +12,9 @@ import pytest
 from configs import twostream_thumos
 from jaxtal import localization, methods
 from jaxtal.data.dataset import TimeGrid
-from jaxtal.methods.method import Context
 from jaxtal.sampling import Batch
 from jaxtal.step import hyper_from
+from tests.contexts import context
 from tests.parity.compare import close
 
 METHOD = methods.get("twostream")
@@ -69,11 +69,11 @@ def run(gold: dict, changes: dict, branches: str = "both"):
     mask = jnp.ones(features.shape[:2], bool)
     batch = Batch(features, mask, jnp.asarray(gold["ts_y"]))
     weights = hyper_from(config).loss_weights
-    context = Context(jnp.int32(10**6), jax.random.key(0), jax.random.key(0), {})  # warm-up over
+    given = context(step=10**6)  # warm-up over
 
     def loss(params):
         outputs = model.apply({"params": params}, features, mask)
-        terms, _ = METHOD.loss_terms(outputs, batch, context, config)
+        terms, _ = METHOD.loss_terms(outputs, batch, given, config)
         return sum(weights[name] * term for name, term in terms.items()), (outputs, terms)
 
     return jax.jit(jax.value_and_grad(loss, has_aux=True))(params)

@@ -1,0 +1,12 @@
+"""What batches and losses are given besides data, for tests that call them directly."""
+
+import jax
+import jax.numpy as jnp
+
+from jaxtal.methods.method import Context
+
+
+def context(state=None, *, step=0, key=None) -> Context:
+    """A context of the model's `state`; without `key` of a fixed one."""
+    key = jax.random.key(0) if key is None else key
+    return Context(jnp.int32(step), key, jax.random.key(1), {} if state is None else state)

@@ -1,0 +1,420 @@
+"""The two-stream network against plain loops, its options, dictionary, warm-up and batches."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from configs import twostream_anet13, twostream_demo, twostream_thumos
+from jaxtal.data.dataset import Dataset, Video
+from jaxtal.errors import UserError
+from jaxtal.methods import twostream
+from jaxtal.methods.twostream import METHOD, TwoStream
+from jaxtal.sampling import Batch, pack
+from jaxtal.step import hyper_from, init_state, train_step
+from tests.contexts import context
+from tests.methods import twostream_oracle as oracle
+
+C, WIDTH, T = 4, 12, 17
+
+# What differs from the THUMOS14 config; the oracle has the same options.
+VARIANTS = {
+    "as decided": {},
+    "plain embedding, sigmoid attention": {
+        "model.embedding": "plain",
+        "model.attention": "sigmoid",
+        "model.topk_divisors": (8, 3, 3),
+    },
+    "shared classifier, targets as printed": {"model.share_fc": True, "loss.label_norm": False},
+    "attention branch": {
+        "model.branches": "attention",
+        "loss.weights.semantic": 0.0,
+        "loss.weights.guide": 0.0,
+    },
+    "MIL branch, guide as a sum": {"model.branches": "mil", "loss.guide_reduction": "sum"},
+}
+
+
+def configured(changes: dict):
+    config = twostream_thumos.get_config()
+    config.update_from_flattened_dict(changes)
+    twostream.check(config)
+    return config
+
+
+def draw(seed: int) -> tuple[Batch, np.ndarray]:
+    """Videos of 0, 1, 2, ... snippets, one without labels, one with all; their lengths."""
+    rng = np.random.default_rng(seed)
+    lengths = np.array([T, 1, 2, 0, 9, *rng.integers(3, T + 1, 3)])
+    mask = np.arange(T) < lengths[:, None]
+    labels = (rng.random((len(lengths), C)) < 0.4).astype(np.float32)
+    labels[:3] = [[0] * C, [1] * C, [1, 0, 0, 0]]
+    features = rng.random((len(lengths), T, WIDTH)).astype(np.float32)
+    return Batch(jnp.asarray(features), jnp.asarray(mask), jnp.asarray(labels)), lengths
+
+
+def parameters(config, seed: int) -> dict:
+    model = METHOD.build(config.model, C)
+    params = model.init(jax.random.key(seed), jnp.zeros((1, 1, WIDTH)), jnp.ones((1, 1), bool))[
+        "params"
+    ]
+    # Larger, so that attentions and class scores are not all alike.
+    return jax.tree.map(lambda p: 3 * p, params)
+
+
+def for_oracle(params: dict) -> dict:
+    named = {"Q": params["dictionary"]}
+    for layer in set(params) - {"dictionary"}:
+        kernel = np.asarray(params[layer]["kernel"])
+        named[f"{layer}_w"] = kernel if layer == "conv" else kernel[0]
+        named[f"{layer}_b"] = params[layer]["bias"]
+    return named
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("seed", range(4))
+def test_network_losses_and_inference_against_loops(variant, seed):
+    config = configured(VARIANTS[variant])
+    batch, lengths = draw(seed)
+    params = parameters(config, seed)
+    outputs = METHOD.build(config.model, C).apply({"params": params}, batch.features, batch.mask)
+    terms, _ = twostream.loss_terms(outputs, batch, context(step=10**6), config)
+
+    model, loss = config.model, config.loss
+    network = functools.partial(
+        oracle.network,
+        for_oracle(params),
+        embedding=model.embedding,
+        attention=model.attention,
+        share_fc=model.share_fc,
+        branches=model.branches,
+        divisors=model.topk_divisors,
+    )
+    per_video = []
+    for row, length in enumerate(lengths):
+        if not length:
+            continue
+        out = network(batch.features[row, :length])
+        per_video.append(
+            oracle.video_losses(
+                out,
+                batch.labels[row],
+                label_norm=loss.label_norm,
+                guide_reduction=loss.guide_reduction,
+            )
+        )
+        mine = {name: np.asarray(value[row, :length]) for name, value in outputs.items()}
+        wanted = {
+            "embeddings": out["x"],
+            "attention": out["a"][:, :1],
+            "attention_context": out["a"][:, 1:2],
+            "attention_background": out["a"][:, 2:],
+            "logits": out["p"],
+            "weighted": out["z"][0],
+            "cas": out["s_fg"],
+            "distance": out["distance"][:, None],
+            "scores": out["y"][:1],
+            "scores_context": out["y"][1:2],
+            "scores_background": out["y"][2:],
+        }
+        assert set(wanted) == set(mine)
+        for name, value in wanted.items():
+            np.testing.assert_allclose(mine[name], value, rtol=1e-5, atol=1e-5, err_msg=name)
+    assert set(terms) == set(config.loss.weights)
+    for name, term in terms.items():
+        wanted = np.mean([losses[name] for losses in per_video])
+        np.testing.assert_allclose(term, wanted, rtol=1e-5, err_msg=name)
+
+
+@pytest.mark.parametrize("config", [twostream_thumos, twostream_anet13], ids=["thumos", "anet13"])
+@pytest.mark.parametrize("branches", ["both", "attention"])
+@pytest.mark.parametrize("upsample", [20, 1])
+def test_localisation_against_loops(config, branches, upsample):
+    config = config.get_config()
+    config.model.branches = branches
+    config.localization.upsample = upsample
+    first, last, count = config.localization.thresholds
+    thresholds = np.linspace(first, last, count)
+    some = 0
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        time = int(rng.integers(2, 40))
+        cas = oracle_softmax(4 * rng.normal(size=(time, C + 1)))
+        if count == 5:
+            cas /= 30
+        attention = rng.random((time, 1)) / (1 if count > 5 else 20)
+        scores = oracle_softmax((2 if seed % 2 else 0.01) * rng.normal(size=(1, C + 1)))
+        if seed % 3 == 0:
+            scores[0, :-1] *= 0.1 / scores[0, :-1].max()  # no class above alpha
+        outputs = {"cas": cas, "attention": attention, "scores": scores}
+        found = twostream.localize(outputs, config)
+        sequence = np.tile(attention, C + 1) if branches == "attention" else cas
+        wanted = oracle.localise(sequence, scores[0], time, thresholds, upsample=upsample)
+        rows = np.stack([found.label, 0.64 * found.start, 0.64 * found.end, found.score], axis=1)
+        assert len(rows) == len(wanted)
+        some += len(rows)
+        if wanted:
+            np.testing.assert_allclose(rows, wanted, rtol=1e-9, atol=1e-9)
+    assert some > 50
+
+
+def oracle_softmax(x: np.ndarray) -> np.ndarray:
+    return np.array([oracle.softmax(row) for row in x])
+
+
+@pytest.mark.parametrize(("share", "wanted"), [(False, 12_720_173), (True, 12_677_144)])
+def test_number_of_parameters(share, wanted):
+    """METHODS 4.b."""
+    model = TwoStream(20, share_fc=share)
+    shapes = jax.eval_shape(
+        model.init, jax.random.key(0), jnp.zeros((1, 1, 2048)), jnp.ones((1, 1), bool)
+    )
+    assert sum(leaf.size for leaf in jax.tree.leaves(shapes["params"])) == wanted
+
+
+def test_initial_parameters_are_pytorch_s():
+    params = parameters(configured({}), 0)
+    for layer, fan_in in (("conv", 3 * WIDTH), ("att", WIDTH), ("cls", WIDTH), ("mil", WIDTH)):
+        values = np.concatenate([np.ravel(leaf) for leaf in params[layer].values()]) / 3
+        assert np.abs(values).max() <= fan_in**-0.5
+        assert np.abs(values).max() > 0.9 * fan_in**-0.5
+        assert np.any(params[layer]["bias"])
+    dictionary = params["dictionary"] / 3
+    assert 0 <= dictionary.min() < 0.1 < 0.9 < dictionary.max() <= 1
+
+
+def test_the_nearest_centroid_is_the_predicted_class_s_and_a_constant():
+    """No gradient to the logits; to Q only in the rows of predicted classes."""
+    config = configured({})
+    batch, _ = draw(0)
+    model, params = METHOD.build(config.model, C), parameters(config, 0)
+
+    def semantic(params):
+        outputs = model.apply({"params": params}, batch.features, batch.mask)
+        terms, _ = twostream.loss_terms(outputs, batch, context(step=10**6), config)
+        return terms["semantic"], outputs["logits"]
+
+    (_, logits), gradient = jax.value_and_grad(semantic, has_aux=True)(params)
+    for layer in ("mil", "cls", "att"):
+        assert not any(np.any(leaf) for leaf in jax.tree.leaves(gradient[layer])), layer
+    assert np.any(gradient["conv"]["kernel"])
+    predicted = set(np.asarray(logits.argmax(-1))[np.asarray(batch.mask)])
+    assert 0 < len(predicted) < C + 1
+    moved = np.flatnonzero(np.abs(gradient["dictionary"]).max(axis=1))
+    assert set(moved) == predicted
+
+
+@pytest.mark.parametrize("stop", [False, True])
+def test_guide_stop_attention(stop):
+    config = configured({"loss.guide_stop_attention": stop})
+    batch, _ = draw(1)
+
+    def guide(attention, weighted):
+        outputs = {
+            "attention": attention,
+            "weighted": weighted,
+            "distance": attention,
+            **dict.fromkeys(("scores", "scores_context", "scores_background"), weighted[:, :1]),
+        }
+        return twostream.loss_terms(outputs, batch, context(), config)[0]["guide"]
+
+    shape = batch.mask.shape
+    weighted = jax.random.normal(jax.random.key(0), (*shape, C + 1))
+    to_attention, to_logits = jax.grad(guide, (0, 1))(jnp.full((*shape, 1), 0.3), weighted)
+    assert np.any(to_attention) != stop
+    assert np.any(to_logits)
+
+
+def flat_videos(lengths, labels, seed=0, dtype=np.float32) -> tuple[Video, ...]:
+    rng = np.random.default_rng(seed)
+    empty = np.empty((0, 2))
+    return tuple(
+        Video(f"v{i}", 9.0, np.array(mine), empty, empty[:, 0], empty,
+              rng.random((length, WIDTH)).astype(dtype))
+        for i, (length, mine) in enumerate(zip(lengths, labels, strict=True))
+    )  # fmt: skip
+
+
+def trainset(videos) -> Dataset:
+    return Dataset("Tiny", tuple("abcd"), videos, ())
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float16])
+def test_the_dictionary_starts_from_class_means(dtype):
+    """Class 2 has no video; a video of two classes counts in both; long videos count more."""
+    videos = flat_videos([3, 9, 5, 40], [[0], [0, 1], [3], [1]], dtype=dtype)
+    named = [(video.features, np.isin(np.arange(C), video.labels)) for video in videos]
+    means = oracle.class_means(named)
+    assert np.isnan(means[2]).all()
+    uniform = {"dictionary": jax.random.uniform(jax.random.key(0), (C + 1, WIDTH)), "other": 1}
+    for how in ("uniform", "class_mean", "class_mean_bg_global"):
+        config = configured({"loss.dictionary_init": how})
+        params = METHOD.initialise(uniform, trainset(videos), config)
+        assert params["other"] == 1
+        got = np.asarray(params["dictionary"])
+        wanted = np.array(uniform["dictionary"])
+        if how != "uniform":
+            wanted[:C] = np.where(np.isnan(means), wanted[:C], means)
+        if how == "class_mean_bg_global":
+            wanted[C] = np.concatenate([video.features for video in videos]).mean(
+                axis=0, dtype=np.float64
+            )
+        np.testing.assert_allclose(got, wanted, rtol=1e-6)
+        assert got.dtype == np.float32
+    # Of several models at once, as in a population.
+    several = {"dictionary": jnp.stack([uniform["dictionary"], 1 - uniform["dictionary"]])}
+    config = configured({})
+    both = METHOD.initialise(several, trainset(videos), config)["dictionary"]
+    for row, one in zip(both, several["dictionary"], strict=True):
+        alone = METHOD.initialise({"dictionary": one}, trainset(videos), config)["dictionary"]
+        np.testing.assert_array_equal(row, alone)
+
+
+def small(**loss):
+    config = twostream_demo.get_config()
+    config.data.num_snippets, config.train.batch_size = 8, 3
+    config.loss.update(warmup_steps=4, **loss)
+    return config
+
+
+def trained(config, steps: int):
+    """The dictionary and the metrics after each of some steps, from the dictionary they began with;
+    as many programs as were traced.
+    """
+    data, hyper = pack(flat_videos([9, 12, 20, 8, 3], [[0], [1], [2], [3], [0]]), C), None
+    hyper = hyper_from(config)
+    model = METHOD.build(config.model, C)
+    state = init_state(model, hyper, WIDTH)
+    step = jax.jit(
+        lambda state: train_step(state, hyper, data, model=model, method=METHOD, config=config)
+    )
+    dictionaries, metrics = [np.asarray(state.params["dictionary"])], []
+    for _ in range(steps):
+        state, metric = step(state)
+        dictionaries.append(np.asarray(state.params["dictionary"]))
+        metrics.append(metric)
+    assert step._cache_size() == 1
+    return dictionaries, metrics
+
+
+def test_warm_up_by_a_ramp():
+    """From 0 in the first step to the whole after `warmup_steps`."""
+    config = small()
+    batch, _ = draw(0)
+    model, params = METHOD.build(config.model, C), parameters(config, 0)
+    outputs = model.apply({"params": params}, batch.features, batch.mask)
+    terms = [
+        twostream.loss_terms(outputs, batch, context(step=step), config)[0] for step in range(7)
+    ]
+    semantic = np.array([term["semantic"] for term in terms])
+    np.testing.assert_allclose(semantic / semantic[-1], [0, 0.25, 0.5, 0.75, 1, 1, 1], rtol=1e-6)
+    assert len({float(term["guide"]) for term in terms}) == 1
+    config.loss.warmup = "none"
+    whole = twostream.loss_terms(outputs, batch, context(step=0), config)[0]["semantic"]
+    np.testing.assert_allclose(whole, semantic[-1], rtol=1e-6)
+    config.loss.update(warmup="loss_ramp", warmup_steps=0)
+    whole = twostream.loss_terms(outputs, batch, context(step=1), config)[0]["semantic"]
+    np.testing.assert_allclose(whole, semantic[-1], rtol=1e-6)
+
+
+def test_warm_up_with_a_fixed_dictionary():
+    """Not even weight decay moves it; the other parameters learn meanwhile."""
+    dictionaries, metrics = trained(small(warmup="freeze_dict"), 6)
+    for dictionary in dictionaries[1:5]:
+        np.testing.assert_array_equal(dictionary, dictionaries[0])
+    assert (dictionaries[5] != dictionaries[4]).any()
+    assert (dictionaries[6] != dictionaries[5]).any()
+    assert metrics[0]["semantic"] > 0
+    dictionaries, _ = trained(small(warmup="none"), 1)
+    assert (dictionaries[1] != dictionaries[0]).any()
+
+
+def test_batches_are_epochs():
+    """Every video once an epoch, in a new order; the last batch is filled up and masked."""
+    config = small()
+    videos = flat_videos([9, 12, 20, 8, 3], [[0], [1], [2], [3], [0]])
+    for number, video in enumerate(videos):
+        video.features[:, 0] = number + 1
+    data = pack(videos, C)
+    config.train.batch_size = 3
+    draw_batch = jax.jit(
+        lambda step, key: twostream.sample(context(step=step, key=key), data, config)
+    )
+    orders = []
+    for epoch in range(6):
+        first, second = (draw_batch(2 * epoch + i, jax.random.key(2 * epoch + i)) for i in range(2))
+        assert first.mask.all()
+        np.testing.assert_array_equal(second.mask.any(1), [True, True, False])
+        number = np.concatenate([first.features[:, 0, 0], second.features[:2, 0, 0]]) - 1
+        assert sorted(number) == [0, 1, 2, 3, 4]
+        orders.append(tuple(number))
+        np.testing.assert_array_equal(first.labels.argmax(1), number[:3] % 4)
+    assert len(set(orders)) > 3
+    config.data.min_snippets = 9  # three are left: one batch an epoch
+    seen = np.asarray(draw_batch.__wrapped__(0, jax.random.key(0)).features[:, 0, 0])
+    assert sorted(seen) == [1, 2, 3]
+
+
+def test_rows_of_test_videos():
+    config = configured({"data.test_snippets": 10})
+    np.testing.assert_array_equal(
+        METHOD.rows(np.array([1, 2, 9, 10, 99]), config), [2, 2, 9, 10, 10]
+    )
+
+
+def test_table_rows():
+    """METHODS 4.c, ablations: what is added in the order of Table 3, and the branches alone."""
+    terms = {"fg": 1, "fg_bg": 2, "fg_bg_ct": 3, "fg_bg_ct_gui": 4, "full": 5}
+    order = ["foreground", "background", "context", "guide", "semantic"]
+    full = {"foreground": 1, "background": 0.1, "context": 0.1, "guide": 2e-3, "semantic": 5e-2}
+    for module in (twostream_thumos, twostream_anet13, twostream_demo):
+        for row, count in terms.items():
+            config = module.get_config(row)
+            twostream.check(config)
+            assert config.model.branches == "both"
+            wanted = {name: full[name] if name in order[:count] else 0 for name in order}
+            assert config.loss.weights.to_dict() == wanted
+        for row in ("attention", "mil"):
+            config = module.get_config(row)
+            twostream.check(config)
+            assert config.model.branches == row
+            assert config.loss.weights == module.get_config("fg_bg_ct").loss.weights
+        with pytest.raises(ValueError, match="wanted one of fg, fg_bg"):
+            module.get_config("smt")
+    eta = np.linspace(*twostream_thumos.get_config().localization.thresholds)
+    np.testing.assert_allclose(eta, np.arange(4, 37) / 40)
+    eta = np.linspace(*twostream_anet13.get_config().localization.thresholds)
+    np.testing.assert_allclose(eta, np.arange(1, 6) / 200)
+
+
+REFUSED = {
+    ("model.embedding", "conv"): r"'conv'; it must be one of residual, plain",
+    ("model.attention", "tanh"): r"'tanh'; it must be one of softmax, sigmoid",
+    ("model.branches", "none"): r"'none'; it must be one of both, attention, mil",
+    ("model.dropout", 1.0): r"1\.0; it must be below 1",
+    ("model.topk_divisors", (8, 2, 0)): r"three whole numbers of at least 1",
+    ("model.topk_divisors", (8, 2)): r"three whole numbers of at least 1",
+    ("loss.guide_reduction", "max"): r"'max'; it must be one of mean, sum",
+    ("loss.dictionary_init", "zeros"): r"must be one of class_mean, uniform, class_mean_bg_global",
+    ("loss.warmup", "cosine"): r"must be one of loss_ramp, freeze_dict, none",
+    ("loss.warmup_steps", -1): r"-1; it must be at least 0",
+    ("data.test_snippets", 1): r"1; it must be at least 2",
+    ("localization.upsample", 0): r"0; it must be at least 1",
+}
+
+
+@pytest.mark.parametrize(("field", "value"), REFUSED)
+def test_what_cannot_be_is_refused(field, value):
+    config = twostream_thumos.get_config()
+    config.update_from_flattened_dict({field: value})
+    with pytest.raises(UserError, match=rf"^config\.{field} .*{REFUSED[field, value]}"):
+        twostream.check(config)
+
+
+def test_losses_of_logits_that_nothing_trains_are_refused():
+    config = twostream_thumos.get_config()
+    config.model.branches = "attention"
+    with pytest.raises(UserError, match=r"weights\.semantic is 0\.05.*branches=attention"):
+        twostream.check(config)

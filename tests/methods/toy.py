@@ -1,0 +1,63 @@
+"""A fourth method from outside the package: a linear T-CAM trained by top-k MIL alone."""
+
+import flax.linen as nn
+import jax.numpy as jnp
+import numpy as np
+
+from jaxtal import localization, losses, sampling
+from jaxtal.layers import TemporalConv
+from jaxtal.methods.method import Method
+
+
+class Linear(nn.Module):
+    """One classifier for all snippets; the last class is the background."""
+
+    num_classes: int
+
+    @nn.compact
+    def __call__(self, x, mask, train: bool = False) -> dict:
+        return {"cas": TemporalConv(self.num_classes + 1, name="classifier")(x, mask)}
+
+
+def sample(context, data, config) -> sampling.Batch:
+    """Epochs, `num_snippets` consecutive snippets of every video."""
+    everything = jnp.ones(data.lengths.shape, bool)
+    videos = sampling.epochs(context.run_key, context.step, everything, config.train.batch_size)
+    snippets = sampling.crop(context.key, data.lengths[videos], config.data.num_snippets)
+    return sampling.gather(data, videos, snippets)
+
+
+def loss_terms(outputs, batch, context, config):
+    """The MIL loss, and nothing else."""
+    loss = losses.top_k_mil(outputs["cas"], batch.labels, batch.mask, config.loss.topk_divisor, 1.0)
+    return {"mil": losses.mean_over_videos(loss, batch.mask)}, context.state
+
+
+def video_scores(outputs, config):
+    """Class probabilities of the pooled T-CAM."""
+    cas = outputs["cas"]
+    return localization.softmax(localization.top_mean(cas, -(-len(cas) // 8)))[:-1]
+
+
+def activations(outputs):
+    """Class probabilities of every snippet."""
+    return localization.softmax(outputs["cas"])[:, :-1]
+
+
+def localize(outputs, config):
+    """Thresholds on the class probabilities, which also score."""
+    settings = localization.LocalizationConfig(**config.localization)
+    sequence = activations(outputs).astype(np.float64)
+    return localization.localize(sequence, sequence, video_scores(outputs, config), settings)
+
+
+METHOD = Method(
+    name="toy",
+    build=lambda config, num_classes: Linear(num_classes, **config),
+    sample=sample,
+    loss_terms=loss_terms,
+    outputs=("cas",),
+    video_scores=video_scores,
+    activations=activations,
+    localize=localize,
+)
