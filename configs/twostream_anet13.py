@@ -21,7 +21,7 @@ def get_config(row: str = "full") -> ConfigDict:
         row: see `twostream_thumos.get_config`.
     """
     config = twostream_thumos.get_config(row)
-    config.data.update(name="ActivityNet1.3", num_snippets=75, test_snippets=75)
+    config.data.update(name="ActivityNet1.3", num_snippets=75)
     # An epoch of 10,024 videos has 314 steps: 100 epochs, evaluated after each.
     config.train.update(steps=31400, batch_size=32, log_every=157, eval_every=314)
     config.optimizer.weight_decay = 1e-3

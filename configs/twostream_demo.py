@@ -20,8 +20,9 @@ def get_config(row: str = "full") -> ConfigDict:
     config = twostream_thumos.get_config(row)
     config.seed = 0
     config.data = co2net_demo.get_config().data
-    config.data.update(num_snippets=200, test_snippets=200)  # T: most videos are shorter
-    # An epoch of 100 videos has 7 steps: 200 epochs.
-    config.train.update(steps=1400, log_every=20, eval_every=200)
-    config.loss.warmup_steps = 140
+    config.data.num_snippets = 200  # T: most videos are shorter
+    config.data.test_snippets = config.data.get_oneway_ref("num_snippets")
+    # An epoch of 100 videos has 7 steps: 143 epochs.
+    config.train.update(steps=1000, log_every=20, eval_every=200)
+    config.loss.warmup_steps = 100
     return config

@@ -36,7 +36,8 @@ def get_config(row: str = "full") -> ConfigDict:
     config = co2net_thumos.get_config()
     config.method = "twostream"
     config.data.num_snippets = 750  # T, drawn from every training video
-    config.data.test_snippets = 750  # longer test videos are thinned out to so many
+    # Longer test videos are thinned out to so many: T, unless it is set itself.
+    config.data.test_snippets = config.data.get_oneway_ref("num_snippets")
     del config.train.pairs
     # An epoch of 200 videos has 13 steps: 100 epochs, evaluated after each.
     config.train.update(steps=1300, batch_size=16, log_every=13, eval_every=13)
@@ -53,6 +54,7 @@ def get_config(row: str = "full") -> ConfigDict:
     )
     config.loss = ConfigDict(
         {
+            "fusion": "scores",  # losses of the branches' averaged scores; "losses": their average
             "label_norm": True,  # targets divided by their sum; False: multi-hot, as printed
             "guide_reduction": "mean",  # over a video's snippets, as printed; "sum": ACM-Net's
             "guide_stop_attention": False,  # the guide loss trains the logits only
@@ -74,7 +76,6 @@ def get_config(row: str = "full") -> ConfigDict:
             "inclusive": True,  # an activation that equals a threshold is above it
             "upsample": 20,  # interpolated positions a snippet; 1: none
             "min_length": 2,  # positions
-            "skip_lone_zero": False,
             "class_rule": "more_than",  # classes above alpha; if none, the best
             "class_threshold": 0.1,  # alpha
             "class_weight": 0.2,  # beta

@@ -1,4 +1,4 @@
-"""The model over whole test videos, in length buckets, and what comes of it: results."""
+"""The model over test videos, in length buckets, and what comes of it: results."""
 
 import dataclasses
 import functools
@@ -15,8 +15,8 @@ from jaxtal.methods.method import Method
 from jaxtal.sampling import PackedVideos, evenly, gather, pack
 from jaxtal.segments import Segments, concatenate
 
-_SHORTEST = 64  # snippets in the smallest bucket
-_PER_BATCH = 8192  # snippets in a batch, unless a single video is longer
+_SHORTEST = 64  # rows in the smallest bucket
+_PER_BATCH = 8192  # rows in a batch, unless a single video is longer
 
 _OFFICIAL = {
     "Thumos14reduced": "thumos14",
@@ -26,12 +26,12 @@ _OFFICIAL = {
 }
 
 
-def length_buckets(lengths: np.ndarray, included=True) -> list[tuple[int, np.ndarray]]:
+def length_buckets(lengths: np.ndarray, included: Any = True) -> list[tuple[int, np.ndarray]]:
     """Group videos into batches of one padded length each.
 
     Args:
         lengths: (V,) rows of every video.
-        included: (V,) bool, others are in no batch.
+        included: (V,) bool or one for all; others are in no batch.
 
     Returns:
         [(T, (B,) video indices)]: T is a power of two, B the same for every batch of a T; an index
@@ -100,11 +100,12 @@ def protocols(method: Method, dataset: Dataset, name: str = "") -> tuple[str, st
     Args:
         name: the protocol asked for; "" for the one of the method's authors.
     """
-    name = name or method.protocols.get(dataset.name, method.default_protocol)
+    official = _OFFICIAL.get(dataset.name, "official")
+    name = name or method.protocols.get(dataset.name, method.default_protocol) or official
     if name not in evaluation.PROTOCOLS:
         known = ", ".join(evaluation.PROTOCOLS)
         raise UserError(f"config.evaluation.protocol is {name!r}; it must be one of {known}")
-    return name, _OFFICIAL.get(dataset.name, "official")
+    return name, official
 
 
 def assess(method: Method, config, dataset: Dataset, outputs) -> tuple[dict, Segments]:
@@ -119,13 +120,13 @@ def assess(method: Method, config, dataset: Dataset, outputs) -> tuple[dict, Seg
         the official one's; and the detections, in snippet units.
     """
     seen = [index for index, output in enumerate(outputs) if output]
-    lengths = np.array([len(video.features) for video in dataset.test])
-    snippets_a_row = lengths / method.rows(lengths, config)
     found = []
     for index in seen:
         segments = method.localize(outputs[index], config)
         segments.video[:] = index
-        found.append(segments.with_times(snippets_a_row[index].__mul__))
+        rows = len(method.activations(outputs[index], config))
+        snippets_a_row = len(dataset.test[index].features) / rows
+        found.append(segments.with_times(lambda rows, scale=snippets_a_row: rows * scale))
     detections = concatenate(found)
     own, official = protocols(method, dataset, config.evaluation.protocol)
     count = len(dataset.classes)

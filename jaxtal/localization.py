@@ -22,7 +22,7 @@ class LocalizationConfig:
 
     Attributes:
         thresholds: (first, last, count) of the evenly spaced thresholds.
-        inclusive: an activation that equals a threshold is above it.
+        inclusive: an activation that equals a threshold counts as above it.
         upsample: sequence and gate are interpolated linearly to so many positions a row.
         min_length: shorter runs (in rows, up-sampled ones) are no proposals.
         skip_lone_zero: a threshold that only snippet 0 exceeds yields nothing, as published.
@@ -225,12 +225,7 @@ def upsample(sequence: np.ndarray, factor: int) -> np.ndarray:
     return (1 - weight) * sequence[left] + weight * sequence[right]
 
 
-def _more_than(score: np.ndarray, threshold: float) -> np.ndarray:
-    return _above(score, np.nextafter(threshold, np.inf))
-
-
-def _above(score: np.ndarray, threshold: float) -> np.ndarray:
-    chosen = score >= threshold
+def _or_best(chosen: np.ndarray, score: np.ndarray) -> np.ndarray:
     return chosen if chosen.any() else np.arange(len(score)) == score.argmax()
 
 
@@ -246,8 +241,9 @@ def _top_two(score: np.ndarray, threshold: float) -> np.ndarray:
 
 # Which classes are localised, from the video's class scores (C,) and `class_threshold`:
 CLASS_RULES = {
-    "above": _above,  # those that reach it; if none, the best (CO2-Net)
-    "more_than": _more_than,  # the same, but more than it (two-stream network)
+    # Those that reach it (CO2-Net), or exceed it (two-stream network); if none does, the best.
+    "above": lambda score, threshold: _or_best(score >= threshold, score),
+    "more_than": lambda score, threshold: _or_best(score > threshold, score),
     "share_of_best": _share_of_best,  # more than this share of the best score (D2-Net, THUMOS14)
     "top_two": _top_two,  # at most two; more than it, or than 1 if any is (D2-Net, ActivityNet)
 }

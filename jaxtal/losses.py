@@ -72,6 +72,12 @@ def suppress(cas: jax.Array, attention: jax.Array, suppression: str = "min_shift
     return SUPPRESSIONS[suppression](cas, attention)
 
 
+def _with_background(labels: jax.Array, background: float) -> jax.Array:
+    """[..., C] to [..., C + 1], the background's label last."""
+    column = jnp.full_like(labels[..., :1], background)
+    return jnp.concatenate([labels, column], axis=-1)
+
+
 def top_k_mil(
     cas: jax.Array, labels: jax.Array, mask: jax.Array, divisor: int, background: float
 ) -> jax.Array:
@@ -87,8 +93,7 @@ def top_k_mil(
     Returns:
         [...] loss per video; the target is the label vector divided by its sum + 1e-4.
     """
-    column = jnp.full_like(labels[..., :1], background)
-    target = jnp.concatenate([labels, column], axis=-1)
+    target = _with_background(labels, background)
     target = target / (target.sum(-1, keepdims=True) + 1e-4)
     return -(target * jax.nn.log_softmax(top_mean(cas, mask, divisor))).sum(-1)
 
@@ -107,8 +112,7 @@ def cross_entropy(
     Returns:
         [...] loss per video; without labels and background it is 0.
     """
-    column = jnp.full_like(labels[..., :1], background)
-    target = jnp.concatenate([labels, column], axis=-1)
+    target = _with_background(labels, background)
     if normalise:
         target = target / jnp.maximum(target.sum(-1, keepdims=True), 1)
     return -(target * jnp.log(jnp.maximum(probability, 1e-8))).sum(-1)

@@ -28,7 +28,7 @@ def draw(
     shown = [index for index, output in enumerate(outputs) if output]
     indices = pick_videos(dataset, shown, config.evaluation.plot_videos)
     if len(indices):
-        figure = draw_videos(dataset, indices, method, outputs, detections)
+        figure = draw_videos(config, dataset, indices, method, outputs, detections)
         figure.savefig(files.plots / "videos.png", dpi=110)
         plt.close(figure)
     figure = draw_training(files.metrics())
@@ -47,13 +47,13 @@ def pick_videos(dataset: Dataset, among: list[int], count: int) -> np.ndarray:
     return np.array(list(chosen.values())[:count], int)
 
 
-def draw_videos(dataset: Dataset, indices, method: Method, outputs, detections: Segments):
+def draw_videos(config, dataset: Dataset, indices, method: Method, outputs, detections: Segments):
     """A row for each video: ground truth, detections (opacity = score), attentions, T-CAM."""
     figure, axes = plt.subplots(
         len(indices), 1, figsize=(12, 2.9 * len(indices)), squeeze=False, layout="constrained"
     )
     for axis, index in zip(axes[:, 0], indices, strict=True):
-        _draw_video(axis, dataset, index, method, outputs[index], detections)
+        _draw_video(axis, config, dataset, index, method, outputs[index], detections)
     axes[0, 0].barh(0, 0, color="C2", label="ground truth")
     axes[0, 0].barh(0, 0, color="C4", label="detections (opacity = score)")
     figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=6)
@@ -61,18 +61,20 @@ def draw_videos(dataset: Dataset, indices, method: Method, outputs, detections: 
     return figure
 
 
-def _draw_video(axis, dataset: Dataset, index: int, method, output, detections) -> None:
+def _draw_video(axis, config, dataset: Dataset, index: int, method, output, detections) -> None:
     """Curves from 0 to 1, and above them a lane of bars for each class shown or found best."""
     video, mine = dataset.test[index], detections.take(detections.video == index)
-    rows = len(output["cas"])
+    activation = method.activations(output, config)
+    rows = len(activation)
     times = dataset.grid.to_seconds((np.arange(rows) + 0.5) * len(video.features) / rows)
     for name, colour in _CURVES.items():
         if name in output:
             label = name.replace("attention_", "attention, ")
             axis.plot(times, output[name][:, 0], colour, lw=1, label=label)
     top = int(mine.label[mine.score.argmax()] if len(mine) else video.segment_labels[0])
-    activation = method.activations(output)[:, top]
-    axis.fill_between(times, activation, color="C1", alpha=0.35, lw=0, label="T-CAM, top class")
+    axis.fill_between(
+        times, activation[:, top], color="C1", alpha=0.35, lw=0, label="T-CAM, top class"
+    )
     classes = np.unique([*video.segment_labels, top])
     heights = 1.1 + 0.28 * np.arange(len(classes))
     strongest = max(mine.score.max(initial=0), 1e-9)

@@ -153,14 +153,16 @@ def evenly(lengths: jax.Array, counts: jax.Array, size: int) -> jax.Array:
 
     Args:
         lengths: [B] int, L.
-        counts: [B] int, n; as many as L are all of them, 2 of 1 the same one twice.
+        counts: [B] int, n, at least 1; as many as L are all of them, 2 of 1 the same one twice.
         size: at least the largest of `counts`.
 
     Returns:
         [B, size] int, L from the n-th on.
     """
     lengths, counts, index = lengths[:, None], counts[:, None], jnp.arange(size)[None]
-    snippets = jnp.where(lengths == counts, index, index * lengths // jnp.maximum(counts, 1))
+    # i * L would overflow in long videos; with L = w * n + r, i * L / n is i * w + i * r / n.
+    whole, rest = lengths // counts, lengths % counts
+    snippets = index * whole + index * rest // counts
     return jnp.where(index < counts, snippets, lengths)
 
 

@@ -32,7 +32,7 @@ def outputs():
 def test_videos_show_truth_and_detections_of_every_class(dataset):
     found = Segments(np.array([0, 0]), np.array([1, 0]), np.array([2.0, 8.0]),
                      np.array([4.0, 9.0]), np.array([0.9, 0.3]))  # fmt: skip
-    figure = plots.draw_videos(dataset, [0, 1], METHOD, [outputs(), outputs()], found)
+    figure = plots.draw_videos(CONFIG, dataset, [0, 1], METHOD, [outputs(), outputs()], found)
     first, second = figure.axes
     lanes = [label.get_text() for label in first.get_yticklabels()]
     assert lanes == ["0", "0.5", "1", "Dive", "Jump"]
@@ -52,10 +52,10 @@ def test_the_activity_of_a_class_is_drawn_as_the_method_means_it(dataset):
     cas = np.linspace(0.1, 0.9, 40).reshape(20, 2)
     output = {"attention": np.ones((20, 1)), "cas": cas}
     nothing = concatenate([])
-    figure = plots.draw_videos(dataset, [1], d2net.METHOD, [{}, output], nothing)
+    figure = plots.draw_videos(CONFIG, dataset, [1], d2net.METHOD, [{}, output], nothing)
     np.testing.assert_allclose(heights(figure), cas[:, 1])
     plt.close(figure)
-    figure = plots.draw_videos(dataset, [1], METHOD, [{}, outputs()], nothing)
+    figure = plots.draw_videos(CONFIG, dataset, [1], METHOD, [{}, outputs()], nothing)
     logits = np.exp(outputs()["cas"])
     np.testing.assert_allclose(heights(figure), logits[:, 1] / logits.sum(axis=1))
     plt.close(figure)
@@ -69,7 +69,7 @@ def heights(figure) -> np.ndarray:
 
 
 def test_videos_without_detections(dataset):
-    figure = plots.draw_videos(dataset, [0], METHOD, [outputs()], concatenate([]))
+    figure = plots.draw_videos(CONFIG, dataset, [0], METHOD, [outputs()], concatenate([]))
     assert "best detection: Dive" in figure.axes[0].get_title(loc="left")
     plt.close(figure)
 
@@ -94,7 +94,9 @@ def test_rows_that_stand_for_several_snippets_lie_where_they_are_in_the_video(da
     rng = np.random.default_rng(0)
     names = ("attention", "attention_context", "attention_background")
     output = {"cas": rng.random((5, 3))} | {name: rng.random((5, 1)) for name in names}
-    figure = plots.draw_videos(dataset, [1], twostream.METHOD, [{}, output], concatenate([]))
+    figure = plots.draw_videos(
+        CONFIG, dataset, [1], twostream.METHOD, [{}, output], concatenate([])
+    )
     lines = {line.get_label(): line for line in figure.axes[0].lines}
     assert set(lines) == {"attention", "attention, context", "attention, background"}
     for line in lines.values():

@@ -243,7 +243,7 @@ def video_scores(outputs: dict, config) -> np.ndarray:
     return localization.softmax(localization.top_mean(cas, -(-len(cas) // 8)))[:-1]
 
 
-def activations(outputs: dict) -> np.ndarray:
+def activations(outputs: dict, config) -> np.ndarray:
     """(T, C) class probabilities of every snippet, from cas (T, C + 1)."""
     return localization.softmax(outputs["cas"])[:, :-1]
 

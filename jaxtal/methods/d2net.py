@@ -354,7 +354,7 @@ METHOD = Method(
     check_data=check_data,
     outputs=("cas", "attention"),
     video_scores=video_scores,
-    activations=lambda outputs: outputs["cas"],
+    activations=lambda outputs, config: outputs["cas"],
     localize=localize,
     protocols={
         "Thumos14reduced": "thumos_d2",

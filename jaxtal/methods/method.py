@@ -37,7 +37,8 @@ class Method:
             [B, 1, n] for what a video has once.
         video_scores: ({name: (T, ...)} of one video, config) -> (C,) scores for the video-level
             mAP.
-        activations: (the same) -> (T, C) in 0 to 1, how active each class is, for plots.
+        activations: (the same, config) -> (T, C) in 0 to 1, how active each class is, for plots;
+            a row for each that was fed.
         localize: (the same, config) -> Segments in units of the T rows, video 0.
         check: (config) -> None; raises UserError for what no data could be trained with.
         check_data: (Dataset, config) -> None; raises UserError for data that cannot be trained on.
@@ -46,9 +47,9 @@ class Method:
         limit_updates: (updates, step, config) -> what is added to the parameters, where some must
             not change at a step.
         rows: ((V,) snippets of videos, config) -> (V,) how many rows are fed of each at test time,
-            spread evenly over the video; as many as it has snippets by default.
+            at least 1, spread evenly over the video; as many as it has snippets by default.
         protocols: data set name -> the protocol in which the method's authors evaluate there.
-        default_protocol: the same for any other data set.
+        default_protocol: the same for any other data set; "" is the data set's official one.
     """
 
     name: str
@@ -65,4 +66,4 @@ class Method:
     limit_updates: Callable[..., Any] = lambda updates, step, config: updates
     rows: Callable[..., Any] = lambda lengths, config: lengths
     protocols: Mapping[str, str] = dataclasses.field(default_factory=dict)
-    default_protocol: str = "official"
+    default_protocol: str = ""

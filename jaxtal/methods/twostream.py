@@ -22,6 +22,7 @@ _OPTIONS = {
     "model.embedding": ("residual", "plain"),
     "model.attention": ("softmax", "sigmoid"),
     "model.branches": ("both", "attention", "mil"),
+    "loss.fusion": ("scores", "losses"),
     "loss.guide_reduction": tuple(losses.REDUCTIONS),
     "loss.dictionary_init": ("class_mean", "uniform", "class_mean_bg_global"),
     "loss.warmup": ("loss_ramp", "freeze_dict", "none"),
@@ -60,16 +61,17 @@ class TwoStream(nn.Module):
 
         Returns:
             embeddings [B, T, 2D]; attention, attention_context, attention_background [B, T, 1];
-            logits [B, T, C + 1], p, background last; weighted [B, T, C + 1], z_fg, the logits times
-            the foreground attention; cas [B, T, C + 1], s_fg, their softmax; scores [B, 1, C + 1],
-            scores_context and scores_background, video-level probabilities; distance [B, T, 1] from
-            the centroid of the predicted class.
+            logits [B, T, C + 1], p, background last; cas [B, T, C + 1], the logits times the
+            foreground attention, z_fg, whose softmax is s_fg; branch_scores [B, n, 3, C + 1],
+            video-level probabilities of the n branches that count, under each attention; scores
+            [B, 1, C + 1], the foreground's, averaged; distance [B, T, 1] from the centroid of the
+            predicted class.
         """
         width, total = x.shape[-1], self.num_classes + 1
 
         def layer(name: str, features: int, kernel_size: int = 1) -> TemporalConv:
-            initialise = torch_default(kernel_size * width)
-            return TemporalConv(features, kernel_size, initialise, bias_init=initialise, name=name)
+            uniform = torch_default(kernel_size * width)
+            return TemporalConv(features, kernel_size, uniform, bias_init=uniform, name=name)
 
         hidden = nn.relu(layer("conv", width, 3)(x, mask))
         x = x + hidden if self.embedding == "residual" else hidden
@@ -82,7 +84,7 @@ class TwoStream(nn.Module):
         weight = jnp.where(mask[..., None], attention, 0)
         pooled = jnp.einsum("btr,btd->brd", weight, jnp.where(mask[..., None], x, 0))
         pooled = pooled / (weight.sum(1)[..., None] + 1e-8)  # eq. 1
-        by_attention = nn.softmax(classify(pooled, mask))
+        by_attention = nn.softmax(classify(pooled, mask))  # one tap, so the mask has no part
         z = attention[..., None] * logits[:, :, None]  # eq. 2, [B, T, 3, C + 1]
         by_mil = nn.softmax(
             jnp.stack(
@@ -93,8 +95,8 @@ class TwoStream(nn.Module):
                 axis=1,
             )
         )
-        fused = {"both": (by_attention + by_mil) / 2, "attention": by_attention, "mil": by_mil}
-        scores = fused[self.branches]
+        branches = {"both": [by_attention, by_mil], "attention": [by_attention], "mil": [by_mil]}
+        branch_scores = jnp.stack(branches[self.branches], axis=1)
 
         dictionary = self.param("dictionary", nn.initializers.uniform(1.0), (total, width))
         nearest = jax.nn.one_hot(logits.argmax(-1), total, dtype=x.dtype)
@@ -108,11 +110,9 @@ class TwoStream(nn.Module):
             "attention_context": attention[..., 1:2],
             "attention_background": attention[..., 2:],
             "logits": logits,
-            "weighted": z[:, :, 0],
-            "cas": nn.softmax(z[:, :, 0]),
-            "scores": scores[:, :1],
-            "scores_context": scores[:, 1:2],
-            "scores_background": scores[:, 2:],
+            "cas": z[:, :, 0],
+            "branch_scores": branch_scores,
+            "scores": branch_scores[:, :, 0].mean(1, keepdims=True),
             "distance": distance,
         }
 
@@ -131,28 +131,33 @@ def sample(context: Context, data: sampling.PackedVideos, config) -> sampling.Ba
 
 
 def loss_terms(outputs: dict, batch: sampling.Batch, context: Context, config):
-    """The loss terms of METHODS 4.c, unweighted: names as in `config.loss.weights`."""
-    mask, labels, settings = batch.mask, batch.labels, config.loss
-    # What is to be seen under each attention: the video's actions, the background, or both.
+    """The loss terms of METHODS 4.c: names as in `config.loss.weights`.
+
+    L_fg, L_ct, L_bg, L_gui and L_smt before their weights, but L_smt with the warm-up's ramp.
+    """
+    mask, settings = batch.mask, config.loss
+    labels, scores = batch.labels[:, None], outputs["branch_scores"]
+    if settings.fusion == "scores":
+        scores = scores.mean(1, keepdims=True)
+    # What is to be seen under each attention: the video's actions, these and background, or that.
     targets = {
         "foreground": (labels, 0.0),
         "context": (labels, 1.0),
         "background": (0 * labels, 1.0),
     }
-    scores = [outputs[name] for name in ("scores", "scores_context", "scores_background")]
     per_video = {
-        name: losses.cross_entropy(score[:, 0], *target, settings.label_norm)
-        for (name, target), score in zip(targets.items(), scores, strict=True)
+        name: losses.cross_entropy(scores[:, :, r], *target, settings.label_norm).mean(1)
+        for r, (name, target) in enumerate(targets.items())
     }
     attention = outputs["attention"]
     if settings.guide_stop_attention:
         attention = jax.lax.stop_gradient(attention)
     per_video["guide"] = losses.opposition(
-        attention, outputs["weighted"], mask, settings.guide_reduction
+        attention, outputs["cas"], mask, settings.guide_reduction
     )
     semantic = losses.mean_over_time(outputs["distance"][..., 0], mask)
-    if settings.warmup == "loss_ramp":
-        semantic = semantic * jnp.minimum(context.step / max(settings.warmup_steps, 1), 1)
+    if settings.warmup == "loss_ramp" and settings.warmup_steps:
+        semantic = semantic * jnp.minimum(context.step / settings.warmup_steps, 1)
     per_video["semantic"] = semantic
     return {
         name: losses.mean_over_videos(value, mask) for name, value in per_video.items()
@@ -179,7 +184,10 @@ def initialise(params: dict, dataset, config) -> dict:
 
 
 def limit_updates(updates: dict, step: jax.Array, config) -> dict:
-    """Nothing is added to the dictionary in the warm-up, if that is "freeze_dict"."""
+    """Nothing is added to the dictionary in the warm-up, if that is "freeze_dict".
+
+    Adam's moments follow its gradient meanwhile, so that it starts from well-formed ones.
+    """
     if config.loss.warmup != "freeze_dict":
         return updates
     change = jnp.where(step < config.loss.warmup_steps, 0, updates["dictionary"])
@@ -203,29 +211,34 @@ def check(config) -> None:
             f"config.model.topk_divisors is {divisors}; wanted three whole numbers of at least 1, "
             "for foreground, context and background, e.g. (8, 2, 2)"
         )
-    if config.model.branches == "attention":
-        for name in ("semantic", "guide"):
-            if config.loss.weights[name]:
-                raise UserError(
-                    f"config.loss.weights.{name} is {config.loss.weights[name]}, but with "
-                    "config.model.branches=attention nothing trains the logits that it reads; set "
-                    "it to 0"
-                )
+    checks.below(config, {"data.test_snippets": 46341})  # whose square is an int32
+    alone = config.model.branches == "attention" and not config.model.share_fc
+    if alone and config.loss.weights.semantic:
+        raise UserError(
+            f"config.loss.weights.semantic is {config.loss.weights.semantic}, but with "
+            "config.model.branches=attention no classification loss trains the logits that choose "
+            "the centroids; set it to 0, or config.model.share_fc=True"
+        )
 
 
 def video_scores(outputs: dict, config) -> np.ndarray:
     """(C,) foreground probabilities of a video."""
-    return outputs["scores"][0, :-1]
+    return np.asarray(outputs["scores"][0, :-1], np.float64)
+
+
+def activations(outputs: dict, config) -> np.ndarray:
+    """(T, C) s_fg from the cas (T, C + 1); without MIL branch the foreground attention (T, 1)."""
+    cas, attention = (np.asarray(outputs[name], np.float64) for name in ("cas", "attention"))
+    if config.model.branches == "attention":
+        return np.broadcast_to(attention, (len(cas), cas.shape[1] - 1))
+    return localization.softmax(cas)[:, :-1]
 
 
 def localize(outputs: dict, config) -> localization.Segments:
-    """Detections of one video from its cas (T, C + 1) or, without MIL branch, attention (T, 1)."""
+    """Detections of one video: its activations are thresholded, and score too (METHODS 4.e)."""
     settings = localization.LocalizationConfig(**config.localization)
-    cas, attention, scores = (
-        np.asarray(outputs[name], np.float64) for name in ("cas", "attention", "scores")
-    )
-    sequence = attention if config.model.branches == "attention" else cas[:, :-1]
-    return localization.localize(sequence, sequence, scores[0, :-1], settings)
+    sequence = activations(outputs, config)
+    return localization.localize(sequence, sequence, video_scores(outputs, config), settings)
 
 
 METHOD = Method(
@@ -239,12 +252,6 @@ METHOD = Method(
     rows=rows,
     outputs=("cas", "attention", "attention_context", "attention_background", "scores"),
     video_scores=video_scores,
-    activations=lambda outputs: outputs["cas"][:, :-1],
+    activations=activations,
     localize=localize,
-    protocols={
-        "Thumos14reduced": "thumos14",
-        "Thumos14": "thumos14",
-        "ActivityNet1.2": "anet12",
-        "ActivityNet1.3": "anet13",
-    },
 )

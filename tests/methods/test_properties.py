@@ -164,7 +164,7 @@ def valid(outputs: dict, mask) -> list[dict[str, np.ndarray]]:
     """Each video's outputs at its valid snippets; those that a video has once as they are."""
     return [
         {
-            name: np.asarray(x)[row, m] if x.shape[1] == len(m) else np.asarray(x)[row]
+            name: np.asarray(x)[row] if name.startswith("scores") else np.asarray(x)[row, m]
             for name, x in outputs.items()
         }
         for row, m in enumerate(mask)

@@ -39,7 +39,7 @@ def video_scores(outputs, config):
     return localization.softmax(localization.top_mean(cas, -(-len(cas) // 8)))[:-1]
 
 
-def activations(outputs):
+def activations(outputs, config):
     """Class probabilities of every snippet."""
     return localization.softmax(outputs["cas"])[:, :-1]
 
@@ -47,7 +47,7 @@ def activations(outputs):
 def localize(outputs, config):
     """Thresholds on the class probabilities, which also score."""
     settings = localization.LocalizationConfig(**config.localization)
-    sequence = activations(outputs).astype(np.float64)
+    sequence = activations(outputs, config).astype(np.float64)
     return localization.localize(sequence, sequence, video_scores(outputs, config), settings)
 
 
