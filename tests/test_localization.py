@@ -255,3 +255,31 @@ def test_what_is_weak_beside_the_best():
     assert by_video.score.min() >= 0.5 * every.score.max()
     assert len(found(relative_score=0.5, class_weight=-9.0)) == 0
     assert len(found(relative_score=0.5, class_weight=-9.0, relative_to="video")) == 0
+
+
+def test_what_equals_a_threshold():
+    sequence = np.array([[0.2, 0.5, 0.5, 0.2, 0.8]]).T
+    fields = {"thresholds": (0.5, 0.5, 1), "class_rule": "above", "nms": "hard"}
+    for inclusive, wanted in ((False, [(4, 5)]), (True, [(1, 3), (4, 5)])):
+        config = LocalizationConfig(inclusive=inclusive, **fields)
+        found = localization.localize(sequence, sequence, np.array([0.9]), config)
+        assert sorted(zip(found.start, found.end, strict=True)) == wanted
+
+
+def test_what_equals_the_class_threshold():
+    for score, above, more in (
+        ([0.1, 0.3, 0.05], [0, 1], [1]),
+        ([0.1, 0.1, 0.05], [0, 1], [0]),  # nothing exceeds it: the first of the best
+        ([0.01, 0.02, 0.05], [2], [2]),
+    ):
+        for rule, wanted in (("above", above), ("more_than", more)):
+            chosen = localization.CLASS_RULES[rule](np.array(score), 0.1)
+            assert np.flatnonzero(chosen).tolist() == wanted
+
+
+def test_upsampling_by_hand():
+    sequence = np.array([[0.0, 1.0], [2.0, 1.0], [1.0, 3.0]])
+    wanted = [[0, 1], [1, 1], [2, 1], [1.5, 2], [1, 3], [0.5, 4]]  # the last slope goes on
+    np.testing.assert_array_equal(localization.upsample(sequence, 2), wanted)
+    np.testing.assert_array_equal(localization.upsample(sequence[:1], 3), [[0, 1]] * 3)
+    assert localization.upsample(sequence, 1) is sequence

@@ -85,17 +85,26 @@ def test_more_steps_continue_and_equal_one_run(finished, tmp_path):
     ("name", "protocol", "options", "late"),
     [
         ("d2net", "d2", ["--config.loss.denoising_start=2"], "video_denoising"),
-        ("twostream", "official", ["--config.loss.warmup=freeze_dict"], ""),
+        (
+            "twostream",
+            "official",
+            [
+                "--config.loss.warmup=freeze_dict",
+                "--config.loss.warmup_steps=8",
+                "--config.data.test_snippets=40",
+            ],
+            "",
+        ),
     ],
 )
 def test_other_methods_through_the_public_command(tmp_path, name, protocol, options, late):
     """A run in two parts equals one, for all that a checkpoint has to hold, and --mode=eval
-    repeats it: D2-Net's state, the middle of an epoch, a dictionary that is not yet trained.
+    repeats it: D2-Net's state; a dictionary before it is trained, in the middle of an epoch.
     """
     tiny = [f"--config=configs/{name}_demo.py", *TINY[1:], "--config.train.batch_size=5", *options]
     parts, whole = tmp_path / "parts", tmp_path / "whole"
     for arguments in (
-        [f"--workdir={parts}", "--config.train.steps=6"],
+        [f"--workdir={parts}", "--config.train.steps=7"],
         [f"--workdir={parts}", "--config.train.steps=12"],
         [f"--workdir={whole}", "--config.train.steps=12"],
     ):

@@ -4,11 +4,14 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
+from configs import twostream_thumos
 from jaxtal import plots
 from jaxtal.data.dataset import Dataset, Video
 from jaxtal.methods import d2net, twostream
 from jaxtal.methods.co2net import METHOD
 from jaxtal.segments import Segments, concatenate
+
+CONFIG = twostream_thumos.get_config()
 
 
 @pytest.fixture
@@ -97,6 +100,9 @@ def test_rows_that_stand_for_several_snippets_lie_where_they_are_in_the_video(da
     figure = plots.draw_videos(
         CONFIG, dataset, [1], twostream.METHOD, [{}, output], concatenate([])
     )
+    probability = np.exp(output["cas"])
+    probability /= probability.sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(heights(figure), probability[:, 1])
     lines = {line.get_label(): line for line in figure.axes[0].lines}
     assert set(lines) == {"attention", "attention, context", "attention, background"}
     for line in lines.values():

@@ -127,8 +127,8 @@ def test_sorted_snippets(length):
         # The smallest of 8 draws: P(min >= m) = ((length - m) / length) ** 8.
         tail = ((length - np.arange(length + 1)) / length) ** count
         counts = np.bincount(snippets[:, 0], minlength=length)
-        for count, chance in zip(counts, -np.diff(tail), strict=True):
-            assert stats.binomtest(int(count), len(KEYS), chance).pvalue > ALPHA
+        for found, chance in zip(counts, -np.diff(tail), strict=True):
+            assert stats.binomtest(int(found), len(KEYS), chance).pvalue > ALPHA
     else:
         for i, column in enumerate(snippets[:, :-1].T):
             low, high = i * length // count, (i + 1) * length // count
@@ -149,12 +149,16 @@ def test_single_sorted_snippets():
 
 
 def test_evenly_spread_snippets():
-    lengths, counts = jnp.array([1, 4, 10, 100_000]), jnp.array([2, 4, 4, 100_000])
-    snippets = np.asarray(sampling.evenly(lengths, counts, 100_000))
+    lengths = np.array([1, 4, 10, 100_000, 60_001, 3_000_000])
+    counts = np.array([2, 4, 4, 100_000, 46_340, 46_340])
+    snippets = np.asarray(sampling.evenly(jnp.asarray(lengths), jnp.asarray(counts), 100_000))
     assert snippets[0].tolist() == [0, 0] + [1] * 99_998
     assert snippets[1, :6].tolist() == [0, 1, 2, 3, 4, 4]
     assert snippets[2, :5].tolist() == [0, 2, 5, 7, 10]
-    assert (snippets[3] == np.arange(100_000)).all()  # no overflow of i * L
+    for row, (length, count) in enumerate(zip(lengths, counts, strict=True)):
+        wanted = np.arange(count) * length // count  # in 64 bits; ours has 32
+        np.testing.assert_array_equal(snippets[row, :count], wanted)
+        assert (snippets[row, count:] == length).all()
 
 
 def test_orders_of_epochs_are_uniform():

@@ -65,6 +65,8 @@ CASES = {
             "model.embedding": "plain",
             "model.attention": "sigmoid",
             "model.share_fc": True,
+            "model.branches": "attention",
+            "loss.fusion": "losses",
             "loss.label_norm": False,
             "loss.guide_reduction": "sum",
             "loss.guide_stop_attention": True,
@@ -164,7 +166,7 @@ def valid(outputs: dict, mask) -> list[dict[str, np.ndarray]]:
     """Each video's outputs at its valid snippets; those that a video has once as they are."""
     return [
         {
-            name: np.asarray(x)[row] if name.startswith("scores") else np.asarray(x)[row, m]
+            name: np.asarray(x)[row] if name.endswith("scores") else np.asarray(x)[row, m]
             for name, x in outputs.items()
         }
         for row, m in enumerate(mask)

@@ -1,5 +1,6 @@
 """The two-stream network against plain loops, its options, dictionary, warm-up and batches."""
 
+import dataclasses
 import functools
 
 import jax
@@ -27,11 +28,11 @@ VARIANTS = {
         "model.attention": "sigmoid",
         "model.topk_divisors": (8, 3, 3),
     },
+    "losses averaged": {"loss.fusion": "losses"},
     "shared classifier, targets as printed": {"model.share_fc": True, "loss.label_norm": False},
     "attention branch": {
         "model.branches": "attention",
         "loss.weights.semantic": 0.0,
-        "loss.weights.guide": 0.0,
     },
     "MIL branch, guide as a sum": {"model.branches": "mil", "loss.guide_reduction": "sum"},
 }
@@ -97,14 +98,17 @@ def test_network_losses_and_inference_against_loops(variant, seed):
         if not length:
             continue
         out = network(batch.features[row, :length])
-        per_video.append(
+        fused = {"scores": ["y"], "losses": ["y_att", "y_mil"]}[loss.fusion]
+        of_each = [
             oracle.video_losses(
-                out,
+                out | {"y": out[name]},
                 batch.labels[row],
                 label_norm=loss.label_norm,
                 guide_reduction=loss.guide_reduction,
             )
-        )
+            for name in fused
+        ]
+        per_video.append({name: np.mean([one[name] for one in of_each]) for name in of_each[0]})
         mine = {name: np.asarray(value[row, :length]) for name, value in outputs.items()}
         wanted = {
             "embeddings": out["x"],
@@ -112,13 +116,20 @@ def test_network_losses_and_inference_against_loops(variant, seed):
             "attention_context": out["a"][:, 1:2],
             "attention_background": out["a"][:, 2:],
             "logits": out["p"],
-            "weighted": out["z"][0],
-            "cas": out["s_fg"],
+            "cas": out["z"][0],
             "distance": out["distance"][:, None],
             "scores": out["y"][:1],
-            "scores_context": out["y"][1:2],
-            "scores_background": out["y"][2:],
         }
+        branches = {"both": ["y_att", "y_mil"], "attention": ["y_att"], "mil": ["y_mil"]}
+        once = np.stack([out[name] for name in branches[model.branches]])
+        np.testing.assert_allclose(outputs["branch_scores"][row], once, rtol=1e-5, atol=1e-6)
+        del mine["branch_scores"]
+        np.testing.assert_allclose(
+            twostream.activations(mine, config),
+            np.tile(out["a"][:, :1], C) if model.branches == "attention" else out["s_fg"][:, :-1],
+            rtol=1e-5,
+            atol=1e-6,
+        )
         assert set(wanted) == set(mine)
         for name, value in wanted.items():
             np.testing.assert_allclose(mine[name], value, rtol=1e-5, atol=1e-5, err_msg=name)
@@ -141,16 +152,15 @@ def test_localisation_against_loops(config, branches, upsample):
     for seed in range(20):
         rng = np.random.default_rng(seed)
         time = int(rng.integers(2, 40))
-        cas = oracle_softmax(4 * rng.normal(size=(time, C + 1)))
-        if count == 5:
-            cas /= 30
+        cas = 4 * rng.normal(size=(time, C + 1))
+        cas[:, -1] += 0 if count > 5 else 8  # lower probabilities where the thresholds are lower
         attention = rng.random((time, 1)) / (1 if count > 5 else 20)
         scores = oracle_softmax((2 if seed % 2 else 0.01) * rng.normal(size=(1, C + 1)))
         if seed % 3 == 0:
             scores[0, :-1] *= 0.1 / scores[0, :-1].max()  # no class above alpha
         outputs = {"cas": cas, "attention": attention, "scores": scores}
         found = twostream.localize(outputs, config)
-        sequence = np.tile(attention, C + 1) if branches == "attention" else cas
+        sequence = np.tile(attention, C + 1) if branches == "attention" else oracle_softmax(cas)
         wanted = oracle.localise(sequence, scores[0], time, thresholds, upsample=upsample)
         rows = np.stack([found.label, 0.64 * found.start, 0.64 * found.end, found.score], axis=1)
         assert len(rows) == len(wanted)
@@ -211,18 +221,19 @@ def test_guide_stop_attention(stop):
     config = configured({"loss.guide_stop_attention": stop})
     batch, _ = draw(1)
 
-    def guide(attention, weighted):
+    def guide(attention, cas):
+        branch_scores = jnp.full((len(cas), 2, 3, C + 1), 1 / (C + 1))
         outputs = {
             "attention": attention,
-            "weighted": weighted,
+            "cas": cas,
             "distance": attention,
-            **dict.fromkeys(("scores", "scores_context", "scores_background"), weighted[:, :1]),
+            "branch_scores": branch_scores,
         }
         return twostream.loss_terms(outputs, batch, context(), config)[0]["guide"]
 
     shape = batch.mask.shape
-    weighted = jax.random.normal(jax.random.key(0), (*shape, C + 1))
-    to_attention, to_logits = jax.grad(guide, (0, 1))(jnp.full((*shape, 1), 0.3), weighted)
+    cas = jax.random.normal(jax.random.key(0), (*shape, C + 1))
+    to_attention, to_logits = jax.grad(guide, (0, 1))(jnp.full((*shape, 1), 0.3), cas)
     assert np.any(to_attention) != stop
     assert np.any(to_logits)
 
@@ -272,6 +283,9 @@ def test_the_dictionary_starts_from_class_means(dtype):
         np.testing.assert_array_equal(row, alone)
 
 
+FIVE = [9, 12, 20, 8, 3], [[0], [1], [2], [3], [0]]
+
+
 def small(**loss):
     config = twostream_demo.get_config()
     config.data.num_snippets, config.train.batch_size = 8, 3
@@ -283,8 +297,7 @@ def trained(config, steps: int):
     """The dictionary and the metrics after each of some steps, from the dictionary they began with;
     as many programs as were traced.
     """
-    data, hyper = pack(flat_videos([9, 12, 20, 8, 3], [[0], [1], [2], [3], [0]]), C), None
-    hyper = hyper_from(config)
+    data, hyper = pack(flat_videos(*FIVE), C), hyper_from(config)
     model = METHOD.build(config.model, C)
     state = init_state(model, hyper, WIDTH)
     step = jax.jit(
@@ -315,7 +328,7 @@ def test_warm_up_by_a_ramp():
     whole = twostream.loss_terms(outputs, batch, context(step=0), config)[0]["semantic"]
     np.testing.assert_allclose(whole, semantic[-1], rtol=1e-6)
     config.loss.update(warmup="loss_ramp", warmup_steps=0)
-    whole = twostream.loss_terms(outputs, batch, context(step=1), config)[0]["semantic"]
+    whole = twostream.loss_terms(outputs, batch, context(step=0), config)[0]["semantic"]
     np.testing.assert_allclose(whole, semantic[-1], rtol=1e-6)
 
 
@@ -334,11 +347,10 @@ def test_warm_up_with_a_fixed_dictionary():
 def test_batches_are_epochs():
     """Every video once an epoch, in a new order; the last batch is filled up and masked."""
     config = small()
-    videos = flat_videos([9, 12, 20, 8, 3], [[0], [1], [2], [3], [0]])
+    videos = flat_videos(*FIVE)
     for number, video in enumerate(videos):
         video.features[:, 0] = number + 1
     data = pack(videos, C)
-    config.train.batch_size = 3
     draw_batch = jax.jit(
         lambda step, key: twostream.sample(context(step=step, key=key), data, config)
     )
@@ -355,6 +367,16 @@ def test_batches_are_epochs():
     config.data.min_snippets = 9  # three are left: one batch an epoch
     seen = np.asarray(draw_batch.__wrapped__(0, jax.random.key(0)).features[:, 0, 0])
     assert sorted(seen) == [1, 2, 3]
+
+
+def test_test_videos_have_as_many_snippets_as_training_unless_it_is_said():
+    for module in (twostream_thumos, twostream_demo, twostream_anet13):
+        config = module.get_config()
+        config.data.num_snippets = 33
+        assert config.data.test_snippets == 33
+        config.data.test_snippets = 44
+        assert (config.data.num_snippets, config.data.test_snippets) == (33, 44)
+        assert config.to_dict()["data"]["test_snippets"] == 44
 
 
 def test_rows_of_test_videos():
@@ -396,11 +418,13 @@ REFUSED = {
     ("model.dropout", 1.0): r"1\.0; it must be below 1",
     ("model.topk_divisors", (8, 2, 0)): r"three whole numbers of at least 1",
     ("model.topk_divisors", (8, 2)): r"three whole numbers of at least 1",
+    ("loss.fusion", "both"): r"'both'; it must be one of scores, losses",
     ("loss.guide_reduction", "max"): r"'max'; it must be one of mean, sum",
     ("loss.dictionary_init", "zeros"): r"must be one of class_mean, uniform, class_mean_bg_global",
     ("loss.warmup", "cosine"): r"must be one of loss_ramp, freeze_dict, none",
     ("loss.warmup_steps", -1): r"-1; it must be at least 0",
     ("data.test_snippets", 1): r"1; it must be at least 2",
+    ("data.test_snippets", 50_000): r"50000; it must be below 46341",
     ("localization.upsample", 0): r"0; it must be at least 1",
 }
 
@@ -413,8 +437,67 @@ def test_what_cannot_be_is_refused(field, value):
         twostream.check(config)
 
 
-def test_losses_of_logits_that_nothing_trains_are_refused():
+def test_centroids_that_nothing_chooses_are_refused():
     config = twostream_thumos.get_config()
     config.model.branches = "attention"
     with pytest.raises(UserError, match=r"weights\.semantic is 0\.05.*branches=attention"):
         twostream.check(config)
+    config.model.share_fc = True
+    twostream.check(config)
+
+
+def test_the_steps_of_a_run_go_through_epochs():
+    """In the training step itself: the order's key outlasts a step and differs between seeds."""
+    config = small()
+    videos = flat_videos(*FIVE)
+    for number, video in enumerate(videos):
+        video.features[:] = number
+    data, model = pack(videos, C), METHOD.build(config.model, C)
+
+    def seen(outputs, batch, context, config):
+        number = jnp.where(batch.mask[:, 0], batch.features[:, 0, 0], -1)
+        terms = {f"video {row}": number[row] for row in range(3)}
+        return dict.fromkeys(config.loss.weights, jnp.float32(0)) | terms, context.state
+
+    method = dataclasses.replace(METHOD, loss_terms=seen)
+    hyper = hyper_from(config)
+    weights = hyper.loss_weights | {f"video {row}": jnp.float32(0) for row in range(3)}
+    hyper = hyper._replace(loss_weights=weights)
+    step = jax.jit(functools.partial(train_step, model=model, method=method, config=config))
+    orders = set()
+    for seed in range(2):
+        mine = hyper._replace(seed=jnp.uint32(seed))
+        state = init_state(model, mine, WIDTH)
+        for _ in range(3):
+            order: list[int] = []
+            for _ in range(2):
+                state, metrics = step(state, mine, data)
+                order += [int(metrics[f"video {row}"]) for row in range(3)]
+            assert order[-1] == -1
+            assert sorted(order[:5]) == [0, 1, 2, 3, 4]
+            orders.add(tuple(order))
+    assert len(orders) >= 5  # of 120, drawn six times
+
+
+def test_members_of_a_population_equal_single_runs():
+    """Over the end of an epoch, from dictionaries of class means."""
+    config = small(warmup="freeze_dict")
+    videos = flat_videos(*FIVE)
+    data, model, hyper = pack(videos, C), METHOD.build(config.model, C), hyper_from(config)
+
+    def begin(hyper):
+        state = init_state(model, hyper, WIDTH)
+        return state._replace(params=METHOD.initialise(state.params, trainset(videos), config))
+
+    step = functools.partial(train_step, model=model, method=METHOD, config=config)
+    axes = jax.tree.map(lambda _: None, hyper)._replace(seed=0)
+    many = hyper._replace(seed=jnp.arange(3, dtype=jnp.uint32))
+    states = jax.vmap(begin, in_axes=(axes,))(many)
+    together = jax.jit(jax.vmap(step, in_axes=(0, axes, None)))
+    alone, one = jax.jit(step), hyper._replace(seed=jnp.uint32(2))
+    state = begin(one)
+    for _ in range(3):
+        states, metrics = together(states, many, data)
+        state, wanted = alone(state, one, data)
+        for name, value in wanted.items():
+            np.testing.assert_allclose(metrics[name][2], value, rtol=1e-4, err_msg=name)

@@ -87,12 +87,14 @@ def test_network(golden):
         "x": outputs["embeddings"],
         "a": np.concatenate(attention, axis=-1),
         "p": outputs["logits"],
-        "z_fg": outputs["weighted"],
-        "s_fg": outputs["cas"],
+        "z_fg": outputs["cas"],
+        "s_fg": jax.nn.softmax(outputs["cas"]),
         "y_fg": outputs["scores"][:, 0],
-        "y_ct": outputs["scores_context"][:, 0],
-        "y_bg": outputs["scores_background"][:, 0],
     }
+    by_attention, by_mil = np.moveaxis(np.asarray(outputs["branch_scores"]), 1, 0)
+    for r, part in enumerate(("fg", "ct", "bg")):
+        found[f"yatt_{part}"], found[f"ymil_{part}"] = by_attention[:, r], by_mil[:, r]
+        found[f"y_{part}"] = (by_attention[:, r] + by_mil[:, r]) / 2
     for name, value in found.items():
         close(value, gold[f"ts_out/{name}"], 1e-5)
 
@@ -101,8 +103,10 @@ def test_network(golden):
 def test_single_branches(golden, branches, name):
     gold = golden("reference_only")
     (_, (outputs, _)), _ = run(gold, {}, branches)
-    for suffix, part in (("", "fg"), ("_context", "ct"), ("_background", "bg")):
-        close(outputs[f"scores{suffix}"][:, 0], gold[f"ts_out/{name}_{part}"], 1e-5)
+    close(outputs["scores"][:, 0], gold[f"ts_out/{name}_fg"], 1e-5)
+    assert outputs["branch_scores"].shape[1] == 1
+    for r, part in enumerate(("fg", "ct", "bg")):
+        close(outputs["branch_scores"][:, 0, r], gold[f"ts_out/{name}_{part}"], 1e-5)
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
