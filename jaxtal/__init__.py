@@ -19,6 +19,10 @@ Words:
   `video_denoising` in `methods/d2net.py`, by pDMI of a joint matrix, `mutual_information.py`.
 - lambda, lambda': D2-Net's top-down attention (largest T-CAM entry of a snippet) and bottom-up
   attention (how unlike the running background embedding r its embedding is).
+- L_fg, L_ct, L_bg: the two-stream network's cross-entropies under its foreground, context and
+  background attention; L_gui, L_smt: its guide and semantic loss; Q: its semantic dictionary, a
+  centroid for every class: all in `methods/twostream.py`.
+- row: what a network is fed of a video at one time; a snippet, unless the method thins out.
 - proposal: a candidate segment of one class; detection: a proposal that came through NMS.
 - t-IoU: intersection over union of two segments in time; mAP: mean average precision.
 
