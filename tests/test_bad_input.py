@@ -112,7 +112,7 @@ CONFIG = {
     "--config.loss.topk_divisor=0": r"topk_divisor is 0; it must be at least 1",
     "--config.optimizer.learning_rate=nan": r"learning_rate is nan; it must be at least 0",
     "--config.seed=-1": r"seed is -1; it must be at least 0",
-    "--config.seed=4294967296": r"seed is 4294967296; it must be below 2 \*\* 32",
+    "--config.seed=4294967296": r"seed is 4294967296; it must be below 4294967296",
     "--config.data.min_snippets=11": r"the longest test video has 9 snippets, fewer than config\.data\.min_snippets=11; lower it",
     "--config.model.pool_window=4": r"pool_window is 4; it must be odd",
     "--config.model.classifier=mine": r"classifier is 'mine'; it must be one of code, paper",
