@@ -6,15 +6,18 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
+import orbax.checkpoint as ocp
 import pytest
 
 from configs import twostream_anet13, twostream_demo, twostream_thumos
+from jaxtal.data import load
 from jaxtal.data.dataset import Dataset, Video
 from jaxtal.errors import UserError
 from jaxtal.methods import twostream
 from jaxtal.methods.twostream import METHOD, TwoStream
 from jaxtal.sampling import Batch, pack
 from jaxtal.step import hyper_from, init_state, train_step
+from jaxtal.trainer import train_and_evaluate
 from tests.contexts import context
 from tests.methods import twostream_oracle as oracle
 
@@ -286,6 +289,25 @@ def test_the_dictionary_starts_from_class_means(dtype):
 FIVE = [9, 12, 20, 8, 3], [[0], [1], [2], [3], [0]]
 
 
+def test_a_run_begins_with_them(tmp_path):
+    """What the trainer saves before the first step."""
+    config = small()
+    config.data.generator.update(num_train=6, num_test=3, num_classes=3, feature_width=8)
+    config.data.generator.max_snippets = 60
+    config.train.steps = config.evaluation.plot_videos = 0
+    train_and_evaluate(config, tmp_path)
+    dataset = load(config.data)
+    features = [video.features for video in dataset.train]
+    labels = [np.isin(np.arange(3), video.labels) for video in dataset.train]
+    means = oracle.class_means(list(zip(features, labels, strict=True)))
+    assert np.isfinite(means).any()
+    with ocp.StandardCheckpointer() as checkpointer:
+        state = checkpointer.restore(tmp_path / "checkpoints" / "0" / "state")
+    dictionary = np.asarray(state["params"]["dictionary"])
+    known = np.isfinite(means)
+    np.testing.assert_allclose(dictionary[:3][known], means[known], rtol=1e-6)
+
+
 def small(**loss):
     config = twostream_demo.get_config()
     config.data.num_snippets, config.train.batch_size = 8, 3
@@ -297,11 +319,11 @@ def trained(config, steps: int):
     """The dictionary and the metrics after each of some steps, from the dictionary they began with;
     as many programs as were traced.
     """
-    data, hyper = pack(flat_videos(*FIVE), C), hyper_from(config)
+    packed, hyper = pack(flat_videos(*FIVE), C), hyper_from(config)
     model = METHOD.build(config.model, C)
     state = init_state(model, hyper, WIDTH)
     step = jax.jit(
-        lambda state: train_step(state, hyper, data, model=model, method=METHOD, config=config)
+        lambda state: train_step(state, hyper, packed, model=model, method=METHOD, config=config)
     )
     dictionaries, metrics = [np.asarray(state.params["dictionary"])], []
     for _ in range(steps):
