@@ -1,5 +1,8 @@
 """The two-stream network on generated untrimmed videos: nothing to download.
 
+46.0 ± 1.4 average mAP (t-IoU 0.1:0.7, protocol official, last step, seeds 0 to 4), in 50 seconds on
+2 CPU cores:
+
     python -m jaxtal.main --config configs/twostream_demo.py
 
 The videos are those of configs/co2net_demo.py; rows of the paper's tables as in
