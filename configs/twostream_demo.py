@@ -1,7 +1,7 @@
 """The two-stream network on generated untrimmed videos: nothing to download.
 
-46.0 ± 1.4 average mAP (t-IoU 0.1:0.7, protocol official, last step, seeds 0 to 4), in 50 seconds on
-2 CPU cores:
+46.0 ± 1.4 average mAP (t-IoU 0.1:0.7, protocol official, last step, seeds 0 to 4), in a minute on 2
+CPU cores:
 
     python -m jaxtal.main --config configs/twostream_demo.py
 
