@@ -103,7 +103,7 @@ class TwoStream(nn.Module):
         # A product with one-hot rows, exact at this precision: its gradient is a product too, where
         # that of a gather would be a scatter, whose order of summation accelerators leave open.
         centroid = jnp.einsum("btc,cd->btd", nearest, dictionary, precision="highest")
-        distance = jnp.sqrt(((x - centroid) ** 2).sum(-1, keepdims=True) + 1e-12)
+        distance = jnp.sqrt(((x - centroid) ** 2).sum(-1, keepdims=True) + 1e-12)  # eq. 6
         return {
             "embeddings": x,
             "attention": attention[..., :1],
@@ -133,7 +133,8 @@ def sample(context: Context, data: sampling.PackedVideos, config) -> sampling.Ba
 def loss_terms(outputs: dict, batch: sampling.Batch, context: Context, config):
     """The loss terms of METHODS 4.c: names as in `config.loss.weights`.
 
-    L_fg, L_ct, L_bg, L_gui and L_smt before their weights, but L_smt with the warm-up's ramp.
+    L_fg, L_ct, L_bg (eq. 5), L_gui (eq. 7) and L_smt (eq. 6) before their weights, but L_smt with
+    the warm-up's ramp.
     """
     mask, settings = batch.mask, config.loss
     labels, scores = batch.labels[:, None], outputs["branch_scores"]
