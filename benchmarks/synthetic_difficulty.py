@@ -17,10 +17,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from jaxtal import localization, losses
+from jaxtal import localization, losses, protocols
 from jaxtal.data.dataset import Dataset, Video, multi_hot
 from jaxtal.data.synthetic import DEMO, SyntheticConfig, generate
-from jaxtal.evaluation import PROTOCOLS, classification_map, evaluate
+from jaxtal.evaluation import classification_map, evaluate
 from jaxtal.segments import Segments, concatenate
 
 MOST_SNIPPETS = 320  # longer training videos are thinned out
@@ -119,13 +119,13 @@ def localize(sequence: np.ndarray, score: np.ndarray) -> Segments:
 def _localize_class(sequence: np.ndarray, label: int, score: float) -> Segments:
     low, high = sequence.min(), sequence.max()
     levels = low + (high - low) * np.linspace(0.1, 0.9, 17)
-    _, start, end = localization.runs(levels[:, None] < sequence.T)
+    _, _, start, end = localization.runs(np.searchsorted(levels, sequence.T))
     start, end = np.unique(np.stack([start, end]), axis=1)
-    contrast = localization.outer_inner_contrast(sequence, start, end)[:, 0] + 0.2 * score
-    order, contrast = localization.soft_nms(start, end, contrast[None], 0.3)
-    times = start[order[0]].astype(float), end[order[0]].astype(float)
-    video = np.zeros(len(start), int)
-    return Segments(video, np.full(len(start), label), *times, contrast[0])
+    contrast = localization.outer_inner_contrast(sequence, start, end) + 0.2 * score
+    zero, settings = np.zeros(len(start), int), localization.LocalizationConfig()
+    order, _, contrast = localization.nms(start, end, contrast, zero, settings)
+    times = start[order].astype(float), end[order].astype(float)
+    return Segments(zero, np.full(len(start), label), *times, contrast)
 
 
 def assess(dataset: Dataset, params: dict, prepare) -> dict:
@@ -142,8 +142,9 @@ def assess(dataset: Dataset, params: dict, prepare) -> dict:
             Segments(found.video + index, found.label, found.start, found.end, found.score)
         )
     num_classes = len(dataset.classes)
-    protocol = PROTOCOLS["official"]
-    result = evaluate(dataset.test, concatenate(parts), protocol, num_classes, dataset.grid)
+    found = concatenate(parts).with_times(dataset.grid.to_seconds)
+    protocol = protocols.get("official")
+    result = evaluate(dataset.test, found, protocol, num_classes, dataset.grid).summary()
     video_map = classification_map(np.stack(scores), multi_hot(dataset.test, num_classes))
     return {
         "average": round(100 * result["average"]["0.1:0.7"], 1),

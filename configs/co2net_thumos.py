@@ -60,13 +60,15 @@ def get_config() -> ConfigDict:
                 "topk_divisor": 10,
                 "class_weight": 0.2,
                 "flank": 0.25,
-                "sigma": 0.3,
+                "nms": "gaussian",  # soft-NMS; or "linear", "hard", "none"
+                "sigma": 0.3,  # of "gaussian": scores are multiplied by exp(-iou^2 / sigma)
+                "nms_threshold": 0.7,  # of "linear" and "hard": the t-IoU from which they act
+                "count_ends": True,  # t-IoU of the NMS with lengths + 1, as published
                 "min_score": config_dict.placeholder(float),  # drops weaker detections
                 "skip_lone_zero": True,
             },
             "evaluation": {
                 "protocol": "",  # "" = the one that the method's authors use on this data set
-                "stop_at_empty_class": False,  # D2-Net's evaluator: 0 from an empty class onwards
                 "plot_videos": 4,
             },
         }

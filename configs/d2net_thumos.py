@@ -77,6 +77,7 @@ def get_config(preset: str = "code") -> ConfigDict:
             "min_contrast": config_dict.placeholder(float),  # set below: -0.4; the paper: None
             "nms": "hard",
             "nms_threshold": 0.3,
+            "count_ends": False,
             "min_score": config_dict.placeholder(float),  # drops weaker detections
             "relative_score": config_dict.placeholder(float),  # set below: 0.1; what is below goes
             "relative_to": "class",  # share of the best of its class; the paper: of the "video"

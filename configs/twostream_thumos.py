@@ -83,6 +83,7 @@ def get_config(row: str = "full") -> ConfigDict:
             "outer": "joint",
             "nms": "hard",
             "nms_threshold": 0.5,
+            "count_ends": False,
             "min_score": config_dict.placeholder(float),  # drops weaker detections
         }
     )

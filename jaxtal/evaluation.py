@@ -1,214 +1,198 @@
 """Detection mAP under named protocols, and video-level classification mAP, in NumPy.
 
-The matching rule is the official ActivityNet evaluator's: detections of a class in descending
-order of score, each matched to the best instance of its video that is still free and overlaps
-enough. It is computed for all thresholds, classes and videos at once: groups of one video and one
-class are independent, so the n-th detections of all groups are matched together. D2-Net's evaluator
-takes the first instance in the list that overlaps enough (``matching="first"``).
+Detections choose in descending order of score, each the best instance of its class and video that
+is still free and overlaps enough (METHODS 5.1; the official ActivityNet evaluator). One after the
+other is how it is defined, not how it is computed: as all instances prefer the same detection, the
+better scored one, the result is the only stable assignment, and deferred acceptance (Gale and
+Shapley 1962) finds it in a few rounds over all classes and videos at once.
 
-Ties are broken by a stated rule: detections with equal scores keep the order in which they are
-given, and of free instances with equal t-IoU the one with the nearest centre is taken (the first
-of those). The published programs leave the second to the order of numpy's unstable argsort, which
-depends on the machine; ``matching="published"`` reproduces that.
+Ties are broken by a stated rule: of equal scores the detection given first chooses first, and of
+free instances with equal t-IoU the one with the nearest centre is taken, then the one listed first.
+The published programs leave both to numpy's unstable argsort, which depends on the machine; the
+protocol switch ``numpy_ties`` reproduces that.
 """
 
 import dataclasses
-import functools
-from collections.abc import Iterator
 
 import numpy as np
 
 from jaxtal.data.dataset import TimeGrid, Video
-from jaxtal.segments import Segments, ground_truth, temporal_iou
-
-_THUMOS = tuple(np.round(np.arange(0.1, 0.95, 0.1), 2).tolist())
-_ACTIVITYNET = tuple(np.round(np.arange(0.5, 0.975, 0.05), 2).tolist())
-_THUMOS_AVERAGES = ((0.1, 0.5), (0.1, 0.7), (0.1, 0.9))
+from jaxtal.protocols import Protocol
+from jaxtal.segments import Segments, ground_truth, overlapping, temporal_iou
 
 
-@dataclasses.dataclass(frozen=True)
-class Protocol:
-    """What a mAP is measured with.
+def match(
+    truth: Segments, detections: Segments, thresholds, matching: str = "nearest"
+) -> np.ndarray:
+    """Which detection takes which instance.
 
-    Attributes:
-        name: as used in configs, results and on the command line.
-        thresholds: t-IoU thresholds.
-        averages: pairs (first, last) of thresholds; the mean over them is reported.
-        snippets: compare in snippet units with the ground truth rounded to whole snippets, half to
-            even (CO2-Net), instead of in seconds (the official evaluators).
-        whole_detections: detections too are taken as ranges of whole snippets (D2-Net).
-        ambiguous: leave out detections that touch an ambiguous interval of their video.
-        labelled_only: leave out instances whose class is not among the labels of their video or
-            that begin after its end (D2-Net's THUMOS14 list, 3,234 of 3,358 instances).
-        matching: which of the instances that overlap enough a detection takes, see `MATCHINGS`.
-        stop_at_empty_class: D2-Net's published evaluator does not move on from a class without
-            detections, so that this one and every later class get an AP of 0. Off by default.
-        exclude: names of videos that are left out, ground truth and detections.
+    Args:
+        truth: instances, any unit of time.
+        detections: in the same unit, by descending score.
+        thresholds: (K,) t-IoU thresholds; each has its own assignment.
+        matching: what a detection prefers, see `Protocol`.
+
+    Returns:
+        (K, m) int, for every instance the position of the detection that takes it, or -1.
     """
-
-    name: str
-    thresholds: tuple[float, ...] = _THUMOS
-    averages: tuple[tuple[float, float], ...] = _THUMOS_AVERAGES
-    snippets: bool = False
-    whole_detections: bool = False
-    ambiguous: bool = False
-    labelled_only: bool = False
-    matching: str = "nearest"
-    stop_at_empty_class: bool = False
-    exclude: tuple[str, ...] = ()
-
-
-_activitynet = functools.partial(Protocol, thresholds=_ACTIVITYNET, averages=((0.5, 0.95),))
-# D2-Net's own evaluator (METHODS 5.3).
-_d2 = functools.partial(Protocol, snippets=True, whole_detections=True, matching="first")
-_MISLABELLED = ("video_test_0000270", "video_test_0001496")
-PROTOCOLS = {
-    protocol.name: protocol
-    for protocol in (
-        Protocol("thumos14"),
-        Protocol("thumos_co2", snippets=True, ambiguous=True),
-        Protocol("thumos_210", exclude=_MISLABELLED),
-        _activitynet("anet12"),
-        _activitynet("anet13"),
-        _activitynet("anet12_co2", snippets=True),
-        Protocol("official"),
-        Protocol("co2", snippets=True, ambiguous=True),
-        _d2("thumos_d2", ambiguous=True, labelled_only=True),
-        _d2("anet12_d2", thresholds=_ACTIVITYNET, averages=((0.5, 0.95),)),
-        _d2("d2", ambiguous=True),
+    found, instance, overlap = _preferences(truth, detections, min(thresholds), matching)
+    return np.stack(
+        [
+            _serve(found[enough], instance[enough], len(truth), len(detections))
+            for enough in (overlap >= threshold for threshold in thresholds)
+        ]
     )
-}
+
+
+def _preferences(truth, detections, least: float, matching: str):
+    """Pairs of detection, instance and t-IoU >= `least`, by detection and then by preference."""
+    key, truth_key = _video_and_label(detections, truth)
+    pairs = overlapping(key, detections.start, detections.end, truth_key, truth.start, truth.end)
+    if matching != "first":
+        pairs = _with_points(pairs, detections, truth, key, truth_key)
+    overlap = _overlap(detections, truth, *pairs)
+    if matching != "first":
+        overlap = np.where(np.isnan(overlap), np.inf, overlap)
+    found, instance, overlap = (column[overlap >= least] for column in (*pairs, overlap))
+    first = np.append(True, found[1:] != found[:-1])[: len(found)]
+    alone = first & np.append(first[1:], True)[: len(found)]
+    several = np.flatnonzero(~alone)  # others have nothing to prefer
+    d, g, iou = found[several], instance[several], overlap[several]
+    if matching == "first":
+        order = np.lexsort((g, d))
+    elif matching == "published":
+        order = np.lexsort((_argsort_position(truth, detections, truth_key, key, d, g), -iou, d))
+    else:
+        centre, truth_centre = detections.start + detections.end, truth.start + truth.end
+        order = np.lexsort((g, np.abs(truth_centre[g] - centre[d]), -iou, d))
+    instance[several], overlap[several] = g[order], iou[order]
+    return found, instance, overlap
+
+
+def _with_points(pairs, detections, truth, key, truth_key):
+    """Pairs, and all of two segments without length.
+
+    Their t-IoU is 0 / 0, which the official evaluator counts as a hit (its own sample has such
+    instances), even when they lie apart.
+    """
+    found, instance = (np.flatnonzero(part.start == part.end) for part in (detections, truth))
+    if not len(found) or not len(instance):
+        return pairs
+    zero = np.zeros(len(found)), np.zeros(len(found))
+    points = overlapping(key[found], *zero, truth_key[instance], *np.zeros((2, len(instance))))
+    both = np.concatenate([pairs, [found[points[0]], instance[points[1]]]], axis=1)
+    return np.unique(both, axis=1)
+
+
+def _video_and_label(*parts: Segments) -> list[np.ndarray]:
+    """A number for each segment that tells its video and class."""
+    classes = 1 + max(int(part.label.max(initial=0)) for part in parts)
+    return [part.video * classes + part.label for part in parts]
+
+
+def _overlap(detections: Segments, truth: Segments, found, instance) -> np.ndarray:
+    """T-IoU of pairs."""
+    return temporal_iou(
+        detections.start[found], detections.end[found], truth.start[instance], truth.end[instance]
+    )
+
+
+def _argsort_position(truth, detections, truth_key, key, found, instance) -> np.ndarray:
+    """Where numpy's argsort, reversed, of a detection's t-IoU puts an instance of its group."""
+    position = np.zeros(len(found), np.int64)
+    for detection in np.unique(found):
+        group = np.flatnonzero(truth_key == key[detection])
+        overlap = temporal_iou(
+            detections.start[detection], detections.end[detection],
+            truth.start[group], truth.end[group],
+        )  # fmt: skip
+        mine = found == detection
+        place = overlap.argsort()[::-1].argsort()
+        position[mine] = place[np.searchsorted(group, instance[mine])]
+    return position
+
+
+def _serve(found, instance, instances: int, detections: int) -> np.ndarray:
+    """Deferred acceptance: (instances,) the detection that takes each, or -1.
+
+    Args:
+        found, instance: (pairs,) what each detection wants, by detection and then by preference.
+    """
+    begin = np.flatnonzero(np.append(True, found[1:] != found[:-1])[: len(found)])
+    chooser = found[begin]
+    stop = np.append(begin[1:], len(found))
+    holder = np.full(instances, len(chooser))  # nobody
+    asking, wish = np.arange(len(chooser)), begin.copy()
+    while len(asking):
+        wanted = instance[wish[asking]]
+        before = holder[wanted]
+        np.minimum.at(holder, wanted, asking)
+        now = holder[wanted]
+        evicted = np.unique(before[(now < before) & (before < len(chooser))])
+        asking = np.concatenate([asking[now != asking], evicted])
+        wish[asking] += 1
+        asking = asking[wish[asking] < stop[asking]]
+    return np.append(chooser, -1)[holder]
+
+
+def _score_order(detections: Segments, matching: str) -> np.ndarray:
+    """Indices by descending score; ties as given, or in a class as numpy's argsort, reversed."""
+    if matching != "published":
+        return np.argsort(-detections.score, kind="stable")
+    members = [np.flatnonzero(detections.label == label) for label in np.unique(detections.label)]
+    order = [mine[detections.score[mine].argsort()[::-1]] for mine in members]
+    by_class = np.concatenate([np.empty(0, np.int64), *order])
+    return by_class[np.argsort(-detections.score[by_class], kind="stable")]
 
 
 def average_precision(
-    truth: Segments, detections: Segments, thresholds, num_classes: int, matching: str = "nearest"
+    truth: Segments,
+    detections: Segments,
+    thresholds,
+    num_classes: int,
+    matching: str = "nearest",
+    ap: str = "interpolated",
 ) -> np.ndarray:
-    """Interpolated average precision (METHODS 5.1; the official ActivityNet evaluator).
+    """Average precision (METHODS 5.1; the official ActivityNet evaluator).
 
     Args:
         truth: ground truth, any unit of time.
         detections: detections in the same unit, with scores.
         thresholds: (K,) t-IoU thresholds.
         num_classes: C.
-        matching: which instance a detection takes, see `MATCHINGS`.
+        matching, ap: see `Protocol`.
 
     Returns:
         (K, C) float64; NaN for a class without ground truth, 0 for one without detections.
     """
-    detections = detections.take(np.argsort(-detections.score, kind="stable"))
-    hits = _match(truth, detections, thresholds, num_classes, MATCHINGS[matching])
-    instances = np.bincount(truth.label, minlength=num_classes)
-    result = np.full((len(thresholds), num_classes), np.nan)
-    for label in np.flatnonzero(instances):
-        hit = hits[:, detections.label == label]
-        precision = np.cumsum(hit, axis=1) / np.arange(1, hit.shape[1] + 1)
-        envelope = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
-        result[:, label] = (hit * envelope).sum(axis=1) / instances[label]
+    detections = detections.take(_score_order(detections, matching))
+    taken = match(truth, detections, thresholds, matching)
+    return _precision(truth, detections, taken, num_classes, ap)
+
+
+def _precision(truth, detections, taken, num_classes: int, ap: str) -> np.ndarray:
+    """(K, C) average precision of matched detections; only true positives need to be looked at."""
+    result = np.full((len(taken), num_classes), np.nan)
+    rank = np.append(_rank_in_class(detections.label), -1)
+    order = np.argsort(truth.label, kind="stable")
+    bounds = np.searchsorted(truth.label[order], np.arange(num_classes + 1))
+    for label in np.flatnonzero(np.diff(bounds)):
+        mine = taken[:, order[bounds[label] : bounds[label + 1]]]
+        ranks = np.sort(np.where(mine >= 0, rank[mine], np.inf), axis=1)
+        precision = np.arange(1, ranks.shape[1] + 1) / (ranks + 1)
+        if ap == "interpolated":
+            precision = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
+        result[:, label] = precision.sum(axis=1, where=ranks < np.inf) / ranks.shape[1]
     return result
 
 
-def f1_score(
-    truth: Segments,
-    detections: Segments,
-    threshold: float,
-    num_classes: int,
-    matching: str = "nearest",
-) -> np.ndarray:
-    """F1 of all detections, whatever their scores, at one t-IoU (D2-Net, Table 3; METHODS 5.3).
-
-    Returns:
-        (C,) 2 TP / (detections + instances); NaN for a class without ground truth.
-    """
-    detections = detections.take(np.argsort(-detections.score, kind="stable"))
-    (hit,) = _match(truth, detections, [threshold], num_classes, MATCHINGS[matching])
-    found, instances = (np.bincount(s.label, minlength=num_classes) for s in (detections, truth))
-    positives = np.bincount(detections.label[hit], minlength=num_classes)
-    f1 = 2 * positives / np.maximum(found + instances, 1)
-    return np.where(instances > 0, f1, np.nan)
-
-
-def _match(truth, detections, thresholds, num_classes: int, choose) -> np.ndarray:
-    """(K, n) bool: which of the detections, sorted by descending score, are true positives."""
-    thresholds = np.asarray(thresholds, np.float64)
-    hits = np.zeros((len(thresholds), len(detections)), bool)
-    truth_key = truth.video * num_classes + truth.label
-    detection_key = detections.video * num_classes + detections.label
-    keys, truth_group, sizes = np.unique(truth_key, return_inverse=True, return_counts=True)
-    if not len(keys):
-        return hits
-    group = np.minimum(np.searchsorted(keys, detection_key), len(keys) - 1)
-    judged = np.flatnonzero(keys[group] == detection_key)  # the others: no instance to find
-    for members in _size_classes(sizes):
-        width = sizes[members].max()
-        position = np.full(len(keys), -1)
-        position[members] = np.arange(len(members))
-        mine = np.flatnonzero(position[truth_group] >= 0)
-        slots = _table(position[truth_group[mine]], mine, len(members), width)
-        own = judged[position[group[judged]] >= 0]
-        row = position[group[own]]
-        _match_groups(truth, detections, thresholds, slots, row, own, choose, hits)
-    return hits
-
-
-def _size_classes(sizes: np.ndarray) -> Iterator[np.ndarray]:
-    """Indices of groups by size within a factor of two, so that padding at most doubles them."""
-    magnitude = np.frexp(sizes)[1]
-    for value in np.unique(magnitude):
-        yield np.flatnonzero(magnitude == value)
-
-
-def _table(row: np.ndarray, value: np.ndarray, rows: int, width: int | None = None) -> np.ndarray:
-    """(rows, width) table holding each row's values in their given order, padded with -1."""
-    order = np.argsort(row, kind="stable")
-    counts = np.bincount(row, minlength=rows)
-    column = np.arange(len(row)) - np.repeat(np.cumsum(counts) - counts, counts)
-    table = np.full((rows, counts.max(initial=0) if width is None else width), -1)
-    table[row[order], column] = value[order]
-    return table
-
-
-def _match_groups(truth, detections, thresholds, slots, row, index, choose, hits) -> None:
-    """Match the detections `index` (group `row` each) to the instances in `slots`; sets `hits`."""
-    order = _table(row, index, len(slots))
-    free = np.broadcast_to(slots >= 0, (len(thresholds), *slots.shape)).copy()
-    for nth in order.T:
-        active = np.flatnonzero(nth >= 0)
-        mine, instances = nth[active, None], slots[active]
-        segment = detections.start[mine], detections.end[mine]
-        overlap = temporal_iou(*segment, truth.start[instances], truth.end[instances])
-        # 0 / 0 (identical segments of zero length) sorts first and counts as a hit.
-        overlap = np.where(np.isnan(overlap), np.inf, overlap)
-        candidate = np.where(free[:, active], overlap, -1.0)
-        enough = candidate >= thresholds[:, None, None]
-        if choose is None:
-            candidate = enough
-        best = candidate.argmax(axis=-1)
-        value = np.take_along_axis(candidate, best[..., None], -1)
-        hit = enough.any(axis=-1)
-        tied = (candidate == value) & hit[..., None]
-        for level, group in np.argwhere(tied.sum(axis=-1) > 1) if choose else ():
-            real = instances[group] >= 0
-            distance = truth.start[instances[group]] + truth.end[instances[group]]
-            distance = np.abs(distance - sum(segment)[group])[real]
-            best[level, group] = choose(tied[level, group, real], overlap[group, real], distance)
-        hits[:, nth[active]] = hit
-        level, group = np.nonzero(hit)
-        free[level, active[group], best[level, group]] = False
-
-
-def _nearest(tied: np.ndarray, overlap: np.ndarray, distance: np.ndarray) -> int:
-    return int(np.where(tied, distance, np.inf).argmin())
-
-
-def _published(tied: np.ndarray, overlap: np.ndarray, distance: np.ndarray) -> int:
-    order = np.where(np.isinf(overlap), np.nan, overlap).argsort()[::-1]
-    return int(order[tied[order]][0])
-
-
-# Of the free instances that overlap enough, which one a detection takes: the best, and of equally
-# good ones "nearest", that with the nearest centre, or "published", what numpy's unstable argsort
-# puts last; or the "first" in the order of the ground truth, good or not (D2-Net).
-MATCHINGS = {"nearest": _nearest, "published": _published, "first": None}
+def _rank_in_class(label: np.ndarray) -> np.ndarray:
+    """(n,) int, how many earlier entries are equal."""
+    order = np.argsort(label, kind="stable")
+    counts = np.bincount(label)
+    rank = np.empty(len(label), np.int64)
+    rank[order] = np.arange(len(label)) - np.repeat(np.cumsum(counts) - counts, counts)
+    return rank
 
 
 def classification_map(confidence, labels) -> float:
@@ -229,78 +213,33 @@ def classification_map(confidence, labels) -> float:
     return float(((precision * positive).sum(axis=0)[present] / count[present]).mean())
 
 
+def whole_snippets(times: np.ndarray) -> np.ndarray:
+    """Snippet units cut to whole snippets, what rounding has moved put back first (METHODS 1.3)."""
+    return np.trunc(_unmoved(times))
+
+
+def _unmoved(times: np.ndarray) -> np.ndarray:
+    """Snippet units that came from seconds; what lies within 1e-6 of a whole number is that."""
+    nearest = np.rint(times)
+    return np.where(np.abs(times - nearest) < 1e-6, nearest, times)
+
+
 def touches_ambiguous(detections: Segments, videos, grid: TimeGrid) -> np.ndarray:
     """(n,) bool: detections (snippet units) that touch an ambiguous interval of their video.
 
-    Both are taken as ranges of whole snippets (METHODS 1.3): the detection truncated, after
-    snapping what lies within 1e-6 of an integer to it, the interval rounded half to even.
+    Both are taken as ranges of whole snippets (METHODS 1.3): the detection truncated, the interval
+    rounded half to even.
     """
-    start, end = _whole_snippets(detections.start), _whole_snippets(detections.end)
+    counts = [len(video.ambiguous) for video in videos]
+    intervals = np.concatenate([video.ambiguous for video in videos] or [np.empty((0, 2))])
+    low, high = grid.round_to_snippets(intervals).T
+    start, end = whole_snippets(detections.start), whole_snippets(detections.end)
+    video = np.repeat(np.arange(len(videos)), counts)
+    index, other = overlapping(detections.video, start, end, video, low, high)
+    common = np.minimum(end[index], high[other]) - np.maximum(start[index], low[other])
     touched = np.zeros(len(detections), bool)
-    for index, video in enumerate(videos):
-        if len(video.ambiguous):
-            mine = np.flatnonzero(detections.video == index)
-            low, high = grid.round_to_snippets(video.ambiguous).T
-            overlap = np.maximum(start[mine, None], low) < np.minimum(end[mine, None], high)
-            touched[mine] = overlap.any(axis=1)
+    touched[index[common > 0]] = True
     return touched
-
-
-def _whole_snippets(times: np.ndarray) -> np.ndarray:
-    nearest = np.rint(times)
-    return np.where(np.abs(times - nearest) < 1e-6, nearest, np.trunc(times))
-
-
-def evaluate(
-    videos: tuple[Video, ...],
-    detections: Segments,
-    protocol: Protocol,
-    num_classes: int,
-    grid: TimeGrid,
-) -> dict:
-    """Mean average precision of `detections` on `videos` under `protocol`.
-
-    Args:
-        videos: the test videos; `detections.video` indexes into them.
-        detections: in snippet units, with scores.
-        protocol: one of PROTOCOLS.
-        num_classes: C.
-        grid: converts between snippets and seconds.
-
-    Returns:
-        {"protocol": name, "map": {"0.1": fraction, ...}, "average": {"0.1:0.5": fraction, ...},
-        "f1": fraction}, F1 at t-IoU 0.5.
-    """
-    truth = labelled_instances(videos) if protocol.labelled_only else ground_truth(videos)
-    if protocol.exclude:
-        kept = np.array([video.name not in protocol.exclude for video in videos])
-        truth, detections = truth.take(kept[truth.video]), detections.take(kept[detections.video])
-    if protocol.ambiguous:
-        detections = detections.take(~touches_ambiguous(detections, videos, grid))
-    if protocol.snippets:
-        truth = truth.with_times(grid.round_to_snippets)
-        if protocol.whole_detections:
-            detections = detections.with_times(_whole_snippets)
-    else:
-        detections = detections.with_times(grid.to_seconds)
-    found = truth, detections
-    precision = average_precision(*found, protocol.thresholds, num_classes, protocol.matching)
-    if protocol.stop_at_empty_class:
-        counts = np.bincount(detections.label, minlength=num_classes)
-        precision[:, np.cumsum(counts == 0) > 0] *= 0
-    f1 = f1_score(*found, 0.5, num_classes, protocol.matching)
-    present = ~np.isnan(f1)
-    by_threshold = precision[:, present].mean(axis=1) if present.any() else precision[:, 0] * 0
-    mean_ap = dict(zip(protocol.thresholds, by_threshold.tolist(), strict=True))
-    return {
-        "protocol": protocol.name,
-        "map": {f"{threshold:g}": value for threshold, value in mean_ap.items()},
-        "average": {
-            f"{low:g}:{high:g}": float(np.mean([v for t, v in mean_ap.items() if low <= t <= high]))
-            for low, high in protocol.averages
-        },
-        "f1": float(f1[present].mean()) if present.any() else 0.0,
-    }
 
 
 def labelled_instances(videos: tuple[Video, ...]) -> Segments:
@@ -310,3 +249,142 @@ def labelled_instances(videos: tuple[Video, ...]) -> Segments:
     durations = np.array([video.duration for video in videos])
     in_labels = [c in known[v] for v, c in zip(truth.video, truth.label.tolist(), strict=True)]
     return truth.take(np.array(in_labels, bool) & (truth.start < durations[truth.video]))
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Evaluation:
+    """What `evaluate` finds; m instances, n detections, K thresholds, C classes.
+
+    Attributes:
+        protocol: what was measured with.
+        truth: the instances, in the protocol's unit of time.
+        seconds: the same instances, in seconds as annotated.
+        detections: those that were judged, in the same unit, by descending score.
+        given: (n,) int, which of the given detections each of them is.
+        taken: (K, m) int, position of the detection that takes each instance, or -1.
+        precision: (K, C) average precision; NaN for classes without instances.
+        f1: (C,) F1 of all detections, whatever their scores, at a t-IoU of 0.5 (D2-Net, Table 3;
+            METHODS 5.3): 2 TP / (detections + instances); NaN for classes without instances.
+        left_out: how many given detections were not judged, and why.
+    """
+
+    protocol: Protocol
+    truth: Segments
+    seconds: Segments
+    detections: Segments
+    given: np.ndarray
+    taken: np.ndarray
+    precision: np.ndarray
+    f1: np.ndarray
+    left_out: dict[str, int]
+
+    def summary(self) -> dict:
+        """Means over the classes that have instances, as fractions.
+
+        Returns:
+            {"protocol": name, "map": {"0.1": ..}, "average": {"0.1:0.5": ..}, "f1": ..}
+        """
+        present = ~np.isnan(self.f1)
+        return {
+            "protocol": self.protocol.name,
+            **self._by_threshold(
+                self.precision[:, present].mean(axis=1)
+                if present.any()
+                else np.full(len(self.precision), np.nan)
+            ),
+            "f1": float(self.f1[present].mean()) if present.any() else 0.0,
+        }
+
+    def report(self, classes: tuple[str, ...]) -> dict:
+        """The summary with AP of every class that has instances, and counts."""
+        instances, found = (
+            np.bincount(part.label, minlength=len(classes)).tolist()
+            for part in (self.truth, self.detections)
+        )
+        per_class = {
+            classes[label]: {
+                **self._by_threshold(self.precision[:, label]),
+                "f1": float(self.f1[label]),
+                "instances": instances[label],
+                "detections": found[label],
+            }
+            for label in np.flatnonzero(instances).tolist()
+        }
+        return {
+            **self.summary(),
+            "per_class": per_class,
+            "counts": {
+                "classes": len(per_class),
+                "instances": len(self.truth),
+                "instances_without_length": int((self.truth.end <= self.truth.start).sum()),
+                "videos_with_instances": len(np.unique(self.truth.video)),
+                "detections": len(self.detections),
+                "detections_left_out": self.left_out,
+                "videos_with_detections": len(np.unique(self.detections.video)),
+            },
+        }
+
+    def _by_threshold(self, values: np.ndarray) -> dict:
+        """{"map": {"0.5": value}, "average": {"0.5:0.95": value}} of (K,) values."""
+        mean_ap = dict(zip(self.protocol.thresholds, values.tolist(), strict=True))
+        return {
+            "map": {f"{threshold:g}": value for threshold, value in mean_ap.items()},
+            "average": {
+                f"{low:g}:{high:g}": float(
+                    np.mean([value for t, value in mean_ap.items() if low <= t <= high])
+                )
+                for low, high in self.protocol.averages
+            },
+        }
+
+
+def evaluate(
+    videos: tuple[Video, ...],
+    detections: Segments,
+    protocol: Protocol,
+    num_classes: int,
+    grid: TimeGrid,
+) -> Evaluation:
+    """Judge `detections` on `videos` under `protocol`.
+
+    Args:
+        videos: the test videos; `detections.video` indexes into them.
+        detections: in seconds, with scores.
+        protocol: see `protocols.get`.
+        num_classes: C.
+        grid: converts between snippets and seconds.
+    """
+    seconds = labelled_instances(videos) if protocol.truth == "labelled" else ground_truth(videos)
+    kept = np.array([video.name not in protocol.without for video in videos], bool)
+    seconds = seconds.take(kept[seconds.video])
+    judged = kept[detections.video]
+    left_out = {"video": int((~judged).sum())}
+    snippets = detections.with_times(lambda times: _unmoved(grid.to_snippets(times)))
+    if protocol.ambiguous == "left_out":
+        touched = judged & touches_ambiguous(snippets, videos, grid)
+        left_out["ambiguous"] = int(touched.sum())
+        judged &= ~touched
+    truth = seconds
+    if protocol.times != "seconds":
+        truth = seconds.with_times(grid.round_to_snippets)
+        detections = snippets
+        if protocol.times == "whole_snippets":
+            detections = detections.with_times(whole_snippets)
+    given = np.flatnonzero(judged)
+    given = given[_score_order(detections.take(given), protocol.matching)]
+    detections = detections.take(given)
+    taken = match(truth, detections, protocol.thresholds, protocol.matching)
+    precision = _precision(truth, detections, taken, num_classes, protocol.ap)
+    if protocol.stop_at_empty_class:
+        counts = np.bincount(detections.label, minlength=num_classes)
+        precision[:, np.cumsum(counts == 0) > 0] *= 0
+    f1 = _f1(truth, detections, taken[protocol.thresholds.index(0.5)], num_classes)
+    return Evaluation(protocol, truth, seconds, detections, given, taken, precision, f1, left_out)
+
+
+def _f1(truth, detections, taken, num_classes: int) -> np.ndarray:
+    found, instances, hits = (
+        np.bincount(labels, minlength=num_classes)
+        for labels in (detections.label, truth.label, truth.label[taken >= 0])
+    )
+    return np.where(instances > 0, 2 * hits / np.maximum(found + instances, 1), np.nan)

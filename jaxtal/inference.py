@@ -1,6 +1,5 @@
 """The model over test videos, in length buckets, and what comes of it: results."""
 
-import dataclasses
 import functools
 from typing import Any
 
@@ -8,10 +7,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxtal import evaluation
+from jaxtal import evaluation, localization, protocols
 from jaxtal.data.dataset import Dataset, multi_hot
 from jaxtal.errors import UserError
 from jaxtal.methods.method import Method
+from jaxtal.protocols import Protocol
 from jaxtal.sampling import PackedVideos, evenly, gather, pack
 from jaxtal.segments import Segments, concatenate
 
@@ -94,18 +94,33 @@ class Inference:
         return result
 
 
-def protocols(method: Method, dataset: Dataset, name: str = "") -> tuple[str, str]:
-    """Names of the protocol that makes the result and of the official one beside it.
+def pick_protocols(method: Method, dataset: Dataset, name: str = "") -> tuple[Protocol, Protocol]:
+    """The protocol that makes the result, and the official one beside it.
 
     Args:
         name: the protocol asked for; "" for the one of the method's authors.
     """
     official = _OFFICIAL.get(dataset.name, "official")
     name = name or method.protocols.get(dataset.name, method.default_protocol) or official
-    if name not in evaluation.PROTOCOLS:
-        known = ", ".join(evaluation.PROTOCOLS)
-        raise UserError(f"config.evaluation.protocol is {name!r}; it must be one of {known}")
-    return name, official
+    try:
+        return protocols.get(name), protocols.get(official)
+    except UserError as error:
+        raise UserError(f"config.evaluation.protocol: {error}") from None
+
+
+def localize(method: Method, config, outputs) -> Segments:
+    """Detections in all videos, in rows of their outputs.
+
+    Args:
+        outputs: of `Inference`; a video without outputs has no detections.
+    """
+    found = []
+    for index, output in enumerate(outputs):
+        if output:
+            proposals = method.propose(output, config)
+            proposals.video[:] = index
+            found.append(proposals)
+    return localization.suppress(concatenate(found), method.localization(**config.localization))
 
 
 def assess(method: Method, config, dataset: Dataset, outputs) -> tuple[dict, Segments]:
@@ -117,28 +132,20 @@ def assess(method: Method, config, dataset: Dataset, outputs) -> tuple[dict, Seg
 
     Returns:
         The result under the method's protocol, with `classification_map` and, under "official",
-        the official one's; and the detections, in snippet units.
+        the official one's; and the detections, in seconds.
     """
     seen = [index for index, output in enumerate(outputs) if output]
-    found = []
+    snippets_a_row = np.ones(len(outputs))
     for index in seen:
-        segments = method.localize(outputs[index], config)
-        segments.video[:] = index
         rows = len(method.activations(outputs[index], config))
-        snippets_a_row = len(dataset.test[index].features) / rows
-        found.append(segments.with_times(lambda rows, scale=snippets_a_row: rows * scale))
-    detections = concatenate(found)
-    own, official = protocols(method, dataset, config.evaluation.protocol)
+        snippets_a_row[index] = len(dataset.test[index].features) / rows
+    detections = localize(method, config, outputs)
+    scale = snippets_a_row[detections.video]
+    detections = detections.with_times(lambda rows: dataset.grid.to_seconds(rows * scale))
     count = len(dataset.classes)
     first, second = (
-        evaluation.evaluate(dataset.test, detections, protocol, count, dataset.grid)
-        for protocol in (
-            dataclasses.replace(
-                evaluation.PROTOCOLS[own],
-                stop_at_empty_class=config.evaluation.stop_at_empty_class,
-            ),
-            evaluation.PROTOCOLS[official],
-        )
+        evaluation.evaluate(dataset.test, detections, protocol, count, dataset.grid).summary()
+        for protocol in pick_protocols(method, dataset, config.evaluation.protocol)
     )
     scores = np.stack([method.video_scores(outputs[index], config) for index in seen])
     first["classification_map"] = evaluation.classification_map(

@@ -2,18 +2,22 @@
 
 Proposals are the runs of snippets above each of several thresholds; a proposal's score is the
 outer-inner contrast of the class's activations plus a share of the video's class score; NMS thins
-them out. What differs between the methods is `LocalizationConfig`. Everything is in rows of the
-activations, which are snippets where all of them were fed, and half-open: [start, end).
+them out. What differs between the methods is `LocalizationConfig`.
+
+`propose` does a video, all classes and thresholds at once; `suppress` thins out the proposals of
+any number of videos at once. Times are positions, rows of the activations times
+`config.upsample`, until `suppress` returns rows, which are snippets where all of them were fed.
+Segments are half-open: [start, end).
 """
 
 import dataclasses
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Iterator
 
 import numpy as np
 
 from jaxtal import checks
 from jaxtal.errors import UserError
-from jaxtal.segments import Segments, concatenate, temporal_iou
+from jaxtal.segments import Segments, concatenate
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,9 +37,12 @@ class LocalizationConfig:
         flank: the outer region is this fraction of the proposal's length on either side.
         outer: how the two flanks are taken together, see `outer_inner_contrast`.
         min_contrast: proposals with less outer-inner contrast are dropped before NMS.
-        nms: "soft", Gaussian soft-NMS, or "hard".
+        nms: what happens to what overlaps a better one, see `NMS`.
         sigma: width of the Gaussian soft-NMS.
-        nms_threshold: t-IoU from which the hard NMS drops the worse of two.
+        nms_threshold: t-IoU from which the hard NMS drops the worse of two and the linear soft-NMS
+            scores it down.
+        count_ends: the t-IoU of the NMS counts both ends of a segment (lengths + 1), as CO2-Net's
+            published program does.
         min_score: detections with less are dropped after NMS; None keeps all, as published.
         relative_score: detections with less than this fraction of the best score are dropped after
             NMS, and all of them if the best is negative; None keeps all.
@@ -54,9 +61,10 @@ class LocalizationConfig:
     flank: float = 0.25
     outer: str = "joint"
     min_contrast: float | None = None
-    nms: str = "soft"
+    nms: str = "gaussian"
     sigma: float = 0.3
     nms_threshold: float = 0.5
+    count_ends: bool = True
     min_score: float | None = None
     relative_score: float | None = None
     relative_to: str = "class"
@@ -68,7 +76,7 @@ _MINIMUMS = {
     "topk_divisor": 1,
     "flank": 0,
     "sigma": 1e-6,
-    "nms_threshold": 0,
+    "nms_threshold": 1e-6,
 }
 
 
@@ -81,7 +89,7 @@ def check(config) -> None:
     options: dict[str, Collection[str]] = {
         "class_rule": CLASS_RULES,
         "outer": _OUTER,
-        "nms": ("soft", "hard"),
+        "nms": NMS,
         "relative_to": ("class", "video"),
     }
     checks.one_of(
@@ -108,49 +116,61 @@ def softmax(logits: np.ndarray) -> np.ndarray:
     return exp / exp.sum(axis=-1, keepdims=True)
 
 
-def runs(above: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Maximal runs of true along the last axis of (N, T).
+def runs(level: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Maximal runs above every one of several ascending thresholds.
+
+    Args:
+        level: (N, P) int, how many of the thresholds each of P positions exceeds.
 
     Returns:
-        row, start, end: (n,) int each, half-open, sorted by row and then by time.
+        row, threshold, start, end: (n,) int each, half-open, sorted by row, threshold and time.
     """
-    edge = np.diff(np.pad(above, ((0, 0), (1, 1))).astype(np.int8), axis=1)
-    row, start = np.nonzero(edge == 1)
-    _, end = np.nonzero(edge == -1)
-    return row, start, end
+    padded = np.pad(level, ((0, 0), (1, 1)))
+    step = np.diff(padded, axis=1)
+    row, at = np.nonzero(step)
+    before, after = padded[row, at], padded[row, at + 1]
+    count = np.abs(after - before)
+    # A step from level 2 to 5 begins a run above thresholds 2, 3 and 4; from 5 to 2 it ends one.
+    place = np.arange(count.sum()) - np.repeat(np.cumsum(count) - count, count)
+    threshold = np.repeat(np.minimum(before, after), count) + place
+    step = np.repeat(np.arange(len(row)), count)
+    order = np.lexsort((threshold, row[step]))  # stable: in time, beginnings and ends in turn
+    start, end = step[order[0::2]], step[order[1::2]]
+    return row[start], threshold[order[0::2]], at[start], at[end]
 
 
 def outer_inner_contrast(
-    sequence: np.ndarray, start, end, flank: float = 0.25, outer: str = "joint"
+    sequence: np.ndarray, start, end, column=0, flank: float = 0.25, outer: str = "joint"
 ) -> np.ndarray:
     """Mean inside each segment minus the mean over its flanks (METHODS 2.e, 3.e).
 
     Flanks are cut at the video's ends, and no outer region counts as 0.
 
     Args:
-        sequence: (T, C) activations.
-        start, end: (n,) int, half-open, in snippets.
+        sequence: (P, C) activations.
+        start, end: (n,) int, half-open, in positions.
+        column: (n,) int or one for all, the column of `sequence` that a segment is scored by.
         flank: length of a flank relative to the segment's.
-        outer: "joint", ceil(flank * length) snippets on the left and floor(flank * length) on the
+        outer: "joint", ceil(flank * length) positions on the left and floor(flank * length) on the
             right, one mean over both (CO2-Net); or "sides", max(1, floor(flank * length)) on either
             side, the mean of the two sides' means (D2-Net).
 
     Returns:
-        (n, C) float64.
+        (n,) float64.
     """
     total = np.pad(np.cumsum(sequence, axis=0, dtype=np.float64), ((1, 0), (0, 0)))
     length = end - start
     before, after = _OUTER[outer](length * flank)
     left = np.maximum(0, start - before)
     right = np.minimum(len(sequence), end + after)
-    inner = (total[end] - total[start]) / length[:, None]
+    at_left, at_start, at_end, at_right = (total[at, column] for at in (left, start, end, right))
+    inner = (at_end - at_start) / length
     if outer == "joint":
         outside = (start - left) + (right - end)
-        surrounding = total[right] - total[left] - (total[end] - total[start])
-        return inner - surrounding / np.maximum(outside, 1)[:, None] * (outside > 0)[:, None]
-    counts = np.stack([start - left, right - end])[..., None]
-    means = np.stack([total[start] - total[left], total[right] - total[end]])
-    means = means / np.maximum(counts, 1)
+        surrounding = at_right - at_left - (at_end - at_start)
+        return inner - surrounding / np.maximum(outside, 1) * (outside > 0)
+    counts = np.stack([start - left, right - end])
+    means = np.stack([at_start - at_left, at_right - at_end]) / np.maximum(counts, 1)
     return inner - means.sum(axis=0) / np.maximum((counts > 0).sum(axis=0), 1)
 
 
@@ -161,54 +181,113 @@ _OUTER = {
 }
 
 
-def soft_nms(start, end, score, sigma: float) -> tuple[np.ndarray, np.ndarray]:
-    """Gaussian soft-NMS (Bodla et al. 2017): what overlaps a better one is scored down.
+# What the score of a segment is multiplied by because of its t-IoU with a selected one (Bodla et
+# al. 2017). "hard" drops what it multiplies by 0; "none" leaves even the order as it is.
+NMS: dict[str, Callable[..., np.ndarray]] = {
+    "gaussian": lambda iou, config: np.exp(-(iou**2) / config.sigma),
+    "linear": lambda iou, config: np.where(iou >= config.nms_threshold, 1 - iou, 1.0),
+    "hard": lambda iou, config: np.where(iou >= config.nms_threshold, 0.0, 1.0),
+    "none": lambda iou, config: np.ones(iou.shape),
+}
+_BLOCK = 1 << 16  # segments that are thinned out side by side, so that they fit a cache
 
-    The t-IoU counts both ends of a segment (lengths + 1), as the published program does.
-    Several classes that share their segments are treated at once.
+
+def nms(
+    start, end, score, group, config: LocalizationConfig
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Greedy non-maximum suppression in every group by itself, all groups at once.
+
+    The best of what remains in a group is selected, of equally good ones the first, and what
+    overlaps it is dropped or scored down (`NMS`). A selection concerns only what it overlaps. So
+    clusters of overlapping segments are thinned out side by side, in as many steps as the largest
+    has members, and then merged in the order in which one after the other selects them.
 
     Args:
-        start, end: (n,) segments.
-        score: (G, n) scores, a row for each class.
-        sigma: a remaining score is multiplied by exp(-iou^2 / sigma).
+        start, end, score, group: (n,) segments, and the int >= 0 that each belongs to.
 
     Returns:
-        order, score: (G, n), indices of the segments as they are selected, and final scores.
+        kept, group, final: indices of what is selected, its groups, its final scores; groups
+        ascending, in each the order of selection.
     """
-    span = end - start + 1
-    inter = np.minimum(end[:, None], end) - np.maximum(start[:, None], start) + 1
-    inter = np.maximum(0.0, inter)
-    decay = np.exp(-((inter / (span[:, None] + span - inter)) ** 2) / sigma)
-    decay = np.maximum(decay, np.finfo(np.float64).tiny)  # -inf marks what is taken: never times 0
-    remaining = np.array(score, np.float64)
-    groups = np.arange(len(remaining))
-    order = np.empty(remaining.shape, np.int64)
-    final = np.empty(remaining.shape)
-    for step in range(remaining.shape[1]):
+    if config.nms == "none" or not len(score):
+        kept = np.argsort(group, kind="stable")
+        return kept, group[kept], score[kept]
+    parts = [
+        _select(start, end, score, slots, config) for slots in _tables(_clusters(start, end, group))
+    ]
+    kept, final, lowest, leader, turn = (
+        np.concatenate(column) for column in zip(*parts, strict=True)
+    )
+    order = np.lexsort((turn, leader, -lowest, group[kept]))
+    kept = kept[order]
+    return kept, group[kept], final[order]
+
+
+def _clusters(start, end, group) -> np.ndarray:
+    """(n,) int: which segments of a group hang together; between clusters lies a gap of 1."""
+    _, group = np.unique(group, return_inverse=True)
+    low, order = start.min(), np.lexsort((start, group))
+    # The groups' times one behind the other on one line.
+    line = group[order] * (end.max() - low + 2.0)
+    begin = line + (start[order] - low)
+    reached = np.maximum.accumulate(line + (end[order] - low))
+    apart = begin[1:] - reached[:-1] >= 1 - 4 * np.spacing(begin[-1])
+    cluster = np.empty(len(start), np.int64)
+    cluster[order] = np.cumsum(np.append(0, apart))
+    return cluster
+
+
+def _tables(cluster: np.ndarray) -> Iterator[np.ndarray]:
+    """(G, w) tables with the members of G clusters of like size, in order, padded with -1."""
+    sizes = np.bincount(cluster)
+    order = np.argsort(cluster, kind="stable")
+    first = np.cumsum(sizes) - sizes
+    magnitude = np.frexp(sizes)[1]
+    for value in np.unique(magnitude):
+        alike = np.flatnonzero(magnitude == value)
+        width = np.arange(sizes[alike].max())
+        for some in np.array_split(alike, -(-len(alike) * len(width) // _BLOCK)):
+            inside = width < sizes[some, None]
+            place = np.where(inside, first[some, None] + width, 0)
+            yield np.where(inside, order[place], -1)
+
+
+def _select(start, end, score, slots: np.ndarray, config: LocalizationConfig):
+    """Thin out the G clusters in `slots` (G, w) side by side.
+
+    Returns:
+        kept, final: what is selected, and its final score;
+        lowest, leader, turn: where it comes among the selections of its group: with the last one
+        that had the lowest score so far in its cluster, for what NMS has raised (a negative score)
+        comes at once.
+    """
+    begin, stop = start[slots], end[slots]
+    remaining = np.where(slots >= 0, score[slots], -np.inf)
+    rows, extra = np.arange(len(slots)), float(config.count_ends)
+    length = stop - begin + extra
+    chosen, value = [], []
+    for _ in range(slots.shape[1]):
         best = remaining.argmax(axis=1)
-        order[:, step], final[:, step] = best, remaining[groups, best]
-        remaining *= decay[best]
-        remaining[groups, best] = -np.inf
-    return order, final
-
-
-def hard_nms(start, end, score, threshold: float) -> np.ndarray:
-    """Greedy NMS: what overlaps a better one by a t-IoU of at least `threshold` is dropped.
-
-    Args:
-        start, end, score: (n,).
-
-    Returns:
-        Indices of what is kept, best first; of equal scores the one given first is the better.
-    """
-    order = np.argsort(-score, kind="stable")
-    start, end = start[order], end[order]
-    overlap = temporal_iou(start[:, None], end[:, None], start, end) >= threshold
-    alive = np.ones(len(order), bool)
-    for best in range(len(order)):
-        if alive[best]:
-            alive[best + 1 :] &= ~overlap[best, best + 1 :]
-    return order[alive]
+        top = remaining[rows, best]
+        if top.max() == -np.inf:
+            break
+        chosen.append(slots[rows, best])
+        value.append(top)
+        left, right = begin[rows, best, None], stop[rows, best, None]
+        shared = np.maximum(0.0, np.minimum(stop, right) - np.maximum(begin, left) + extra)
+        factor = NMS[config.nms](shared / (length + length[rows, best, None] - shared), config)
+        if config.nms == "hard":
+            remaining[factor == 0] = -np.inf
+        else:  # what is taken stays -inf, also times 0
+            np.multiply(remaining, factor, out=remaining, where=remaining > -np.inf)
+        remaining[rows, best] = -np.inf
+    kept, final = np.stack(chosen), np.stack(value)
+    lowest = np.minimum.accumulate(final, axis=0)
+    turn = np.broadcast_to(np.arange(len(final))[:, None], final.shape)
+    leading = np.maximum.accumulate(np.where(final == lowest, turn, 0), axis=0)
+    leader = np.take_along_axis(kept, leading, axis=0)
+    real = final > -np.inf
+    return kept[real], final[real], lowest[real], leader[real], turn[real]
 
 
 def upsample(sequence: np.ndarray, factor: int) -> np.ndarray:
@@ -249,10 +328,10 @@ CLASS_RULES = {
 }
 
 
-def localize(
+def propose(
     sequence: np.ndarray, gate: np.ndarray, class_score: np.ndarray, config: LocalizationConfig
 ) -> Segments:
-    """Detections of one video, without the ambiguous filter, which belongs to the protocols.
+    """Proposals of one video.
 
     Args:
         sequence: (T, C) or (T, 1) float64 activations that proposals are scored by.
@@ -261,50 +340,67 @@ def localize(
         config: the numbers.
 
     Returns:
-        Detections in rows, `video` 0; classes ascending, NMS order within a class.
+        Proposals in positions, `video` 0; classes ascending, then by threshold, then by time.
     """
-    shape = len(sequence), len(class_score)
-    sequence, gate = np.broadcast_to(sequence, shape), np.broadcast_to(gate, shape)
     classes = np.flatnonzero(CLASS_RULES[config.class_rule](class_score, config.class_threshold))
-    found = concatenate(
-        [
-            _localize_class(int(c), sequence[:, [c]], gate[:, c], class_score[c], config)
-            for c in classes
-        ]
+    if not len(classes):
+        return concatenate([])
+    sequence, gate = (
+        upsample(columns[:, classes] if columns.shape[1] > 1 else columns, config.upsample)
+        for columns in (sequence, gate)
     )
-    if config.relative_score is not None and config.relative_to == "video" and len(found):
-        found = found.take(found.score >= config.relative_score * found.score.max())
-    return found if config.min_score is None else found.take(found.score >= config.min_score)
-
-
-def _localize_class(label: int, sequence, gate, class_score: float, config) -> Segments:
-    """The same for one class: sequence (T, 1), gate (T,)."""
-    sequence = upsample(sequence, config.upsample)
-    gate = upsample(gate[:, None], config.upsample)[:, 0]
-    thresholds = np.linspace(*config.thresholds)[:, None]
-    above = gate >= thresholds if config.inclusive else gate > thresholds
+    thresholds = np.sort(np.linspace(*config.thresholds))
+    level = np.searchsorted(thresholds, gate, "right" if config.inclusive else "left")
+    level[np.isnan(gate)] = 0
+    row, threshold, start, end = runs(level.T)
+    wanted = end - start >= config.min_length
     if config.skip_lone_zero:
-        above[(above.sum(axis=1) == 1) & above[:, 0]] = False
-    _, start, end = runs(above)
-    long = end - start >= config.min_length
-    start, end = start[long], end[long]
-    score = outer_inner_contrast(sequence, start, end, config.flank, config.outer)[:, 0]
+        key = row * len(thresholds) + threshold
+        wanted &= (end != 1) | (np.bincount(key, minlength=1)[key] > 1)
+    row, start, end = row[wanted], start[wanted], end[wanted]
+    if gate.shape[1] < len(classes):  # the same runs for every class
+        row = np.repeat(np.arange(len(classes)), len(start))
+        start, end = np.tile(start, len(classes)), np.tile(end, len(classes))
+    column = row if sequence.shape[1] > 1 else 0
+    score = outer_inner_contrast(sequence, start, end, column, config.flank, config.outer)
+    label = classes[row]
     if config.min_contrast is not None:
         clear = score >= config.min_contrast
-        start, end, score = start[clear], end[clear], score[clear]
-    score = score + config.class_weight * class_score
-    if config.nms == "soft":
-        (order,), (score,) = soft_nms(start, end, score[None], config.sigma)
-    else:
-        order = hard_nms(start, end, score, config.nms_threshold)
-        score = score[order]
-    if config.relative_score is not None and config.relative_to == "class" and len(score):
-        strong = score >= config.relative_score * score.max()
-        order, score = order[strong], score[strong]
-    return Segments(
-        video=np.zeros(len(order), np.int64),
-        label=np.full(len(order), label, np.int64),
-        start=start[order] / config.upsample,
-        end=end[order] / config.upsample,
-        score=score,
-    )
+        label, start, end, score = label[clear], start[clear], end[clear], score[clear]
+    score = score + config.class_weight * class_score[label]
+    return Segments(np.zeros(len(label), np.int64), label, start, end, score)
+
+
+def suppress(proposals: Segments, config: LocalizationConfig) -> Segments:
+    """Detections from the proposals of any number of videos: NMS, then the weak ones dropped.
+
+    Without the ambiguous filter, which belongs to the protocols.
+
+    Args:
+        proposals: in positions, see `propose`.
+        config: the numbers.
+
+    Returns:
+        Detections in rows; videos ascending, then classes, NMS order within a class.
+    """
+    classes = 1 + int(proposals.label.max(initial=0))
+    group = proposals.video * classes + proposals.label
+    kept, group, score = nms(proposals.start, proposals.end, proposals.score, group, config)
+    if config.relative_score is not None:
+        among = group if config.relative_to == "class" else group // classes
+        _, among = np.unique(among, return_inverse=True)
+        best = np.full(len(kept), -np.inf)
+        np.maximum.at(best, among, score)
+        strong = score >= config.relative_score * best[among]
+        kept, score = kept[strong], score[strong]
+    if config.min_score is not None:
+        kept, score = kept[score >= config.min_score], score[score >= config.min_score]
+    found = dataclasses.replace(proposals.take(kept), score=score)
+    return found.with_times(lambda positions: positions / config.upsample)
+
+
+def localize(
+    sequence: np.ndarray, gate: np.ndarray, class_score: np.ndarray, config: LocalizationConfig
+) -> Segments:
+    """Detections of one video, in rows: `propose`, then `suppress`."""
+    return suppress(propose(sequence, gate, class_score, config), config)

@@ -81,9 +81,8 @@ def _draw_video(axis, config, dataset: Dataset, index: int, method, output, dete
     for class_index, height in zip(classes, heights, strict=True):
         true = video.segments[video.segment_labels == class_index]
         found = mine.take(mine.label == class_index)
-        spans = dataset.grid.to_seconds(np.stack([found.start, found.end]))
         _bars(axis, height + 0.12, true.T, "C2", np.ones(len(true)))
-        _bars(axis, height, spans, "C4", found.score.clip(0) / strongest)
+        _bars(axis, height, (found.start, found.end), "C4", found.score.clip(0) / strongest)
     axis.set(xlim=(0, video.duration), ylim=(0, heights[-1] + 0.22), title=None)
     names = [dataset.classes[c] for c in classes]
     axis.set_yticks([0, 0.5, 1, *(heights + 0.06)], ["0", "0.5", "1", *names], size=8)

@@ -67,6 +67,39 @@ def ground_truth(videos) -> Segments:
     )
 
 
+def overlapping(key, start, end, other_key, other_start, other_end):
+    """Pairs of segments with equal keys that may overlap, without comparing all with all.
+
+    Args:
+        key, start, end: (n,) segments and the non-negative int that each belongs to.
+        other_key, other_start, other_end: (m,) the others.
+
+    Returns:
+        index, other: (pairs,) int, index ascending. Every pair that overlaps or touches is among
+        them, and few others.
+    """
+    keys, group = np.unique(other_key, return_inverse=True)
+    index = np.flatnonzero(np.isin(key, keys))
+    if not len(index):
+        return index, index
+    order = np.lexsort((other_start, group))
+    first = np.searchsorted(group[order], np.arange(len(keys) + 1))
+    mine = np.searchsorted(keys, key[index])
+    # The groups' times one behind the other on one line, and how far rounding moves them there.
+    low = min(other_start.min(), other_end.min())
+    span = max(other_start.max(), other_end.max()) - low + 1
+    slack = 4 * np.spacing(len(keys) * span)
+    begins = group[order] * span + (other_start[order] - low)
+    reached = np.maximum.accumulate(group[order] * span + (other_end[order] - low))
+    at = mine * span
+    stop = np.searchsorted(begins, at + np.clip(end[index] - low, 0, span) + slack, "right")
+    begin = np.searchsorted(reached, at + np.clip(start[index] - low, 0, span) - slack, "left")
+    begin = np.maximum(begin, first[mine])
+    count = np.maximum(np.minimum(stop, first[mine + 1]) - begin, 0)
+    place = np.arange(count.sum()) - np.repeat(np.cumsum(count) - count, count)
+    return np.repeat(index, count), order[np.repeat(begin, count) + place]
+
+
 def temporal_iou(start, end, other_start, other_end) -> np.ndarray:
     """t-IoU of continuous segments, elementwise with broadcasting, in float64.
 

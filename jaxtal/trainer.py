@@ -11,7 +11,7 @@ from jaxtal import checks, console, data, methods, plots
 from jaxtal.checkpoints import Checkpoints
 from jaxtal.data.dataset import fingerprint
 from jaxtal.errors import UserError
-from jaxtal.inference import Inference, assess, protocols
+from jaxtal.inference import Inference, assess, pick_protocols
 from jaxtal.sampling import pack
 from jaxtal.segments import Segments
 from jaxtal.step import TrainState, hyper_from, init_state, train_step
@@ -40,7 +40,7 @@ def train_and_evaluate(config, workdir: Path, mode: str = "train") -> dict[str, 
     dataset = data.load(config.data)
     _check_lengths(dataset, config.data.min_snippets)
     method.check_data(dataset, config)
-    protocols(method, dataset, config.evaluation.protocol)
+    pick_protocols(method, dataset, config.evaluation.protocol)
     data_seen = fingerprint(dataset, generated=not config.data.dir)
     files.check_data(data_seen)
     console.describe(dataset)

@@ -1,11 +1,11 @@
 """The files of a run's work directory. Whole files appear at once or not at all."""
 
 import json
-import math
-import os
 from pathlib import Path
 from typing import Any
 
+from jaxtal.data import detections as detection_files
+from jaxtal.data import json_files
 from jaxtal.data.dataset import Dataset
 from jaxtal.errors import UserError
 from jaxtal.segments import Segments
@@ -61,7 +61,7 @@ class Workdir:
             before = _flatten(json.loads(path.read_text()))
         except ValueError as error:
             raise UserError(f"{path}: not a JSON file ({error}); give another --workdir") from None
-        after = _flatten(json.loads(_to_json(now)))
+        after = _flatten(json.loads(json_files.to_text(now)))
         return [
             f"{prefix}{key}: {before.get(key)} there, {after.get(key)} here"
             for key in sorted(before.keys() | after.keys())
@@ -72,8 +72,8 @@ class Workdir:
         """Create the directory, or continue in it; UserError if it cannot be written."""
         try:
             self.plots.mkdir(parents=True, exist_ok=True)
-            self._write("config.json", _to_json(config))
-            self._write("data.json", _to_json(data))
+            self._write("config.json", json_files.to_text(config))
+            self._write("data.json", json_files.to_text(data))
         except OSError as error:
             raise UserError(
                 f"{self.path}: the work directory cannot be written ({error.strerror}); "
@@ -89,7 +89,7 @@ class Workdir:
     def append_metrics(self, line: dict[str, Any]) -> None:
         """Add a line to metrics.jsonl, and to TensorBoard's log if that is open."""
         with open(self._metrics, "a") as file:
-            file.write(json.dumps(_finite(line)) + "\n")
+            file.write(json.dumps(json_files.finite(line)) + "\n")
         if self._board:
             for name, value in _flatten(line).items():
                 if isinstance(value, (int, float)) and name != "step":
@@ -114,37 +114,15 @@ class Workdir:
 
     def write_result(self, result: dict[str, Any]) -> None:
         """Write result.json."""
-        self._write("result.json", _to_json(result))
+        self._write("result.json", json_files.to_text(result))
 
     def write_detections(self, detections: Segments, dataset: Dataset) -> None:
-        """Write detections.json, ActivityNet form in seconds, from detections in snippet units."""
-        start, end = (dataset.grid.to_seconds(x) for x in (detections.start, detections.end))
-        results: dict[str, list] = {video.name: [] for video in dataset.test}
-        columns = (detections.video, detections.label, start, end, detections.score)
-        for video, label, *times, score in zip(*(c.tolist() for c in columns), strict=True):
-            entry = {"score": score, "segment": times, "label": dataset.classes[label]}
-            results[dataset.test[video].name].append(entry)
-        content = {"version": "VERSION 1.3", "results": results, "external_data": {}}
-        self._write("detections.json", json.dumps(content))
+        """Write detections.json, ActivityNet form, from detections in seconds."""
+        names = [video.name for video in dataset.test]
+        self._write("detections.json", detection_files.to_json(detections, names, dataset.classes))
 
     def _write(self, name: str, text: str) -> None:
-        temporary = self.path / f".{name}.tmp"
-        with open(temporary, "w") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, self.path / name)
-
-
-def _to_json(value: Any) -> str:
-    return json.dumps(_finite(value), indent=2, allow_nan=False) + "\n"
-
-
-def _finite(value: Any) -> Any:
-    """JSON has no NaN: what could not be measured (no ground truth, no label) is null."""
-    if isinstance(value, dict):
-        return {key: _finite(entry) for key, entry in value.items()}
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+        json_files.write(self.path / name, text)
 
 
 _MAY_DIFFER = ("train.steps", "train.log_every", "train.tensorboard", "evaluation.plot_videos")

@@ -1,63 +1,27 @@
-"""Localisation against plain loops, and at its edges."""
+"""Localisation against plain loops over rows, and at its edges."""
+
+import dataclasses
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from configs import co2net_thumos, d2net_anet12, d2net_thumos
-from jaxtal import localization
-from jaxtal.localization import (
-    LocalizationConfig,
-    hard_nms,
-    outer_inner_contrast,
-    runs,
-    soft_nms,
-    top_mean,
-)
-from jaxtal.methods import co2net, d2net
-
-
-def loop_localize(cas, attention, config: LocalizationConfig) -> list[tuple]:
-    """METHODS 2.e, step by step, one threshold, class and run at a time."""
-    time, columns = cas.shape
-    z = attention[:, None] * cas
-    k = max(1, time // config.topk_divisor)
-    pooled = np.array([np.sort(z[:, c])[::-1][:k].mean() for c in range(columns)])
-    probability = np.exp(pooled - pooled.max())
-    probability = (probability / probability.sum())[:-1]
-    classes = [c for c in range(columns - 1) if probability[c] >= config.class_threshold]
-    found = []
-    for c in classes or [int(probability.argmax())]:
-        proposals = []
-        for threshold in np.linspace(*config.thresholds):
-            positions = [t for t in range(time) if attention[t] > threshold]
-            if positions == [0] and config.skip_lone_zero:
-                continue
-            while positions:
-                run = [positions.pop(0)]
-                while positions and positions[0] == run[-1] + 1:
-                    run.append(positions.pop(0))
-                n, first, last = len(run), run[0], run[-1]
-                outside = [t for t in range(first - int(np.ceil(n / 4)), first) if t >= 0]
-                outside += [t for t in range(last + 1, last + 1 + n // 4) if t < time]
-                outer = np.mean(z[outside, c]) if outside else 0.0
-                score = z[run, c].mean() - outer + config.class_weight * probability[c]
-                proposals.append([first, last + 1, score])
-        while proposals:
-            best = max(range(len(proposals)), key=lambda i: (proposals[i][2], -i))
-            s, e, score = proposals.pop(best)
-            found.append((c, s, e, score))
-            for other in proposals:
-                inter = max(0, min(e, other[1]) - max(s, other[0]) + 1)
-                iou = inter / ((e - s + 1) + (other[1] - other[0] + 1) - inter)
-                other[2] *= np.exp(-(iou**2) / config.sigma)
-    return found
+from benchmarks import row_loops
+from configs import co2net_thumos
+from jaxtal import inference, localization
+from jaxtal.localization import LocalizationConfig, outer_inner_contrast, runs, top_mean
+from jaxtal.methods import co2net
+from jaxtal.segments import concatenate
 
 
 def co2(cas, attention, **fields):
     """CO2-Net's localisation with some numbers changed."""
     config = co2net_thumos.get_config()
     config.localization.update(fields)
-    return co2net.localize({"cas": cas, "attention": attention[:, None]}, config)
+    return inference.localize(
+        co2net.METHOD, config, [{"cas": cas, "attention": attention[:, None]}]
+    )
 
 
 def draw(seed: int, time: int):
@@ -66,30 +30,133 @@ def draw(seed: int, time: int):
     return rng.normal(size=(time, 6)) * 2, 1 / (1 + np.exp(-2 * smooth))
 
 
-@pytest.mark.parametrize("seed", range(8))
-@pytest.mark.parametrize("time", [1, 2, 7, 60, 173])
-def test_equal_to_the_loops(seed, time):
-    cas, attention = draw(seed, time)
-    wanted = loop_localize(cas, attention, LocalizationConfig())
-    ours = co2(cas, attention)
-    assert len(ours) == len(wanted)
+SETTINGS = st.builds(
+    LocalizationConfig,
+    thresholds=st.sampled_from([(0.125, 0.875, 7), (0.5, 0.5, 1), (0.25, 0.75, 2)]),
+    inclusive=st.booleans(),
+    upsample=st.sampled_from([1, 4]),
+    min_length=st.integers(1, 3),
+    skip_lone_zero=st.booleans(),
+    class_rule=st.sampled_from(list(localization.CLASS_RULES)),
+    class_threshold=st.sampled_from([0.25, 0.5]),
+    class_weight=st.sampled_from([0.0, 0.25, -2.0]),
+    flank=st.sampled_from([0.0, 0.25, 0.5]),
+    outer=st.sampled_from(["joint", "sides"]),
+    min_contrast=st.sampled_from([None, 0.0]),
+    nms=st.sampled_from(list(localization.NMS)),
+    sigma=st.sampled_from([0.3, 2.0]),
+    nms_threshold=st.sampled_from([0.3, 0.5]),
+    count_ends=st.booleans(),
+    min_score=st.sampled_from([None, 0.1]),
+    relative_score=st.sampled_from([None, 0.5]),
+    relative_to=st.sampled_from(["class", "video"]),
+)
+
+
+@settings(max_examples=400, deadline=None)
+@given(
+    config=SETTINGS,
+    seed=st.integers(0, 2**20),
+    time=st.integers(1, 60),
+    levels=st.sampled_from([1, 2, 16]),
+    shared=st.booleans(),
+)
+def test_equal_to_the_row_loops(config, seed, time, levels, shared):
+    """Class, start, end, order and score, bit by bit: on this grid sums are exact and ties many."""
+    rng = np.random.default_rng(seed)
+    sequence = rng.integers(-levels, levels + 1, (time, 4)) / 16
+    gate = rng.integers(0, levels + 1, (time, 1 if shared else 4)) / 16 * (1 if levels == 16 else 8)
+    scores = rng.integers(0, 9, 4) / 8
+    ours = localization.localize(sequence, gate, scores, config)
     rows = list(zip(ours.label, ours.start, ours.end, ours.score, strict=True))
-    np.testing.assert_allclose(np.reshape(rows, (-1, 4)), np.reshape(wanted, (-1, 4)), atol=1e-9)
+    assert rows == row_loops.localize(sequence, gate, scores, config)
+
+
+@settings(max_examples=40, deadline=None)
+@given(config=SETTINGS, seed=st.integers(0, 2**20), count=st.integers(0, 6))
+def test_many_videos_at_once_are_each_as_alone(config, seed, count):
+    rng = np.random.default_rng(seed)
+    alone, proposals = [], []
+    for video in range(count):
+        sequence = rng.normal(size=(int(rng.integers(1, 90)), 3))
+        scores = rng.random(3)
+        parts = [
+            function(sequence, sequence, scores, config)
+            for function in (localization.localize, localization.propose)
+        ]
+        for found, part in zip((alone, proposals), parts, strict=True):
+            found.append(dataclasses.replace(part, video=part.video + video))
+    together = localization.suppress(concatenate(proposals), config)
+    for field in dataclasses.fields(together):
+        wanted = getattr(concatenate(alone), field.name)
+        np.testing.assert_array_equal(getattr(together, field.name), wanted)
+
+
+@settings(max_examples=100, deadline=None)
+@given(config=SETTINGS, seed=st.integers(0, 2**20), count=st.integers(1, 60))
+def test_nms_of_any_segments(config, seed, count):
+    """Not only of nested ones, in any order and with gaps of less than 1."""
+    rng = np.random.default_rng(seed)
+    start = rng.integers(0, 120, count) / 4
+    end = start + rng.integers(1, 40, count) / 4
+    score, group = rng.normal(size=count), 7 * rng.integers(0, 3, count)
+    kept, groups, final = localization.nms(start, end, score, group, config)
+    wanted = []
+    for number in np.unique(group):
+        mine = np.flatnonzero(group == number)
+        rows = list(zip(start[mine], end[mine], score[mine], strict=True))
+        wanted += [(number, *row) for row in row_loops.suppress(rows, config)]
+    ours = list(zip(groups, start[kept], end[kept], final, strict=True))
+    np.testing.assert_allclose(ours, wanted, rtol=1e-12)
+
+
+@pytest.mark.parametrize("name", list(localization.NMS))
+def test_forms_of_nms_by_hand(name):
+    """Two segments with t-IoU 1/2 and one far away."""
+    start, end = np.array([0.0, 2.0, 40.0]), np.array([8.0, 8.0, 44.0])
+    end[1] = 6
+    score, group = np.array([0.9, 0.8, 0.5]), np.zeros(3, int)
+    config = LocalizationConfig(nms=name, sigma=0.5, nms_threshold=0.5, count_ends=False)
+    kept, _, final = localization.nms(start, end, score, group, config)
+    wanted = {
+        "gaussian": ([0, 2, 1], [0.9, 0.5, 0.8 * np.exp(-0.5)]),
+        "linear": ([0, 2, 1], [0.9, 0.5, 0.4]),
+        "hard": ([0, 2], [0.9, 0.5]),
+        "none": ([0, 1, 2], [0.9, 0.8, 0.5]),
+    }
+    assert kept.tolist() == wanted[name][0]
+    np.testing.assert_allclose(final, wanted[name][1], rtol=1e-12)
+
+
+@pytest.mark.parametrize("value", [0.0, 0.5, 1.0])
+@pytest.mark.parametrize("time", [0, 1, 2, 50])
+def test_constant_activations(value, time):
+    """All above every threshold, all below, or none there: one proposal a threshold, or none."""
+    sequence = np.full((time, 2), value)
+    config = LocalizationConfig(thresholds=(0.25, 0.75, 2))
+    found = localization.localize(sequence, sequence, np.ones(2), config)
+    above = 0 if value == 0 or time == 0 else 1 if value == 0.5 else 2
+    above = 0 if time == 1 else above  # the lone first snippet
+    assert len(found) == 2 * above
+    assert (found.start == 0).all()
+    assert (found.end == time).all()
 
 
 def test_runs():
-    above = np.array([[0, 1, 1, 0, 1], [1, 1, 1, 1, 1], [0, 0, 0, 0, 0]], bool)
-    row, start, end = runs(above)
-    assert list(zip(row, start, end, strict=True)) == [(0, 1, 3), (0, 4, 5), (1, 0, 5)]
+    level = np.array([[0, 1, 1, 0, 2], [1, 1, 3, 1, 1], [0, 0, 0, 0, 0]])
+    row, threshold, start, end = runs(level)
+    assert list(zip(row, threshold, start, end, strict=True)) == [
+        (0, 0, 1, 3), (0, 0, 4, 5), (0, 1, 4, 5), (1, 0, 0, 5), (1, 1, 2, 3), (1, 2, 2, 3),
+    ]  # fmt: skip
 
 
 def test_contrast_of_a_segment_that_fills_the_video_has_no_outside():
     sequence = np.arange(8.0)[:, None]
     whole = outer_inner_contrast(sequence, np.array([0]), np.array([8]))
-    assert whole[0, 0] == pytest.approx(3.5)
+    assert whole[0] == pytest.approx(3.5)
     # 4 snippets: one on the left, one on the right, one mean over both.
     part = outer_inner_contrast(sequence, np.array([2]), np.array([6]))
-    assert part[0, 0] == pytest.approx(3.5 - (1 + 6) / 2)
+    assert part[0] == pytest.approx(3.5 - (1 + 6) / 2)
 
 
 def test_a_lone_first_snippet_is_ignored_unless_asked_for():
@@ -111,95 +178,41 @@ def test_weak_detections_can_be_dropped():
     assert (some.score >= 0.5).all()
 
 
-def test_soft_nms_of_far_segments_changes_no_score_and_handles_complete_overlap():
-    start, end = np.array([0, 100, 200]), np.array([10, 110, 210])
-    order, score = soft_nms(start, end, np.array([[1.0, 3.0, 2.0]]), 0.3)
-    assert order.tolist() == [[1, 2, 0]]
-    assert score.tolist() == [[3.0, 2.0, 1.0]]
-    _, score = soft_nms(np.zeros(3), np.ones(3), np.ones((1, 3)), 1e-300)
-    assert np.isfinite(score[0, 0])
-    assert (score[0, 1:] < 1e-300).all()
+def test_gaussian_nms_of_far_segments_changes_no_score_and_handles_complete_overlap():
+    start, end, group = np.array([0, 100, 200]), np.array([10, 110, 210]), np.zeros(3, int)
+    score = np.array([1.0, 3.0, 2.0])
+    order, _, final = localization.nms(start, end, score, group, LocalizationConfig())
+    assert order.tolist() == [1, 2, 0]
+    assert final.tolist() == [3.0, 2.0, 1.0]
+    narrow = LocalizationConfig(sigma=1e-300)
+    _, _, final = localization.nms(np.zeros(3), np.ones(3), np.ones(3), group, narrow)
+    assert np.isfinite(final[0])
+    assert (final[1:] < 1e-300).all()
 
 
 def test_top_mean():
     assert top_mean(np.array([[1.0], [5.0], [3.0]]), 2) == [4.0]
 
 
-def loop_d2(cas, attention, anet: bool = False) -> list[tuple]:
-    """METHODS 3.e, step by step: (class, start, end, score)."""
-    time, classes = cas.shape
-    if anet:
-        attention = 2 * attention / attention.max()
-    r = cas * attention[:, None]
-    k = max(1, time // (4 if anet else 8))
-    score = [np.sort(r[:, c])[::-1][:k].mean() for c in range(classes)]
-    if anet:
-        floor = max(1 if max(score) > 1 else 0.5, sorted(score)[-3])
-        selected = [c for c in range(classes) if score[c] > floor]
-    else:
-        selected = [c for c in range(classes) if score[c] > max(score) / 2 and score[c] > 0]
-    found = []
-    for c in selected:
-        proposals = []
-        for step in range(1, 20):
-            above = [*(r[:, c] > step / 40), False]
-            start = None
-            for t, inside in enumerate(above):
-                if inside and start is None:
-                    start = t
-                if not inside and start is not None:
-                    proposals.append((start, t))
-                    start = None
-        scored = []
-        for s, e in proposals:
-            if e - s < 2:
-                continue
-            width = max(1, (e - s) // 4)
-            sides = [r[max(0, s - width) : s, c], r[e : min(time, e + width), c]]
-            means = [side.mean() for side in sides if len(side)]
-            inner = r[s:e, c].mean()
-            if means and (np.mean(means) - inner + 1) / 2 > 0.7:
-                continue
-            scored.append((inner - np.mean(means) if means else inner, s, e))
-        scored.sort(key=lambda p: -p[0])
-        kept = []
-        for value, s, e in scored:
-            ranges = [set(range(a, b)) for _, a, b in kept]
-            mine = set(range(s, e))
-            if all(len(mine & other) / len(mine | other) < 0.3 for other in ranges):
-                kept.append((value, s, e))
-        found += [(c, s, e, v) for v, s, e in kept if v >= 0.1 * kept[0][0]]
-    return found
-
-
-@pytest.mark.parametrize("anet", [False, True])
-@pytest.mark.parametrize("seed", range(8))
-@pytest.mark.parametrize("time", [1, 2, 7, 60, 173])
-def test_d2net_equal_to_the_loops(seed, time, anet):
-    logits, attention = draw(seed, time)
-    smooth = np.apply_along_axis(lambda x: np.convolve(x, np.ones(5) / 3, "same"), 0, logits)
-    cas = 1 / (1 + np.exp(-smooth[:time]))
-    config = (d2net_anet12 if anet else d2net_thumos).get_config()
-    ours = d2net.localize({"cas": cas, "attention": attention[:, None]}, config)
-    wanted = loop_d2(cas, attention, anet)
-    rows = list(zip(ours.label, ours.start, ours.end, ours.score, strict=True))
-    np.testing.assert_allclose(np.reshape(rows, (-1, 4)), np.reshape(wanted, (-1, 4)), atol=1e-9)
-
-
 def test_flanks_by_sides():
     sequence = np.arange(8.0)[:, None]
     start, end = np.array([0, 1, 0, 5]), np.array([8, 6, 2, 8])
-    ours = outer_inner_contrast(sequence, start, end, 0.25, "sides")[:, 0]
+    ours = outer_inner_contrast(sequence, start, end, 0, 0.25, "sides")
     # No side; one snippet on either; one on the right only; one on the left only.
     np.testing.assert_allclose(ours, [3.5, 3 - (0 + 6) / 2, 0.5 - 2, 6 - 4])
 
 
 def test_hard_nms_keeps_the_best_of_what_overlaps():
     start, end = np.array([0.0, 1, 10, 6]), np.array([10.0, 11, 20, 10])
-    kept = hard_nms(start, end, np.array([1.0, 2, 0.5, 0.7]), 0.4)
-    assert kept.tolist() == [1, 2]  # the last overlaps the second by 4 / 10, not by less
-    assert hard_nms(start, end, np.array([1.0, 2, 0.5, 0.7]), 0.41).tolist() == [1, 3, 2]
-    assert hard_nms(start[:0], end[:0], start[:0], 0.5).tolist() == []
+    score = np.array([1.0, 2, 0.5, 0.7])
+
+    def kept(threshold, n=4):
+        config = LocalizationConfig(nms="hard", nms_threshold=threshold, count_ends=False)
+        return localization.nms(start[:n], end[:n], score[:n], np.zeros(n, int), config)[0].tolist()
+
+    assert kept(0.4) == [1, 2]  # the last overlaps the second by 4 / 10, not by less
+    assert kept(0.41) == [1, 3, 2]
+    assert kept(0.5, n=0) == []
 
 
 def test_what_lies_lower_than_its_surroundings_is_dropped():

@@ -33,8 +33,8 @@ def outputs():
 
 
 def test_videos_show_truth_and_detections_of_every_class(dataset):
-    found = Segments(np.array([0, 0]), np.array([1, 0]), np.array([2.0, 8.0]),
-                     np.array([4.0, 9.0]), np.array([0.9, 0.3]))  # fmt: skip
+    found = Segments(np.array([0, 0]), np.array([1, 0]), np.array([1.28, 5.12]),
+                     np.array([2.56, 5.76]), np.array([0.9, 0.3]))  # fmt: skip
     figure = plots.draw_videos(CONFIG, dataset, [0, 1], METHOD, [outputs(), outputs()], found)
     first, second = figure.axes
     lanes = [label.get_text() for label in first.get_yticklabels()]

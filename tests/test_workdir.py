@@ -91,7 +91,7 @@ def test_detections_in_seconds_for_every_test_video(tmp_path):
     videos = tuple(Video(name, 9.0, empty, empty, empty, empty) for name in ("a", "b"))
     dataset = Dataset("Tiny", ("Dive", "Jump"), (), videos)
     found = Segments(
-        np.array([1]), np.array([0]), np.array([2.0]), np.array([3.0]), np.array([0.7])
+        np.array([1]), np.array([0]), np.array([1.28]), np.array([1.92]), np.array([0.7])
     )
     Workdir(tmp_path).write_detections(found, dataset)
     assert json.loads((tmp_path / "detections.json").read_text()) == {

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from jaxtal.data import synthetic, wtalc
+from jaxtal.data import activitynet, synthetic, wtalc
 from jaxtal.data.dataset import Dataset
 from jaxtal.errors import UserError
 
@@ -21,3 +21,24 @@ def load(config) -> Dataset:
             "config.data.generator; give a folder, or take configs/co2net_demo.py"
         )
     return synthetic.generate(synthetic.SyntheticConfig(**config.generator))
+
+
+def annotations(path: Path) -> Dataset:
+    """Videos without features, from an ActivityNet-form JSON file or a W-TALC annotation folder.
+
+    Args:
+        path: the file; the folder <DS>-Annotations, or one that holds a single such folder.
+
+    Raises:
+        UserError: it is neither, or something in it is missing or wrong.
+    """
+    if not path.is_dir():
+        return activitynet.read(path)
+    ending = "-Annotations"
+    folders = [path] if path.name.endswith(ending) else sorted(path.glob(f"*{ending}"))
+    if len(folders) != 1:
+        raise UserError(
+            f"{path} holds {len(folders)} folders <DS>{ending}; wanted such a folder (W-TALC "
+            "layout) or a JSON file (ActivityNet form)"
+        )
+    return wtalc.read(folders[0].parent, folders[0].name.removesuffix(ending), features=False)

@@ -1,19 +1,20 @@
 """Annotations in ActivityNet form: one JSON file for all videos."""
 
 import functools
-import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from jaxtal.data.dataset import Dataset, Video, class_indices, train_and_test, unique
+from jaxtal.data import json_files
+from jaxtal.data.dataset import Dataset, Video, class_indices, train_and_test
 from jaxtal.errors import UserError
 
 _FORM = (
     '{"database": {video: {"subset": ..., "duration": seconds, "annotations": [{"label": ..., '
     '"segment": [start, end]}]}}} (ActivityNet form)'
 )
+_field = functools.partial(json_files.field, form=_FORM)
 
 
 def read(path: Path) -> Dataset:
@@ -25,7 +26,9 @@ def read(path: Path) -> Dataset:
     Raises:
         UserError: the file is missing, is not JSON, or lacks or contradicts something.
     """
-    content = _load(path)
+    content = json_files.load(path, _FORM)
+    if not isinstance(content.get("database"), dict):
+        raise UserError(f'{path}: no "database" of videos; wanted {_FORM}')
     subsets: dict[str, dict[str, dict]] = {}
     for name, entry in content["database"].items():
         subset = str(_field(entry, "subset", f"{path}, video {name}")).lower()
@@ -39,33 +42,11 @@ def read(path: Path) -> Dataset:
     return Dataset(path.stem, classes, train, test)
 
 
-def _load(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(
-            path.read_text(encoding="utf-8"), object_pairs_hook=functools.partial(_object, path)
-        )
-    except OSError as error:
-        raise UserError(
-            f"{path}: {error.strerror or error}; wanted an annotation file, {_FORM}"
-        ) from None
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{path}: not a JSON file ({error}); wanted {_FORM}") from None
-    if not isinstance(content, dict) or not isinstance(content.get("database"), dict):
-        raise UserError(f'{path}: no "database" of videos; wanted {_FORM}')
-    return content
-
-
-def _object(path: Path, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """A JSON object; one that holds a name twice (a video, say) is refused, not cut short."""
-    unique([name for name, _ in pairs], f"{path}")
-    return dict(pairs)
-
-
-def _field(entry: Any, key: str, where: str) -> Any:
-    if not isinstance(entry, dict) or key not in entry:
-        found = sorted(entry) if isinstance(entry, dict) else entry
-        raise UserError(f'{where}: no "{key}" in {str(found)[:80]}; wanted {_FORM}')
-    return entry[key]
+def _annotations(entry: Any, where: str) -> list:
+    annotations = _field(entry, "annotations", where)
+    if not isinstance(annotations, list):
+        raise UserError(f'{where}: "annotations" is {annotations!r:.80}; wanted a list, {_FORM}')
+    return annotations
 
 
 def _class_list(content: dict[str, Any], subsets: list[dict], path: Path) -> tuple[str, ...]:
@@ -85,13 +66,13 @@ def _class_list(content: dict[str, Any], subsets: list[dict], path: Path) -> tup
     for videos in subsets:
         for name, entry in videos.items():
             where = f"{path}, video {name}"
-            labels |= {str(_field(a, "label", where)) for a in _field(entry, "annotations", where)}
+            labels |= {str(_field(a, "label", where)) for a in _annotations(entry, where)}
     return tuple(sorted(labels))
 
 
 def _to_video(path: Path, name: str, entry: dict[str, Any], classes: tuple[str, ...]) -> Video:
     where = f"{path}, video {name}"
-    annotations = _field(entry, "annotations", where)
+    annotations = _annotations(entry, where)
     segment_labels = class_indices([_field(a, "label", where) for a in annotations], classes, where)
     labels = segment_labels
     if "video_labels" in entry:

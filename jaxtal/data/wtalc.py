@@ -79,12 +79,14 @@ def _paths(folder: Path, name: str, features: bool) -> tuple[Path, list[Path]]:
     wanted = [annotations / f"{key}.npy" for key in _FILES] + feature_files * features
     if missing := [path for path in wanted if not path.is_file()]:
         raise UserError(
-            f"no data set {name!r} in {folder} (config.data.dir, config.data.name): "
-            f"{missing[0].relative_to(folder)} is missing"
+            f"no data set {name!r} in {folder}"
+            + " (config.data.dir, config.data.name)" * features
+            + f": {missing[0].relative_to(folder)} is missing"
             + (f", and {len(missing) - 1} more" if len(missing) > 1 else "")
-            + f"; looked for the W-TALC layout: {joint.name} (object array of (T, 2D) float "
-            f"features, RGB first) and {annotations.name}/{{{','.join(_FILES)}}}.npy. "
-            "Without data, run configs/co2net_demo.py"
+            + "; looked for the W-TALC layout: "
+            + f"{joint.name} (object array of (T, 2D) float features, RGB first) and " * features
+            + f"{annotations.name}/{{{','.join(_FILES)}}}.npy"
+            + ". Without data, run configs/co2net_demo.py" * features
         )
     return annotations, feature_files
 

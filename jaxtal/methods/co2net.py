@@ -248,14 +248,14 @@ def activations(outputs: dict, config) -> np.ndarray:
     return localization.softmax(outputs["cas"])[:, :-1]
 
 
-def localize(outputs: dict, config) -> localization.Segments:
-    """Detections of one video from its cas (T, C + 1) and attention (T, 1) (METHODS 2.e)."""
+def propose(outputs: dict, config) -> localization.Segments:
+    """Proposals of one video from its cas (T, C + 1) and attention (T, 1) (METHODS 2.e)."""
     settings = localization.LocalizationConfig(**config.localization)
     cas, attention = (np.asarray(outputs[name], np.float64) for name in ("cas", "attention"))
     suppressed = attention * cas
     pooled = localization.top_mean(suppressed, max(1, len(cas) // settings.topk_divisor))
     scores = localization.softmax(pooled)[:-1]
-    return localization.localize(suppressed[:, :-1], attention, scores, settings)
+    return localization.propose(suppressed[:, :-1], attention, scores, settings)
 
 
 METHOD = Method(
@@ -268,7 +268,7 @@ METHOD = Method(
     outputs=("cas", "attention", "attention_rgb", "attention_flow"),
     video_scores=video_scores,
     activations=activations,
-    localize=localize,
+    propose=propose,
     protocols={
         "Thumos14reduced": "thumos_co2",
         "Thumos14": "thumos_co2",

@@ -333,8 +333,8 @@ def video_scores(outputs: dict, config) -> np.ndarray:
     return localization.top_mean(cas, -(-len(cas) // config.loss.topk_divisor))
 
 
-def localize(outputs: dict, config) -> localization.Segments:
-    """Detections of one video from its cas (T, C) and bottom-up attention (T, 1)."""
+def propose(outputs: dict, config) -> localization.Segments:
+    """Proposals of one video from its cas (T, C) and bottom-up attention (T, 1)."""
     settings = D2Localization(**config.localization)
     cas, attention = (np.asarray(outputs[name], np.float64) for name in ("cas", "attention"))
     if settings.relative_attention:
@@ -342,7 +342,7 @@ def localize(outputs: dict, config) -> localization.Segments:
     refined = cas * attention
     scored = refined if settings.class_scores == "refined" else cas
     scores = localization.top_mean(scored, max(1, len(cas) // settings.topk_divisor))
-    return localization.localize(refined, refined, scores, settings)
+    return localization.propose(refined, refined, scores, settings)
 
 
 METHOD = Method(
@@ -355,7 +355,8 @@ METHOD = Method(
     outputs=("cas", "attention"),
     video_scores=video_scores,
     activations=lambda outputs, config: outputs["cas"],
-    localize=localize,
+    propose=propose,
+    localization=D2Localization,
     protocols={
         "Thumos14reduced": "thumos_d2",
         "Thumos14": "thumos_d2",

@@ -6,6 +6,9 @@ from typing import Any, NamedTuple
 
 import jax
 
+from jaxtal.localization import LocalizationConfig
+from jaxtal.segments import Segments
+
 
 class Context(NamedTuple):
     """What a batch may depend on besides the data, and a loss besides the batch.
@@ -39,7 +42,8 @@ class Method:
             mAP.
         activations: (the same, config) -> (T, C) in 0 to 1, how active each class is, for plots;
             a row for each that was fed.
-        localize: (the same, config) -> Segments in units of the T rows, video 0.
+        propose: (the same, config) -> its proposals, see `localization.propose`.
+        localization: the type of ``config.localization``.
         check: (config) -> None; raises UserError for what no data could be trained with.
         check_data: (Dataset, config) -> None; raises UserError for data that cannot be trained on.
         initialise: (parameters, Dataset, config) -> parameters of a fresh run, where they depend on
@@ -59,7 +63,8 @@ class Method:
     outputs: tuple[str, ...]
     video_scores: Callable[..., Any]
     activations: Callable[..., Any]
-    localize: Callable[..., Any]
+    propose: Callable[..., Segments]
+    localization: type[LocalizationConfig] = LocalizationConfig
     check: Callable[..., None] = lambda config: None
     check_data: Callable[..., None] = lambda dataset, config: None
     initialise: Callable[..., Any] = lambda params, dataset, config: params

@@ -235,11 +235,11 @@ def activations(outputs: dict, config) -> np.ndarray:
     return localization.softmax(cas)[:, :-1]
 
 
-def localize(outputs: dict, config) -> localization.Segments:
-    """Detections of one video: its activations are thresholded, and score too (METHODS 4.e)."""
+def propose(outputs: dict, config) -> localization.Segments:
+    """Proposals of one video: its activations are thresholded, and score too (METHODS 4.e)."""
     settings = localization.LocalizationConfig(**config.localization)
     sequence = activations(outputs, config)
-    return localization.localize(sequence, sequence, video_scores(outputs, config), settings)
+    return localization.propose(sequence, sequence, video_scores(outputs, config), settings)
 
 
 METHOD = Method(
@@ -254,5 +254,5 @@ METHOD = Method(
     outputs=("cas", "attention", "attention_context", "attention_background", "scores"),
     video_scores=video_scores,
     activations=activations,
-    localize=localize,
+    propose=propose,
 )

@@ -77,7 +77,7 @@ def test_a_video_twice(tmp_path):
 
 
 def test_missing_file(tmp_path):
-    with pytest.raises(UserError, match=r"No such file.*wanted an annotation file"):
+    with pytest.raises(UserError, match=r"No such file.*wanted a JSON file"):
         activitynet.read(tmp_path / "none.json")
 
 

@@ -487,7 +487,7 @@ REFUSED = {
     ("loss.denoising_every", 0): r"0; it must be at least 1",
     ("loss.bottom_up_background", 0.6): r"above config\.loss\.bottom_up_foreground=0\.5",
     ("loss.gradient_cap", math.inf): r"inf; it must be at least 0",
-    ("localization.nms", "medium"): r"'medium'; it must be one of soft, hard",
+    ("localization.nms", "medium"): r"'medium'; it must be one of gaussian, linear, hard, none",
     ("localization.class_rule", "all"): r"must be one of above, more_than, share_of_best, top_two",
     ("localization.class_scores", "all"): r"must be one of refined, cas",
     ("localization.relative_to", "me"): r"must be one of class, video",

@@ -10,6 +10,7 @@ import orbax.checkpoint as ocp
 import pytest
 
 from configs import twostream_anet13, twostream_demo, twostream_thumos
+from jaxtal import inference
 from jaxtal.data import load
 from jaxtal.data.dataset import Dataset, Video
 from jaxtal.errors import UserError
@@ -162,7 +163,7 @@ def test_localisation_against_loops(config, branches, upsample):
         if seed % 3 == 0:
             scores[0, :-1] *= 0.1 / scores[0, :-1].max()  # no class above alpha
         outputs = {"cas": cas, "attention": attention, "scores": scores}
-        found = twostream.localize(outputs, config)
+        found = inference.localize(twostream.METHOD, config, [outputs])
         sequence = np.tile(attention, C + 1) if branches == "attention" else oracle_softmax(cas)
         wanted = oracle.localise(sequence, scores[0], time, thresholds, upsample=upsample)
         rows = np.stack([found.label, 0.64 * found.start, 0.64 * found.end, found.score], axis=1)

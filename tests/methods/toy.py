@@ -44,11 +44,11 @@ def activations(outputs, config):
     return localization.softmax(outputs["cas"])[:, :-1]
 
 
-def localize(outputs, config):
+def propose(outputs, config):
     """Thresholds on the class probabilities, which also score."""
     settings = localization.LocalizationConfig(**config.localization)
     sequence = activations(outputs, config).astype(np.float64)
-    return localization.localize(sequence, sequence, video_scores(outputs, config), settings)
+    return localization.propose(sequence, sequence, video_scores(outputs, config), settings)
 
 
 METHOD = Method(
@@ -59,5 +59,5 @@ METHOD = Method(
     outputs=("cas",),
     video_scores=video_scores,
     activations=activations,
-    localize=localize,
+    propose=propose,
 )

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from configs import co2net_thumos
-from jaxtal import evaluation, localization, losses, sampling
+from jaxtal import evaluation, inference, localization, losses, sampling
 from jaxtal.data import wtalc
 from jaxtal.data.dataset import TimeGrid, Video
 from jaxtal.methods import co2net
@@ -102,13 +102,17 @@ def test_snippet_sampling_bounds(golden):
         assert (jnp.diff(draws, axis=-1) >= 0).all()
 
 
-def test_soft_nms(golden):
+def test_nms(golden):
     gold = golden("fn_co2")
     _, score, start, end = gold["nms_in"].T
-    order, final = localization.soft_nms(start, end, score[None], 0.3)
-    np.testing.assert_allclose(final[0], gold["softnms_out"][:, 1], rtol=0, atol=1e-9)
-    np.testing.assert_array_equal(start[order[0]], gold["softnms_out"][:, 2])
-    np.testing.assert_array_equal(end[order[0]], gold["softnms_out"][:, 3])
+    for name, settings in (
+        ("softnms_out", localization.LocalizationConfig(sigma=0.3)),
+        ("hardnms_out_0.45", localization.LocalizationConfig(nms="hard", nms_threshold=0.45)),
+    ):
+        kept, _, final = localization.nms(start, end, score, np.zeros(len(score), int), settings)
+        np.testing.assert_allclose(final, gold[name][:, 1], rtol=0, atol=1e-9)
+        np.testing.assert_array_equal(start[kept], gold[name][:, 2])
+        np.testing.assert_array_equal(end[kept], gold[name][:, 3])
 
 
 def test_classification_map(golden):
@@ -135,7 +139,7 @@ def test_localisation(golden, request):
         )[:-1]
         np.testing.assert_allclose(scores, gold[f"v{case}_class_score"], rtol=0, atol=1e-5)
         outputs = {"cas": cas, "attention": attention[:, None]}
-        found = co2net.localize(outputs, co2net_thumos.get_config())
+        found = inference.localize(co2net.METHOD, co2net_thumos.get_config(), [outputs])
         assert len(found) == gold[f"v{case}_n_before_ambiguous_filter"]
         name, wanted = str(gold[f"v{case}_name"]), gold[f"v{case}_proposals"]
         if len(wanted) < len(found):

@@ -1,0 +1,77 @@
+"""Reading and writing JSON files so that what is wrong in them, or with them, is said."""
+
+import functools
+import json
+import math
+import os
+from pathlib import Path
+from typing import Any
+
+from jaxtal.data.dataset import unique
+from jaxtal.errors import UserError
+
+
+def load(path: Path, form: str) -> dict[str, Any]:
+    """The object in a JSON file.
+
+    Args:
+        form: what is wanted, for messages.
+
+    Raises:
+        UserError: the file is missing or not a JSON object, or an object in it has a name twice (a
+            video, say), of which a parser would silently drop one.
+    """
+    try:
+        content = json.loads(
+            path.read_text(encoding="utf-8"), object_pairs_hook=functools.partial(_object, path)
+        )
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror or error}; wanted a JSON file, {form}") from None
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path}: not a JSON file ({error}); wanted {form}") from None
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: {_short(content)}; wanted {form}")
+    return content
+
+
+def _object(path: Path, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    content = dict(pairs)
+    if len(content) < len(pairs):
+        unique([name for name, _ in pairs], f"{path}")
+    return content
+
+
+def field(entry: Any, key: str, where: str, form: str) -> Any:
+    """The value of `key` in the object `entry`; UserError if it is missing."""
+    if not isinstance(entry, dict) or key not in entry:
+        found = sorted(entry) if isinstance(entry, dict) else entry
+        raise UserError(f'{where}: no "{key}" in {_short(found)}; wanted {form}')
+    return entry[key]
+
+
+def _short(value: Any) -> str:
+    return repr(value)[:80]
+
+
+def to_text(value: Any) -> str:
+    """Indented JSON, with null for what is not a finite number."""
+    return json.dumps(finite(value), indent=2, allow_nan=False) + "\n"
+
+
+def finite(value: Any) -> Any:
+    """JSON has no NaN: what could not be measured (no ground truth, no label) is null."""
+    if isinstance(value, dict):
+        return {key: finite(entry) for key, entry in value.items()}
+    if isinstance(value, list):
+        return [finite(entry) for entry in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def write(path: Path, text: str) -> None:
+    """Write a whole file; it appears at once or not at all."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    with open(temporary, "w") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
