@@ -70,6 +70,7 @@ def get_config() -> ConfigDict:
             "evaluation": {
                 "protocol": "",  # "" = the one that the method's authors use on this data set
                 "plot_videos": 4,
+                "save_activations": False,  # to activations.npz, for python -m jaxtal.localize
             },
         }
     )

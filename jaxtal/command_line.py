@@ -2,10 +2,13 @@
 
 import difflib
 import itertools
+import os
 import re
 import runpy
 import sys
 import traceback
+from pathlib import Path
+from typing import Any
 
 from absl import flags
 from ml_collections import ConfigDict
@@ -21,6 +24,30 @@ def fail(message: str) -> int:
     return 2
 
 
+def required(flag: flags.FlagHolder) -> Any:
+    """A flag's value; UserError if it was not given."""
+    if not flag.value:
+        raise UserError(f"--{flag.name} is missing; {flags.FLAGS[flag.name].help}")
+    return flag.value
+
+
+def check_writable(flag: flags.FlagHolder) -> None:
+    """Raise UserError unless the file that a flag names, if any, can be written where it is."""
+    if flag.value:
+        path = Path(flag.value)
+        if path.is_dir() or not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
+            what = "is a folder" if path.is_dir() else f"no folder {path.parent} to write in"
+            raise UserError(f"--{flag.name}={path}: {what}; give the name of a file")
+
+
+def parse_plain(argv: list[str]) -> list[str]:
+    """Absl's parsing, for `app.run`, without a config; else as `parse`."""
+    try:
+        return _without_positional(flags.FLAGS(argv))
+    except (flags.Error, UserError) as error:
+        sys.exit(_misused(error))
+
+
 def parse(argv: list[str]) -> list[str]:
     """Absl's parsing, for `app.run`; where that raises, one line and exit code 2."""
     try:
@@ -31,12 +58,21 @@ def parse(argv: list[str]) -> list[str]:
         for argument in given:
             if match := re.match(r"--?(?:no)?config\.([^=]+)", argument):
                 _find(config, match[1])
-        rest = _parse_values(argv, config)
-        if len(rest) > 1:
-            raise UserError(f"unexpected argument {rest[1]!r}; options begin with --")
+        return _without_positional(_parse_values(argv, config))
     except (flags.Error, UserError) as error:
-        sys.exit(fail(f"{error} (python -m jaxtal.main --help lists the options)"))
+        sys.exit(_misused(error))
+
+
+def _without_positional(rest: list[str]) -> list[str]:
+    if len(rest) > 1:
+        raise UserError(f"unexpected argument {rest[1]!r}; options begin with --")
     return rest
+
+
+def _misused(error: Exception) -> int:
+    spec = sys.modules["__main__"].__spec__
+    program = f"python -m {spec.name}" if spec else sys.argv[0]
+    return fail(f"{error} ({program} --help lists the options)")
 
 
 def _config_file(argv: list[str]) -> str:

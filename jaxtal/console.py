@@ -1,11 +1,13 @@
 """What a person sees in the terminal: progress bar, tables, timings."""
 
 import contextlib
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import rich
+from rich.console import Console
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -106,3 +108,69 @@ def print_result(result: dict, workdir: Path) -> None:
         f"F1 at t-IoU 0.5 {100 * result['f1']:.1f}; {seconds}; "
         f"weights, detections, metrics and plots are in {workdir}"
     )
+
+
+def warn(message: str) -> None:
+    """A line on stderr."""
+    print(f"warning: {message}", file=sys.stderr)
+
+
+def _wide() -> Console:
+    """For tables that must not be cut off where the output is no terminal."""
+    return Console() if sys.stdout.isatty() else Console(width=200)
+
+
+def print_evaluations(rows: dict[str, dict]) -> None:
+    """A row of mAP for every protocol, per cent."""
+    thresholds = sorted({key for row in rows.values() for key in row["map"]}, key=float)
+    averages = list(dict.fromkeys(key for row in rows.values() for key in row["average"]))
+    table = Table("protocol", title="mAP by t-IoU, per cent")
+    for name in [*thresholds, *averages, "instances", "detections"]:
+        table.add_column(name, justify="right")
+    for name, row in rows.items():
+        values = [row["map"].get(key) for key in thresholds]
+        values += [row["average"].get(key) for key in averages]
+        counts = [str(row["counts"][key]) for key in ("instances", "detections")]
+        table.add_row(name, *("" if v is None else f"{100 * v:.1f}" for v in values), *counts)
+    _wide().print(table)
+
+
+def print_errors(name: str, row: dict) -> None:
+    """Kinds of error, recall by length and the worst false positives under one protocol."""
+    errors = row["errors"]
+    at = f"{name}, t-IoU {errors['t-IoU']:g}"
+    best = ("1G", "3G", "10G")
+    kinds = Table("kind of detection", "all", *best, "mAP without", title=f"errors: {at}")
+    for kind, numbers in errors["kinds"].items():
+        counts = [numbers["detections"], *(numbers["among_best"][key] for key in best)]
+        gain = numbers["gain"]
+        kinds.add_row(kind, *map(str, counts), "" if gain != gain else f"{100 * gain:+.1f}")
+    lengths = Table("instances", "seconds", "number", "found", "recall", title=f"recall: {at}")
+    for length, numbers in errors["recall_by_length"].items():
+        low, high = numbers["seconds"]
+        seconds = f"{low:g} to {high:g}" if high else f"above {low:g}"
+        recall = "" if not numbers["instances"] else f"{100 * numbers['recall']:.1f}"
+        counts = [str(numbers[key]) for key in ("instances", "found")]
+        lengths.add_row(length, seconds, *counts, recall)
+    for table in (kinds, lengths):
+        for column in table.columns[1:]:
+            column.justify = "right"
+        _wide().print(table)
+    if row["top_false_positives"]:
+        _wide().print(_false_positives(row["top_false_positives"], at))
+
+
+def _false_positives(rows: list[dict], at: str) -> Table:
+    table = Table("score", "video", "class", "seconds", "kind", "t-IoU with", title=f"worst: {at}")
+    for row in rows:
+        against = row["instance"]
+        held = "" if against is None else f" {against['label']} {_span(against['segment'])}"
+        table.add_row(
+            f"{row['score']:.4g}", row["video"], row["label"], _span(row["segment"]), row["kind"],
+            f"{row['t-IoU']:.2f}{held}",
+        )  # fmt: skip
+    return table
+
+
+def _span(segment: list[float]) -> str:
+    return f"{segment[0]:.1f} to {segment[1]:.1f}"

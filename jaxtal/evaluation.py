@@ -167,13 +167,13 @@ def average_precision(
     """
     detections = detections.take(_score_order(detections, matching))
     taken = match(truth, detections, thresholds, matching)
-    return _precision(truth, detections, taken, num_classes, ap)
+    return matched_precision(truth, detections, taken, num_classes, ap)
 
 
-def _precision(truth, detections, taken, num_classes: int, ap: str) -> np.ndarray:
+def matched_precision(truth, detections, taken, num_classes: int, ap: str) -> np.ndarray:
     """(K, C) average precision of matched detections; only true positives need to be looked at."""
     result = np.full((len(taken), num_classes), np.nan)
-    rank = np.append(_rank_in_class(detections.label), -1)
+    rank = np.append(rank_in_class(detections.label), -1)
     order = np.argsort(truth.label, kind="stable")
     bounds = np.searchsorted(truth.label[order], np.arange(num_classes + 1))
     for label in np.flatnonzero(np.diff(bounds)):
@@ -186,7 +186,7 @@ def _precision(truth, detections, taken, num_classes: int, ap: str) -> np.ndarra
     return result
 
 
-def _rank_in_class(label: np.ndarray) -> np.ndarray:
+def rank_in_class(label: np.ndarray) -> np.ndarray:
     """(n,) int, how many earlier entries are equal."""
     order = np.argsort(label, kind="stable")
     counts = np.bincount(label)
@@ -374,7 +374,7 @@ def evaluate(
     given = given[_score_order(detections.take(given), protocol.matching)]
     detections = detections.take(given)
     taken = match(truth, detections, protocol.thresholds, protocol.matching)
-    precision = _precision(truth, detections, taken, num_classes, protocol.ap)
+    precision = matched_precision(truth, detections, taken, num_classes, protocol.ap)
     if protocol.stop_at_empty_class:
         counts = np.bincount(detections.label, minlength=num_classes)
         precision[:, np.cumsum(counts == 0) > 0] *= 0

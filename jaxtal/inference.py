@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxtal import evaluation, localization, protocols
-from jaxtal.data.dataset import Dataset, multi_hot
+from jaxtal.data.dataset import Dataset, TimeGrid, multi_hot
 from jaxtal.errors import UserError
 from jaxtal.methods.method import Method
 from jaxtal.protocols import Protocol
@@ -108,19 +108,27 @@ def pick_protocols(method: Method, dataset: Dataset, name: str = "") -> tuple[Pr
         raise UserError(f"config.evaluation.protocol: {error}") from None
 
 
-def localize(method: Method, config, outputs) -> Segments:
-    """Detections in all videos, in rows of their outputs.
+def localize(method: Method, config, outputs, snippets, grid: TimeGrid) -> Segments:
+    """Detections in all videos, in seconds.
 
     Args:
         outputs: of `Inference`; a video without outputs has no detections.
+        snippets: (V,) number of snippets of each video, which its outputs' rows are spread over.
+        grid: where snippets lie in time.
     """
     found = []
+    snippets_a_row = np.ones(len(outputs))
     for index, output in enumerate(outputs):
         if output:
+            rows = max(len(output[name]) for name in method.localized)
+            snippets_a_row[index] = snippets[index] / rows
             proposals = method.propose(output, config)
             proposals.video[:] = index
             found.append(proposals)
-    return localization.suppress(concatenate(found), method.localization(**config.localization))
+    settings = method.localization(**config.localization)
+    detections = localization.suppress(concatenate(found), settings)
+    scale = snippets_a_row[detections.video]
+    return detections.with_times(lambda rows: grid.to_seconds(rows * scale))
 
 
 def assess(method: Method, config, dataset: Dataset, outputs) -> tuple[dict, Segments]:
@@ -135,13 +143,8 @@ def assess(method: Method, config, dataset: Dataset, outputs) -> tuple[dict, Seg
         the official one's; and the detections, in seconds.
     """
     seen = [index for index, output in enumerate(outputs) if output]
-    snippets_a_row = np.ones(len(outputs))
-    for index in seen:
-        rows = len(method.activations(outputs[index], config))
-        snippets_a_row[index] = len(dataset.test[index].features) / rows
-    detections = localize(method, config, outputs)
-    scale = snippets_a_row[detections.video]
-    detections = detections.with_times(lambda rows: dataset.grid.to_seconds(rows * scale))
+    snippets = [len(video.features) for video in dataset.test]
+    detections = localize(method, config, outputs, snippets, dataset.grid)
     count = len(dataset.classes)
     first, second = (
         evaluation.evaluate(dataset.test, detections, protocol, count, dataset.grid).summary()

@@ -133,9 +133,9 @@ def runs(level: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndar
     # A step from level 2 to 5 begins a run above thresholds 2, 3 and 4; from 5 to 2 it ends one.
     place = np.arange(count.sum()) - np.repeat(np.cumsum(count) - count, count)
     threshold = np.repeat(np.minimum(before, after), count) + place
-    step = np.repeat(np.arange(len(row)), count)
-    order = np.lexsort((threshold, row[step]))  # stable: in time, beginnings and ends in turn
-    start, end = step[order[0::2]], step[order[1::2]]
+    edge = np.repeat(np.arange(len(row)), count)
+    order = np.lexsort((threshold, row[edge]))  # stable: in time, beginnings and ends in turn
+    start, end = edge[order[0::2]], edge[order[1::2]]
     return row[start], threshold[order[0::2]], at[start], at[end]
 
 

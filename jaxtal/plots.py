@@ -1,5 +1,8 @@
 """Pictures of a run: what was found in a few test videos, and how training went."""
 
+from pathlib import Path
+from typing import TYPE_CHECKING
+
 import matplotlib
 
 matplotlib.use("Agg")
@@ -8,9 +11,13 @@ import numpy as np
 from matplotlib import pyplot as plt
 
 from jaxtal.data.dataset import Dataset
-from jaxtal.methods.method import Method
+from jaxtal.diagnosis import KINDS, LENGTHS, MULTIPLES, Diagnosis
+from jaxtal.evaluation import Evaluation
 from jaxtal.segments import Segments
-from jaxtal.workdir import Workdir
+
+if TYPE_CHECKING:  # they import JAX, which evaluating detections does not need
+    from jaxtal.methods.method import Method
+    from jaxtal.workdir import Workdir
 
 _CURVES = {
     "attention_rgb": "C3",
@@ -22,17 +29,20 @@ _CURVES = {
 
 
 def draw(
-    files: Workdir, config, dataset: Dataset, method: Method, outputs, detections: Segments
+    files: "Workdir", config, dataset: Dataset, method: "Method", outputs, detections: Segments
 ) -> None:
     """Write plots/videos.png and plots/training.png."""
     shown = [index for index, output in enumerate(outputs) if output]
     indices = pick_videos(dataset, shown, config.evaluation.plot_videos)
     if len(indices):
         figure = draw_videos(config, dataset, indices, method, outputs, detections)
-        figure.savefig(files.plots / "videos.png", dpi=110)
-        plt.close(figure)
-    figure = draw_training(files.metrics())
-    figure.savefig(files.plots / "training.png", dpi=110)
+        save(figure, files.plots / "videos.png")
+    save(draw_training(files.metrics()), files.plots / "training.png")
+
+
+def save(figure, path: Path) -> None:
+    """Write a figure, in the format of the file's ending, and forget it."""
+    figure.savefig(path, dpi=110)
     plt.close(figure)
 
 
@@ -47,7 +57,7 @@ def pick_videos(dataset: Dataset, among: list[int], count: int) -> np.ndarray:
     return np.array(list(chosen.values())[:count], int)
 
 
-def draw_videos(config, dataset: Dataset, indices, method: Method, outputs, detections: Segments):
+def draw_videos(config, dataset: Dataset, indices, method: "Method", outputs, detections: Segments):
     """A row for each video: ground truth, detections (opacity = score), attentions, T-CAM."""
     figure, axes = plt.subplots(
         len(indices), 1, figsize=(12, 2.9 * len(indices)), squeeze=False, layout="constrained"
@@ -117,3 +127,60 @@ def draw_training(metrics: list[dict]):
     lower.set(xlabel="step", ylabel="test mAP, per cent", ylim=(0, None))
     lower.legend(fontsize=8)
     return figure
+
+
+_KIND_COLOURS = ("C2", "C9", "C4", "C1", "C8", "C7")
+
+
+def draw_errors(evaluation: Evaluation, diagnosis: Diagnosis):
+    """Where a detector errs: kinds of false positive, what they cost, recall by length, mAP."""
+    figure, axes = plt.subplots(2, 2, figsize=(11, 7.5), layout="constrained")
+    at = f"at t-IoU {diagnosis.threshold:g}"
+    _draw_profile(axes[0, 0], diagnosis)
+    gains = 100 * diagnosis.gain[1:]
+    bars = axes[0, 1].barh(KINDS[1:], gains, color=_KIND_COLOURS[1:])
+    axes[0, 1].bar_label(bars, fmt="%.1f", padding=3)
+    axes[0, 1].invert_yaxis()
+    axes[0, 1].margins(x=0.12)
+    axes[0, 1].set_title(f"mAP gained without that kind of error, {at}", loc="left", size=10)
+    axes[0, 1].set_xlabel("percentage points")
+    _draw_recall(axes[1, 0], diagnosis)
+    axes[1, 0].set_title(f"instances found, by their length, {at}", loc="left", size=10)
+    summary = evaluation.summary()["map"]
+    values = [100 * value for value in summary.values()]
+    bars = axes[1, 1].bar(range(len(values)), values, color="C0", tick_label=list(summary))
+    axes[1, 1].bar_label(bars, fmt="%.1f", size=8, padding=2)
+    axes[1, 1].set(ylim=(0, 105), xlabel="t-IoU", ylabel="mAP, per cent")
+    axes[1, 1].set_title("mAP", loc="left", size=10)
+    count = f"{len(evaluation.detections)} detections, {len(evaluation.truth)} instances"
+    figure.suptitle(f"{diagnosis.protocol}: {count}")
+    return figure
+
+
+def _draw_profile(axis, diagnosis: Diagnosis) -> None:
+    """Shares of the kinds among the best G, 2 G, ... detections, G the number of instances."""
+    total = np.maximum(diagnosis.profile.sum(axis=1), 1)
+    names, below = [f"{multiple}G" for multiple in MULTIPLES], np.zeros(len(MULTIPLES))
+    for index in range(len(KINDS)):
+        share = 100 * diagnosis.profile[:, index] / total
+        axis.bar(names, share, bottom=below, color=_KIND_COLOURS[index], width=0.85)
+        below += share
+    axis.set(ylim=(0, 100), ylabel="per cent", xlabel="best detections, in multiples of instances")
+    axis.set_title(
+        "what the best detections are: true (green), or as on the right", loc="left", size=10
+    )
+
+
+def _draw_recall(axis, diagnosis: Diagnosis) -> None:
+    recall = 100 * diagnosis.found / np.maximum(diagnosis.instances, 1)
+    bounds = [0, *diagnosis.lengths]
+    names = [
+        f"{length}\n{low:g} to {high:g} s"
+        for length, low, high in zip(LENGTHS, bounds, bounds[1:], strict=False)
+    ]
+    bars = axis.bar([*names, f"{LENGTHS[-1]}\nabove {bounds[-1]:g} s"], recall, color="C0")
+    counts = [
+        f"{found} of {n}" for found, n in zip(diagnosis.found, diagnosis.instances, strict=True)
+    ]
+    axis.bar_label(bars, counts, size=8, padding=2)
+    axis.set(ylim=(0, 108), ylabel="recall, per cent")

@@ -214,7 +214,7 @@ class Run:
         return self.latest
 
     def finish(self) -> dict[str, Any]:
-        """Evaluate the last step and write result.json, detections.json and the plots."""
+        """Evaluate the last step and write result.json, detections.json, plots, activations."""
         result, detections, outputs = self.evaluate()
         best = self.progress["best"]
         result = {
@@ -228,6 +228,8 @@ class Run:
         }
         self.files.write_detections(detections, self.dataset)
         self.files.write_result(result)
+        if self.config.evaluation.save_activations:
+            self.files.write_activations(outputs, self.dataset, self.method.localized)
         plots.draw(self.files, self.config, self.dataset, self.method, outputs, detections)
         console.print_result(result, self.files.path)
         return result

@@ -4,8 +4,10 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from jaxtal.data import activations, activitynet, json_files
 from jaxtal.data import detections as detection_files
-from jaxtal.data import json_files
 from jaxtal.data.dataset import Dataset
 from jaxtal.errors import UserError
 from jaxtal.segments import Segments
@@ -121,11 +123,31 @@ class Workdir:
         names = [video.name for video in dataset.test]
         self._write("detections.json", detection_files.to_json(detections, names, dataset.classes))
 
+    def write_activations(self, outputs, dataset: Dataset, names: tuple[str, ...]) -> None:
+        """Write those outputs for the test videos to activations.npz, and annotations.json."""
+        self._write("annotations.json", activitynet.to_json(dataset))
+        activations.write(
+            self.path / "activations.npz",
+            activations.Activations(
+                videos=tuple(video.name for video in dataset.test),
+                classes=dataset.classes,
+                outputs=[{name: output[name] for name in names if output} for output in outputs],
+                snippets=np.array([len(video.features) for video in dataset.test]),
+                grid=dataset.grid,
+            ),
+        )
+
     def _write(self, name: str, text: str) -> None:
         json_files.write(self.path / name, text)
 
 
-_MAY_DIFFER = ("train.steps", "train.log_every", "train.tensorboard", "evaluation.plot_videos")
+_MAY_DIFFER = (
+    "train.steps",
+    "train.log_every",
+    "train.tensorboard",
+    "evaluation.plot_videos",
+    "evaluation.save_activations",
+)
 
 
 def _flatten(tree: dict, prefix: str = "") -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """Annotations in ActivityNet form: one JSON file for all videos."""
 
 import functools
+import json
 from pathlib import Path
 from typing import Any
 
@@ -100,3 +101,24 @@ def _numbers(value: Any, shape: tuple[int, ...], what: str, where: str) -> np.nd
         wanted = "[start, end] in seconds" if shape else "a number of seconds"
         raise UserError(f'{where}: "{what}" is {str(value)[:80]}; wanted {wanted}')
     return numbers
+
+
+def to_json(dataset: Dataset) -> str:
+    """A data set's annotations as text, which `read` reads back."""
+    database = {
+        video.name: {
+            "subset": subset,
+            "duration": video.duration,
+            "annotations": [
+                {"label": dataset.classes[label], "segment": segment}
+                for label, segment in zip(
+                    video.segment_labels.tolist(), video.segments.tolist(), strict=True
+                )
+            ],
+            "video_labels": [dataset.classes[label] for label in video.labels.tolist()],
+            "ambiguous": video.ambiguous.tolist(),
+        }
+        for subset, videos in (("training", dataset.train), ("validation", dataset.test))
+        for video in videos
+    }
+    return json.dumps({"classes": dataset.classes, "database": database})

@@ -269,6 +269,7 @@ METHOD = Method(
     video_scores=video_scores,
     activations=activations,
     propose=propose,
+    localized=("cas", "attention"),
     protocols={
         "Thumos14reduced": "thumos_co2",
         "Thumos14": "thumos_co2",

@@ -356,6 +356,7 @@ METHOD = Method(
     video_scores=video_scores,
     activations=lambda outputs, config: outputs["cas"],
     propose=propose,
+    localized=("cas", "attention"),
     localization=D2Localization,
     protocols={
         "Thumos14reduced": "thumos_d2",

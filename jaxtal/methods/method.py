@@ -43,6 +43,7 @@ class Method:
         activations: (the same, config) -> (T, C) in 0 to 1, how active each class is, for plots;
             a row for each that was fed.
         propose: (the same, config) -> its proposals, see `localization.propose`.
+        localized: those of `outputs` that `propose` and `activations` read.
         localization: the type of ``config.localization``.
         check: (config) -> None; raises UserError for what no data could be trained with.
         check_data: (Dataset, config) -> None; raises UserError for data that cannot be trained on.
@@ -64,6 +65,7 @@ class Method:
     video_scores: Callable[..., Any]
     activations: Callable[..., Any]
     propose: Callable[..., Segments]
+    localized: tuple[str, ...]
     localization: type[LocalizationConfig] = LocalizationConfig
     check: Callable[..., None] = lambda config: None
     check_data: Callable[..., None] = lambda dataset, config: None

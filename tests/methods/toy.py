@@ -60,4 +60,5 @@ METHOD = Method(
     video_scores=video_scores,
     activations=activations,
     propose=propose,
+    localized=("cas",),
 )

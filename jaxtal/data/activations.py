@@ -1,0 +1,156 @@
+"""Saved T-CAMs and attentions of videos: one .npz file, without pickles.
+
+| array | what |
+|---|---|
+| `videos` | (V,) names |
+| `classes` | (C,) names |
+| `rows` | (V,) int, rows of each video's arrays; 0 for a video that was left out |
+| `snippets` | (V,) int, snippets of each video, which its rows are spread over; optional: `rows` |
+| `grid` | (2,) frames per second and frames a snippet; optional: 25, 16 |
+| `cas`, `attention`, ... | (sum of rows, n) float, the method's outputs, video after video |
+| `scores`, ... | (V, 1, n) float, outputs that a video has once |
+"""
+
+import dataclasses
+import os
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jaxtal.data.dataset import TimeGrid, unique
+from jaxtal.errors import UserError
+
+_FORM = "wanted videos, classes, rows, and what the method localises from, e.g. cas and attention"
+_OURS = ("videos", "classes", "rows", "snippets", "grid")
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Activations:
+    """Outputs of a model for V videos.
+
+    Attributes:
+        videos, classes: names.
+        outputs: for every video {name: (T, n)}, or (1, n) for what it has once; {} for one left
+            out.
+        snippets: (V,) int.
+        grid: the time grid of the snippets.
+    """
+
+    videos: tuple[str, ...]
+    classes: tuple[str, ...]
+    outputs: list[dict[str, np.ndarray]]
+    snippets: np.ndarray
+    grid: TimeGrid
+
+
+def write(path: Path, activations: Activations) -> None:
+    """Write a file; it appears at once or not at all."""
+    seen = [output for output in activations.outputs if output]
+    rows = np.array([max(map(len, output.values()), default=0) for output in activations.outputs])
+    arrays = {}
+    for name in seen[0] if seen else ():
+        arrays[name] = np.concatenate([output[name] for output in seen])
+        if len(arrays[name]) != rows.sum():  # what a video has once
+            full = np.zeros((len(rows), 1, arrays[name].shape[1]), arrays[name].dtype)
+            full[rows > 0, 0] = arrays[name]
+            arrays[name] = full
+    temporary = path.with_name(f".{path.name}.tmp")
+    with open(temporary, "wb") as file:
+        np.savez_compressed(
+            file,
+            allow_pickle=False,
+            videos=np.array(activations.videos),
+            classes=np.array(activations.classes),
+            rows=rows,
+            snippets=activations.snippets,
+            grid=np.array([activations.grid.fps, activations.grid.stride]),
+            **arrays,
+        )
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+
+
+def read(path: Path, wanted: tuple[str, ...]) -> Activations:
+    """Read a file, whoever wrote it.
+
+    Args:
+        wanted: names of the outputs that are needed, see `Method.localized`.
+
+    Raises:
+        UserError: the file is missing, is not such a file, or something in it does not fit.
+    """
+    arrays = _load(path, (*_OURS, *wanted))
+    for name in ("videos", "classes", "rows", *wanted):
+        if name not in arrays:
+            raise UserError(f"{path}: no array {name!r}, only {', '.join(arrays)}; {_FORM}")
+    videos, classes = (tuple(map(str, np.ravel(arrays[name]))) for name in ("videos", "classes"))
+    unique(list(videos), f"{path}, videos")
+    unique(list(classes), f"{path}, classes")
+    rows = _counts(arrays["rows"], f"{path}, rows", len(videos))
+    snippets = _counts(arrays.get("snippets", rows), f"{path}, snippets", len(videos))
+    fps, stride = np.ravel(arrays.get("grid", (25.0, 16)))[:2].tolist()
+    if not (0 < fps < np.inf and 0 < stride < np.inf):
+        raise UserError(
+            f"{path}: grid is {fps}, {stride}; wanted frames per second, frames a snippet"
+        )
+    ends = np.cumsum(rows)
+    for name in wanted:
+        _check(arrays[name], name, path, videos, rows)
+    outputs = []
+    for index, (end, count) in enumerate(zip(ends.tolist(), rows.tolist(), strict=True)):
+        outputs.append(
+            {
+                name: array[index] if array.ndim == 3 else array[end - count : end]
+                for name, array in ((name, arrays[name]) for name in wanted)
+            }
+            if count
+            else {}
+        )
+    return Activations(videos, classes, outputs, snippets, TimeGrid(fps, int(stride)))
+
+
+def _load(path: Path, names: tuple[str, ...]) -> dict[str, np.ndarray]:
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            if not isinstance(file, np.lib.npyio.NpzFile):
+                raise UserError(f"{path}: a single array; {_FORM}")
+            return {name: file[name] for name in names if name in file.files}
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror or error}; wanted an .npz file") from None
+    except (ValueError, EOFError, KeyError, zipfile.BadZipFile, NotImplementedError) as error:
+        raise UserError(
+            f"{path}: not a complete .npz file without pickles ({error}); {_FORM}"
+        ) from None
+
+
+def _counts(values: Any, where: str, count: int) -> np.ndarray:
+    values = np.ravel(values)
+    if len(values) != count or values.dtype.kind not in "iu" or (values < 0).any():
+        raise UserError(
+            f"{where}: {len(values)} values of type {values.dtype}; wanted {count} whole numbers, "
+            "0 or more, one for every video"
+        )
+    return values.astype(np.int64)
+
+
+def _check(array: np.ndarray, name: str, path: Path, videos: tuple[str, ...], rows) -> None:
+    """Raise UserError unless an output has the right shape and is finite."""
+    shapes = (int(rows.sum()),), (len(rows), 1)
+    if array.ndim < 2 or array.shape[:-1] not in shapes or array.dtype.kind != "f":
+        raise UserError(
+            f"{path}, {name}: an array of shape {array.shape} and type {array.dtype}; wanted "
+            f"({rows.sum()}, n) floats, as many as the videos have rows, or ({len(rows)}, 1, n)"
+        )
+    finite = np.isfinite(array).all(axis=-1)
+    if not finite.all():
+        video = row = int(np.argmin(finite))
+        if array.ndim == 2:
+            video = int(np.searchsorted(np.cumsum(rows), row, "right"))
+            row -= int(rows[:video].sum())
+        raise UserError(
+            f"{path}, {name}, video {videos[video]}: not a finite number, row {row} (counted from "
+            "0)"
+        )

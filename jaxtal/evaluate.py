@@ -1,0 +1,113 @@
+r"""Evaluate detections under named protocols, and say where they err; needs no model and no JAX.
+
+    python -m jaxtal.evaluate --annotations thumos14.json --detections detections.json \
+        --protocol thumos14 --protocol thumos_co2 --output scores.json --figure errors.png
+
+Annotations: a JSON file in ActivityNet form, or a W-TALC folder <DS>-Annotations; of several, which
+must have the same classes, each is evaluated against. Detections: JSON in that form, in seconds.
+Published quirks are switches behind a protocol's name, as in thumos_d2+stop_at_empty_class.
+Exit codes: 0 done, 2 something that you can mend (the last line says what).
+"""
+
+from collections import Counter
+from pathlib import Path
+
+from absl import app, flags
+
+from jaxtal import command_line, console, data, diagnosis, evaluation, protocols
+from jaxtal.data import detections as detection_files
+from jaxtal.data import json_files
+from jaxtal.data.dataset import Dataset
+from jaxtal.errors import UserError
+
+_ANNOTATIONS = flags.DEFINE_multi_string(
+    "annotations", None, "Ground truth: JSON file or W-TALC annotation folder; may be repeated."
+)
+_DETECTIONS = flags.DEFINE_string("detections", None, "JSON file in ActivityNet form.")
+_PROTOCOLS = flags.DEFINE_multi_string(
+    "protocol", None, f"May be repeated; one of {', '.join(protocols.PROTOCOLS)}."
+)
+_OUTPUT = flags.DEFINE_string("output", None, "JSON file for every number.")
+_FIGURE = flags.DEFINE_string(
+    "figure", None, "Picture (.png, .pdf, .svg) of the errors under the first protocol."
+)
+_ERRORS_AT = flags.DEFINE_float("errors_at", 0.5, "t-IoU at which errors are told apart.")
+_TOP = flags.DEFINE_integer("top", 10, "How many false positives to list.", lower_bound=0)
+_SKIP_UNKNOWN = flags.DEFINE_bool(
+    "skip_unknown", False, "Leave out, and count, detections of unknown videos and classes."
+)
+
+
+def evaluate(annotations: list[Path], detections: Path, names: list[str]) -> dict:
+    """What --output holds, after printing it as tables."""
+    chosen = [protocols.get(name) for name in names]
+    datasets = [data.annotations(path) for path in annotations]
+    _check_classes(annotations, datasets)
+    rows: dict[str, dict] = {}
+    for path, dataset in zip(annotations, datasets, strict=True):
+        skipped: Counter = Counter()
+        found = detection_files.read(detections, dataset, skipped if _SKIP_UNKNOWN.value else None)
+        for what, count in skipped.items():
+            console.warn(f"{detections}: {count} detections {what} are left out")
+        for protocol in chosen:
+            name = protocol.name + (f" @ {path}" if len(annotations) > 1 else "")
+            result = evaluation.evaluate(
+                dataset.test, found, protocol, len(dataset.classes), dataset.grid
+            )
+            errors = diagnosis.diagnose(result, _ERRORS_AT.value)
+            top = diagnosis.top_false_positives(
+                errors, result, found, dataset.test, dataset.classes, _TOP.value
+            )
+            if not rows and _FIGURE.value:
+                _draw(Path(_FIGURE.value), result, errors)
+            report = result.report(dataset.classes)
+            report["counts"]["detections_left_out"] |= dict(skipped)
+            rows[name] = {**report, "errors": errors.report(), "top_false_positives": top}
+    console.print_evaluations(rows)
+    console.print_errors(*next(iter(rows.items())))
+    return {
+        "annotations": [str(path) for path in annotations],
+        "detections": str(detections),
+        "protocols": rows,
+    }
+
+
+def _check_classes(paths: list[Path], datasets: list[Dataset]) -> None:
+    """Raise UserError if the ground truths are not of the same classes."""
+    first = set(datasets[0].classes)
+    for path, dataset in zip(paths, datasets, strict=True):
+        if differing := sorted(first ^ set(dataset.classes)):
+            owner = paths[0] if differing[0] in first else path
+            raise UserError(
+                f"{paths[0]} has {len(first)} classes, {path} has {len(dataset.classes)}, and they "
+                f"differ in {len(differing)}: {differing[0]!r} is only in {owner}; give ground "
+                "truths with the same class list, or evaluate against one after the other"
+            )
+
+
+def _draw(path: Path, result: evaluation.Evaluation, errors: diagnosis.Diagnosis) -> None:
+    from jaxtal import plots  # here, because Matplotlib takes longer than the evaluation
+
+    try:
+        plots.save(plots.draw_errors(result, errors), path)
+    except (OSError, ValueError) as error:
+        raise UserError(f"--figure {path}: cannot be written ({error})") from None
+
+
+def _run(_: list[str]) -> int:
+    try:
+        annotations = [Path(path) for path in command_line.required(_ANNOTATIONS)]
+        detections = Path(command_line.required(_DETECTIONS))
+        names = command_line.required(_PROTOCOLS)
+        for flag in (_OUTPUT, _FIGURE):
+            command_line.check_writable(flag)
+        report = evaluate(annotations, detections, names)
+        if _OUTPUT.value:
+            json_files.write(Path(_OUTPUT.value), json_files.to_text(report))
+    except UserError as error:
+        return command_line.fail(str(error))
+    return 0
+
+
+if __name__ == "__main__":
+    app.run(_run, flags_parser=command_line.parse_plain)

@@ -1,0 +1,67 @@
+r"""Localise from saved activations: tune thresholds without a model or an accelerator.
+
+    python -m jaxtal.main --config configs/co2net_demo.py --mode=eval \
+        --config.evaluation.save_activations=True
+    python -m jaxtal.localize --activations runs/co2net_demo/activations.npz \
+        --config configs/co2net_demo.py --config.localization.class_threshold=0.1 \
+        --output detections.json
+    python -m jaxtal.evaluate --annotations runs/co2net_demo/annotations.json \
+        --detections detections.json --protocol co2
+
+What the file holds is in `jaxtal/data/activations.py`, for who has activations from elsewhere.
+Exit codes: 0 done, 2 something that you can mend (the last line says what).
+"""
+
+from pathlib import Path
+
+from absl import app, flags
+from ml_collections import config_flags
+
+from jaxtal import command_line
+from jaxtal.errors import UserError
+
+_CONFIG = config_flags.DEFINE_config_file(
+    "config", None, "The config file of the method, a Python file with get_config(); see configs/."
+)
+_ACTIVATIONS = flags.DEFINE_string("activations", None, "The .npz file.")
+_OUTPUT = flags.DEFINE_string("output", "detections.json", "JSON file in ActivityNet form.")
+
+
+def localize(config, path: Path, output: Path) -> None:
+    """Write the detections in the videos of a file of activations."""
+    # Imported here, so that --help and bad flags answer at once.
+    from jaxtal import console, inference, methods
+    from jaxtal.data import activations, json_files
+    from jaxtal.data import detections as detection_files
+
+    method = methods.get(config.method)
+    method.check(config)
+    saved = activations.read(path, method.localized)
+    for name, video in zip(saved.videos, saved.outputs, strict=True):
+        columns = method.activations(video, config).shape[1] if video else len(saved.classes)
+        if columns != len(saved.classes):
+            raise UserError(
+                f"{path}, video {name}: activations of {columns} classes, but the file names "
+                f"{len(saved.classes)}; wanted {method.name}'s outputs: "
+                f"{', '.join(method.localized)}"
+            )
+    found = inference.localize(method, config, saved.outputs, saved.snippets, saved.grid)
+    json_files.write(output, detection_files.to_json(found, saved.videos, saved.classes))
+    console.say(
+        f"{len(found)} detections in {len(saved.videos)} videos are in {output}; "
+        "python -m jaxtal.evaluate --help says how to evaluate them"
+    )
+
+
+def _run(_: list[str]) -> int:
+    try:
+        activations = Path(command_line.required(_ACTIVATIONS))
+        command_line.check_writable(_OUTPUT)
+        localize(_CONFIG.value, activations, Path(command_line.required(_OUTPUT)))
+    except UserError as error:
+        return command_line.fail(str(error))
+    return 0
+
+
+if __name__ == "__main__":
+    app.run(_run, flags_parser=command_line.parse)
