@@ -1,9 +1,11 @@
 """Timing shared by the benchmarks: interleaved, warmed up, medians and spreads."""
 
 import json
+import os
 import platform
 import statistics
 import time
+import tracemalloc
 from collections.abc import Callable, Mapping
 
 import jax
@@ -50,3 +52,18 @@ def row(
         speed = statistics.median(reference) / middle
         content["ratio"] = speed if ratio == "speed" else 1 / speed
     return json.dumps(content)
+
+
+def one_core() -> None:
+    """Keep this process on one core, where the system allows it."""
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+
+
+def peak_memory(call: Callable[[], object]) -> int:
+    """The most bytes that Python and NumPy hold at a time during a call, beyond those before."""
+    tracemalloc.start()
+    call()
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    return peak

@@ -116,16 +116,16 @@ def localize(method: Method, config, outputs, snippets, grid: TimeGrid) -> Segme
         snippets: (V,) number of snippets of each video, which its outputs' rows are spread over.
         grid: where snippets lie in time.
     """
+    settings = method.localization(**config.localization)
     found = []
     snippets_a_row = np.ones(len(outputs))
     for index, output in enumerate(outputs):
         if output:
             rows = max(len(output[name]) for name in method.localized)
             snippets_a_row[index] = snippets[index] / rows
-            proposals = method.propose(output, config)
+            proposals = localization.propose(*method.evidence(output, config), settings)
             proposals.video[:] = index
             found.append(proposals)
-    settings = method.localization(**config.localization)
     detections = localization.suppress(concatenate(found), settings)
     scale = snippets_a_row[detections.video]
     return detections.with_times(lambda rows: grid.to_seconds(rows * scale))

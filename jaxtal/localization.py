@@ -213,7 +213,7 @@ def nms(
         kept = np.argsort(group, kind="stable")
         return kept, group[kept], score[kept]
     parts = [
-        _select(start, end, score, slots, config) for slots in _tables(_clusters(start, end, group))
+        _select(start, end, score, slots, config) for slots in _tables(clusters(start, end, group))
     ]
     kept, final, lowest, leader, turn = (
         np.concatenate(column) for column in zip(*parts, strict=True)
@@ -223,8 +223,12 @@ def nms(
     return kept, group[kept], final[order]
 
 
-def _clusters(start, end, group) -> np.ndarray:
-    """(n,) int: which segments of a group hang together; between clusters lies a gap of 1."""
+def clusters(start, end, group) -> np.ndarray:
+    """(n,) int: which segments of a group hang together; between clusters lies a gap of 1.
+
+    Args:
+        start, end, group: (n,) as for `nms`.
+    """
     _, group = np.unique(group, return_inverse=True)
     low, order = start.min(), np.lexsort((start, group))
     # The groups' times one behind the other on one line.

@@ -248,14 +248,12 @@ def activations(outputs: dict, config) -> np.ndarray:
     return localization.softmax(outputs["cas"])[:, :-1]
 
 
-def propose(outputs: dict, config) -> localization.Segments:
-    """Proposals of one video from its cas (T, C + 1) and attention (T, 1) (METHODS 2.e)."""
-    settings = localization.LocalizationConfig(**config.localization)
+def evidence(outputs: dict, config) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Suppressed T-CAM, attention, class scores, from cas (T, C + 1), attention (METHODS 2.e)."""
     cas, attention = (np.asarray(outputs[name], np.float64) for name in ("cas", "attention"))
     suppressed = attention * cas
-    pooled = localization.top_mean(suppressed, max(1, len(cas) // settings.topk_divisor))
-    scores = localization.softmax(pooled)[:-1]
-    return localization.propose(suppressed[:, :-1], attention, scores, settings)
+    pooled = localization.top_mean(suppressed, max(1, len(cas) // config.localization.topk_divisor))
+    return suppressed[:, :-1], attention, localization.softmax(pooled)[:-1]
 
 
 METHOD = Method(
@@ -268,7 +266,7 @@ METHOD = Method(
     outputs=("cas", "attention", "attention_rgb", "attention_flow"),
     video_scores=video_scores,
     activations=activations,
-    propose=propose,
+    evidence=evidence,
     localized=("cas", "attention"),
     protocols={
         "Thumos14reduced": "thumos_co2",

@@ -333,8 +333,8 @@ def video_scores(outputs: dict, config) -> np.ndarray:
     return localization.top_mean(cas, -(-len(cas) // config.loss.topk_divisor))
 
 
-def propose(outputs: dict, config) -> localization.Segments:
-    """Proposals of one video from its cas (T, C) and bottom-up attention (T, 1)."""
+def evidence(outputs: dict, config) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Refined T-CAM, twice, and class scores, from cas (T, C) and attention (METHODS 3.e)."""
     settings = D2Localization(**config.localization)
     cas, attention = (np.asarray(outputs[name], np.float64) for name in ("cas", "attention"))
     if settings.relative_attention:
@@ -342,7 +342,7 @@ def propose(outputs: dict, config) -> localization.Segments:
     refined = cas * attention
     scored = refined if settings.class_scores == "refined" else cas
     scores = localization.top_mean(scored, max(1, len(cas) // settings.topk_divisor))
-    return localization.propose(refined, refined, scores, settings)
+    return refined, refined, scores
 
 
 METHOD = Method(
@@ -355,7 +355,7 @@ METHOD = Method(
     outputs=("cas", "attention"),
     video_scores=video_scores,
     activations=lambda outputs, config: outputs["cas"],
-    propose=propose,
+    evidence=evidence,
     localized=("cas", "attention"),
     localization=D2Localization,
     protocols={

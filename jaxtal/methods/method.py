@@ -5,9 +5,9 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 
 from jaxtal.localization import LocalizationConfig
-from jaxtal.segments import Segments
 
 
 class Context(NamedTuple):
@@ -42,8 +42,9 @@ class Method:
             mAP.
         activations: (the same, config) -> (T, C) in 0 to 1, how active each class is, for plots;
             a row for each that was fed.
-        propose: (the same, config) -> its proposals, see `localization.propose`.
-        localized: those of `outputs` that `propose` and `activations` read.
+        evidence: (the same, config) -> sequence, gate and class scores, which proposals are made
+            of: see `localization.propose`.
+        localized: those of `outputs` that `evidence` and `activations` read.
         localization: the type of ``config.localization``.
         check: (config) -> None; raises UserError for what no data could be trained with.
         check_data: (Dataset, config) -> None; raises UserError for data that cannot be trained on.
@@ -64,7 +65,7 @@ class Method:
     outputs: tuple[str, ...]
     video_scores: Callable[..., Any]
     activations: Callable[..., Any]
-    propose: Callable[..., Segments]
+    evidence: Callable[..., tuple[np.ndarray, np.ndarray, np.ndarray]]
     localized: tuple[str, ...]
     localization: type[LocalizationConfig] = LocalizationConfig
     check: Callable[..., None] = lambda config: None

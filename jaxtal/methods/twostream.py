@@ -235,11 +235,10 @@ def activations(outputs: dict, config) -> np.ndarray:
     return localization.softmax(cas)[:, :-1]
 
 
-def propose(outputs: dict, config) -> localization.Segments:
-    """Proposals of one video: its activations are thresholded, and score too (METHODS 4.e)."""
-    settings = localization.LocalizationConfig(**config.localization)
+def evidence(outputs: dict, config) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The activations, which are thresholded and score too, and the class scores (METHODS 4.e)."""
     sequence = activations(outputs, config)
-    return localization.propose(sequence, sequence, video_scores(outputs, config), settings)
+    return sequence, sequence, video_scores(outputs, config)
 
 
 METHOD = Method(
@@ -254,6 +253,6 @@ METHOD = Method(
     outputs=("cas", "attention", "attention_context", "attention_background", "scores"),
     video_scores=video_scores,
     activations=activations,
-    propose=propose,
+    evidence=evidence,
     localized=("cas", "attention", "scores"),
 )

@@ -44,11 +44,10 @@ def activations(outputs, config):
     return localization.softmax(outputs["cas"])[:, :-1]
 
 
-def propose(outputs, config):
+def evidence(outputs, config):
     """Thresholds on the class probabilities, which also score."""
-    settings = localization.LocalizationConfig(**config.localization)
     sequence = activations(outputs, config).astype(np.float64)
-    return localization.propose(sequence, sequence, video_scores(outputs, config), settings)
+    return sequence, sequence, video_scores(outputs, config)
 
 
 METHOD = Method(
@@ -59,6 +58,6 @@ METHOD = Method(
     outputs=("cas",),
     video_scores=video_scores,
     activations=activations,
-    propose=propose,
+    evidence=evidence,
     localized=("cas",),
 )
