@@ -22,8 +22,8 @@ from jaxtal.localization import LocalizationConfig
 from jaxtal.segments import Segments
 
 # Name: t-IoU thresholds, and how many detections of a video are evaluated.
-SIZES = {
-    "thumos14": ([*np.arange(1, 10) / 10, 0.95], None),
+SIZES: dict[str, tuple[np.ndarray, int | None]] = {
+    "thumos14": (np.array([0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95]), None),
     "activitynet13": (np.arange(50, 100, 5) / 100, 20),
 }
 

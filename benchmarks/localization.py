@@ -4,8 +4,8 @@
 
 Each method's localisation of drawn activations (`untrimmed`), from T-CAM and attention to
 detections. Prints one JSON row a case; `ratio` is the median of the loops (`row_loops`) over ours.
-Both must find the same segments in the same order. `largest_cluster` is the floor: so many proposals
-hang together, of which Gaussian soft-NMS must select one after the other.
+Both must find the same segments in the same order. `largest_cluster` is the floor: so many of the
+proposals hang together, of which Gaussian soft-NMS must select one after the other.
 """
 
 import argparse
@@ -52,7 +52,7 @@ def ours(videos, settings) -> Segments:
 
 def proposals(videos, settings) -> Segments:
     """Proposals in all videos, in positions."""
-    parts = [localization.propose(*video, settings) for video in videos]
+    parts = [localization.propose(*video, config=settings) for video in videos]
     for index, part in enumerate(parts):
         part.video[:] = index
     return concatenate(parts)
@@ -64,7 +64,7 @@ def loops(videos, settings) -> np.ndarray:
         [
             (index, *found)
             for index, video in enumerate(videos)
-            for found in row_loops.localize(*video, settings)
+            for found in row_loops.localize(*video, config=settings)
         ]
     )
 
