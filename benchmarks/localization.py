@@ -52,7 +52,9 @@ def ours(videos, settings) -> Segments:
 
 def proposals(videos, settings) -> Segments:
     """Proposals in all videos, in positions."""
-    parts = [localization.propose(*video, config=settings) for video in videos]
+    parts = [
+        localization.propose(sequence, gate, scores, settings) for sequence, gate, scores in videos
+    ]
     for index, part in enumerate(parts):
         part.video[:] = index
     return concatenate(parts)
@@ -63,8 +65,8 @@ def loops(videos, settings) -> np.ndarray:
     return np.array(
         [
             (index, *found)
-            for index, video in enumerate(videos)
-            for found in row_loops.localize(*video, config=settings)
+            for index, (sequence, gate, scores) in enumerate(videos)
+            for found in row_loops.localize(sequence, gate, scores, settings)
         ]
     )
 
