@@ -26,7 +26,7 @@ from configs import (
 )
 from jaxtal import localization, methods
 from jaxtal.methods.method import Method
-from jaxtal.segments import Segments, concatenate
+from jaxtal.segments import Segments
 
 CONFIGS = {
     "thumos14": (co2net_thumos, d2net_thumos, twostream_thumos),
@@ -47,17 +47,7 @@ def evidence(method: Method, config, outputs) -> Iterator[Any]:
 
 def ours(videos, settings) -> Segments:
     """Detections in all videos, in rows."""
-    return localization.suppress(proposals(videos, settings), settings)
-
-
-def proposals(videos, settings) -> Segments:
-    """Proposals in all videos, in positions."""
-    parts = [
-        localization.propose(sequence, gate, scores, settings) for sequence, gate, scores in videos
-    ]
-    for index, part in enumerate(parts):
-        part.video[:] = index
-    return concatenate(parts)
+    return localization.suppress(localization.propose_all(videos, settings), settings)
 
 
 def loops(videos, settings) -> np.ndarray:
@@ -95,7 +85,7 @@ def compare(name: str, module, repeats: int) -> None:
     found, wanted = results["ours"], results["loops"]
     columns = np.stack([found.video, found.label, found.start, found.end, found.score], axis=1)
     check_same(columns, wanted)
-    given = proposals(videos, settings)
+    given = localization.propose_all(videos, settings)
     group = given.video * size.classes + given.label
     clusters = np.bincount(localization.clusters(given.start, given.end, group))
     shapes = {

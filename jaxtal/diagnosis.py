@@ -44,8 +44,8 @@ class Diagnosis:
         overlap: (n,) its t-IoU with it, or the largest one there is.
         profile: (len(MULTIPLES), len(KINDS)) int, how many there are of each kind among the best
             M G detections of every class, G its instances (the paper's false positive profile).
-        gain: (len(KINDS),) mAP without the false positives of a kind, minus mAP; NaN for the true
-            ones.
+        gain: (len(KINDS),) mAP without the false positives of a kind, minus mAP, both without
+            `stop_at_empty_class`; NaN for the true ones.
         found, instances: (len(LENGTHS),) int, instances by length, and those that were found.
     """
 
@@ -122,9 +122,7 @@ def _kinds(evaluation: Evaluation, threshold: float, taken: np.ndarray):
     detection, instance = overlapping(
         found.video, found.start, found.end, truth.video, truth.start, truth.end
     )
-    overlap = temporal_iou(
-        found.start[detection], found.end[detection], truth.start[instance], truth.end[instance]
-    )
+    overlap = _overlap(evaluation, detection, instance)
     same = found.label[detection] == truth.label[instance]
     # The first kind that applies wins; of its instances the one with the largest t-IoU.
     kind = np.select(
@@ -141,10 +139,17 @@ def _kinds(evaluation: Evaluation, threshold: float, taken: np.ndarray):
     instances[detection[best]] = np.where(kind[best] < 5, instance[best], -1)
     true = np.flatnonzero(taken >= 0)
     kinds[taken[true]], instances[taken[true]] = 0, true
-    overlaps[taken[true]] = temporal_iou(
-        found.start[taken[true]], found.end[taken[true]], truth.start[true], truth.end[true]
-    )
+    overlaps[taken[true]] = _overlap(evaluation, taken[true], true)
     return kinds, instances, overlaps
+
+
+def _overlap(evaluation: Evaluation, detection, instance) -> np.ndarray:
+    """T-IoU of pairs; 0 / 0, of segments without length, is the hit or miss that it counts as."""
+    found, truth = evaluation.detections, evaluation.truth
+    overlap = temporal_iou(
+        found.start[detection], found.end[detection], truth.start[instance], truth.end[instance]
+    )
+    return np.where(np.isnan(overlap), evaluation.protocol.matching != "first", overlap)
 
 
 def _profile(evaluation: Evaluation, kind: np.ndarray) -> np.ndarray:

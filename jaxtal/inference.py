@@ -13,7 +13,7 @@ from jaxtal.errors import UserError
 from jaxtal.methods.method import Method
 from jaxtal.protocols import Protocol
 from jaxtal.sampling import PackedVideos, evenly, gather, pack
-from jaxtal.segments import Segments, concatenate
+from jaxtal.segments import Segments
 
 _SHORTEST = 64  # rows in the smallest bucket
 _PER_BATCH = 8192  # rows in a batch, unless a single video is longer
@@ -117,17 +117,13 @@ def localize(method: Method, config, outputs, snippets, grid: TimeGrid) -> Segme
         grid: where snippets lie in time.
     """
     settings = method.localization(**config.localization)
-    found = []
-    snippets_a_row = np.ones(len(outputs))
-    for index, output in enumerate(outputs):
-        if output:
-            rows = max(len(output[name]) for name in method.localized)
-            snippets_a_row[index] = snippets[index] / rows
-            proposals = localization.propose(*method.evidence(output, config), settings)
-            proposals.video[:] = index
-            found.append(proposals)
-    detections = localization.suppress(concatenate(found), settings)
-    scale = snippets_a_row[detections.video]
+    evidence = (method.evidence(output, config) if output else None for output in outputs)
+    detections = localization.suppress(localization.propose_all(evidence, settings), settings)
+    rows = [
+        max((len(output[name]) for name in method.localized if output), default=1)
+        for output in outputs
+    ]
+    scale = (np.asarray(snippets) / rows)[detections.video]
     return detections.with_times(lambda rows: grid.to_seconds(rows * scale))
 
 

@@ -11,7 +11,7 @@ Segments are half-open: [start, end).
 """
 
 import dataclasses
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 
 import numpy as np
 
@@ -373,6 +373,22 @@ def propose(
         label, start, end, score = label[clear], start[clear], end[clear], score[clear]
     score = score + config.class_weight * class_score[label]
     return Segments(np.zeros(len(label), np.int64), label, start, end, score)
+
+
+def propose_all(evidence: Iterable, config: LocalizationConfig) -> Segments:
+    """Proposals of many videos, numbered in their order.
+
+    Args:
+        evidence: sequence, gate and class scores of each, as for `propose`; None for a video that
+            has no proposals.
+    """
+    parts = []
+    for index, one in enumerate(evidence):
+        if one is not None:
+            sequence, gate, class_score = one
+            parts.append(propose(sequence, gate, class_score, config))
+            parts[-1].video[:] = index
+    return concatenate(parts)
 
 
 def suppress(proposals: Segments, config: LocalizationConfig) -> Segments:

@@ -18,7 +18,7 @@ from jaxtal.segments import Segments, concatenate
 CLASSES = ("CliffDiving", "Diving", "Jump", "Throw")
 PROTOCOLS = st.sampled_from(["official", "co2", "d2"])
 THRESHOLDS = st.sampled_from([0.3, 0.5, 0.7])
-LENGTHS = np.array([0, 0.5, 2, 3, 3.5, 6, 6.5, 12, 12.5, 18, 18.5])  # on both sides of the bounds
+SECONDS = np.array([0, 0.5, 2, 3, 3.5, 6, 6.5, 12, 12.5, 18, 18.5])  # on both sides of the bounds
 
 
 def video(name: str, *rows, labels=None, ambiguous=()) -> Video:
@@ -61,8 +61,8 @@ def draw(seed: int, instances: int, count: int) -> tuple[tuple[Video, ...], Segm
             [rng.integers(3, size=n), rng.integers(classes, size=n), start, start + length], axis=1
         )
 
-    truth = segments(instances, 3, LENGTHS)
-    found = segments(count, 4, LENGTHS[2:])
+    truth = segments(instances, 3, SECONDS)
+    found = segments(count, 4, SECONDS[2:])
     if instances:
         again = np.flatnonzero(rng.random(instances) < 0.3)
         place = [0, 2, 3]  # all but the class
@@ -149,7 +149,7 @@ def mean_ap(result: evaluation.Evaluation, found: Segments, threshold: float) ->
 
 
 def size_of(length: float) -> int:
-    """Position in LENGTHS; a length that is a bound is the shorter."""
+    """Position in `diagnosis.LENGTHS`; a length that is a bound is the shorter."""
     return sum(length > bound for bound in (3, 6, 12, 18))
 
 
@@ -158,8 +158,8 @@ def size_of(length: float) -> int:
     seed=st.integers(0, 2**20),
     protocol=PROTOCOLS,
     threshold=THRESHOLDS,
-    instances=st.integers(0, 24),
-    count=st.integers(0, 50),
+    instances=st.sampled_from([24, 12, 2, 0]),
+    count=st.sampled_from([50, 25, 5, 0]),
 )
 def test_equal_to_the_definitions(seed, protocol, threshold, instances, count):
     """Everything that is measured, also with no instance or no detection."""
@@ -352,7 +352,7 @@ def test_top_false_positives(protocol, poor, good):
     )
     found = detections(
         (0, 2, 1.1, 9.1, 0.3), (1, 1, 40.1, 45, 0.9), (0, 0, 1.1, 9.1, 0.8),
-        (1, 0, 30.1, 33.3, 0.7), (1, 1, 2.3, 4.1, 0.5),
+        (1, 0, 30.1, 33.3, 0.7), (1, 1, 2.3, 4.1, 0.5), (0, 0, 1.28, 8.96, 0.2),
     )  # fmt: skip
     result, errors = judge(videos, found, protocol)
 
@@ -374,10 +374,15 @@ def test_top_false_positives(protocol, poor, good):
             "kind": "wrong label", "t-IoU": pytest.approx(good),
             "instance": {"label": "CliffDiving", "segment": [1, 9]},
         },
+        {
+            "video": "a", "label": "CliffDiving", "segment": [1.28, 8.96], "score": 0.2,
+            "kind": "double detection", "t-IoU": pytest.approx(1),
+            "instance": {"label": "CliffDiving", "segment": [1, 9]},
+        },
     ]  # fmt: skip
-    for count in (0, 1, 2, 3, 10):
+    for count in (0, 1, 3, 4, 10):
         assert top(count) == wanted[:count]
-    json.dumps(top(3), allow_nan=False)
+    json.dumps(top(4), allow_nan=False)
 
 
 @pytest.mark.parametrize(("protocol", "threshold"), [("anet13", 0.3), ("official", 0.95)])
@@ -393,6 +398,7 @@ def test_a_threshold_that_the_protocol_does_not_have(protocol, threshold):
 def test_the_report_adds_up():
     videos, found = draw(3, 24, 50)
     result, errors = judge(videos, found, "co2", 0.3)
+    assert (errors.protocol, errors.threshold) == ("co2", 0.3)
     report = json.loads(json.dumps(json_files.finite(errors.report()), allow_nan=False))
     assert report["t-IoU"] == 0.3
     assert tuple(report["kinds"]) == diagnosis.KINDS
@@ -404,8 +410,9 @@ def test_the_report_adds_up():
             min(multiple * (result.truth.label == c).sum(), (found.label == c).sum())
             for c in range(len(CLASSES))
         )
-        rows = report["kinds"].values()
-        assert sum(row["among_best"][f"{multiple}G"] for row in rows) == best
+        among = [row["among_best"][f"{multiple}G"] for row in report["kinds"].values()]
+        assert among == errors.profile[multiple - 1].tolist()
+        assert sum(among) == best
     gains = [row["gain"] for row in report["kinds"].values()]
     assert gains[0] is None
     assert gains[1:] == errors.gain[1:].tolist()

@@ -9,19 +9,18 @@ from hypothesis import strategies as st
 
 from benchmarks import row_loops
 from configs import co2net_thumos
-from jaxtal import inference, localization
+from jaxtal import localization
 from jaxtal.localization import LocalizationConfig, outer_inner_contrast, runs, top_mean
 from jaxtal.methods import co2net
 from jaxtal.segments import concatenate
+from tests.localizing import localize
 
 
 def co2(cas, attention, **fields):
     """CO2-Net's localisation with some numbers changed."""
     config = co2net_thumos.get_config()
     config.localization.update(fields)
-    return inference.localize(
-        co2net.METHOD, config, [{"cas": cas, "attention": attention[:, None]}]
-    )
+    return localize(co2net.METHOD, {"cas": cas, "attention": attention[:, None]}, config)
 
 
 def draw(seed: int, time: int):

@@ -17,10 +17,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from configs import co2net_thumos, d2net_anet12, d2net_thumos, twostream_thumos
-from jaxtal import inference, methods
+from jaxtal import methods
 from jaxtal.sampling import Batch
 from jaxtal.step import hyper_from, objective
 from tests.contexts import context
+from tests.localizing import localize
 
 B, T = 6, 14
 
@@ -206,9 +207,7 @@ def same_detections(case, ours: dict, theirs: dict) -> None:
     """The same classes, starts and ends; scores but for rounding."""
     scores = [case.method.video_scores(output, case.config) for output in (ours, theirs)]
     np.testing.assert_allclose(*scores, atol=1e-8)
-    ours, theirs = (
-        inference.localize(case.method, case.config, [output]) for output in (ours, theirs)
-    )
+    ours, theirs = (localize(case.method, output, case.config) for output in (ours, theirs))
     keys = [np.lexsort((s.score.round(9), s.end, s.start, s.label)) for s in (ours, theirs)]
     ours, theirs = ours.take(keys[0]), theirs.take(keys[1])
     for column in ("label", "start", "end"):

@@ -10,7 +10,6 @@ import orbax.checkpoint as ocp
 import pytest
 
 from configs import twostream_anet13, twostream_demo, twostream_thumos
-from jaxtal import inference
 from jaxtal.data import load
 from jaxtal.data.dataset import Dataset, Video
 from jaxtal.errors import UserError
@@ -20,6 +19,7 @@ from jaxtal.sampling import Batch, pack
 from jaxtal.step import hyper_from, init_state, train_step
 from jaxtal.trainer import train_and_evaluate
 from tests.contexts import context
+from tests.localizing import localize
 from tests.methods import twostream_oracle as oracle
 
 C, WIDTH, T = 4, 12, 17
@@ -163,7 +163,7 @@ def test_localisation_against_loops(config, branches, upsample):
         if seed % 3 == 0:
             scores[0, :-1] *= 0.1 / scores[0, :-1].max()  # no class above alpha
         outputs = {"cas": cas, "attention": attention, "scores": scores}
-        found = inference.localize(twostream.METHOD, config, [outputs])
+        found = localize(METHOD, outputs, config)
         sequence = np.tile(attention, C + 1) if branches == "attention" else oracle_softmax(cas)
         wanted = oracle.localise(sequence, scores[0], time, thresholds, upsample=upsample)
         rows = np.stack([found.label, 0.64 * found.start, 0.64 * found.end, found.score], axis=1)

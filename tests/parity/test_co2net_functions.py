@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 
 from configs import co2net_thumos
-from jaxtal import evaluation, inference, localization, losses, sampling
+from jaxtal import evaluation, localization, losses, sampling
 from jaxtal.data import wtalc
 from jaxtal.data.dataset import TimeGrid, Video
 from jaxtal.methods import co2net
 from jaxtal.segments import Segments, ground_truth
+from tests.localizing import localize
 from tests.parity.compare import close
 
 
@@ -139,7 +140,7 @@ def test_localisation(golden, request):
         )[:-1]
         np.testing.assert_allclose(scores, gold[f"v{case}_class_score"], rtol=0, atol=1e-5)
         outputs = {"cas": cas, "attention": attention[:, None]}
-        found = inference.localize(co2net.METHOD, co2net_thumos.get_config(), [outputs])
+        found = localize(co2net.METHOD, outputs, co2net_thumos.get_config())
         assert len(found) == gold[f"v{case}_n_before_ambiguous_filter"]
         name, wanted = str(gold[f"v{case}_name"]), gold[f"v{case}_proposals"]
         if len(wanted) < len(found):
