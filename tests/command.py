@@ -23,10 +23,10 @@ TINY = [
 ]
 
 
-def start(*arguments, **options) -> subprocess.Popen:
+def start(*arguments, program: str = "main", **options) -> subprocess.Popen:
     environment = {**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": "", "COLUMNS": "100"}
     return subprocess.Popen(
-        [sys.executable, "-m", "jaxtal.main", *map(str, arguments)],
+        [sys.executable, "-m", f"jaxtal.{program}", *map(str, arguments)],
         cwd=ROOT,
         env=environment,
         stdout=subprocess.PIPE,
@@ -37,8 +37,13 @@ def start(*arguments, **options) -> subprocess.Popen:
 
 
 def run(*arguments) -> tuple[int, str, str]:
-    """Exit code, standard output and standard error."""
-    process = start(*arguments)
+    """Exit code, standard output and standard error of a run."""
+    return run_program("main", *arguments)
+
+
+def run_program(program: str, *arguments) -> tuple[int, str, str]:
+    """The same of any of the package's programs."""
+    process = start(*arguments, program=program)
     out, err = process.communicate(timeout=600)
     return process.returncode, out, err
 

@@ -281,6 +281,6 @@ def test_tiny_data_cannot_be_generated_from_nothing(tmp_path):
     arguments = [*TINY, f"--workdir={tmp_path / 'run'}"]
     refused(tmp_path, r"num_train", *arguments, "--config.data.generator.num_train=0")
     refused(
-        tmp_path, r"No such file.*wanted an annotation file",
+        tmp_path, r"No such file.*wanted a JSON file",
         *arguments, f"--config.data.generator.annotations={tmp_path / 'none.json'}",
     )  # fmt: skip

@@ -91,11 +91,9 @@ def read(path: Path, wanted: tuple[str, ...]) -> Activations:
     unique(list(classes), f"{path}, classes")
     rows = _counts(arrays["rows"], f"{path}, rows", len(videos))
     snippets = _counts(arrays.get("snippets", rows), f"{path}, snippets", len(videos))
-    fps, stride = np.ravel(arrays.get("grid", (25.0, 16)))[:2].tolist()
-    if not (0 < fps < np.inf and 0 < stride < np.inf):
-        raise UserError(
-            f"{path}: grid is {fps}, {stride}; wanted frames per second, frames a snippet"
-        )
+    grid = np.ravel(arrays.get("grid", (25.0, 16))).tolist()
+    if len(grid) != 2 or not all(0 < value < np.inf for value in grid):
+        raise UserError(f"{path}: grid is {grid}; wanted frames per second, frames a snippet")
     ends = np.cumsum(rows)
     for name in wanted:
         _check(arrays[name], name, path, videos, rows)
@@ -109,12 +107,13 @@ def read(path: Path, wanted: tuple[str, ...]) -> Activations:
             if count
             else {}
         )
-    return Activations(videos, classes, outputs, snippets, TimeGrid(fps, int(stride)))
+    return Activations(videos, classes, outputs, snippets, TimeGrid(float(grid[0]), int(grid[1])))
 
 
 def _load(path: Path, names: tuple[str, ...]) -> dict[str, np.ndarray]:
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with open(path, "rb") as stream:
+            file = np.load(stream, allow_pickle=False)
             if not isinstance(file, np.lib.npyio.NpzFile):
                 raise UserError(f"{path}: a single array; {_FORM}")
             return {name: file[name] for name in names if name in file.files}

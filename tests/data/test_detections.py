@@ -1,0 +1,124 @@
+"""Reading detections: what is wrong is said with file, video and index."""
+
+import json
+from collections import Counter
+
+import numpy as np
+import pytest
+
+from jaxtal.data import detections
+from jaxtal.data.dataset import Dataset, Video
+from jaxtal.errors import UserError
+from jaxtal.segments import Segments
+
+
+def video(name: str) -> Video:
+    none = np.empty((0, 2))
+    return Video(name, 60.0, np.array([0]), none, np.empty(0, int), none)
+
+
+DATA = Dataset("Tiny", ("Dive", "Jump"), (video("t"),), (video("a"), video("b")))
+GOOD = {"label": "Jump", "segment": [1.5, 2], "score": -3}
+
+
+def write(folder, results, **others):
+    path = folder / "found.json"
+    path.write_text(json.dumps({"results": results, **others}))
+    return path
+
+
+def test_what_is_read(tmp_path):
+    """In the file's order; a segment may have no length, a video no detections."""
+    point = {"label": "Dive", "segment": ["0", 0.0], "score": 1e-300}
+    path = write(tmp_path, {"b": [GOOD, point], "a": []}, version="x", external_data={})
+    found = detections.read(path, DATA)
+    assert found.video.tolist() == [1, 1]
+    assert found.label.tolist() == [1, 0]
+    assert found.start.tolist() == [1.5, 0]
+    assert found.end.tolist() == [2, 0]
+    assert found.score.tolist() == [-3, 1e-300]
+    assert len(detections.read(write(tmp_path, {}), DATA)) == 0
+
+
+def test_what_is_written_is_read_again(tmp_path):
+    rng = np.random.default_rng(0)
+    start = rng.random(20)
+    found = Segments(
+        np.sort(rng.integers(2, size=20)), rng.integers(2, size=20), start, start + 0.1, start**9
+    )
+    path = tmp_path / "found.json"
+    path.write_text(detections.to_json(found, ["a", "b"], DATA.classes))
+    again = detections.read(path, DATA)
+    for column in ("video", "label", "start", "end", "score"):
+        np.testing.assert_array_equal(getattr(again, column), getattr(found, column))
+
+
+def changed(**fields):
+    return {"a": [GOOD], "b": [GOOD, GOOD, {**GOOD, **fields}]}
+
+
+def without(field: str):
+    return {"b": [{key: value for key, value in GOOD.items() if key != field}]}
+
+
+AT = r"found\.json, video b, detection 2 \(counted from 0\): "
+WRONG = {
+    "score": (changed(score=float("nan")), AT + r"score is nan; wanted a finite number"),
+    "infinite score": (changed(score=float("inf")), AT + r"score is inf; wanted a finite"),
+    "no number": (changed(score="high"), AT + r"score is 'high'; wanted a finite number"),
+    "reversed": (changed(segment=[3, 2]), AT + r"segment \[3, 2\] ends before it begins; wanted"),
+    "negative": (changed(segment=[-1, 2]), AT + r"segment \[-1, 2\] begins before its video; cut"),
+    "one time": (changed(segment=[3]), AT + r"segment is \[3\]; wanted \[start, end\] in seconds"),
+    "three": (changed(segment=[3, 4, 5]), AT + r"segment is \[3, 4, 5\]; wanted"),
+    "a number": (changed(segment=3), AT + r"segment is 3; wanted \[start, end\]"),
+    "NaN": (changed(segment=[3, float("nan")]), AT + r"segment is \[3, nan\]; wanted"),
+    "class": (changed(label="Run"), AT + r"label 'Run' is not among the 2 classes of Tiny; .*--s"),
+    "no label": (without("label"), r'video b, detection 0 .*: no "label" in .*score.*; wanted'),
+    "no segment": (without("segment"), r'no "segment" in .*; wanted {"results"'),
+    "no score": (without("score"), r'no "score" in'),
+    "no object": ({"b": [3]}, r'video b, detection 0 .*: no "label" in 3; wanted'),
+    "no list": ({"b": {"label": 3}}, r"found\.json, video b: .*; wanted a list"),
+    "training video": ({"t": [GOOD]}, r"video t: its 1 detections, from .* 0 on, are in a train"),
+    "unknown video": ({"x": [GOOD]}, r"video x: its 1 .* in no video of Tiny, wanted one of"),
+    "list": ([], r'"results" is \[\]; wanted'),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", WRONG)
+def test_what_cannot_be(tmp_path, what):
+    results, message = WRONG[what]
+    with pytest.raises(UserError, match=message):
+        detections.read(write(tmp_path, results), DATA)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('{"results": {"a": [{"label"', r"found\.json: not a JSON file \(.*char \d+\)\); wanted"),
+        ('{"results": {"a": [], "a": []}}', r"found\.json: 'a' is listed twice"),
+        ("[]", r"found\.json: \[\]; wanted"),
+        ("{}", r'found\.json: no "results" in \[\]; wanted'),
+        ("[" * 100_000, r"found\.json: not a JSON file"),
+        ("\x00\xff", r"found\.json: not a JSON file"),
+    ],
+)
+def test_what_is_no_such_file(tmp_path, text, message):
+    (tmp_path / "found.json").write_text(text, encoding="latin1")
+    with pytest.raises(UserError, match=message):
+        detections.read(tmp_path / "found.json", DATA)
+
+
+def test_no_file(tmp_path):
+    with pytest.raises(UserError, match=r"none\.json: No such file or directory; wanted a JSON"):
+        detections.read(tmp_path / "none.json", DATA)
+
+
+def test_what_is_unknown_may_be_left_out_and_is_counted(tmp_path):
+    """But not what is broken."""
+    skipped: Counter = Counter()
+    results = {"x": [GOOD, GOOD], "a": [{**GOOD, "label": "Run"}, GOOD], "t": [GOOD]}
+    found = detections.read(write(tmp_path, results), DATA, skipped)
+    assert len(found) == 1
+    assert skipped == {"of unknown videos": 3, "of unknown classes": 1}
+    with pytest.raises(UserError, match=r"detection 2 .*: score is nan"):
+        detections.read(write(tmp_path, changed(score=float("nan"))), DATA, Counter())
