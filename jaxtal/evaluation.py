@@ -38,7 +38,7 @@ def match(
     found, instance, overlap = _preferences(truth, detections, min(thresholds), matching)
     return np.stack(
         [
-            _serve(found[enough], instance[enough], len(truth), len(detections))
+            _serve(found[enough], instance[enough], len(truth))
             for enough in (overlap >= threshold for threshold in thresholds)
         ]
     )
@@ -47,13 +47,14 @@ def match(
 def _preferences(truth, detections, least: float, matching: str):
     """Pairs of detection, instance and t-IoU >= `least`, by detection and then by preference."""
     key, truth_key = _video_and_label(detections, truth)
-    pairs = overlapping(key, detections.start, detections.end, truth_key, truth.start, truth.end)
+    found, instance = overlapping(
+        key, detections.start, detections.end, truth_key, truth.start, truth.end,
+        lambda *pairs: _overlap(detections, truth, *pairs) >= least,
+    )  # fmt: skip
     if matching != "first":
-        pairs = _with_points(pairs, detections, truth, key, truth_key)
-    overlap = _overlap(detections, truth, *pairs)
-    if matching != "first":
-        overlap = np.where(np.isnan(overlap), np.inf, overlap)
-    found, instance, overlap = (column[overlap >= least] for column in (*pairs, overlap))
+        found, instance = _with_points(found, instance, detections, truth, key, truth_key)
+    overlap = _overlap(detections, truth, found, instance)
+    overlap = np.where(np.isnan(overlap), np.inf, overlap)
     first = np.append(True, found[1:] != found[:-1])[: len(found)]
     alone = first & np.append(first[1:], True)[: len(found)]
     several = np.flatnonzero(~alone)  # others have nothing to prefer
@@ -69,19 +70,20 @@ def _preferences(truth, detections, least: float, matching: str):
     return found, instance, overlap
 
 
-def _with_points(pairs, detections, truth, key, truth_key):
-    """Pairs, and all of two segments without length.
+def _with_points(found, instance, detections, truth, key, truth_key):
+    """The pairs, and all of two segments without length.
 
     Their t-IoU is 0 / 0, which the official evaluator counts as a hit (its own sample has such
     instances), even when they lie apart.
     """
-    found, instance = (np.flatnonzero(part.start == part.end) for part in (detections, truth))
-    if not len(found) or not len(instance):
-        return pairs
-    zero = np.zeros(len(found)), np.zeros(len(found))
-    points = overlapping(key[found], *zero, truth_key[instance], *np.zeros((2, len(instance))))
-    both = np.concatenate([pairs, [found[points[0]], instance[points[1]]]], axis=1)
-    return np.unique(both, axis=1)
+    mine, theirs = (np.flatnonzero(part.start == part.end) for part in (detections, truth))
+    if not len(mine) or not len(theirs):
+        return found, instance
+    here, there = np.zeros(len(mine)), np.zeros(len(theirs))
+    index, other = overlapping(key[mine], here, here, truth_key[theirs], there, there)
+    found, instance = np.append(found, mine[index]), np.append(instance, theirs[other])
+    order = np.argsort(found, kind="stable")
+    return found[order], instance[order]
 
 
 def _video_and_label(*parts: Segments) -> list[np.ndarray]:
@@ -112,7 +114,7 @@ def _argsort_position(truth, detections, truth_key, key, found, instance) -> np.
     return position
 
 
-def _serve(found, instance, instances: int, detections: int) -> np.ndarray:
+def _serve(found, instance, instances: int) -> np.ndarray:
     """Deferred acceptance: (instances,) the detection that takes each, or -1.
 
     Args:

@@ -67,12 +67,17 @@ def ground_truth(videos) -> Segments:
     )
 
 
-def overlapping(key, start, end, other_key, other_start, other_end):
+_PAIRS = 1 << 20  # candidates that are looked at together
+
+
+def overlapping(key, start, end, other_key, other_start, other_end, keep=None):
     """Pairs of segments with equal keys that may overlap, without comparing all with all.
 
     Args:
         key, start, end: (n,) segments and the non-negative int that each belongs to.
         other_key, other_start, other_end: (m,) the others.
+        keep: (index, other) -> bool for each pair, which of them are wanted, so that never many
+            others are held in memory; all by default.
 
     Returns:
         index, other: (pairs,) int, index ascending. Every pair that overlaps or touches is among
@@ -96,8 +101,17 @@ def overlapping(key, start, end, other_key, other_start, other_end):
     begin = np.searchsorted(reached, at + np.clip(start[index] - low, 0, span) - slack, "left")
     begin = np.maximum(begin, first[mine])
     count = np.maximum(np.minimum(stop, first[mine + 1]) - begin, 0)
-    place = np.arange(count.sum()) - np.repeat(np.cumsum(count) - count, count)
-    return np.repeat(index, count), order[np.repeat(begin, count) + place]
+    before = np.cumsum(count) - count
+    blocks = np.searchsorted(before, np.arange(_PAIRS, count.sum(), _PAIRS))
+    pairs = []
+    for block in np.split(np.arange(len(index)), blocks):
+        many = count[block]
+        place = np.arange(many.sum()) - np.repeat(np.cumsum(many) - many, many)
+        pair = np.repeat(index[block], many), order[np.repeat(begin[block], many) + place]
+        wanted = slice(None) if keep is None else keep(*pair)
+        pairs.append([column[wanted] for column in pair])
+    found, others = (np.concatenate(column) for column in zip(*pairs, strict=True))
+    return found, others
 
 
 def temporal_iou(start, end, other_start, other_end) -> np.ndarray:
