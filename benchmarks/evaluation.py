@@ -99,7 +99,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     sizes = [*SIZES, "many"]
     parser.add_argument("--sizes", nargs="+", choices=sizes, default=sizes)
-    parser.add_argument("--repeats", type=int, default=2)
+    parser.add_argument("--repeats", type=int, default=3)
     options = parser.parse_args()
     one_core()
     for name in options.sizes:
