@@ -43,11 +43,16 @@ def read(path: Path) -> Dataset:
     return Dataset(path.stem, classes, train, test)
 
 
-def _annotations(entry: Any, where: str) -> list:
-    annotations = _field(entry, "annotations", where)
-    if not isinstance(annotations, list):
-        raise UserError(f'{where}: "annotations" is {annotations!r:.80}; wanted a list, {_FORM}')
-    return annotations
+def _list(entry: Any, key: str, where: str) -> list:
+    values = _field(entry, key, where)
+    if not isinstance(values, list):
+        raise UserError(f'{where}: "{key}" is {values!r:.80}; wanted a list, {_FORM}')
+    return values
+
+
+def _labels(entry: Any, where: str) -> list[str]:
+    """The class of every annotated instance."""
+    return [str(_field(one, "label", where)) for one in _list(entry, "annotations", where)]
 
 
 def _class_list(content: dict[str, Any], subsets: list[dict], path: Path) -> tuple[str, ...]:
@@ -66,27 +71,28 @@ def _class_list(content: dict[str, Any], subsets: list[dict], path: Path) -> tup
     labels = set()
     for videos in subsets:
         for name, entry in videos.items():
-            where = f"{path}, video {name}"
-            labels |= {str(_field(a, "label", where)) for a in _annotations(entry, where)}
+            labels |= set(_labels(entry, f"{path}, video {name}"))
     return tuple(sorted(labels))
 
 
 def _to_video(path: Path, name: str, entry: dict[str, Any], classes: tuple[str, ...]) -> Video:
     where = f"{path}, video {name}"
-    annotations = _annotations(entry, where)
-    segment_labels = class_indices([_field(a, "label", where) for a in annotations], classes, where)
+    segment_labels = class_indices(_labels(entry, where), classes, where)
     labels = segment_labels
     if "video_labels" in entry:
-        labels = class_indices(entry["video_labels"], classes, where)
+        labels = class_indices([*map(str, _list(entry, "video_labels", where))], classes, where)
     duration = _numbers(_field(entry, "duration", where), (), "duration", where)
     if duration <= 0:
         raise UserError(f"{where}: duration is {duration}; wanted seconds above 0")
-    segments = [_field(a, "segment", where) for a in annotations]
+    segments = [
+        _numbers(_field(one, "segment", where), (2,), "segment", f"{where}, annotation {index}")
+        for index, one in enumerate(entry["annotations"])
+    ]
     return Video(
         name=name,
         duration=float(duration),
         labels=np.unique(labels),
-        segments=_numbers(segments, (-1, 2), "segment", where),
+        segments=np.reshape(segments, (-1, 2)),
         segment_labels=segment_labels,
         ambiguous=_numbers(entry.get("ambiguous", []), (-1, 2), "ambiguous", where),
     )
@@ -95,7 +101,7 @@ def _to_video(path: Path, name: str, entry: dict[str, Any], classes: tuple[str, 
 def _numbers(value: Any, shape: tuple[int, ...], what: str, where: str) -> np.ndarray:
     try:
         numbers = np.array(value, np.float64).reshape(shape)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         numbers = np.array(np.nan)
     if not np.isfinite(numbers).all():
         wanted = "[start, end] in seconds" if shape else "a number of seconds"

@@ -77,10 +77,8 @@ def _parse(entry: Any, where: str) -> tuple[str, tuple[float, float, float]]:
     label, segment, score = (
         json_files.field(entry, key, where, _FORM) for key in ("label", "segment", "score")
     )
-    try:
-        start, end = map(float, segment)
-    except (TypeError, ValueError):
-        start = end = math.nan
+    pair = isinstance(segment, list) and len(segment) == 2
+    start, end = map(_number, segment) if pair else (math.nan, math.nan)
     if not (math.isfinite(start) and math.isfinite(end)):
         raise UserError(f"{where}: segment is {segment!r:.80}; wanted [start, end] in seconds")
     if end < start:
@@ -89,13 +87,17 @@ def _parse(entry: Any, where: str) -> tuple[str, tuple[float, float, float]]:
         )
     if start < 0:
         raise UserError(f"{where}: segment {segment!r:.80} begins before its video; cut it at 0")
+    if not math.isfinite(value := _number(score)):
+        raise UserError(f"{where}: score is {score!r:.80}; wanted a finite number")
+    return str(label), (start, end, value)
+
+
+def _number(value: Any) -> float:
+    """NaN for what is none; numbers as text, as in some files, are numbers."""
     try:
-        score = float(score)
-    except (TypeError, ValueError):
-        score = math.nan
-    if not math.isfinite(score):
-        raise UserError(f"{where}: score is {entry['score']!r:.80}; wanted a finite number")
-    return str(label), (start, end, score)
+        return float(value)
+    except (TypeError, ValueError, OverflowError):
+        return math.nan
 
 
 def to_json(detections: Segments, videos: Sequence[str], classes: Sequence[str]) -> str:

@@ -34,6 +34,7 @@ def test_annotations_from_a_file(tmp_path):
     assert data.test[0].ambiguous.tolist() == [[3, 4]]
 
 
+GOOD = {"label": "Hop", "segment": [1, 2]}
 BROKEN = {
     "not a JSON file": "{",
     'no "database"': {"videos": {}},
@@ -53,11 +54,27 @@ BROKEN = {
     },
     "seconds above 0": {"database": {"a": entry("train", duration=0), "b": entry("test")}},
     '"duration" is': {"database": {"a": entry("train", duration="long"), "b": entry("test")}},
-    '"segment" is': {
+    'video a, annotation 1: "segment" is': {
         "database": {
-            "a": entry("train", annotations=[{"label": "Hop", "segment": [1]}]),
+            "a": entry("train", annotations=[GOOD, {"label": "Hop", "segment": [1, 2, 3]}]),
             "b": entry("test"),
         }
+    },
+    'annotation 0: "segment" is': {
+        "database": {
+            "a": entry("train", annotations=[{"label": "Hop", "segment": [1, 10**400]}]),
+            "b": entry("test"),
+        }
+    },
+    '"annotations" is None; wanted a list': {
+        "database": {"a": entry("train", annotations=None), "b": entry("test")}
+    },
+    '"video_labels" is 3; wanted a list': {
+        "database": {"a": entry("train", video_labels=3), "b": entry("test")}
+    },
+    "label \"\\['Hop'\\]\" is not among": {
+        "classes": ["Jump"],
+        "database": {"a": entry("train", video_labels=[["Hop"]]), "b": entry("test")},
     },
 }
 

@@ -71,6 +71,8 @@ WRONG = {
     "one time": (changed(segment=[3]), AT + r"segment is \[3\]; wanted \[start, end\] in seconds"),
     "three": (changed(segment=[3, 4, 5]), AT + r"segment is \[3, 4, 5\]; wanted"),
     "a number": (changed(segment=3), AT + r"segment is 3; wanted \[start, end\]"),
+    "text": (changed(segment="12"), AT + r"segment is '12'; wanted \[start, end\]"),
+    "a big number": (changed(score=10**400), AT + r"score is 1000.*; wanted a finite number"),
     "NaN": (changed(segment=[3, float("nan")]), AT + r"segment is \[3, nan\]; wanted"),
     "class": (changed(label="Run"), AT + r"label 'Run' is not among the 2 classes of Tiny; .*--s"),
     "no label": (without("label"), r'video b, detection 0 .*: no "label" in .*score.*; wanted'),
