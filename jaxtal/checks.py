@@ -24,6 +24,14 @@ def at_least(config, minimums: Mapping[str, float]) -> None:
             raise UserError(f"config.{field} is {value}; it must be at least {minimum}")
 
 
+def finite(config, limits: Mapping[str, float]) -> None:
+    """Raise UserError unless every field `a.b` of `limits` is None or within +-its value."""
+    for field, limit in limits.items():
+        value = _get(config, field)
+        if value is not None and not abs(value) <= limit:
+            raise UserError(f"config.{field} is {value}; it must be a number within +-{limit:g}")
+
+
 def below(config, limits: Mapping[str, float]) -> None:
     """Raise UserError unless every field `a.b` of `limits` is less than its value."""
     for field, limit in limits.items():

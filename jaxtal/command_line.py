@@ -31,13 +31,23 @@ def required(flag: flags.FlagHolder) -> Any:
     return flag.value
 
 
-def check_writable(flag: flags.FlagHolder) -> None:
-    """Raise UserError unless the file that a flag names, if any, can be written where it is."""
-    if flag.value:
+def check_outputs(outputs: list[flags.FlagHolder], inputs: list[Path]) -> None:
+    """Raise UserError unless the files that flags name, if any, can be written and are no input."""
+    taken = {path.resolve() for path in inputs}
+    for flag in outputs:
+        if not flag.value:
+            continue
         path = Path(flag.value)
-        if path.is_dir() or not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
-            what = "is a folder" if path.is_dir() else f"no folder {path.parent} to write in"
-            raise UserError(f"--{flag.name}={path}: {what}; give the name of a file")
+        wrong = ""
+        if path.is_dir():
+            wrong = "is a folder"
+        elif not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
+            wrong = f"no folder {path.parent} to write in"
+        elif path.resolve() in taken:
+            wrong = "is another option's file"
+        if wrong:
+            raise UserError(f"--{flag.name}={path}: {wrong}; give the name of a file to write")
+        taken.add(path.resolve())
 
 
 def parse_plain(argv: list[str]) -> list[str]:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import rich
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -41,13 +42,7 @@ def describe(dataset: Dataset) -> None:
         f"[bold]{dataset.name}[/bold]: {len(dataset.train)} training and {len(dataset.test)} test "
         f"videos, {len(dataset.classes)} classes, {width // 2} + {width // 2} features a snippet"
     )
-    found = defects((*dataset.train, *dataset.test))
-    if found["outside"] or found["reversed"]:
-        rich.print(
-            f"[yellow]annotations:[/yellow] of {found['total']} instances {found['outside']} lie "
-            f"outside their video and {found['reversed']} end before they begin; they stay in the "
-            "ground truth, where nothing can match them"
-        )
+    warn_of_defects(dataset.name, (*dataset.train, *dataset.test))
 
 
 @contextlib.contextmanager
@@ -76,7 +71,7 @@ def progress(start: int, steps: int) -> Iterator[Callable[[int, dict[str, float]
 
 def say(message: str) -> None:
     """Print a line above the progress bar."""
-    rich.print(message)
+    rich.get_console().print(message, markup=False, highlight=False)
 
 
 def one_line(result: dict) -> str:
@@ -110,6 +105,17 @@ def print_result(result: dict, workdir: Path) -> None:
     )
 
 
+def warn_of_defects(name: str, videos) -> None:
+    """How many annotated instances cannot be right, if any."""
+    found = defects(videos)
+    if found["outside"] or found["reversed"]:
+        warn(
+            f"{name}: of {found['total']} instances {found['outside']} lie outside their video and "
+            f"{found['reversed']} end before they begin; they stay in the ground truth, where "
+            "nothing can match them"
+        )
+
+
 def warn(message: str) -> None:
     """A line on stderr."""
     print(f"warning: {message}", file=sys.stderr)
@@ -131,7 +137,9 @@ def print_evaluations(rows: dict[str, dict]) -> None:
         values = [row["map"].get(key) for key in thresholds]
         values += [row["average"].get(key) for key in averages]
         counts = [str(row["counts"][key]) for key in ("instances", "detections")]
-        table.add_row(name, *("" if v is None else f"{100 * v:.1f}" for v in values), *counts)
+        table.add_row(
+            escape(name), *("" if v is None else f"{100 * v:.1f}" for v in values), *counts
+        )
     _wide().print(table)
 
 
@@ -140,12 +148,14 @@ def print_errors(name: str, row: dict) -> None:
     errors = row["errors"]
     at = f"{name}, t-IoU {errors['t-IoU']:g}"
     best = ("1G", "3G", "10G")
-    kinds = Table("kind of detection", "all", *best, "mAP without", title=f"errors: {at}")
+    kinds = Table("kind of detection", "all", *best, "mAP gain", title=escape(f"errors: {at}"))
     for kind, numbers in errors["kinds"].items():
         counts = [numbers["detections"], *(numbers["among_best"][key] for key in best)]
         gain = numbers["gain"]
         kinds.add_row(kind, *map(str, counts), "" if gain != gain else f"{100 * gain:+.1f}")
-    lengths = Table("instances", "seconds", "number", "found", "recall", title=f"recall: {at}")
+    lengths = Table(
+        "instances", "seconds", "number", "found", "recall", title=escape(f"recall: {at}")
+    )
     for length, numbers in errors["recall_by_length"].items():
         low, high = numbers["seconds"]
         seconds = f"{low:g} to {high:g}" if high else f"above {low:g}"
@@ -161,13 +171,15 @@ def print_errors(name: str, row: dict) -> None:
 
 
 def _false_positives(rows: list[dict], at: str) -> Table:
-    table = Table("score", "video", "class", "seconds", "kind", "t-IoU with", title=f"worst: {at}")
+    table = Table(
+        "score", "video", "class", "seconds", "kind", "t-IoU with", title=escape(f"worst: {at}")
+    )
     for row in rows:
         against = row["instance"]
         held = "" if against is None else f" {against['label']} {_span(against['segment'])}"
         table.add_row(
-            f"{row['score']:.4g}", row["video"], row["label"], _span(row["segment"]), row["kind"],
-            f"{row['t-IoU']:.2f}{held}",
+            f"{row['score']:.4g}", escape(row["video"]), escape(row["label"]),
+            _span(row["segment"]), row["kind"], escape(f"{row['t-IoU']:.2f}{held}"),
         )  # fmt: skip
     return table
 

@@ -18,7 +18,8 @@ import numpy as np
 from jaxtal.data.dataset import Video
 from jaxtal.errors import UserError
 from jaxtal.evaluation import Evaluation, matched_precision, rank_in_class
-from jaxtal.segments import Segments, overlapping, temporal_iou
+from jaxtal.protocols import Protocol
+from jaxtal.segments import Segments, overlapping, pair_iou
 
 KINDS = (
     "true positive",
@@ -47,6 +48,7 @@ class Diagnosis:
         gain: (len(KINDS),) mAP without the false positives of a kind, minus mAP, both without
             `stop_at_empty_class`; NaN for the true ones.
         found, instances: (len(LENGTHS),) int, instances by length, and those that were found.
+        lengths: seconds between the lengths, see `Protocol`.
     """
 
     protocol: str
@@ -87,6 +89,13 @@ class Diagnosis:
         return {"t-IoU": self.threshold, "kinds": kinds, "recall_by_length": recall}
 
 
+def check_threshold(protocol: Protocol, threshold: float) -> None:
+    """Raise UserError unless it is one of the protocol's."""
+    if threshold not in protocol.thresholds:
+        known = ", ".join(f"{value:g}" for value in protocol.thresholds)
+        raise UserError(f"t-IoU {threshold:g} is none of {protocol.name}'s thresholds: {known}")
+
+
 def diagnose(evaluation: Evaluation, threshold: float = 0.5) -> Diagnosis:
     """Sort the detections of `evaluation` by kind of error.
 
@@ -94,9 +103,7 @@ def diagnose(evaluation: Evaluation, threshold: float = 0.5) -> Diagnosis:
         UserError: the protocol does not have the threshold.
     """
     protocol = evaluation.protocol
-    if threshold not in protocol.thresholds:
-        known = ", ".join(f"{value:g}" for value in protocol.thresholds)
-        raise UserError(f"t-IoU {threshold:g} is none of {protocol.name}'s thresholds: {known}")
+    check_threshold(protocol, threshold)
     taken = evaluation.taken[protocol.thresholds.index(threshold)]
     kind, instance, overlap = _kinds(evaluation, threshold, taken)
     edges = np.array(protocol.lengths)
@@ -145,10 +152,7 @@ def _kinds(evaluation: Evaluation, threshold: float, taken: np.ndarray):
 
 def _overlap(evaluation: Evaluation, detection, instance) -> np.ndarray:
     """T-IoU of pairs; 0 / 0, of segments without length, is the hit or miss that it counts as."""
-    found, truth = evaluation.detections, evaluation.truth
-    overlap = temporal_iou(
-        found.start[detection], found.end[detection], truth.start[instance], truth.end[instance]
-    )
+    overlap = pair_iou(evaluation.detections, evaluation.truth, detection, instance)
     return np.where(np.isnan(overlap), evaluation.protocol.matching != "first", overlap)
 
 

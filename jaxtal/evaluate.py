@@ -39,37 +39,59 @@ _SKIP_UNKNOWN = flags.DEFINE_bool(
 
 
 def evaluate(annotations: list[Path], detections: Path, names: list[str]) -> dict:
-    """What --output holds, after printing it as tables."""
+    """What --output holds; writes the picture."""
     chosen = [protocols.get(name) for name in names]
+    for protocol in chosen:
+        diagnosis.check_threshold(protocol, _ERRORS_AT.value)
     datasets = [data.annotations(path) for path in annotations]
     _check_classes(annotations, datasets)
     rows: dict[str, dict] = {}
+    shown = None
     for path, dataset in zip(annotations, datasets, strict=True):
+        console.warn_of_defects(f"{path}", dataset.test)
         skipped: Counter = Counter()
         found = detection_files.read(detections, dataset, skipped if _SKIP_UNKNOWN.value else None)
         for what, count in skipped.items():
             console.warn(f"{detections}: {count} detections {what} are left out")
         for protocol in chosen:
-            name = protocol.name + (f" @ {path}" if len(annotations) > 1 else "")
+            _warn_of_what_is_missing(path, dataset, protocol)
             result = evaluation.evaluate(
                 dataset.test, found, protocol, len(dataset.classes), dataset.grid
             )
             errors = diagnosis.diagnose(result, _ERRORS_AT.value)
-            top = diagnosis.top_false_positives(
-                errors, result, found, dataset.test, dataset.classes, _TOP.value
-            )
-            if not rows and _FIGURE.value:
-                _draw(Path(_FIGURE.value), result, errors)
+            shown = shown or (result, errors)
             report = result.report(dataset.classes)
             report["counts"]["detections_left_out"] |= dict(skipped)
-            rows[name] = {**report, "errors": errors.report(), "top_false_positives": top}
-    console.print_evaluations(rows)
-    console.print_errors(*next(iter(rows.items())))
+            report["errors"] = errors.report()
+            report["top_false_positives"] = diagnosis.top_false_positives(
+                errors, result, found, dataset.test, dataset.classes, _TOP.value
+            )
+            rows[protocol.name + (f" @ {path}" if len(annotations) > 1 else "")] = report
+    if _FIGURE.value and shown:
+        _draw(Path(_FIGURE.value), *shown)
     return {
         "annotations": [str(path) for path in annotations],
         "detections": str(detections),
         "protocols": rows,
     }
+
+
+def _warn_of_what_is_missing(path: Path, dataset: Dataset, protocol: protocols.Protocol) -> None:
+    """THUMOS14's protocols need what many THUMOS14 files do not have, and then mean less."""
+    if not protocol.name.startswith("thumos_"):
+        return
+    missing = []
+    videos = dataset.test
+    if protocol.ambiguous == "left_out" and not any(len(v.ambiguous) for v in videos):
+        missing.append('no "ambiguous" intervals, so no detection is left out')
+    if protocol.truth == "labelled" and all(
+        set(v.labels.tolist()) == set(v.segment_labels.tolist()) for v in videos
+    ):
+        missing.append('no "video_labels" of their own, so no instance is left out for its label')
+    if protocol.without and not {v.name for v in videos} & set(protocol.without):
+        missing.append("none of the videos that it leaves out")
+    if missing:
+        console.warn(f"{protocol.name}: {path} has {'; '.join(missing)}")
 
 
 def _check_classes(paths: list[Path], datasets: list[Dataset]) -> None:
@@ -96,14 +118,15 @@ def _draw(path: Path, result: evaluation.Evaluation, errors: diagnosis.Diagnosis
 
 def _run(_: list[str]) -> int:
     try:
-        annotations = [Path(path) for path in command_line.required(_ANNOTATIONS)]
+        annotations = [*dict.fromkeys(map(Path, command_line.required(_ANNOTATIONS)))]
         detections = Path(command_line.required(_DETECTIONS))
-        names = command_line.required(_PROTOCOLS)
-        for flag in (_OUTPUT, _FIGURE):
-            command_line.check_writable(flag)
+        names = [*dict.fromkeys(command_line.required(_PROTOCOLS))]
+        command_line.check_outputs([_OUTPUT, _FIGURE], [*annotations, detections])
         report = evaluate(annotations, detections, names)
-        if _OUTPUT.value:
+        if _OUTPUT.value:  # first, whatever becomes of what is printed
             json_files.write(Path(_OUTPUT.value), json_files.to_text(report))
+        console.print_evaluations(report["protocols"])
+        console.print_errors(*next(iter(report["protocols"].items())))
     except UserError as error:
         return command_line.fail(str(error))
     return 0

@@ -18,7 +18,7 @@ import numpy as np
 
 from jaxtal.data.dataset import TimeGrid, Video
 from jaxtal.protocols import Protocol
-from jaxtal.segments import Segments, ground_truth, overlapping, temporal_iou
+from jaxtal.segments import Segments, ground_truth, overlapping, pair_iou
 
 
 def match(
@@ -49,11 +49,11 @@ def _preferences(truth, detections, least: float, matching: str):
     key, truth_key = _video_and_label(detections, truth)
     found, instance = overlapping(
         key, detections.start, detections.end, truth_key, truth.start, truth.end,
-        lambda *pairs: _overlap(detections, truth, *pairs) >= least,
+        lambda *pairs: pair_iou(detections, truth, *pairs) >= least,
     )  # fmt: skip
     if matching != "first":
         found, instance = _with_points(found, instance, detections, truth, key, truth_key)
-    overlap = _overlap(detections, truth, found, instance)
+    overlap = pair_iou(detections, truth, found, instance)
     overlap = np.where(np.isnan(overlap), np.inf, overlap)
     first = np.append(True, found[1:] != found[:-1])[: len(found)]
     alone = first & np.append(first[1:], True)[: len(found)]
@@ -62,7 +62,8 @@ def _preferences(truth, detections, least: float, matching: str):
     if matching == "first":
         order = np.lexsort((g, d))
     elif matching == "published":
-        order = np.lexsort((_argsort_position(truth, detections, truth_key, key, d, g), -iou, d))
+        place = _argsort_position(truth, detections, truth_key, key, d, g, iou)
+        order = np.lexsort((place, -iou, d))
     else:
         centre, truth_centre = detections.start + detections.end, truth.start + truth.end
         order = np.lexsort((g, np.abs(truth_centre[g] - centre[d]), -iou, d))
@@ -89,27 +90,24 @@ def _with_points(found, instance, detections, truth, key, truth_key):
 def _video_and_label(*parts: Segments) -> list[np.ndarray]:
     """A number for each segment that tells its video and class."""
     classes = 1 + max(int(part.label.max(initial=0)) for part in parts)
-    return [part.video * classes + part.label for part in parts]
+    return [part.video.astype(np.int64) * classes + part.label for part in parts]
 
 
-def _overlap(detections: Segments, truth: Segments, found, instance) -> np.ndarray:
-    """T-IoU of pairs."""
-    return temporal_iou(
-        detections.start[found], detections.end[found], truth.start[instance], truth.end[instance]
-    )
+def _argsort_position(truth, detections, truth_key, key, found, instance, overlap) -> np.ndarray:
+    """Where numpy's argsort, reversed, of a detection's t-IoU puts an instance of its group.
 
-
-def _argsort_position(truth, detections, truth_key, key, found, instance) -> np.ndarray:
-    """Where numpy's argsort, reversed, of a detection's t-IoU puts an instance of its group."""
+    Only for the detections to which two instances are equally good; 0 for the others.
+    """
     position = np.zeros(len(found), np.int64)
-    for detection in np.unique(found):
-        group = np.flatnonzero(truth_key == key[detection])
-        overlap = temporal_iou(
-            detections.start[detection], detections.end[detection],
-            truth.start[group], truth.end[group],
-        )  # fmt: skip
-        mine = found == detection
-        place = overlap.argsort()[::-1].argsort()
+    by_group = np.argsort(truth_key, kind="stable")
+    equal = np.lexsort((overlap, found))
+    pairs = found[equal], overlap[equal]
+    tied = np.all([column[1:] == column[:-1] for column in pairs], axis=0)
+    for detection in np.unique(found[equal[1:][tied]]):
+        bounds = np.searchsorted(truth_key[by_group], [key[detection], key[detection] + 1])
+        group = by_group[slice(*bounds)]
+        place = pair_iou(detections, truth, detection, group).argsort()[::-1].argsort()
+        mine = slice(*np.searchsorted(found, [detection, detection + 1]))
         position[mine] = place[np.searchsorted(group, instance[mine])]
     return position
 
@@ -173,7 +171,12 @@ def average_precision(
 
 
 def matched_precision(truth, detections, taken, num_classes: int, ap: str) -> np.ndarray:
-    """(K, C) average precision of matched detections; only true positives need to be looked at."""
+    """(K, C) average precision of matched detections; only true positives need to be looked at.
+
+    Args:
+        truth, detections, taken: as `match` has them.
+        num_classes, ap: as in `average_precision`.
+    """
     result = np.full((len(taken), num_classes), np.nan)
     rank = np.append(rank_in_class(detections.label), -1)
     order = np.argsort(truth.label, kind="stable")
@@ -294,7 +297,7 @@ class Evaluation:
                 if present.any()
                 else np.full(len(self.precision), np.nan)
             ),
-            "f1": float(self.f1[present].mean()) if present.any() else 0.0,
+            "f1": float(self.f1[present].mean()) if present.any() else float("nan"),
         }
 
     def report(self, classes: tuple[str, ...]) -> dict:
@@ -380,7 +383,9 @@ def evaluate(
     if protocol.stop_at_empty_class:
         counts = np.bincount(detections.label, minlength=num_classes)
         precision[:, np.cumsum(counts == 0) > 0] *= 0
-    f1 = _f1(truth, detections, taken[protocol.thresholds.index(0.5)], num_classes)
+    half = np.flatnonzero(np.equal(protocol.thresholds, 0.5))[:1]
+    at_half = taken[half] if len(half) else match(truth, detections, [0.5], protocol.matching)
+    f1 = _f1(truth, detections, at_half[0], num_classes)
     return Evaluation(protocol, truth, seconds, detections, given, taken, precision, f1, left_out)
 
 

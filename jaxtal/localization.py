@@ -17,7 +17,7 @@ import numpy as np
 
 from jaxtal import checks
 from jaxtal.errors import UserError
-from jaxtal.segments import Segments, concatenate
+from jaxtal.segments import Segments, concatenate, one_line
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,13 +63,23 @@ class LocalizationConfig:
     min_contrast: float | None = None
     nms: str = "gaussian"
     sigma: float = 0.3
-    nms_threshold: float = 0.5
+    nms_threshold: float = 0.7
     count_ends: bool = True
     min_score: float | None = None
     relative_score: float | None = None
     relative_to: str = "class"
 
 
+_LARGEST = 1e6  # that any number of a localisation may be, for or against
+_NUMBERS = (
+    "class_threshold",
+    "class_weight",
+    "flank",
+    "min_contrast",
+    "min_score",
+    "relative_score",
+    "sigma",
+)
 _MINIMUMS = {
     "upsample": 1,
     "min_length": 1,
@@ -86,6 +96,7 @@ def check(config) -> None:
     checks.at_least(
         config, {f"localization.{name}": low for name, low in _MINIMUMS.items() if name in given}
     )
+    checks.finite(config, {f"localization.{name}": _LARGEST for name in _NUMBERS if name in given})
     options: dict[str, Collection[str]] = {
         "class_rule": CLASS_RULES,
         "outer": _OUTER,
@@ -96,7 +107,9 @@ def check(config) -> None:
         config, {f"localization.{name}": known for name, known in options.items() if name in given}
     )
     thresholds = config.localization.thresholds
-    numbers = all(isinstance(value, (int, float)) for value in thresholds)
+    numbers = all(
+        isinstance(value, (int, float)) and abs(value) <= _LARGEST for value in thresholds
+    )
     whole = len(thresholds) == 3 and isinstance(thresholds[2], int)
     if not numbers or not whole or thresholds[2] < 1:
         raise UserError(
@@ -203,12 +216,18 @@ def nms(
     has members, and then merged in the order in which one after the other selects them.
 
     Args:
-        start, end, score, group: (n,) segments, and the int >= 0 that each belongs to.
+        start, end, score, group: (n,) segments, of a length above 0 unless their ends are counted,
+            and the int >= 0 that each belongs to.
+
+    Raises:
+        ValueError: a score is not finite.
 
     Returns:
         kept, group, final: indices of what is selected, its groups, its final scores; groups
         ascending, in each the order of selection.
     """
+    if not np.isfinite(score).all():
+        raise ValueError(f"{(~np.isfinite(score)).sum()} of {len(score)} scores are not finite")
     if config.nms == "none" or not len(score):
         kept = np.argsort(group, kind="stable")
         return kept, group[kept], score[kept]
@@ -230,12 +249,11 @@ def clusters(start, end, group) -> np.ndarray:
         start, end, group: (n,) as for `nms`.
     """
     _, group = np.unique(group, return_inverse=True)
-    low, order = start.min(), np.lexsort((start, group))
-    # The groups' times one behind the other on one line.
-    line = group[order] * (end.max() - low + 2.0)
-    begin = line + (start[order] - low)
-    reached = np.maximum.accumulate(line + (end[order] - low))
-    apart = begin[1:] - reached[:-1] >= 1 - 4 * np.spacing(begin[-1])
+    order = np.lexsort((start, group))
+    group, begin, stop = group[order], start[order], end[order]
+    shift = one_line(group, begin, stop)[group]
+    reached = np.maximum.accumulate(shift + stop)
+    apart = (shift + begin)[1:] - reached[:-1] >= 1 - 4 * np.spacing(np.abs(shift).max())
     cluster = np.empty(len(start), np.int64)
     cluster[order] = np.cumsum(np.append(0, apart))
     return cluster
@@ -250,7 +268,8 @@ def _tables(cluster: np.ndarray) -> Iterator[np.ndarray]:
     for value in np.unique(magnitude):
         alike = np.flatnonzero(magnitude == value)
         width = np.arange(sizes[alike].max())
-        for some in np.array_split(alike, -(-len(alike) * len(width) // _BLOCK)):
+        parts = min(len(alike), -(-len(alike) * len(width) // _BLOCK))
+        for some in np.array_split(alike, parts):
             inside = width < sizes[some, None]
             place = np.where(inside, first[some, None] + width, 0)
             yield np.where(inside, order[place], -1)
@@ -270,11 +289,19 @@ def _select(start, end, score, slots: np.ndarray, config: LocalizationConfig):
     rows, extra = np.arange(len(slots)), float(config.count_ends)
     length = stop - begin + extra
     chosen, value = [], []
-    for _ in range(slots.shape[1]):
+    for step in range(slots.shape[1]):
+        if step % 32 == 31:  # go on with those that remain, if they are few
+            alive = remaining > -np.inf
+            width = alive.sum(axis=1).max()
+            if width < 0.75 * alive.shape[1]:
+                some = np.argsort(~alive, axis=1, kind="stable")[:, :width]
+                slots, begin, stop, length, remaining = (
+                    np.take_along_axis(x, some, 1) for x in (slots, begin, stop, length, remaining)
+                )
+        if not remaining.size or remaining.max() == -np.inf:
+            break
         best = remaining.argmax(axis=1)
         top = remaining[rows, best]
-        if top.max() == -np.inf:
-            break
         chosen.append(slots[rows, best])
         value.append(top)
         left, right = begin[rows, best, None], stop[rows, best, None]
@@ -287,9 +314,12 @@ def _select(start, end, score, slots: np.ndarray, config: LocalizationConfig):
         remaining[rows, best] = -np.inf
     kept, final = np.stack(chosen), np.stack(value)
     lowest = np.minimum.accumulate(final, axis=0)
+    leader = kept.copy()
+    for step in range(1, len(final)):  # of equally low ones, that which was given last
+        equal = final[step] == lowest[step - 1]
+        follows = (final[step] > lowest[step - 1]) | (equal & (kept[step] < leader[step - 1]))
+        leader[step] = np.where(follows, leader[step - 1], kept[step])
     turn = np.broadcast_to(np.arange(len(final))[:, None], final.shape)
-    leading = np.maximum.accumulate(np.where(final == lowest, turn, 0), axis=0)
-    leader = np.take_along_axis(kept, leading, axis=0)
     real = final > -np.inf
     return kept[real], final[real], lowest[real], leader[real], turn[real]
 
@@ -372,7 +402,8 @@ def propose(
         clear = score >= config.min_contrast
         label, start, end, score = label[clear], start[clear], end[clear], score[clear]
     score = score + config.class_weight * class_score[label]
-    return Segments(np.zeros(len(label), np.int64), label, start, end, score)
+    times = start.astype(np.float64), end.astype(np.float64)
+    return Segments(np.zeros(len(label), np.int64), label, *times, score)
 
 
 def propose_all(evidence: Iterable, config: LocalizationConfig) -> Segments:
@@ -404,7 +435,7 @@ def suppress(proposals: Segments, config: LocalizationConfig) -> Segments:
         Detections in rows; videos ascending, then classes, NMS order within a class.
     """
     classes = 1 + int(proposals.label.max(initial=0))
-    group = proposals.video * classes + proposals.label
+    group = proposals.video.astype(np.int64) * classes + proposals.label
     kept, group, score = nms(proposals.start, proposals.end, proposals.score, group, config)
     if config.relative_score is not None:
         among = group if config.relative_to == "class" else group // classes

@@ -56,7 +56,7 @@ def localize(config, path: Path, output: Path) -> None:
 def _run(_: list[str]) -> int:
     try:
         activations = Path(command_line.required(_ACTIVATIONS))
-        command_line.check_writable(_OUTPUT)
+        command_line.check_outputs([_OUTPUT], [activations])
         localize(_CONFIG.value, activations, Path(command_line.required(_OUTPUT)))
     except UserError as error:
         return command_line.fail(str(error))

@@ -55,7 +55,19 @@ class Protocol:
     lengths: tuple[float, float, float, float] = (3, 6, 12, 18)
     stop_at_empty_class: bool = False
 
+    def __post_init__(self):
+        for field, known in _OPTIONS.items():
+            if getattr(self, field) not in known:
+                raise ValueError(f"{field} is {getattr(self, field)!r}; wanted one of {known}")
 
+
+_OPTIONS = {
+    "truth": ("all", "labelled"),
+    "times": ("seconds", "rounded_truth", "whole_snippets"),
+    "ambiguous": ("judged", "left_out"),
+    "matching": ("nearest", "published", "first"),
+    "ap": ("interpolated", "plain"),
+}
 _thumos_co2 = functools.partial(Protocol, times="rounded_truth", ambiguous="left_out")
 _thumos_d2 = functools.partial(
     Protocol, times="whole_snippets", ambiguous="left_out", matching="first"
@@ -87,7 +99,8 @@ PROTOCOLS = {
 # matching of the programs that have it.
 SWITCHES: dict[str, tuple[dict[str, Any], str]] = {
     # Equal scores and equal t-IoU in the order of numpy's unstable argsort (CO2-Net and the
-    # official evaluator; QUIRKS, CO2-Net 12).
+    # official evaluator; QUIRKS, CO2-Net 12). A reversed instance, of which the data sets have
+    # none, still overlaps nothing.
     "numpy_ties": ({"matching": "published"}, "nearest"),
     # The loop over classes does not move on from one without detections (QUIRKS, D2-Net 2).
     "stop_at_empty_class": ({"stop_at_empty_class": True}, "first"),

@@ -13,7 +13,7 @@ class Segments:
     Attributes:
         video: (n,) int, index of the video.
         label: (n,) int, class index.
-        start, end: (n,) float64, in whichever unit the owner says (seconds or snippets).
+        start, end: (n,) float64, in whichever unit the owner says (seconds, snippets, positions).
         score: (n,) float64, 1 for ground truth.
     """
 
@@ -67,6 +67,19 @@ def ground_truth(videos) -> Segments:
     )
 
 
+def one_line(group, start, end) -> np.ndarray:
+    """What to add to the times of each group so that they lie one behind the other, 1 apart.
+
+    Args:
+        group, start, end: (n,) segments, by group; groups are 0, 1, ...
+    """
+    first = np.flatnonzero(np.append(True, group[1:] != group[:-1]))
+    low = np.minimum.reduceat(np.minimum(start, end), first)
+    high = np.maximum.reduceat(np.maximum(start, end), first)
+    extent = np.cumsum(high - low + 1.0)
+    return np.append(0, extent[:-1]) - low
+
+
 _PAIRS = 1 << 20  # candidates that are looked at together
 
 
@@ -90,15 +103,12 @@ def overlapping(key, start, end, other_key, other_start, other_end, keep=None):
     order = np.lexsort((other_start, group))
     first = np.searchsorted(group[order], np.arange(len(keys) + 1))
     mine = np.searchsorted(keys, key[index])
-    # The groups' times one behind the other on one line, and how far rounding moves them there.
-    low = min(other_start.min(), other_end.min())
-    span = max(other_start.max(), other_end.max()) - low + 1
-    slack = 4 * np.spacing(len(keys) * span)
-    begins = group[order] * span + (other_start[order] - low)
-    reached = np.maximum.accumulate(group[order] * span + (other_end[order] - low))
-    at = mine * span
-    stop = np.searchsorted(begins, at + np.clip(end[index] - low, 0, span) + slack, "right")
-    begin = np.searchsorted(reached, at + np.clip(start[index] - low, 0, span) - slack, "left")
+    shift = one_line(group[order], other_start[order], other_end[order])
+    slack = 4 * np.spacing(np.abs(shift).max() + max(np.abs(start).max(), np.abs(end).max()))
+    begins = shift[group[order]] + other_start[order]
+    reached = np.maximum.accumulate(shift[group[order]] + other_end[order])
+    stop = np.searchsorted(begins, shift[mine] + end[index] + slack, "right")
+    begin = np.searchsorted(reached, shift[mine] + start[index] - slack, "left")
     begin = np.maximum(begin, first[mine])
     count = np.maximum(np.minimum(stop, first[mine + 1]) - begin, 0)
     before = np.cumsum(count) - count
@@ -112,6 +122,13 @@ def overlapping(key, start, end, other_key, other_start, other_end, keep=None):
         pairs.append([column[wanted] for column in pair])
     found, others = (np.concatenate(column) for column in zip(*pairs, strict=True))
     return found, others
+
+
+def pair_iou(one: Segments, other: Segments, index, other_index) -> np.ndarray:
+    """`temporal_iou` of the pairs one[index], other[other_index]."""
+    return temporal_iou(
+        one.start[index], one.end[index], other.start[other_index], other.end[other_index]
+    )
 
 
 def temporal_iou(start, end, other_start, other_end) -> np.ndarray:

@@ -104,6 +104,8 @@ CONFIG = {
     "--config.localization.thresholds=(1,2)": r"thresholds is \(1, 2\); wanted \(first, last, how many\)",
     "--config.localization.thresholds=(0.1,0.9,x)": r"thresholds is \('?\(?0\.1.*; wanted \(first, last, how many\)",
     "--config.localization.thresholds=(0.1,0.9,10.0)": r"thresholds is \(0\.1, 0\.9, 10\.0\); wanted \(first, last, how many\)",
+    "--config.localization.thresholds=(0.1,1e400,10)": r"thresholds is \(0\.1, inf, 10\); wanted \(first, last, how many\)",
+    "--config.localization.class_weight=nan": r"localization\.class_weight is nan; it must be a number within \+-1e\+06",
     "--config.localization.sigma=0": r"localization\.sigma is 0\.0; it must be at least 1e-06",
     "--config.train.batch_size=4": r"batch_size is 4, but config\.train\.pairs=3 pairs need at least 6",
     "--config.train.eval_every=0": r"eval_every is 0; it must be at least 1",

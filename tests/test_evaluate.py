@@ -12,7 +12,7 @@ from matplotlib import image
 from jaxtal import data, evaluation, protocols
 from jaxtal.data import activitynet
 from jaxtal.data import detections as detection_files
-from tests.command import TINY, run, run_program
+from tests.command import TINY, run, run_program, start
 from tests.conftest import ROOT
 
 
@@ -91,7 +91,10 @@ def test_wtalc_folder_and_json_file_agree(shared, tmp_path):
         "--annotations", thumos / "Thumos14reduced-Annotations", "--detections", found,
         *(f"--protocol={name}" for name in names), f"--output={tmp_path / 'scores.json'}",
     )  # fmt: skip
-    assert (code, err) == (0, "")
+    assert code == 0
+    warnings = err.splitlines()
+    assert len(warnings) == 2
+    assert all("of 3358 instances 26 lie outside their video and 0" in line for line in warnings)
     rows = json.loads((tmp_path / "scores.json").read_text())["protocols"]
     assert len(rows) == 8
     dataset = data.annotations(thumos)
@@ -127,6 +130,25 @@ def test_what_is_unknown_is_counted_if_so_wished(files):
     assert err.endswith("found.json: 2 detections of unknown videos are left out\n")
 
 
+def test_nothing_is_written_if_a_protocol_lacks_the_threshold(files, tmp_path):
+    code, out, err = run_program(
+        "evaluate", *files(), "--protocol=official", "--protocol=anet13", "--errors_at=0.3",
+        f"--figure={tmp_path / 'errors.png'}",
+    )  # fmt: skip
+    assert (code, out) == (2, "")
+    assert "t-IoU 0.3 is none of anet13's thresholds" in err
+    assert not (tmp_path / "errors.png").exists()
+
+
+def test_inputs_are_not_written_over(files):
+    truth, found = files()
+    code, _, err = run_program(
+        "evaluate", truth, found, "--protocol=co2", found.replace("--detections", "--output")
+    )
+    assert code == 2
+    assert "found.json: is another option's file; give" in err
+
+
 def test_ground_truths_of_different_classes(files, tmp_path):
     first, found = files()
     other = {**DATABASE, "a": entry("validation", ("Leap", 0, 10))}
@@ -136,6 +158,46 @@ def test_ground_truths_of_different_classes(files, tmp_path):
     assert "truth.json has 2 classes, " in err
     assert "differ in 1: 'Leap' is only in " in err
     assert err.count("\n") == 1
+
+
+def test_what_thumos_protocols_need_and_a_file_has_not(files):
+    """Labels of the videos, ambiguous intervals, the videos that are left out."""
+    names = ("thumos14", "thumos_co2", "thumos_d2", "thumos_210", "d2")
+    code, _, err = run_program("evaluate", *files(), *(f"--protocol={name}" for name in names))
+    assert code == 0
+    lines = [line.partition("truth.json has ")[2] for line in err.splitlines()]
+    assert lines == [
+        'no "ambiguous" intervals, so no detection is left out',
+        'no "ambiguous" intervals, so no detection is left out; no "video_labels" of their own, so '
+        "no instance is left out for its label",
+        "none of the videos that it leaves out",
+    ]
+
+
+def test_instances_that_cannot_be_right_are_counted(files):
+    wrong = {**DATABASE, "a": entry("validation", ("Dive", 9, 3), ("Dive", -9, -3))}
+    code, _, err = run_program("evaluate", *files(wrong), "--protocol=official")
+    assert code == 0
+    assert "truth.json: of 4 instances 1 lie outside their video and 1 end before they" in err
+
+
+def test_names_are_shown_as_they_are_and_tests_need_no_training(files):
+    """Square brackets are no markup; the only subset is what is evaluated."""
+    database = {"v [x]": entry("Test", ("[/Dive]", 0, 10))}
+    results = {"v [x]": [{"label": "[/Dive]", "segment": [5, 30], "score": 1}]}
+    code, out, err = run_program("evaluate", *files(database, results), "--protocol=official")
+    assert (code, err) == (0, "")
+    assert "v [x]" in out
+    assert "0.17 [/Dive] 0.0 to 10.0" in out
+
+
+def test_numbers_are_written_before_they_are_shown(files, tmp_path):
+    output = tmp_path / "scores.json"
+    process = start(*files(), "--protocol=official", f"--output={output}", program="evaluate")
+    process.stdout.close()
+    process.stderr.close()
+    process.wait(60)
+    assert json.loads(output.read_text())["protocols"]["official"]["map"]
 
 
 WRONG = {
@@ -149,6 +211,7 @@ WRONG = {
     "ending": ({"figure": "x.txt"}, r"--figure x\.txt: cannot be written \(.*txt.*\)"),
     "no file": ({"annotations": "none.json"}, r"none\.json: No such file or directory; wanted"),
     "folder": ({"annotations": "configs"}, r"configs holds 0 folders <DS>-Annotations; wanted"),
+    "output again": ({"figure": "x.json", "output": "x.json"}, r"--figure=x\.json: is another opt"),
     "top": ({"top": "-1"}, r"--top=-1.*lower_bound=0|flag --top=-1"),
 }
 

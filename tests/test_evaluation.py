@@ -83,6 +83,19 @@ def test_overlapping_finds_every_pair(seed, reversed_too, block):
     assert {tuple(pair) for pair in wanted} <= set(zip(*found, strict=True))
 
 
+def test_overlapping_of_segments_that_end_long_before_they_begin():
+    """They overlap nothing, but what lies behind them must be found all the same."""
+    rng = np.random.default_rng(0)
+    key, start = rng.integers(0, 5, 300), rng.uniform(0, 1000, 300)
+    end = start + rng.normal(0, 300, 300)
+    found = {tuple(pair) for pair in zip(*overlapping(key, start, end, key, start, end),
+                                         strict=True)}  # fmt: skip
+    shared = np.minimum(end[:, None], end) - np.maximum(start[:, None], start)
+    forward = (end >= start)[:, None] & (end >= start)
+    wanted = np.argwhere((key[:, None] == key) & (shared >= 0) & forward)
+    assert {tuple(pair) for pair in wanted} <= found
+
+
 def test_overlapping_looks_at_few_pairs_and_bears_any_time():
     """Instances one after the other: at most the neighbours of what overlaps are looked at."""
     start = np.arange(0, 1000, 2.0)
@@ -92,6 +105,31 @@ def test_overlapping_looks_at_few_pairs_and_bears_any_time():
     far = np.array([1e12, -1e12])
     index, other = overlapping(key[:2], far, far + 10, key[:2], far + 5, far + 15)
     assert set(zip(index, other, strict=True)) >= {(0, 0), (1, 1)}
+
+
+def test_thresholds_in_any_order():
+    case = draw(1)
+    wanted = evaluation.average_precision(*case, THRESHOLDS, 3)
+    ours = evaluation.average_precision(*case, THRESHOLDS[::-1], 3)
+    np.testing.assert_array_equal(ours[::-1], wanted)
+
+
+def test_numpy_s_order_of_equal_scores():
+    """Many detections with few scores: as numpy's argsort, reversed, has them in each class."""
+    case = draw(7, instances=60, detections=400, scores=3)
+    ours = evaluation.average_precision(*case, THRESHOLDS, 4, "published")
+    np.testing.assert_allclose(
+        ours, row_frames.average_precision(*case, THRESHOLDS, 4), rtol=0, atol=1e-12
+    )
+    stable = evaluation.average_precision(*case, THRESHOLDS, 4)
+    assert np.nanmax(np.abs(ours - stable)) > 0.01
+
+
+def test_narrow_integers_do_not_wrap():
+    """Video 512 of 128 classes is not video 0 in 16 bits."""
+    found = Segments(*np.array([[512], [0]], np.int16), np.zeros(1), np.ones(1), np.ones(1))
+    truth = Segments(*np.array([[0, 512], [0, 127]], np.int16), np.zeros(2), np.ones(2), np.ones(2))
+    assert evaluation.average_precision(truth, found, [0.5], 128)[0, 0] == 0
 
 
 def test_a_reversed_instance_is_never_found():
@@ -408,6 +446,33 @@ def test_protocol_210_leaves_two_videos_out():
     videos = (video("video_test_0000270", [(0, 6.4)]), video("video_test_0000004", [(0, 6.4)]))
     # The only detection was in a video that is left out.
     assert mean_ap(videos, detection(0, 10), "thumos_210")["0.5"] == 0
+
+
+def test_what_was_left_out_is_counted():
+    """Of four detections one is in a video that is left out and ambiguous at that."""
+    grid = TimeGrid()
+    spans = grid.to_seconds([10, 20])
+    videos = tuple(video(name, [(0, 6.4), (3, 3)], [spans]) for name in ("video_test_0000270", "v"))
+    starts, ones = grid.to_seconds([12, 11, 21, 30]), np.ones(4)
+    found = Segments(np.array([0, 1, 1, 1]), np.zeros(4, int), starts, starts + 0.64, ones)
+    protocol = dataclasses.replace(protocols.get("thumos_co2"), without=("video_test_0000270",))
+    counts = evaluation.evaluate(videos, found, protocol, 1, grid).report(("a",))["counts"]
+    assert counts["detections_left_out"] == {"video": 1, "ambiguous": 1}
+    assert (counts["detections"], counts["instances"]) == (2, 2)
+    assert (counts["instances_without_length"], counts["videos_with_detections"]) == (1, 1)
+
+
+def test_whole_snippets_that_came_from_seconds_are_whole_under_co2():
+    """Some come back from 0.64 times them a hair lower; half of an instance must be enough."""
+    grid = TimeGrid()
+    numbers = np.arange(3000.0)
+    number = numbers[grid.to_snippets(0.64 * numbers) < numbers][0]
+    videos = (video(segments=[0.64 * np.array([number - 1, number + 1])]),)
+    found = detection(0.64 * number, 0.64 * (number + 1))
+    protocol = protocols.get("co2")
+    result = evaluation.evaluate(videos, found, protocol, 1, grid)
+    assert result.detections.start[0] == np.rint(result.detections.start[0])
+    assert result.summary()["map"]["0.5"] == 1
 
 
 def test_classification_map():

@@ -1,6 +1,7 @@
 """Localisation against plain loops over rows, and at its edges."""
 
 import dataclasses
+import unittest.mock
 
 import numpy as np
 import pytest
@@ -92,14 +93,20 @@ def test_many_videos_at_once_are_each_as_alone(config, seed, count):
 
 
 @settings(max_examples=100, deadline=None)
-@given(config=SETTINGS, seed=st.integers(0, 2**20), count=st.integers(1, 60))
-def test_nms_of_any_segments(config, seed, count):
-    """Not only of nested ones, in any order and with gaps of less than 1."""
+@given(
+    config=SETTINGS,
+    seed=st.integers(0, 2**20),
+    count=st.integers(1, 90),
+    block=st.sampled_from([4, 100, 1 << 16]),
+)
+def test_nms_of_any_segments(config, seed, count, block):
+    """Not only of nested ones, in any order, with gaps of less than 1, many ties, raised scores."""
     rng = np.random.default_rng(seed)
     start = rng.integers(0, 120, count) / 4
     end = start + rng.integers(1, 40, count) / 4
-    score, group = rng.normal(size=count), 7 * rng.integers(0, 3, count)
-    kept, groups, final = localization.nms(start, end, score, group, config)
+    score, group = rng.integers(-3, 4, count) / 4, 7 * rng.integers(0, 3, count)
+    with unittest.mock.patch.object(localization, "_BLOCK", block):
+        kept, groups, final = localization.nms(start, end, score, group, config)
     wanted = []
     for number in np.unique(group):
         mine = np.flatnonzero(group == number)
@@ -107,6 +114,40 @@ def test_nms_of_any_segments(config, seed, count):
         wanted += [(number, *row) for row in row_loops.suppress(rows, config)]
     ours = list(zip(groups, start[kept], end[kept], final, strict=True))
     np.testing.assert_allclose(ours, wanted, rtol=1e-12)
+
+
+def test_nms_of_scores_that_it_raises_to_the_same():
+    """The second and the third end at the same score; of the two the one given first goes first."""
+    start, end = np.array([10.0, 5, 0]), np.array([16.0, 11, 6])
+    config = LocalizationConfig(count_ends=False)
+    score = np.array([-0.25, -0.25, 0])
+    kept, _, final = localization.nms(start, end, score, np.zeros(3, int), config)
+    wanted = row_loops.suppress(list(zip(start, end, score, strict=True)), config)
+    assert list(zip(start[kept], end[kept], final, strict=True)) == wanted
+    assert final[1] == final[2] < 0
+
+
+def test_nms_of_times_far_apart():
+    """One group's long time line does not blur the others'."""
+    start, end = np.zeros(2000), np.full(2000, 5.0)
+    end[0] = 1e13
+    config = LocalizationConfig(nms="hard", nms_threshold=0.5)
+    kept, _, _ = localization.nms(start, end, np.ones(2000), np.arange(2000) // 2, config)
+    assert len(kept) == 1001
+
+
+def test_a_score_that_is_no_number_is_not_passed_over():
+    with pytest.raises(ValueError, match="1 of 2 scores are not finite"):
+        localization.nms(
+            np.zeros(2), np.ones(2), np.array([1, np.nan]), np.zeros(2, int), LocalizationConfig()
+        )
+
+
+def test_what_is_no_number_is_above_no_threshold():
+    gate = np.array([[0.9], [np.nan], [0.9]])
+    config = LocalizationConfig(thresholds=(0.5, 0.5, 1))
+    found = localization.localize(np.ones((3, 1)), gate, np.ones(1), config)
+    assert sorted(zip(found.start, found.end, strict=True)) == [(0, 1), (2, 3)]
 
 
 @pytest.mark.parametrize("name", list(localization.NMS))

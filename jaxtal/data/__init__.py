@@ -33,7 +33,7 @@ def annotations(path: Path) -> Dataset:
         UserError: it is neither, or something in it is missing or wrong.
     """
     if not path.is_dir():
-        return activitynet.read(path)
+        return activitynet.read(path, training=False)
     ending = "-Annotations"
     folders = [path] if path.name.endswith(ending) else sorted(path.glob(f"*{ending}"))
     if len(folders) != 1:

@@ -12,14 +12,15 @@
 """
 
 import dataclasses
-import os
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from jaxtal.data.dataset import TimeGrid, unique
+from jaxtal.data.files import replacing
 from jaxtal.errors import UserError
 
 _FORM = "wanted videos, classes, rows, and what the method localises from, e.g. cas and attention"
@@ -49,28 +50,21 @@ def write(path: Path, activations: Activations) -> None:
     """Write a file; it appears at once or not at all."""
     seen = [output for output in activations.outputs if output]
     rows = np.array([max(map(len, output.values()), default=0) for output in activations.outputs])
-    arrays = {}
+    arrays = {
+        "videos": np.array(activations.videos),
+        "classes": np.array(activations.classes),
+        "rows": rows,
+        "snippets": np.asarray(activations.snippets),
+        "grid": np.array([activations.grid.fps, activations.grid.stride]),
+    }
     for name in seen[0] if seen else ():
         arrays[name] = np.concatenate([output[name] for output in seen])
         if len(arrays[name]) != rows.sum():  # what a video has once
             full = np.zeros((len(rows), 1, arrays[name].shape[1]), arrays[name].dtype)
             full[rows > 0, 0] = arrays[name]
             arrays[name] = full
-    temporary = path.with_name(f".{path.name}.tmp")
-    with open(temporary, "wb") as file:
-        np.savez_compressed(
-            file,
-            allow_pickle=False,
-            videos=np.array(activations.videos),
-            classes=np.array(activations.classes),
-            rows=rows,
-            snippets=activations.snippets,
-            grid=np.array([activations.grid.fps, activations.grid.stride]),
-            **arrays,
-        )
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
+    with replacing(path, "wb") as file:
+        np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
 
 
 def read(path: Path, wanted: tuple[str, ...]) -> Activations:
@@ -86,14 +80,21 @@ def read(path: Path, wanted: tuple[str, ...]) -> Activations:
     for name in ("videos", "classes", "rows", *wanted):
         if name not in arrays:
             raise UserError(f"{path}: no array {name!r}, only {', '.join(arrays)}; {_FORM}")
-    videos, classes = (tuple(map(str, np.ravel(arrays[name]))) for name in ("videos", "classes"))
+    videos, classes = (_names(arrays[name], f"{path}, {name}") for name in ("videos", "classes"))
     unique(list(videos), f"{path}, videos")
     unique(list(classes), f"{path}, classes")
     rows = _counts(arrays["rows"], f"{path}, rows", len(videos))
     snippets = _counts(arrays.get("snippets", rows), f"{path}, snippets", len(videos))
-    grid = np.ravel(arrays.get("grid", (25.0, 16))).tolist()
-    if len(grid) != 2 or not all(0 < value < np.inf for value in grid):
-        raise UserError(f"{path}: grid is {grid}; wanted frames per second, frames a snippet")
+    if ((rows > 0) & (snippets == 0)).any():
+        video = videos[int(np.argmax((rows > 0) & (snippets == 0)))]
+        raise UserError(
+            f"{path}, snippets, video {video}: 0 snippets for its rows; wanted 1 or more"
+        )
+    grid = np.ravel(arrays.get("grid", np.array([25.0, 16])))
+    if len(grid) != 2 or grid.dtype.kind not in "iuf" or not ((grid > 0) & (grid < np.inf)).all():
+        raise UserError(
+            f"{path}: grid is {grid.tolist()}; wanted frames per second, frames a snippet"
+        )
     ends = np.cumsum(rows)
     for name in wanted:
         _check(arrays[name], name, path, videos, rows)
@@ -107,7 +108,7 @@ def read(path: Path, wanted: tuple[str, ...]) -> Activations:
             if count
             else {}
         )
-    return Activations(videos, classes, outputs, snippets, TimeGrid(float(grid[0]), int(grid[1])))
+    return Activations(videos, classes, outputs, snippets, TimeGrid(*grid.tolist()))
 
 
 def _load(path: Path, names: tuple[str, ...]) -> dict[str, np.ndarray]:
@@ -119,10 +120,25 @@ def _load(path: Path, names: tuple[str, ...]) -> dict[str, np.ndarray]:
             return {name: file[name] for name in names if name in file.files}
     except OSError as error:
         raise UserError(f"{path}: {error.strerror or error}; wanted an .npz file") from None
-    except (ValueError, EOFError, KeyError, zipfile.BadZipFile, NotImplementedError) as error:
+    except _DAMAGED as error:
         raise UserError(
             f"{path}: not a complete .npz file without pickles ({error}); {_FORM}"
         ) from None
+
+
+# What NumPy and zipfile raise for files that are cut short, altered, encrypted or no .npz at all.
+_DAMAGED = (
+    ValueError, TypeError, KeyError, EOFError, MemoryError, RuntimeError, zipfile.BadZipFile,
+    zlib.error,
+)  # fmt: skip
+
+
+def _names(values: np.ndarray, where: str) -> tuple[str, ...]:
+    if values.dtype.kind == "S":
+        values = np.char.decode(values, "utf-8", "replace")
+    if values.dtype.kind != "U" or values.ndim != 1 or not len(values):
+        raise UserError(f"{where}: {values.shape} of type {values.dtype}; wanted (n,) names")
+    return tuple(values.tolist())
 
 
 def _counts(values: Any, where: str, count: int) -> np.ndarray:
@@ -137,6 +153,8 @@ def _counts(values: Any, where: str, count: int) -> np.ndarray:
 
 def _check(array: np.ndarray, name: str, path: Path, videos: tuple[str, ...], rows) -> None:
     """Raise UserError unless an output has the right shape and is finite."""
+    if name.startswith("attention") and array.shape[-1:] != (1,):
+        raise UserError(f"{path}, {name}: an array of shape {array.shape}; wanted (..., 1)")
     shapes = (int(rows.sum()),), (len(rows), 1)
     if array.ndim < 2 or array.shape[:-1] not in shapes or array.dtype.kind != "f":
         raise UserError(

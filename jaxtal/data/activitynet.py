@@ -8,21 +8,26 @@ from typing import Any
 import numpy as np
 
 from jaxtal.data import json_files
-from jaxtal.data.dataset import Dataset, Video, class_indices, train_and_test
+from jaxtal.data.dataset import Dataset, TimeGrid, Video, class_indices, train_and_test
 from jaxtal.errors import UserError
 
 _FORM = (
     '{"database": {video: {"subset": ..., "duration": seconds, "annotations": [{"label": ..., '
     '"segment": [start, end]}]}}} (ActivityNet form)'
 )
+_FOREVER = 1e9  # seconds, 32 years: no time of a video
 _field = functools.partial(json_files.field, form=_FORM)
 
 
-def read(path: Path) -> Dataset:
+def read(path: Path, training: bool = True) -> Dataset:
     """Videos without features from an ActivityNet-form JSON file.
 
     Without "video_labels" a video's labels are those of its instances. Subsets other than the
-    training and the test subset (ActivityNet's withheld "testing") are left out.
+    training and the test subset (ActivityNet's withheld "testing") are left out. "feature_fps" and
+    "feature_stride" are the time grid, by default 25 and 16.
+
+    Args:
+        training: there must be training videos; else a single subset is the test videos.
 
     Raises:
         UserError: the file is missing, is not JSON, or lacks or contradicts something.
@@ -34,13 +39,25 @@ def read(path: Path) -> Dataset:
     for name, entry in content["database"].items():
         subset = str(_field(entry, "subset", f"{path}, video {name}")).lower()
         subsets.setdefault(subset, {})[name] = entry
-    split = train_and_test(subsets, f'{path}, "subset" of the videos')
-    classes = _class_list(content, [subsets[part] for part in split], path)
+    split = train_and_test(subsets, f'{path}, "subset" of the videos', training)
+    parts = [subsets.get(part, {}) for part in split]
+    classes = _class_list(content, parts, path)
     train, test = (
-        tuple(_to_video(path, name, entry, classes) for name, entry in subsets[part].items())
-        for part in split
+        tuple(_to_video(path, name, entry, classes) for name, entry in part.items())
+        for part in parts
     )
-    return Dataset(path.stem, classes, train, test)
+    return Dataset(path.stem, classes, train, test, _grid(content, f"{path}"))
+
+
+def _grid(content: dict[str, Any], where: str) -> TimeGrid:
+    names, default = ("feature_fps", "feature_stride"), TimeGrid()
+    fps, stride = (
+        float(_numbers(content.get(name, value), (), name, where))
+        for name, value in zip(names, (default.fps, default.stride), strict=True)
+    )
+    if min(fps, stride) <= 0:
+        raise UserError(f"{where}: {' and '.join(names)} are {fps}, {stride}; wanted above 0")
+    return TimeGrid(fps, stride)
 
 
 def _list(entry: Any, key: str, where: str) -> list:
@@ -52,7 +69,10 @@ def _list(entry: Any, key: str, where: str) -> list:
 
 def _labels(entry: Any, where: str) -> list[str]:
     """The class of every annotated instance."""
-    return [str(_field(one, "label", where)) for one in _list(entry, "annotations", where)]
+    return [
+        str(_field(one, "label", f"{where}, annotation {index}"))
+        for index, one in enumerate(_list(entry, "annotations", where))
+    ]
 
 
 def _class_list(content: dict[str, Any], subsets: list[dict], path: Path) -> tuple[str, ...]:
@@ -103,8 +123,8 @@ def _numbers(value: Any, shape: tuple[int, ...], what: str, where: str) -> np.nd
         numbers = np.array(value, np.float64).reshape(shape)
     except (TypeError, ValueError, OverflowError):
         numbers = np.array(np.nan)
-    if not np.isfinite(numbers).all():
-        wanted = "[start, end] in seconds" if shape else "a number of seconds"
+    if not (np.abs(numbers) < _FOREVER).all():
+        wanted = "[start, end] in seconds" if shape else "a number"
         raise UserError(f'{where}: "{what}" is {str(value)[:80]}; wanted {wanted}')
     return numbers
 
@@ -127,4 +147,5 @@ def to_json(dataset: Dataset) -> str:
         for subset, videos in (("training", dataset.train), ("validation", dataset.test))
         for video in videos
     }
-    return json.dumps({"classes": dataset.classes, "database": database})
+    grid = {"feature_fps": float(dataset.grid.fps), "feature_stride": float(dataset.grid.stride)}
+    return json.dumps({"classes": dataset.classes, **grid, "database": database})

@@ -18,7 +18,7 @@ class TimeGrid:
     """
 
     fps: float = 25.0
-    stride: int = 16
+    stride: float = 16
 
     def to_snippets(self, seconds):
         """Seconds to (fractional) snippets, in float64 as ``(seconds * fps) / stride``."""
@@ -165,10 +165,11 @@ def multi_hot(videos, num_classes: int) -> np.ndarray:
 _SPLITS = (("training", "validation"), ("train", "test"), ("validation", "test"))
 
 
-def train_and_test(subsets, where: str) -> tuple[str, str]:
+def train_and_test(subsets, where: str, training: bool = True) -> tuple[str, str]:
     """Which of a data set's subsets is trained on and which is tested on.
 
     Args:
+        training: there must be something to train on; else a single subset is tested on.
         subsets: names of all subsets: ActivityNet's (training, validation), THUMOS14's
             (validation, test), or train and test.
         where: for the message of the UserError if they are something else.
@@ -176,6 +177,8 @@ def train_and_test(subsets, where: str) -> tuple[str, str]:
     for pair in _SPLITS:
         if set(pair) <= set(subsets):
             return pair
+    if not training and len(set(subsets)) == 1:
+        return "training", next(iter(subsets))
     raise UserError(
         f"{where}: subsets are {sorted(set(subsets))}; wanted validation and test (THUMOS14), "
         "training and validation (ActivityNet), or train and test"
@@ -185,9 +188,9 @@ def train_and_test(subsets, where: str) -> tuple[str, str]:
 def class_indices(labels, classes: tuple[str, ...], where: str) -> np.ndarray:
     """(n,) int, positions of class names in `classes`; UserError for an unknown one."""
     known = {label: index for index, label in enumerate(classes)}
-    if unknown := [label for label in labels if label not in known]:
+    if unknown := [index for index, label in enumerate(labels) if label not in known]:
         raise UserError(
-            f"{where}: label {unknown[0]!r} is not among the {len(classes)} classes; add it to "
-            "the class list or correct the label"
+            f"{where}: label {labels[unknown[0]]!r} is not among the {len(classes)} classes; add "
+            f"it to the class list or correct the label (number {unknown[0]}, counted from 0)"
         )
     return np.array([known[label] for label in labels], np.int64)

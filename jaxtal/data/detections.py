@@ -20,6 +20,9 @@ _FORM = (
 )
 
 
+_FOREVER = 1e9  # seconds, 32 years: no time of a video
+
+
 def read(path: Path, dataset: Dataset, skipped: Counter | None = None) -> Segments:
     """Detections in the test videos of `dataset`, in seconds, in the file's order.
 
@@ -79,7 +82,7 @@ def _parse(entry: Any, where: str) -> tuple[str, tuple[float, float, float]]:
     )
     pair = isinstance(segment, list) and len(segment) == 2
     start, end = map(_number, segment) if pair else (math.nan, math.nan)
-    if not (math.isfinite(start) and math.isfinite(end)):
+    if not (abs(start) < _FOREVER and abs(end) < _FOREVER):
         raise UserError(f"{where}: segment is {segment!r:.80}; wanted [start, end] in seconds")
     if end < start:
         raise UserError(
@@ -95,7 +98,7 @@ def _parse(entry: Any, where: str) -> tuple[str, tuple[float, float, float]]:
 def _number(value: Any) -> float:
     """NaN for what is none; numbers as text, as in some files, are numbers."""
     try:
-        return float(value)
+        return math.nan if isinstance(value, bool) else float(value)
     except (TypeError, ValueError, OverflowError):
         return math.nan
 

@@ -3,11 +3,11 @@
 import functools
 import json
 import math
-import os
 from pathlib import Path
 from typing import Any
 
 from jaxtal.data.dataset import unique
+from jaxtal.data.files import replacing
 from jaxtal.errors import UserError
 
 
@@ -69,9 +69,5 @@ def finite(value: Any) -> Any:
 
 def write(path: Path, text: str) -> None:
     """Write a whole file; it appears at once or not at all."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    with open(temporary, "w") as file:
+    with replacing(path) as file:
         file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)

@@ -1,5 +1,6 @@
 """Files of saved activations: ours come back as they were, strangers' are looked at first."""
 
+import contextlib
 import re
 
 import numpy as np
@@ -78,6 +79,10 @@ WRONG = {
         r"rows: 2 values .*; wanted 2 whole numbers, 0 or",
     ),
     "snippets": ({"snippets": np.array([1])}, r"snippets: 1 values"),
+    "nothing in a grid": ({"grid": np.array(["a", "b"])}, r"grid is \['a', 'b'\]; wanted"),
+    "no snippets": ({"snippets": np.array([2, 0])}, r"snippets, video b: 0 snippets for its rows"),
+    "no classes": ({"classes": np.array([], str)}, r"classes: \(0,\) of type <U1; wanted \(n,\) n"),
+    "numbers": ({"classes": np.array([1, 2])}, r"classes: \(2,\) of type int64; wanted"),
     "grid": ({"grid": np.array([0, 16])}, r"grid is \[0, 16\]; wanted frames per second"),
     "half a grid": ({"grid": np.array([25])}, r"grid is \[25\]; wanted frames per second"),
     "integers": ({"cas": np.ones((5, 3), int)}, r"cas: an array of .* type int64; wanted"),
@@ -107,6 +112,34 @@ def test_what_is_no_such_file(tmp_path):
     (tmp_path / "a.npy").rename(path)
     with pytest.raises(UserError, match=r"a\.npz: a single array; wanted"):
         activations.read(path, ("cas",))
+
+
+def test_files_that_were_altered_are_refused_or_read(tmp_path):
+    """One byte changed, anywhere in a compressed file: never anything but one line."""
+    rng = np.random.default_rng(0)
+    outputs = [{"cas": rng.random((rows, 4)).astype("f4")} for rows in (3, 50)]
+    path = tmp_path / "a.npz"
+    activations.write(path, Activations(("a", "b"), ("Dive", "Jump", "Run"), outputs,
+                                        np.array([3, 50]), TimeGrid()))  # fmt: skip
+    whole, refused = path.read_bytes(), 0
+    for at in rng.integers(len(whole), size=400):
+        path.write_bytes(whole[:at] + bytes([rng.integers(256)]) + whole[at + 1 :])
+        with contextlib.suppress(UserError):
+            activations.read(path, ("cas",))
+            refused -= 1
+        refused += 1
+    assert refused > 100
+
+
+def test_names_as_bytes_are_names(tmp_path):
+    found = read(tmp_path, videos=np.array([b"a", b"b"]), classes=np.array([b"Dive", b"Jump"]))
+    assert (found.videos, found.classes) == (("a", "b"), ("Dive", "Jump"))
+
+
+def test_an_attention_is_one_column(tmp_path):
+    np.savez(tmp_path / "a.npz", **arrays(attention=np.ones((5, 2))))
+    with pytest.raises(UserError, match=r"attention: an array of shape \(5, 2\); wanted"):
+        activations.read(tmp_path / "a.npz", ("cas", "attention"))
 
 
 def test_no_pickle_is_executed(tmp_path):

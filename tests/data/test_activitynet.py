@@ -5,6 +5,7 @@ import json
 import pytest
 
 from jaxtal.data import activitynet
+from jaxtal.data.dataset import TimeGrid
 from jaxtal.errors import UserError
 
 
@@ -85,6 +86,16 @@ def test_broken_file(tmp_path, message):
         activitynet.read(write(tmp_path, BROKEN[message]))
     assert "annotations.json" in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_the_time_grid_may_be_stated(tmp_path):
+    content = {"feature_fps": 30, "feature_stride": 4, "database": {"b": entry("test")}}
+    data = activitynet.read(write(tmp_path, content), training=False)
+    assert data.grid == TimeGrid(30, 4)
+    assert (len(data.train), len(data.test)) == (0, 1)
+    assert activitynet.read(write(tmp_path, activitynet.to_json(data)), False).grid == data.grid
+    with pytest.raises(UserError, match=r"feature_fps and feature_stride are 30\.0, 0\.0; wanted"):
+        activitynet.read(write(tmp_path, {**content, "feature_stride": 0}), training=False)
 
 
 def test_a_video_twice(tmp_path):
