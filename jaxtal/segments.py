@@ -134,8 +134,8 @@ def pair_iou(one: Segments, other: Segments, index, other_index) -> np.ndarray:
 def temporal_iou(start, end, other_start, other_end) -> np.ndarray:
     """t-IoU of continuous segments, elementwise with broadcasting, in float64.
 
-    Two identical segments of zero length have 0 / 0: NaN, as in the official evaluator. A reversed
-    segment, which ends before it begins, overlaps nothing.
+    Two segments of zero length, wherever they lie, have 0 / 0: NaN, as in the official evaluator. A
+    reversed segment, which ends before it begins, overlaps nothing.
     """
     inter = np.maximum(0.0, np.minimum(end, other_end) - np.maximum(start, other_start))
     union = (other_end - other_start) + (end - start) - inter
