@@ -6,7 +6,7 @@ The detections are those of CO2-Net's localisation in drawn activations (`untrim
 JSON row a case; `ratio` is the median of row_frames, the official evaluator's loop over rows of
 pandas frames, over this one. In row_loops, a leaner reference, the same loop has the instances in a
 dict of arrays. All must give the same mAP. `many` is 100,000 detections in 10,000 videos of 200
-classes, and a tenth of each.
+classes, and a tenth of each. Needs pandas, which is in the extra `test`.
 """
 
 import argparse
@@ -41,8 +41,10 @@ def detections(outputs, limit: int | None) -> Segments:
 
 def compare(name: str, repeats: int) -> None:
     """One data set's size."""
-    # Here, because the package does not need pandas, which they do.
-    from benchmarks import row_frames, row_loops
+    try:  # here, because the package does not need pandas, which one of them does
+        from benchmarks import row_frames, row_loops
+    except ImportError as error:
+        raise SystemExit(f"{error}; the reference needs it: pip install -e '.[test]'") from None
 
     size, (thresholds, limit) = untrimmed.SIZES[name], SIZES[name]
     truth, outputs = untrimmed.draw(size)
