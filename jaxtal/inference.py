@@ -115,7 +115,17 @@ def localize(method: Method, config, outputs, snippets, grid: TimeGrid) -> Segme
         outputs: of `Inference`; a video without outputs has no detections.
         snippets: (V,) number of snippets of each video, which its outputs' rows are spread over.
         grid: where snippets lie in time.
+
+    Raises:
+        UserError: an output is not finite.
     """
+    for index, output in enumerate(outputs):
+        for name in method.localized if output else ():
+            if not np.isfinite(output[name]).all():
+                raise UserError(
+                    f"the model's {name} of test video {index} (counted from 0) is not finite: "
+                    "training has diverged; lower config.optimizer.learning_rate and train again"
+                )
     settings = method.localization(**config.localization)
     evidence = (method.evidence(output, config) if output else None for output in outputs)
     detections = localization.suppress(localization.propose_all(evidence, settings), settings)

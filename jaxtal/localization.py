@@ -203,6 +203,7 @@ NMS: dict[str, Callable[..., np.ndarray]] = {
     "none": lambda iou, config: np.ones(iou.shape),
 }
 _BLOCK = 1 << 16  # segments that are thinned out side by side, so that they fit a cache
+_STEPS = 32  # of the NMS, after which what is done with may be left behind
 
 
 def nms(
@@ -290,7 +291,7 @@ def _select(start, end, score, slots: np.ndarray, config: LocalizationConfig):
     length = stop - begin + extra
     chosen, value = [], []
     for step in range(slots.shape[1]):
-        if step % 32 == 31:  # go on with those that remain, if they are few
+        if step % _STEPS == _STEPS - 1:  # go on with those that remain, if they are few
             alive = remaining > -np.inf
             width = alive.sum(axis=1).max()
             if width < 0.75 * alive.shape[1]:

@@ -37,14 +37,15 @@ def localize(config, path: Path, output: Path) -> None:
     method = methods.get(config.method)
     method.check(config)
     saved = activations.read(path, method.localized)
-    for name, video in zip(saved.videos, saved.outputs, strict=True):
-        columns = method.activations(video, config).shape[1] if video else len(saved.classes)
+    for video in filter(None, saved.outputs):
+        columns = method.activations(video, config).shape[1]
         if columns != len(saved.classes):
             raise UserError(
-                f"{path}, video {name}: activations of {columns} classes, but the file names "
+                f"{path}: activations of {columns} classes, but the file names "
                 f"{len(saved.classes)}; wanted {method.name}'s outputs: "
                 f"{', '.join(method.localized)}"
             )
+        break  # all videos have the same columns
     found = inference.localize(method, config, saved.outputs, saved.snippets, saved.grid)
     json_files.write(output, detection_files.to_json(found, saved.videos, saved.classes))
     console.say(

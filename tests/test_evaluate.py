@@ -273,7 +273,7 @@ def test_localising_saved_activations_is_localising(trained, tmp_path):
 
 def test_activations_of_another_method(trained, tmp_path):
     for config, message in {
-        "d2net_demo": "video test_00000: activations of 4 classes, but the file names 3; wanted d2",
+        "d2net_demo": "activations.npz: activations of 4 classes, but the file names 3; wanted d2",
         "twostream_demo": "no array 'scores', only videos, classes, rows, snippets, grid, cas, att",
     }.items():
         code, out, err = run_program(

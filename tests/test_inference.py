@@ -10,6 +10,7 @@ import pytest
 from configs import co2net_demo, twostream_thumos
 from jaxtal import evaluation, methods, protocols
 from jaxtal.data.dataset import Dataset, TimeGrid, Video
+from jaxtal.errors import UserError
 from jaxtal.inference import Inference, assess, length_buckets
 from jaxtal.segments import Segments
 from jaxtal.step import hyper_from, init_state
@@ -94,6 +95,17 @@ def test_videos_that_are_too_short_are_left_out_but_count_as_ground_truth(variab
     perfect = perfect.with_times(grid.to_seconds)
     result = evaluation.evaluate(dataset.test, perfect, protocol, C, grid).summary()
     assert result["map"]["0.5"] == 0.5
+
+
+def test_outputs_that_are_not_finite_are_told(variables):
+    videos = draw((64, 65))
+    inference = Inference(METHOD, MODEL, videos, C, CONFIG)
+    inference.compile(variables)
+    outputs = inference(variables)
+    outputs[1] = {**outputs[1], "cas": outputs[1]["cas"] * np.float32(np.nan)}
+    dataset = Dataset("Tiny", ("a", "b", "c"), (), videos)
+    with pytest.raises(UserError, match=r"the model's cas of test video 1 .* is not finite: train"):
+        assess(METHOD, CONFIG, dataset, outputs)
 
 
 def test_outputs_equal_those_of_single_videos(variables):

@@ -98,14 +98,15 @@ def test_many_videos_at_once_are_each_as_alone(config, seed, count):
     seed=st.integers(0, 2**20),
     count=st.integers(1, 90),
     block=st.sampled_from([4, 100, 1 << 16]),
+    steps=st.sampled_from([2, 5, 32]),
 )
-def test_nms_of_any_segments(config, seed, count, block):
+def test_nms_of_any_segments(config, seed, count, block, steps):
     """Not only of nested ones, in any order, with gaps of less than 1, many ties, raised scores."""
     rng = np.random.default_rng(seed)
     start = rng.integers(0, 120, count) / 4
     end = start + rng.integers(1, 40, count) / 4
     score, group = rng.integers(-3, 4, count) / 4, 7 * rng.integers(0, 3, count)
-    with unittest.mock.patch.object(localization, "_BLOCK", block):
+    with unittest.mock.patch.multiple(localization, _BLOCK=block, _STEPS=steps):
         kept, groups, final = localization.nms(start, end, score, group, config)
     wanted = []
     for number in np.unique(group):
