@@ -16,11 +16,19 @@ def get_config() -> ConfigDict:
         {
             "method": "co2net",
             "seed": 3552,
+            "population": 1,  # M models trained at once, with the seeds seed, seed + 1, ...
+            # In what else they differ: "optimizer.learning_rate=1e-4,5e-5 loss.weights.norm=0,1",
+            # a value for each member; also loss weights, weight decay, seed.
+            "vary": "",
+            "precision": "float32",  # of matrix products; "bfloat16": the rest stays float32
+            "profile": False,  # write a trace of a few steps to profile/, for xprof
             "data": {
                 "dir": "data",  # "" = the embedded generator of untrimmed videos
                 "name": "Thumos14reduced",  # <DS> in <DS>-Annotations, <DS>-I3D-JOINTFeatures.npy
                 "num_snippets": 500,  # N, snippets drawn from every training video
                 "min_snippets": 0,  # shorter videos train in pairs only and get no detections
+                "device_dtype": "",  # features on the device: float32, float16, bfloat16; "" = own
+                "device_share": 0.6,  # of the device's memory for features; more are streamed
             },
             # Where the published code and the paper differ: "code" or "paper".
             "model": {
@@ -49,7 +57,7 @@ def get_config() -> ConfigDict:
                 "steps": 5000,
                 "batch_size": 10,
                 "pairs": 3,  # the batch's first 2 * pairs videos share a class two by two
-                "log_every": 20,  # steps per line of metrics.jsonl
+                "log_every": 20,  # steps per line of metrics.jsonl, and per dispatch
                 "eval_every": 200,  # steps; each evaluation is followed by a checkpoint
                 "tensorboard": False,  # log to tensorboard/ too; needs the extra `tensorboard`
             },

@@ -33,16 +33,17 @@ class Checkpoints:
         """The last complete checkpoint's step."""
         return self._manager.latest_step()
 
-    def save(self, state: TrainState, progress: dict, criterion: float) -> None:
+    def save(self, state: TrainState, step: int, progress: dict, criterion: float) -> None:
         """Start writing; the state may be donated as soon as this returns.
 
         Args:
-            state: what to save, under its own step.
+            state: what to save.
+            step: its step.
             progress: JSON object saved beside it.
             criterion: the number by which the best checkpoint is kept.
         """
         self._manager.save(
-            int(state.step),
+            step,
             args=ocp.args.Composite(
                 state=ocp.args.StandardSave(state), progress=ocp.args.JsonSave(progress)
             ),

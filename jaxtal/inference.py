@@ -1,6 +1,5 @@
 """The model over test videos, in length buckets, and what comes of it: results."""
 
-import functools
 from typing import Any
 
 import jax
@@ -10,10 +9,12 @@ import numpy as np
 from jaxtal import evaluation, localization, protocols
 from jaxtal.data.dataset import Dataset, TimeGrid, multi_hot
 from jaxtal.errors import UserError
+from jaxtal.feeding import Placed, prefetched
 from jaxtal.methods.method import Method
 from jaxtal.protocols import Protocol
-from jaxtal.sampling import PackedVideos, evenly, gather, pack
+from jaxtal.sampling import Batch, Draw, Index, PackedVideos, evenly, gather, locate
 from jaxtal.segments import Segments
+from jaxtal.step import in_precision, over_members
 
 _SHORTEST = 64  # rows in the smallest bucket
 _PER_BATCH = 8192  # rows in a batch, unless a single video is longer
@@ -49,48 +50,83 @@ def length_buckets(lengths: np.ndarray, included: Any = True) -> list[tuple[int,
 
 
 class Inference:
-    """A compiled forward pass over a fixed list of videos, which stay on the device.
+    """A compiled forward pass of all members over a fixed list of videos.
 
     Videos of fewer than `config.data.min_snippets` are left out: they have no outputs, so no
     detections.
     """
 
-    def __init__(self, method: Method, model, videos, num_classes: int, config):
+    def __init__(self, method: Method, model, videos, config, placed: Placed):
         lengths = np.array([len(video.features) for video in videos])
         self._rows = np.asarray(method.rows(lengths, config))
         self._batches = [
             (time, members, jnp.asarray(members), jnp.asarray(self._rows[members]))
             for time, members in length_buckets(self._rows, lengths >= config.data.min_snippets)
         ]
-        self._data = pack(videos, num_classes)
-        self._names = method.outputs
+        self._placed = placed
+        self._model, self._names, self._precision = model, method.outputs, config.precision
         self._compiled: dict[int, Any] = {}
-        self._forward = jax.jit(functools.partial(self._run, model), static_argnames="time")
+        self._members = config.population
+        self._forward = jax.jit(self._of_members, static_argnames="time")
+        self._draw = jax.jit(self._draw_rows, static_argnames="time")
 
-    def _run(self, model, variables, data: PackedVideos, videos, rows, *, time: int) -> dict:
-        batch = gather(data, videos, evenly(data.lengths[videos], rows, time))
-        outputs = model.apply(variables, batch.features, batch.mask, train=False)
-        return {name: outputs[name] for name in self._names}
+    def _draw_rows(self, index: Index, videos, rows, *, time: int):
+        drawn = Draw(videos, evenly(index.lengths[videos], rows, time))
+        return drawn, locate(index, drawn)[0]
+
+    def _of_members(self, variables, data: PackedVideos, videos, rows, streamed, *, time: int):
+        drawn, _ = self._draw_rows(data.index, videos, rows, time=time)
+        batch = gather(data, drawn, streamed)
+
+        def forward(variables, batch: Batch) -> dict:
+            params = in_precision(variables["params"], self._precision)
+            variables = {**variables, "params": params}
+            outputs = self._model.apply(variables, batch.features, batch.mask, train=False)
+            return {name: outputs[name] for name in self._names}
+
+        return over_members(forward, self._members, (0, None))(variables, batch)
+
+    def _feed(self):
+        """Features for each batch, or None where they are on the device."""
+        host = self._placed.host
+        if host is None:
+            return [None] * len(self._batches)
+
+        def load(number: int) -> np.ndarray:
+            time, _, *batch = self._batches[number]
+            return host[np.asarray(self._draw(self._placed.data.index, *batch, time=time)[1])]
+
+        return prefetched(range(len(self._batches)), load)
 
     def compile(self, variables) -> None:
         """Compile every bucket's program ahead of time."""
-        for time, _, *batch in self._batches:
+        for (time, _, *batch), streamed in zip(self._batches, self._feed(), strict=True):
             if time not in self._compiled:
-                lowered = self._forward.lower(variables, self._data, *batch, time=time)
-                self._compiled[time] = lowered.compile()
+                arguments = (variables, self._placed.data, *batch, streamed)
+                self._compiled[time] = self._forward.lower(*arguments, time=time).compile()
 
-    def __call__(self, variables) -> list[dict[str, np.ndarray]]:
-        """Every video's outputs, each (T, ...) with the padding cut off; {} for one left out."""
+    def __call__(self, variables) -> list[list[dict[str, np.ndarray]]]:
+        """All members' outputs for every video.
+
+        Args:
+            variables: {"params": ..., ...}, leaves [M, ...].
+
+        Returns:
+            For each member a list: of each video its outputs, each (T, ...) with the padding cut
+            off, or {} for one left out.
+        """
         pending = [
-            self._compiled[time](variables, self._data, *batch) for time, _, *batch in self._batches
+            self._compiled[time](variables, self._placed.data, *batch, streamed)
+            for (time, _, *batch), streamed in zip(self._batches, self._feed(), strict=True)
         ]
-        result: list[dict[str, np.ndarray]] = [{} for _ in self._rows]
+        result: list[list[dict]] = [[{} for _ in self._rows] for _ in range(self._members)]
         fetched = jax.device_get(pending)
         for (_, videos, *_), outputs in zip(self._batches, fetched, strict=True):
             for row, video in enumerate(videos):
-                if video >= 0:
-                    count = self._rows[video]
-                    result[video] = {name: out[row, :count] for name, out in outputs.items()}
+                for member in range(self._members if video >= 0 else 0):
+                    result[member][video] = {
+                        name: out[member, row, : self._rows[video]] for name, out in outputs.items()
+                    }
         return result
 
 

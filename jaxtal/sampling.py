@@ -1,6 +1,8 @@
-"""Training batches drawn on the device: the data set is one packed array, a batch is a gather.
+"""Training batches: what is drawn of which videos, and the gather that makes a batch of it.
 
-Everything here is a pure function of a key and traced arrays, so it runs inside the jitted step.
+The data set is one packed array. What is drawn depends on a key and on lengths and labels, never on
+features, so that the same draws serve features on the device and features that are streamed to it.
+Everything but `pack` is a pure function of traced arrays and runs inside the jitted step.
 """
 
 from typing import NamedTuple
@@ -12,22 +14,46 @@ import numpy as np
 from jaxtal.data.dataset import Video, multi_hot
 
 
-class PackedVideos(NamedTuple):
-    """All snippets of V videos behind one another.
+class Index(NamedTuple):
+    """What is known of V packed videos besides their features; small, and always on the device.
 
     Attributes:
-        features: [total snippets, 2D], in the data's own float type.
-        offsets: [V] int32, row of each video's first snippet.
+        offsets: [V] int32, row of each video's first snippet in the packed features.
         lengths: [V] int32, its number of snippets.
         labels: [V, C] float32, multi-hot video-level labels.
         nonzero: [V] int32, its number of snippets with a feature other than 0.
+        present: [total snippets] bool, which snippets these are.
     """
 
-    features: jax.Array
     offsets: jax.Array
     lengths: jax.Array
     labels: jax.Array
     nonzero: jax.Array
+    present: jax.Array
+
+
+class PackedVideos(NamedTuple):
+    """All snippets of V videos behind one another.
+
+    Attributes:
+        features: [total snippets, 2D] of any float type; None where they are streamed.
+        index: where whose snippets are.
+    """
+
+    features: jax.Array | None
+    index: Index
+
+
+class Draw(NamedTuple):
+    """Which snippets of which videos a batch is made of.
+
+    Attributes:
+        videos: [B] int; negative for a row without a video.
+        snippets: [B, T] or [1, T] int; from a video's length on they are masked.
+    """
+
+    videos: jax.Array
+    snippets: jax.Array
 
 
 class Batch(NamedTuple):
@@ -38,31 +64,45 @@ class Batch(NamedTuple):
     labels: jax.Array
 
 
-def pack(videos: tuple[Video, ...], num_classes: int) -> PackedVideos:
-    """Put `videos` (with features) onto the default device."""
+def index_of(videos: tuple[Video, ...], num_classes: int) -> Index:
+    """The index of `videos` (with features), packed in their order; on the default device."""
     lengths = np.array([len(video.features) for video in videos], np.int32)
-    return PackedVideos(
-        features=jnp.asarray(np.concatenate([video.features for video in videos])),
+    present = [(video.features != 0).any(axis=1) for video in videos]
+    return Index(
         offsets=jnp.asarray(np.cumsum(lengths) - lengths, jnp.int32),
         lengths=jnp.asarray(lengths),
         labels=jnp.asarray(multi_hot(videos, num_classes)),
-        nonzero=jnp.asarray([video.features.any(axis=1).sum() for video in videos], jnp.int32),
+        nonzero=jnp.asarray([rows.sum() for rows in present], jnp.int32),
+        present=jnp.asarray(np.concatenate(present)),
     )
 
 
-def gather(data: PackedVideos, videos: jax.Array, snippets: jax.Array) -> Batch:
-    """The given snippets of the given videos.
+def pack(videos: tuple[Video, ...], num_classes: int) -> PackedVideos:
+    """Put `videos` (with features) onto the default device, in their own float type."""
+    features = jnp.asarray(np.concatenate([video.features for video in videos]))
+    return PackedVideos(features, index_of(videos, num_classes))
+
+
+def locate(index: Index, draw: Draw) -> tuple[jax.Array, jax.Array]:
+    """Rows of the packed features [B, T] and mask [B, T] of a draw; masked ones are at some row."""
+    videos, snippets = draw
+    mask = snippets < jnp.where(videos >= 0, index.lengths[videos], 0)[:, None]
+    return index.offsets[videos][:, None] + jnp.where(mask, snippets, 0), mask
+
+
+def gather(data: PackedVideos, draw: Draw, streamed: jax.Array | None = None) -> Batch:
+    """The batch of a draw.
 
     Args:
         data: the packed videos.
-        videos: [B] int; negative for a row without a video.
-        snippets: [B, T] or [1, T] int; beyond a video's end they are masked and their features 0.
+        draw: what of them.
+        streamed: [B, T, 2D] of any float type, the features of the draw's rows (see `locate`) where
+            they are not on the device.
     """
-    lengths = jnp.where(videos >= 0, data.lengths[videos], 0)[:, None]
-    mask = snippets < lengths
-    rows = data.offsets[videos][:, None] + jnp.where(mask, snippets, 0)
-    features = jnp.where(mask[..., None], data.features[rows].astype(jnp.float32), 0)
-    return Batch(features, mask, data.labels[videos])
+    rows, mask = locate(data.index, draw)
+    features = data.features[rows] if streamed is None else streamed
+    features = jnp.where(mask[..., None], features.astype(jnp.float32), 0)
+    return Batch(features, mask, data.index.labels[draw.videos])
 
 
 def choose(key: jax.Array, allowed: jax.Array, count: int) -> jax.Array:

@@ -1,30 +1,38 @@
 """Training and evaluation, the same for every method."""
 
+import contextlib
 import functools
+import itertools
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
-from jaxtal import checks, console, data, methods, plots
+from jaxtal import checks, console, data, methods, plots, population
 from jaxtal.checkpoints import Checkpoints
 from jaxtal.data.dataset import fingerprint
 from jaxtal.errors import UserError
+from jaxtal.feeding import DTYPES, Placed, Stream, place, prefetched
 from jaxtal.inference import Inference, assess, pick_protocols
-from jaxtal.sampling import pack
+from jaxtal.metrics import MetricsLog
+from jaxtal.population import criterion, criterion_name
 from jaxtal.segments import Segments
-from jaxtal.step import TrainState, hyper_from, init_state, train_step
+from jaxtal.step import TrainState, init_state, over_members, train_steps
 from jaxtal.workdir import Workdir, summary_writer
 
 MAX_SKIPPED_IN_ROW = 10
+PRECISIONS = ("float32", "bfloat16")
 
 
 def train_and_evaluate(config, workdir: Path, mode: str = "train") -> dict[str, Any]:
     """Run a config in a work directory, from its latest checkpoint if there is one.
 
-    What resumes: the parameters, Adam's moments, the model's other variables, the step (which with
-    the seed gives every random choice), the counters of skipped updates and the best evaluation.
+    What resumes: of every member the parameters, Adam's moments, the model's other variables, the
+    step (which with the seed gives every random choice), the counters of skipped updates, whether
+    it has diverged, and the best evaluation.
 
     Args:
         config: an ml_collections config, see configs/co2net_thumos.py.
@@ -57,6 +65,8 @@ def train_and_evaluate(config, workdir: Path, mode: str = "train") -> dict[str, 
 
 _MINIMUMS = {
     "seed": 0,
+    "population": 1,
+    "data.device_share": 0,
     "data.num_snippets": 1,
     "data.min_snippets": 0,
     "train.steps": 0,
@@ -71,10 +81,13 @@ _MINIMUMS = {
 
 def _check(config, method, files: Workdir, mode: str) -> None:
     """Raise UserError for what cannot be done with any data, before anything is read or written."""
+    checks.at_least(config, _MINIMUMS)
+    checks.one_of(config, {"precision": PRECISIONS, "data.device_dtype": DTYPES})
     weights = dict.fromkeys((f"loss.weights.{name}" for name in config.loss.weights), 0)
-    checks.at_least(config, _MINIMUMS | weights)
-    checks.below(config, {"seed": 2**32})
-    method.check(config)
+    for member in population.members_of(config):
+        checks.at_least(member, _MINIMUMS | weights)
+        checks.below(member, {"seed": 2**32})
+        method.check(member)
     if config.train.tensorboard:
         summary_writer()
     done = files.latest_step()
@@ -100,18 +113,38 @@ def _check_lengths(dataset, min_snippets: int) -> None:
             )
 
 
+def steps_of_window(settings) -> int:
+    """Steps of a dispatch, and of a line of metrics: the most that divide `eval_every` evenly.
+
+    Args:
+        settings: `config.train`; no more than its `log_every`, or all `steps`.
+    """
+    most = min(settings.log_every, settings.steps)
+    return max(n for n in range(1, most + 1) if settings.eval_every % n == 0)
+
+
+def boundaries(start: int, stop: int, window: int) -> Iterator[int]:
+    """Ends of the windows between two steps: multiples of `window`, wherever a run began."""
+    yield from range((start // window + 1) * window, stop, window)
+    yield stop
+
+
 class Run:
-    """One training run: compiled programs, the state, and the progress that is saved with it."""
+    """One training run: compiled programs, the members' state, and the progress saved with it."""
 
     def __init__(self, config, method, dataset, files: Workdir, checkpoints: Checkpoints):
         self.config, self.method, self.dataset = config, method, dataset
         self.files, self.checkpoints = files, checkpoints
+        self.members = population.members_of(config)
         self.seconds = {"compile": 0.0, "train": 0.0, "evaluate": 0.0}
         self.model = method.build(config.model, len(dataset.classes))
-        self.hyper = hyper_from(config)
-        self.inference = Inference(method, self.model, dataset.test, len(dataset.classes), config)
-        self.progress: dict[str, Any] = {"evaluation": None, "best": None}
-        self.latest: tuple[dict, Segments, list] | None = None
+        self.hyper = population.hypers(self.members)
+        self.train_data, test_data = self._place()
+        self.inference = Inference(method, self.model, dataset.test, config, test_data)
+        self.progress: dict[str, list] = {
+            name: [None] * len(self.members) for name in ("evaluation", "best", "diverged")
+        }
+        self.latest: list[Assessment] | None = None
         self.state = self._initial_state()
         with self._timed("compile"):
             self.inference.compile(self._variables())
@@ -119,13 +152,24 @@ class Run:
     def _timed(self, what: str) -> "console.Timer":
         return console.Timer(self.seconds, what)
 
+    def _place(self) -> tuple[Placed, Placed]:
+        """Training and test features: on the device, the training ones first, or streamed."""
+        dataset, count = self.dataset, len(self.dataset.classes)
+        train = place(dataset.train, count, self.config, "training")
+        used = 0 if train.data.features is None else train.data.features.nbytes
+        return train, place(dataset.test, count, self.config, "test", used)
+
     def _variables(self) -> dict[str, Any]:
         return {"params": self.state.params, **self.state.model_state}
 
+    def _step(self) -> int:
+        return int(self.state.step[0])
+
     def _initial_state(self) -> TrainState:
         """Fresh, or as the latest checkpoint has it."""
-        init = jax.jit(functools.partial(init_state, self.model), static_argnames="feature_width")
-        state = init(self.hyper, feature_width=self.dataset.feature_width)
+        width = self.dataset.feature_width
+        init = functools.partial(init_state, self.model, feature_width=width)
+        state = jax.jit(over_members(init, len(self.members), (0,)))(self.hyper)
         step = self.checkpoints.latest_step()
         if step is None:
             self.files.cut_metrics(-1)
@@ -136,147 +180,224 @@ class Run:
         console.say(f"continuing from step {step}")
         return state
 
-    def _compile_step(self, train_data):
-        step = functools.partial(
-            train_step, model=self.model, method=self.method, config=self.config
-        )
-        with self._timed("compile"):
-            lowered = jax.jit(step, donate_argnums=0).lower(self.state, self.hyper, train_data)
-            compiled = lowered.compile()
-        cost = compiled.cost_analysis() or {}
-        gflop = cost.get("flops", float("nan")) / 1e9
-        console.say(f"compiled in {self.seconds['compile']:.1f} s; {gflop:.3g} GFLOP a step")
-        return compiled
-
     def train(self) -> None:
         """Train to `config.train.steps`, evaluating and saving every `config.train.eval_every`."""
         settings = self.config.train
-        start = int(self.state.step)
+        start = self._step()
         if start == settings.steps:
             return
-        train_data = pack(self.dataset.train, len(self.dataset.classes))
-        step = self._compile_step(train_data)
+        window = steps_of_window(settings)
+        dispatch = self._dispatcher(start, window)
         if settings.tensorboard:
             self.files.open_tensorboard(start)
-        log = MetricsLog(self.files)
+        log = MetricsLog(self.files, len(self.members))
         with console.progress(start, settings.steps) as show:
             while start < settings.steps:
                 stop = min(settings.steps, (start // settings.eval_every + 1) * settings.eval_every)
                 with self._timed("train"):
-                    for index in range(start + 1, stop + 1):
-                        self.state, metrics = step(self.state, self.hyper, train_data)
-                        log.add(index, metrics)
-                        if index % settings.log_every == 0:
-                            show(index, log.flush())
+                    for end in boundaries(start, stop, window):
+                        dispatch(end, log)
+                        show(end, log.flush())
+                        self._check_finite(log)
                     show(stop, log.flush(wait=True))
-                self._check_finite(start, stop)
+                    self._check_finite(log)
+                self._tell_skipped()
                 self.evaluate()
                 start = stop
 
-    def _check_finite(self, start: int, stop: int) -> None:
-        skipped, in_row = int(self.state.skipped), int(self.state.skipped_in_row)
-        if skipped:
-            console.say(f"{skipped} updates so far were not finite and left out")
-        if in_row >= MAX_SKIPPED_IN_ROW:
-            terms = [
-                line for line in self.files.metrics() if line["step"] > start and "loss" in line
-            ]
-            names = [name for name, value in (terms[-1] if terms else {}).items() if value is None]
+    def _dispatcher(self, start: int, window: int) -> Callable[[int, MetricsLog], None]:
+        """A function that trains up to a step without waiting for the device.
+
+        Features on the device: one dispatch a window. Streamed ones: one a step, so that only a few
+        batches are in memory, the next being gathered and copied meanwhile.
+        """
+        streaming = self.train_data.host is not None
+        feed: Iterator = itertools.repeat(None)
+        if streaming:
+            seeds = np.asarray(self.hyper.seed)
+            stream = Stream(self.train_data, self.method, self.config, seeds)
+            feed = prefetched(range(start, self.config.train.steps), stream.load)
+        first = next(feed)
+        feed = itertools.chain([first], feed)
+        program = self._compile(1 if streaming else window, first)
+        traces = self._traces(start, window)
+
+        def dispatch(end: int, log: MetricsLog) -> None:
+            with next(traces):
+                for stop in range(start_of[0] + 1, end + 1) if streaming else (end,):
+                    self.state, *report = program(
+                        self.state, self.hyper, jnp.int32(stop), self.train_data.data, next(feed)
+                    )
+                    log.add(stop, *report)
+                start_of[0] = end
+
+        start_of = [start]
+        return dispatch
+
+    def _traces(self, start: int, window: int) -> Iterator[contextlib.AbstractContextManager]:
+        """With `config.profile` the second window is traced; the first one may still warm up."""
+        if self.config.profile and start + window < self.config.train.steps:
+            yield contextlib.nullcontext()
+        if self.config.profile:
+            yield self._profiled()
+        while True:
+            yield contextlib.nullcontext()
+
+    @contextlib.contextmanager
+    def _profiled(self) -> Iterator[None]:
+        jax.block_until_ready(self.state)
+        with jax.profiler.trace(str(self.files.profile)):
+            with jax.profiler.StepTraceAnnotation("window", step_num=self._step()):
+                yield
+                jax.block_until_ready(self.state)
+        console.say(f"a trace of some steps is in {self.files.profile}; open it with xprof")
+
+    def _compile(self, steps: int, streamed):
+        """The program of up to `steps` steps of all members."""
+        loop = functools.partial(
+            train_steps, steps=steps, model=self.model, method=self.method, config=self.config
+        )
+        loop = over_members(loop, len(self.members), (0, 0, None, None, 0))
+        arguments = (self.state, self.hyper, jnp.int32(0), self.train_data.data, streamed)
+        before = self.seconds["compile"]
+        with self._timed("compile"):
+            compiled = jax.jit(loop, donate_argnums=0).lower(*arguments).compile()
+        flops = (compiled.cost_analysis() or {}).get("flops", float("nan"))
+        console.say(
+            f"compiled {steps} steps a dispatch in {self.seconds['compile'] - before:.1f} s; "
+            f"{flops / 1e9:.3g} GFLOP a step"
+        )
+        return compiled
+
+    def _check_finite(self, log: MetricsLog) -> None:
+        """Mark members of whom too many updates in a row were not finite; stop if no other is."""
+        diverged = self.progress["diverged"]
+        for member in np.flatnonzero(log.skipped_in_row >= MAX_SKIPPED_IN_ROW):
+            if diverged[member] is None:
+                diverged[member] = log.step
+                if len(self.members) > 1:
+                    self._tell_diverged(int(member), log.step)
+        if None not in diverged:
+            names = log.not_finite()
+            saved = self.checkpoints.latest_step()
+            kept = "no checkpoint yet" if saved is None else f"the last good checkpoint, {saved},"
             raise UserError(
-                f"training diverged: the last {in_row} updates before step {stop} were not finite "
-                f"({', '.join(names) or 'gradient'}); lower config.optimizer.learning_rate. The "
-                f"last good checkpoint is step {self.checkpoints.latest_step()} in "
-                f"{self.files.path}"
+                f"training diverged: the last {log.skipped_in_row.min()} updates before step "
+                f"{log.step} were not finite ({', '.join(names) or 'gradient'}); lower "
+                f"config.optimizer.learning_rate. There is {kept} in {self.files.path}"
             )
 
-    def evaluate(self):
-        """Evaluate the present step on the test videos and save a checkpoint with the result.
+    def _tell_diverged(self, member: int, step: int) -> None:
+        console.say(
+            f"member {member} (seed {self.members[member].seed}) has diverged before step {step}; "
+            "the others go on"
+        )
 
-        Returns:
-            The result, the detections, and the model's outputs for every test video.
-        """
-        step = int(self.state.step)
-        if self.latest and self.latest[0]["step"] == step:
+    def _tell_skipped(self) -> None:
+        if skipped := int(self.state.skipped.sum()):
+            console.say(f"{skipped} updates so far were not finite and left out")
+
+    def evaluate(self) -> "list[Assessment]":
+        """Evaluate the present step on the test videos and save a checkpoint with the result."""
+        step = self._step()
+        if self.latest and self.latest[0].step == step:
             return self.latest
         with self._timed("evaluate"):
             outputs = self.inference(self._variables())
-            result, detections = assess(self.method, self.config, self.dataset, outputs)
-        result = {"step": step, **result}
-        if self.progress["evaluation"] is None or self.progress["evaluation"]["step"] != step:
-            best = self.progress["best"]
-            if best is None or criterion(result) > criterion(best):
-                best = result
-            self.progress = {"evaluation": result, "best": best}
-            self.files.append_metrics(result)
-            self.checkpoints.save(self.state, self.progress, criterion(result))
-            console.say(console.one_line(result))
-        self.latest = result, detections, outputs
+            self.latest = [self._assess(step, *member) for member in enumerate(outputs)]
+        results = [assessment.result for assessment in self.latest]
+        if self.progress["evaluation"] == results:
+            return self.latest
+        best = [
+            _better(now, before)
+            for now, before in zip(results, self.progress["best"], strict=True)
+        ]
+        self.progress = {**self.progress, "evaluation": results, "best": best}
+        line = population.summary(results)
+        self.files.append_metrics(line)
+        self.checkpoints.save(self.state, step, self.progress, criterion(line))
+        console.say(console.one_line(line))
         return self.latest
+
+    def _assess(self, step: int, member: int, outputs) -> "Assessment":
+        """A member's result and detections; of one that has diverged there are none."""
+        if self.progress["diverged"][member] is None:
+            try:
+                result, detections = assess(self.method, self.config, self.dataset, outputs)
+                return Assessment(step, {"step": step, **result}, detections, outputs)
+            except UserError:  # outputs that are not finite
+                if len(self.members) == 1:
+                    raise
+                self.progress["diverged"][member] = step
+                self._tell_diverged(member, step)
+        return Assessment(step, None, None, outputs)
 
     def finish(self) -> dict[str, Any]:
         """Evaluate the last step and write result.json, detections.json, plots, activations."""
-        result, detections, outputs = self.evaluate()
-        best = self.progress["best"]
+        assessments = self.evaluate()
         result = {
             "method": self.method.name,
             "data": self.dataset.name,
-            "seed": self.config.seed,
-            **result,
-            "best_on_test": {"selected_by": criterion_name(best), **best},
-            "skipped_updates": int(self.state.skipped),
+            **self._result(assessments),
             "seconds": {name: round(value, 2) for name, value in self.seconds.items()},
         }
-        self.files.write_detections(detections, self.dataset)
+        for member, assessment in enumerate(assessments):
+            if assessment.detections is not None:
+                self._write_member(member, assessment)
         self.files.write_result(result)
-        if self.config.evaluation.save_activations:
-            self.files.write_activations(outputs, self.dataset, self.method.localized)
-        plots.draw(self.files, self.config, self.dataset, self.method, outputs, detections)
+        first = next(a for a in assessments if a.detections is not None)
+        plots.draw(
+            self.files, self.config, self.dataset, self.method, first.outputs, first.detections
+        )
         console.print_result(result, self.files.path)
         return result
 
+    def _result(self, assessments: "list[Assessment]") -> dict[str, Any]:
+        """A single run's result, or the population's with every member's."""
+        members = [
+            self._member_result(member, assessment.result)
+            for member, assessment in enumerate(assessments)
+        ]
+        if len(members) == 1:
+            return members[0]
+        for member, result in zip(self.members, members, strict=True):
+            result["values"] = population.values_of(member, self.config)
+        return population.result(members)
 
-class MetricsLog:
-    """Means of the steps' metrics, fetched one window late so that the device never waits."""
+    def _member_result(self, member: int, result: dict | None) -> dict[str, Any]:
+        best, diverged = (self.progress[name][member] for name in ("best", "diverged"))
+        shown = {"step": self._step()}
+        if result is not None:
+            shown = {**result, "best_on_test": {"selected_by": criterion_name(best), **best}}
+        told = {} if diverged is None else {"diverged": diverged}
+        skipped = int(self.state.skipped[member])
+        return {"seed": self.members[member].seed, **shown, **told, "skipped_updates": skipped}
 
-    def __init__(self, files: Workdir):
-        self._files = files
-        self._window: list[dict] = []
-        self._pending: tuple[int, list[dict]] | None = None
-        self._step = 0
-
-    def add(self, step: int, metrics: dict) -> None:
-        """Keep the (device) metrics of a step."""
-        self._step = step
-        self._window.append(metrics)
-
-    def flush(self, wait: bool = False) -> dict[str, float]:
-        """Close the window; write the one before it, with `wait` this one too.
-
-        Returns:
-            The means written last, for the progress bar.
-        """
-        written: dict[str, float] = {}
-        if self._pending:
-            written = self._write(*self._pending)
-        self._pending = (self._step, self._window) if self._window else None
-        self._window = []
-        if wait and self._pending:
-            written = self._write(*self._pending)
-            self._pending = None
-        return written
-
-    def _write(self, step: int, window: list[dict]) -> dict[str, float]:
-        fetched = jax.device_get(window)
-        means = {name: float(np.mean([m[name] for m in fetched])) for name in fetched[0]}
-        self._files.append_metrics({"step": step, **{k: round(v, 6) for k, v in means.items()}})
-        return means
+    def _write_member(self, member: int, assessment: "Assessment") -> None:
+        files = self.files if len(self.members) == 1 else self.files.of_member(member)
+        files.write_detections(assessment.detections, self.dataset)
+        if self.config.evaluation.save_activations:
+            files.write_activations(assessment.outputs, self.dataset, self.method.localized)
 
 
-def criterion_name(result: dict) -> str:
-    """Which average the best step is selected by: 0.1:0.7 (THUMOS14 style), or the last one."""
-    return "0.1:0.7" if "0.1:0.7" in result["average"] else list(result["average"])[-1]
+class Assessment(NamedTuple):
+    """What a member does on the test videos at a step.
+
+    Attributes:
+        step: updates done.
+        result: as of `inference.assess`, with the step; None if the member has diverged.
+        detections: in seconds; likewise.
+        outputs: the model's, for every test video.
+    """
+
+    step: int
+    result: dict[str, Any] | None
+    detections: Segments | None
+    outputs: list[dict[str, np.ndarray]]
 
 
-def criterion(result: dict) -> float:
-    """The average that the best step on the test set is selected by (METHODS 2.d)."""
-    return result["average"][criterion_name(result)]
+def _better(now: dict | None, before: dict | None) -> dict | None:
+    """The one with the higher criterion; at a tie the earlier one."""
+    if now is None or before is None:
+        return now or before
+    return now if criterion(now) > criterion(before) else before

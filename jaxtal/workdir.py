@@ -32,8 +32,15 @@ class Workdir:
         self.path = path
         self.checkpoints = path / "checkpoints"
         self.plots = path / "plots"
+        self.profile = path / "profile"
         self._metrics = path / "metrics.jsonl"
         self._board: Any = None
+
+    def of_member(self, member: int) -> "Workdir":
+        """The folder of a population's member, for detections and activations; created."""
+        files = Workdir(self.path / "members" / str(member))
+        files.path.mkdir(parents=True, exist_ok=True)
+        return files
 
     def check_config(self, config: dict[str, Any]) -> None:
         """Raise UserError if another config has been run here; changes nothing.
@@ -147,6 +154,8 @@ _MAY_DIFFER = (
     "train.tensorboard",
     "evaluation.plot_videos",
     "evaluation.save_activations",
+    "profile",
+    "data.device_share",
 )
 
 

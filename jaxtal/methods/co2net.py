@@ -159,7 +159,7 @@ class CO2Net(nn.Module):
         return TemporalConv(self.num_classes + 1, 1, name="cls2")(hidden, mask), enhanced
 
 
-def sample(context: Context, data: sampling.PackedVideos, config) -> sampling.Batch:
+def sample(context: Context, index: sampling.Index, config) -> sampling.Draw:
     """A training batch: the first rows in same-class pairs, N random snippets of every video.
 
     A video of zeros is in no pair, one below `config.data.min_snippets` in pairs only.
@@ -167,12 +167,12 @@ def sample(context: Context, data: sampling.PackedVideos, config) -> sampling.Ba
     video_key, snippet_key = jax.random.split(context.key)
     pairs = config.train.pairs
     singles = config.train.batch_size - 2 * pairs
-    labels = jnp.where(data.nonzero[:, None] > 0, data.labels, 0)
-    pool = data.lengths >= config.data.min_snippets
+    labels = jnp.where(index.nonzero[:, None] > 0, index.labels, 0)
+    pool = index.lengths >= config.data.min_snippets
     videos = sampling.pairs_and_singles(video_key, labels, pool, pairs, singles)
     count = config.data.num_snippets
-    snippets = sampling.sample_snippets(snippet_key, data.lengths[videos], count)
-    return sampling.gather(data, videos, snippets)
+    snippets = sampling.sample_snippets(snippet_key, index.lengths[videos], count)
+    return sampling.Draw(videos, snippets)
 
 
 def loss_terms(outputs: dict, batch: sampling.Batch, context: Context, config):

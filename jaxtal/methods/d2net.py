@@ -122,18 +122,20 @@ class D2Net(nn.Module):
         }
 
 
-def sample(context: Context, data: sampling.PackedVideos, config) -> sampling.Batch:
+def sample(context: Context, index: sampling.Index, config) -> sampling.Draw:
     """A training batch: videos uniformly with replacement, a random crop or zero padding of each.
 
     Snippets without a feature other than 0 are masked; a video with fewer than
     `config.data.min_snippets` others is not drawn.
     """
     video_key, crop_key = jax.random.split(context.key)
-    pool = data.nonzero >= config.data.min_snippets
+    pool = index.nonzero >= config.data.min_snippets
     videos = sampling.uniform(video_key, pool, config.train.batch_size)
-    snippets = sampling.crop(crop_key, data.lengths[videos], config.data.num_snippets)
-    batch = sampling.gather(data, videos, snippets)
-    return batch._replace(mask=batch.mask & (batch.features != 0).any(-1))
+    lengths = index.lengths[videos]
+    snippets = sampling.crop(crop_key, lengths, config.data.num_snippets)
+    rows, _ = sampling.locate(index, sampling.Draw(videos, snippets))
+    snippets = jnp.where(index.present[rows], snippets, lengths[:, None])
+    return sampling.Draw(videos, snippets)
 
 
 def loss_terms(outputs: dict, batch: sampling.Batch, context: Context, config):

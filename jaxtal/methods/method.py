@@ -33,7 +33,9 @@ class Method:
     Attributes:
         name: as in ``config.method``.
         build: (config, C) -> flax module called as (features, mask, train=...) -> dict of outputs.
-        sample: (Context, PackedVideos, config) -> Batch; runs inside the jitted step.
+        sample: (Context, Index, config) -> Draw, what of the training videos makes a batch; runs
+            inside the jitted step, or ahead of it where the features are streamed, so it has no
+            ``context.state``.
         loss_terms: (outputs, Batch, Context, config) -> ({name: scalar}, state); the total is
             their sum weighted by ``config.loss.weights``.
         outputs: names of the outputs that localisation, scores and plots read, each [B, T, n], or

@@ -117,17 +117,17 @@ class TwoStream(nn.Module):
         }
 
 
-def sample(context: Context, data: sampling.PackedVideos, config) -> sampling.Batch:
+def sample(context: Context, index: sampling.Index, config) -> sampling.Draw:
     """A training batch: the next videos of the epoch's random order, T snippets of each.
 
     The last batch of an epoch is filled up with masked rows; a video below
     `config.data.min_snippets` is in none.
     """
-    pool = data.lengths >= config.data.min_snippets
+    pool = index.lengths >= config.data.min_snippets
     videos = sampling.epochs(context.run_key, context.step, pool, config.train.batch_size)
     count = config.data.num_snippets
-    snippets = sampling.sample_sorted(context.key, data.lengths[videos], count)
-    return sampling.gather(data, videos, snippets)
+    snippets = sampling.sample_sorted(context.key, index.lengths[videos], count)
+    return sampling.Draw(videos, snippets)
 
 
 def loss_terms(outputs: dict, batch: sampling.Batch, context: Context, config):

@@ -19,12 +19,12 @@ class Linear(nn.Module):
         return {"cas": TemporalConv(self.num_classes + 1, name="classifier")(x, mask)}
 
 
-def sample(context, data, config) -> sampling.Batch:
+def sample(context, index, config) -> sampling.Draw:
     """Epochs, `num_snippets` consecutive snippets of every video."""
-    everything = jnp.ones(data.lengths.shape, bool)
+    everything = jnp.ones(index.lengths.shape, bool)
     videos = sampling.epochs(context.run_key, context.step, everything, config.train.batch_size)
-    snippets = sampling.crop(context.key, data.lengths[videos], config.data.num_snippets)
-    return sampling.gather(data, videos, snippets)
+    snippets = sampling.crop(context.key, index.lengths[videos], config.data.num_snippets)
+    return sampling.Draw(videos, snippets)
 
 
 def loss_terms(outputs, batch, context, config):
