@@ -1,6 +1,7 @@
 """What a person sees in the terminal: progress bar, tables, timings."""
 
 import contextlib
+import functools
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -20,6 +21,7 @@ from rich.progress import (
 from rich.table import Table
 
 from jaxtal.data.dataset import Dataset, defects
+from jaxtal.evaluation import criterion_name
 
 
 class Timer:
@@ -97,12 +99,60 @@ def print_result(result: dict, workdir: Path) -> None:
             table.add_row(label + key, *(f"{100 * value:.1f}" for value in row))
         table.add_section()
     rich.print(table)
-    seconds = ", ".join(f"{name} {value:.1f} s" for name, value in result["seconds"].items())
     rich.print(
         f"video-level classification mAP {100 * result['classification_map']:.1f}; "
-        f"F1 at t-IoU 0.5 {100 * result['f1']:.1f}; {seconds}; "
+        f"F1 at t-IoU 0.5 {100 * result['f1']:.1f}; {_seconds(result)}; "
         f"weights, detections, metrics and plots are in {workdir}"
     )
+
+
+def print_population(result: dict, workdir: Path) -> None:
+    """A row for every member and one for the mean of each group of equal values, per cent."""
+    averages = list(result["mean"]["average"])
+    chosen = criterion_name(result["mean"])
+    title = f"{result['method']} on {result['data']}: mAP at step {result['step']}, per cent"
+    table = Table("member", title=f"{title} ({result['protocol']})")
+    for name in [*averages, f"{chosen}, best on test", "video-level"]:
+        table.add_column(name, justify="right")
+    for index, member in enumerate(result["members"]):
+        name = escape(f"{index}: seed {member['seed']}{_values(member['values'])}")
+        if "diverged" in member:
+            table.add_row(name, f"diverged before step {member['diverged']}")
+            continue
+        cells = [*(member["average"][key] for key in averages), member["best_on_test"]["average"]]
+        cells[-1] = cells[-1][chosen]
+        table.add_row(
+            name, *(f"{100 * cell:.1f}" for cell in [*cells, member["classification_map"]])
+        )
+    table.add_section()
+    for group in result.get("groups", [result]):
+        if "mean" in group:
+            _add_means(table, group, averages, chosen)
+    _wide().print(table)
+    rich.print(f"{_seconds(result)}; everything is in {workdir}")
+
+
+def _add_means(table: Table, group: dict, averages: list[str], chosen: str) -> None:
+    """A row of mean ± sd, and one of the 95 % interval."""
+    paths: list[tuple[str, ...]] = [("average", key) for key in averages]
+    paths += [("best_on_test", "average", chosen), ("classification_map",)]
+
+    def at(tree, path):
+        return functools.reduce(lambda branch, key: branch[key], path, group[tree])
+
+    name = escape(f"mean ± sd{_values(group.get('values', {}))}")
+    cells = (f"{100 * at('mean', path):.1f} ± {100 * at('sd', path):.1f}" for path in paths)
+    table.add_row(name, *cells)
+    intervals = ([100 * end for end in at("interval_95", path)] for path in paths)
+    table.add_row("95 % interval", *(f"{low:.1f} to {high:.1f}" for low, high in intervals))
+
+
+def _values(values: dict[str, float]) -> str:
+    return "".join(f", {field} {value:g}" for field, value in values.items())
+
+
+def _seconds(result: dict) -> str:
+    return ", ".join(f"{name} {value:.1f} s" for name, value in result["seconds"].items())
 
 
 def warn_of_defects(name: str, videos) -> None:

@@ -13,6 +13,7 @@ protocol switch ``numpy_ties`` reproduces that.
 """
 
 import dataclasses
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -395,3 +396,13 @@ def _f1(truth, detections, taken, num_classes: int) -> np.ndarray:
         for labels in (detections.label, truth.label, truth.label[taken >= 0])
     )
     return np.where(instances > 0, 2 * hits / np.maximum(found + instances, 1), np.nan)
+
+
+def criterion_name(result: Mapping) -> str:
+    """Which average the best step is selected by: 0.1:0.7 (THUMOS14 style), or the last one."""
+    return "0.1:0.7" if "0.1:0.7" in result["average"] else list(result["average"])[-1]
+
+
+def criterion(result: Mapping) -> float:
+    """The average that the best step on the test set is selected by (METHODS 2.d)."""
+    return result["average"][criterion_name(result)]

@@ -105,7 +105,7 @@ class Stream:
         self._host = placed.host
         self._method, self._config = method, config
         processor = jax.local_devices(backend="cpu")[0]
-        self._known = jax.device_put((seeds, placed.data.index), processor)
+        self._known = jax.device_put((seeds, placed.data.videos), processor)
         self._draw = jax.jit(over_members(self._draw_one, len(seeds), (0, None, None)))
 
     def _draw_one(self, seed, index: Index, step):

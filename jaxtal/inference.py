@@ -75,7 +75,7 @@ class Inference:
         return drawn, locate(index, drawn)[0]
 
     def _of_members(self, variables, data: PackedVideos, videos, rows, streamed, *, time: int):
-        drawn, _ = self._draw_rows(data.index, videos, rows, time=time)
+        drawn, _ = self._draw_rows(data.videos, videos, rows, time=time)
         batch = gather(data, drawn, streamed)
 
         def forward(variables, batch: Batch) -> dict:
@@ -94,7 +94,7 @@ class Inference:
 
         def load(number: int) -> np.ndarray:
             time, _, *batch = self._batches[number]
-            return host[np.asarray(self._draw(self._placed.data.index, *batch, time=time)[1])]
+            return host[np.asarray(self._draw(self._placed.data.videos, *batch, time=time)[1])]
 
         return prefetched(range(len(self._batches)), load)
 

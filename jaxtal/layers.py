@@ -1,5 +1,6 @@
 """Temporal layers on masked batches [..., T, C], shared by the methods."""
 
+import functools
 from collections.abc import Callable
 
 import flax.linen as nn
@@ -28,29 +29,114 @@ def leaky_relu(x: jax.Array) -> jax.Array:
 def temporal_conv(
     x: jax.Array, kernel: jax.Array, bias: jax.Array, mask: jax.Array, dilation: int = 1
 ) -> jax.Array:
-    """1-D convolution over time, stride 1, zero padding, as shifted copies and one matrix product.
+    """1-D convolution over time, stride 1, zero padding, as matrix products.
 
     XLA's own convolution loses its fast CPU kernel inside loops and does not batch over models;
-    this form is as fast outside and keeps its speed there (`python -m benchmarks.temporal_conv`).
+    shifted copies and one matrix product are as fast outside and keep their speed there. On the
+    CPU, where the product's speed is the limit, wide layers of three taps take two thirds of the
+    multiplications, see `_minimal_filtering` (`python -m benchmarks.temporal_conv`).
 
     Args:
         x: [..., T, I] activations.
-        kernel: [k, I, O], k odd.
+        kernel: [k, I, O], k odd, float32 or bfloat16; x is rounded to its type, sums are float32.
         bias: [O].
         mask: [..., T] bool; what lies outside counts as zero padding.
         dilation: snippets from one tap to the next.
 
     Returns:
-        [..., T, O]; entries outside the mask are unspecified.
+        [..., T, O] in the bias' type; entries outside the mask are unspecified.
     """
-    size, time = kernel.shape[0], x.shape[-2]
+    size = kernel.shape[0]
     if size > 1:
         x = jnp.where(mask[..., None], x, 0)
+    x = x.astype(kernel.dtype)
+    wide = min(kernel.shape[1:]) >= _WIDE and kernel.dtype == jnp.float32
+    if size == 3 and dilation == 1 and wide:
+        product = _by_platform(x, kernel)
+    else:
+        product = _shifted(x, kernel, dilation)
+    return product + jnp.expand_dims(bias, range(x.ndim - 1))
+
+
+def _shifted(x: jax.Array, kernel: jax.Array, dilation: int = 1) -> jax.Array:
+    """The convolution as shifted copies of x and one product."""
+    size, time = kernel.shape[0], x.shape[-2]
+    if size > 1:
         reach = dilation * (size // 2)
-        x = jnp.pad(x, [(0, 0)] * (x.ndim - 2) + [(reach, reach), (0, 0)])
+        x = _pad_time(x, reach, reach)
         starts = range(0, size * dilation, dilation)
         x = jnp.concatenate([x[..., start : start + time, :] for start in starts], axis=-1)
-    return x @ kernel.reshape(-1, kernel.shape[-1]) + jnp.expand_dims(bias, range(x.ndim - 1))
+    product = jnp.matmul if kernel.dtype == jnp.float32 else _rounded_product
+    return product(x, kernel.reshape(-1, kernel.shape[-1]))
+
+
+@jax.custom_vjp
+def _rounded_product(x: jax.Array, matrix: jax.Array) -> jax.Array:
+    """Product of bfloat16 operands with float32 sums; so are the two of its gradient."""
+    return jnp.matmul(x, matrix, preferred_element_type=jnp.float32)
+
+
+def _rounded_product_backward(kept, cotangent):
+    x, matrix = kept
+    cotangent = cotangent.astype(x.dtype)
+    of_x = _rounded_product(cotangent, matrix.T)
+    of_matrix = jnp.einsum("...i,...o->io", x, cotangent, preferred_element_type=jnp.float32)
+    return of_x.astype(x.dtype), of_matrix.astype(x.dtype)
+
+
+_rounded_product.defvjp(
+    lambda *operands: (_rounded_product(*operands), operands), _rounded_product_backward
+)
+
+
+def _pad_time(x: jax.Array, before: int, after: int) -> jax.Array:
+    return jnp.pad(x, [(0, 0)] * (x.ndim - 2) + [(before, after), (0, 0)])
+
+
+_WIDE = 512  # inputs and outputs; below, the transforms cost much of what the products save
+
+
+def _minimal_filtering(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    """Three taps at two positions by four products, not six: F(2, 3) of Winograd (1980).
+
+    Exact but for rounding, and as accurate as the direct form: the transforms only add, subtract
+    and halve. Sequences are cut into pairs of positions 2i, 2i + 1; `even` and `odd` are the padded
+    snippets 2i and 2i + 1, of which pair i sees even_i, odd_i, even_i+1 and odd_i+1.
+    """
+    time = x.shape[-2]
+    x = _pad_time(x, 1, 1 + time % 2)
+    pairs = x.reshape(*x.shape[:-2], -1, 2, x.shape[-1])
+    even, odd = pairs[..., 0, :], pairs[..., 1, :]
+    (a, b), (c, d) = ((z[..., :-1, :], z[..., 1:, :]) for z in (even, odd))
+    first, middle, last = kernel
+    total, difference = (first + middle + last) / 2, (first - middle + last) / 2
+    p, q = (a - b) @ first, (c + b) @ total
+    r, s = (b - c) @ difference, (c - d) @ last
+    y = jnp.stack([p + q + r, q - r - s], axis=-2)
+    return y.reshape(*y.shape[:-3], -1, y.shape[-1])[..., :time, :]
+
+
+@jax.custom_vjp
+def _by_platform(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    return jax.lax.platform_dependent(x, kernel, cpu=_minimal_filtering, default=_shifted)
+
+
+def _by_platform_backward(kept, cotangent):
+    """Both forms are bilinear, so that nothing of the forward pass but the arguments is kept."""
+
+    def gradients(form, *kept_and_cotangent):
+        *kept, cotangent = kept_and_cotangent
+        return jax.vjp(form, *kept)[1](cotangent)
+
+    return jax.lax.platform_dependent(
+        *kept,
+        cotangent,
+        cpu=functools.partial(gradients, _minimal_filtering),
+        default=functools.partial(gradients, _shifted),
+    )
+
+
+_by_platform.defvjp(lambda x, kernel: (_by_platform(x, kernel), (x, kernel)), _by_platform_backward)
 
 
 def temporal_mean(x: jax.Array, mask: jax.Array) -> jax.Array:

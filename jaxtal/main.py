@@ -6,10 +6,11 @@ The config file says everything about a run; any field of it can be overridden:
         --config.data.dir=FOLDER --config.data.name=MyDataSet --config.train.steps=2000
 
 The work directory receives config.json, metrics.jsonl, result.json, detections.json, checkpoints/
-and plots/. The same command continues an interrupted run. Exit codes: 0 done, 2 something that you
-can mend (the last line says what).
+and plots/. The same command continues an interrupted run. Compiled programs are kept in the user's
+cache folder. Exit codes: 0 done, 2 something that you can mend (the last line says what).
 """
 
+import os
 import re
 from pathlib import Path
 
@@ -34,6 +35,24 @@ _MODE = flags.DEFINE_enum(
     ["train", "eval"],
     "eval: only evaluate the work directory's latest checkpoint.",
 )
+_COMPILED = flags.DEFINE_string(
+    "compiled",
+    None,
+    "Folder for compiled programs, so that the next run need not compile them again; default: "
+    "jaxtal/ in the user's cache folder, or JAX_COMPILATION_CACHE_DIR; '' keeps none.",
+)
+
+
+def keep_compiled(folder: str | None) -> None:
+    """Turn JAX's persistent compilation cache on in `folder`, None for the default; "" for off."""
+    import jax
+    import platformdirs
+
+    if folder is None and "JAX_COMPILATION_CACHE_DIR" in os.environ:
+        return
+    if folder is None:
+        folder = platformdirs.user_cache_dir("jaxtal", appauthor=False)
+    jax.config.update("jax_compilation_cache_dir", folder or None)
 
 
 def default_workdir(config_file: str) -> Path:
@@ -48,6 +67,7 @@ def _run(_: list[str]) -> int:
     from jaxtal.trainer import train_and_evaluate
 
     logging.set_verbosity(logging.WARNING)  # orbax tells a page for every checkpoint
+    keep_compiled(_COMPILED.value)
     config_file = config_flags.get_config_filename(flags.FLAGS["config"])
     workdir = Path(_WORKDIR.value or default_workdir(config_file))
     try:

@@ -110,7 +110,7 @@ def draw_training(metrics: list[dict]):
     """Loss terms and, below, test mAP over training steps; what is null leaves a gap."""
     figure, (upper, lower) = plt.subplots(2, 1, figsize=(9, 7), sharex=True, layout="constrained")
     losses = [line for line in metrics if "loss" in line]
-    for name in [key for key in (losses[0] if losses else {}) if key != "step"]:
+    for name in [key for key in (losses[0] if losses else {}) if key not in ("step", "members")]:
         values = np.array([line[name] for line in losses], float)
         width = 2 if name == "loss" else 1
         upper.plot([line["step"] for line in losses], values, lw=width, label=name)

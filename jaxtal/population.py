@@ -9,6 +9,7 @@ import numpy as np
 from scipy import stats
 
 from jaxtal.errors import UserError
+from jaxtal.evaluation import criterion, criterion_name
 from jaxtal.step import Hyper, hyper_from
 
 
@@ -83,16 +84,6 @@ def _look_up(tree: Any, field: str) -> float:
     for name in field.split("."):
         tree = tree[name]
     return tree
-
-
-def criterion_name(result: Mapping) -> str:
-    """Which average the best step is selected by: 0.1:0.7 (THUMOS14 style), or the last one."""
-    return "0.1:0.7" if "0.1:0.7" in result["average"] else list(result["average"])[-1]
-
-
-def criterion(result: Mapping) -> float:
-    """The average that the best step on the test set is selected by (METHODS 2.d)."""
-    return result["average"][criterion_name(result)]
 
 
 def summary(results: Sequence) -> dict[str, Any]:

@@ -37,11 +37,11 @@ class PackedVideos(NamedTuple):
 
     Attributes:
         features: [total snippets, 2D] of any float type; None where they are streamed.
-        index: where whose snippets are.
+        videos: where whose snippets are, and their labels.
     """
 
     features: jax.Array | None
-    index: Index
+    videos: Index
 
 
 class Draw(NamedTuple):
@@ -99,10 +99,11 @@ def gather(data: PackedVideos, draw: Draw, streamed: jax.Array | None = None) ->
         streamed: [B, T, 2D] of any float type, the features of the draw's rows (see `locate`) where
             they are not on the device.
     """
-    rows, mask = locate(data.index, draw)
-    features = data.features[rows] if streamed is None else streamed
-    features = jnp.where(mask[..., None], features.astype(jnp.float32), 0)
-    return Batch(features, mask, data.index.labels[draw.videos])
+    rows, mask = locate(data.videos, draw)
+    if data.features is not None:
+        streamed = data.features[rows]
+    features = jnp.where(mask[..., None], jnp.asarray(streamed, jnp.float32), 0)
+    return Batch(features, mask, data.videos.labels[draw.videos])
 
 
 def choose(key: jax.Array, allowed: jax.Array, count: int) -> jax.Array:

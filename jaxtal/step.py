@@ -154,7 +154,7 @@ def train_step(
         The next state, and {"loss": total, each loss term, "gradient_norm": ...} as scalars.
     """
     keys = keys_of(hyper.seed, state.step)
-    drawn, rows = streamed or (draw(hyper.seed, state.step, data.index, method, config), None)
+    drawn, rows = streamed or (draw(hyper.seed, state.step, data.videos, method, config), None)
     batch = gather(data, drawn, rows)
     context = Context(state.step, keys.loss, keys.run, state.model_state)
     (loss, (terms, model_state)), gradient = jax.value_and_grad(objective, has_aux=True)(
@@ -174,9 +174,7 @@ def train_step(
     bad = jnp.where(finite, 0, 1)
     counters = (state.step + 1, state.skipped + bad, (state.skipped_in_row + 1) * bad)
     before = (state.step, state.skipped, state.skipped_in_row)
-    step, skipped, in_row = (
-        jnp.where(active, n, o) for n, o in zip(counters, before, strict=True)
-    )
+    step, skipped, in_row = (jnp.where(active, n, o) for n, o in zip(counters, before, strict=True))
     state = TrainState(step, params, model_state, opt_state, skipped, in_row)
     return state, {"loss": loss, **terms, "gradient_norm": norm}
 

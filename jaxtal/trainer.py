@@ -15,11 +15,11 @@ from jaxtal import checks, console, data, methods, plots, population
 from jaxtal.checkpoints import Checkpoints
 from jaxtal.data.dataset import fingerprint
 from jaxtal.errors import UserError
+from jaxtal.evaluation import criterion, criterion_name
 from jaxtal.feeding import DTYPES, Placed, Stream, place, prefetched
 from jaxtal.inference import Inference, assess, pick_protocols
 from jaxtal.metrics import MetricsLog
-from jaxtal.population import criterion, criterion_name
-from jaxtal.segments import Segments
+from jaxtal.segments import Segments, concatenate
 from jaxtal.step import TrainState, init_state, over_members, train_steps
 from jaxtal.workdir import Workdir, summary_writer
 
@@ -246,10 +246,10 @@ class Run:
     @contextlib.contextmanager
     def _profiled(self) -> Iterator[None]:
         jax.block_until_ready(self.state)
-        with jax.profiler.trace(str(self.files.profile)):
-            with jax.profiler.StepTraceAnnotation("window", step_num=self._step()):
-                yield
-                jax.block_until_ready(self.state)
+        trace = jax.profiler.trace(str(self.files.profile))
+        with trace, jax.profiler.StepTraceAnnotation("window", step_num=self._step()):
+            yield
+            jax.block_until_ready(self.state)
         console.say(f"a trace of some steps is in {self.files.profile}; open it with xprof")
 
     def _compile(self, steps: int, streamed):
@@ -257,11 +257,11 @@ class Run:
         loop = functools.partial(
             train_steps, steps=steps, model=self.model, method=self.method, config=self.config
         )
-        loop = over_members(loop, len(self.members), (0, 0, None, None, 0))
+        of_members = over_members(loop, len(self.members), (0, 0, None, None, 0))
         arguments = (self.state, self.hyper, jnp.int32(0), self.train_data.data, streamed)
         before = self.seconds["compile"]
         with self._timed("compile"):
-            compiled = jax.jit(loop, donate_argnums=0).lower(*arguments).compile()
+            compiled = jax.jit(of_members, donate_argnums=0).lower(*arguments).compile()
         flops = (compiled.cost_analysis() or {}).get("flops", float("nan"))
         console.say(
             f"compiled {steps} steps a dispatch in {self.seconds['compile'] - before:.1f} s; "
@@ -278,14 +278,19 @@ class Run:
                 if len(self.members) > 1:
                     self._tell_diverged(int(member), log.step)
         if None not in diverged:
-            names = log.not_finite()
-            saved = self.checkpoints.latest_step()
-            kept = "no checkpoint yet" if saved is None else f"the last good checkpoint, {saved},"
-            raise UserError(
-                f"training diverged: the last {log.skipped_in_row.min()} updates before step "
-                f"{log.step} were not finite ({', '.join(names) or 'gradient'}); lower "
-                f"config.optimizer.learning_rate. There is {kept} in {self.files.path}"
+            names = ", ".join(log.not_finite()) or "gradient"
+            raise self._diverged(
+                f"the last {log.skipped_in_row.min()} updates before step {log.step} were not "
+                f"finite ({names})"
             )
+
+    def _diverged(self, how: str) -> UserError:
+        saved = self.checkpoints.latest_step()
+        kept = "No checkpoint was saved" if saved is None else f"Step {saved} is the last one saved"
+        return UserError(
+            f"training diverged: {how}; lower config.optimizer.learning_rate. {kept} in "
+            f"{self.files.path}"
+        )
 
     def _tell_diverged(self, member: int, step: int) -> None:
         console.say(
@@ -306,11 +311,12 @@ class Run:
             outputs = self.inference(self._variables())
             self.latest = [self._assess(step, *member) for member in enumerate(outputs)]
         results = [assessment.result for assessment in self.latest]
+        if not any(results):
+            raise self._diverged(f"at step {step} no member's outputs are finite any more")
         if self.progress["evaluation"] == results:
             return self.latest
         best = [
-            _better(now, before)
-            for now, before in zip(results, self.progress["best"], strict=True)
+            _better(now, before) for now, before in zip(results, self.progress["best"], strict=True)
         ]
         self.progress = {**self.progress, "evaluation": results, "best": best}
         line = population.summary(results)
@@ -330,7 +336,7 @@ class Run:
                     raise
                 self.progress["diverged"][member] = step
                 self._tell_diverged(member, step)
-        return Assessment(step, None, None, outputs)
+        return Assessment(step, None, concatenate([]), outputs)
 
     def finish(self) -> dict[str, Any]:
         """Evaluate the last step and write result.json, detections.json, plots, activations."""
@@ -342,15 +348,17 @@ class Run:
             "seconds": {name: round(value, 2) for name, value in self.seconds.items()},
         }
         for member, assessment in enumerate(assessments):
-            if assessment.detections is not None:
-                self._write_member(member, assessment)
+            self._write_member(member, assessment)
         self.files.write_result(result)
-        first = next(a for a in assessments if a.detections is not None)
-        plots.draw(
-            self.files, self.config, self.dataset, self.method, first.outputs, first.detections
-        )
-        console.print_result(result, self.files.path)
+        self._draw(next(assessment for assessment in assessments if assessment.result))
+        show = console.print_result if len(self.members) == 1 else console.print_population
+        show(result, self.files.path)
         return result
+
+    def _draw(self, shown: "Assessment") -> None:
+        plots.draw(
+            self.files, self.config, self.dataset, self.method, shown.outputs, shown.detections
+        )
 
     def _result(self, assessments: "list[Assessment]") -> dict[str, Any]:
         """A single run's result, or the population's with every member's."""
@@ -366,7 +374,7 @@ class Run:
 
     def _member_result(self, member: int, result: dict | None) -> dict[str, Any]:
         best, diverged = (self.progress[name][member] for name in ("best", "diverged"))
-        shown = {"step": self._step()}
+        shown: dict[str, Any] = {"step": self._step()}
         if result is not None:
             shown = {**result, "best_on_test": {"selected_by": criterion_name(best), **best}}
         told = {} if diverged is None else {"diverged": diverged}
@@ -374,6 +382,8 @@ class Run:
         return {"seed": self.members[member].seed, **shown, **told, "skipped_updates": skipped}
 
     def _write_member(self, member: int, assessment: "Assessment") -> None:
+        if not assessment.result:
+            return
         files = self.files if len(self.members) == 1 else self.files.of_member(member)
         files.write_detections(assessment.detections, self.dataset)
         if self.config.evaluation.save_activations:
@@ -386,13 +396,13 @@ class Assessment(NamedTuple):
     Attributes:
         step: updates done.
         result: as of `inference.assess`, with the step; None if the member has diverged.
-        detections: in seconds; likewise.
+        detections: in seconds; none if it has diverged.
         outputs: the model's, for every test video.
     """
 
     step: int
     result: dict[str, Any] | None
-    detections: Segments | None
+    detections: Segments
     outputs: list[dict[str, np.ndarray]]
 
 

@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 from tests.conftest import ROOT
@@ -23,8 +24,18 @@ TINY = [
 ]
 
 
+# One for all runs of a test session, which compile the same programs again and again.
+_COMPILED = tempfile.TemporaryDirectory(prefix="jaxtal_compiled_")
+
+
 def start(*arguments, program: str = "main", **options) -> subprocess.Popen:
-    environment = {**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": "", "COLUMNS": "100"}
+    environment = {
+        **os.environ,
+        "JAX_PLATFORMS": "cpu",
+        "XLA_FLAGS": "",
+        "COLUMNS": "100",
+        "JAX_COMPILATION_CACHE_DIR": _COMPILED.name,
+    }
     return subprocess.Popen(
         [sys.executable, "-m", f"jaxtal.{program}", *map(str, arguments)],
         cwd=ROOT,

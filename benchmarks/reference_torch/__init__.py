@@ -35,7 +35,7 @@ class Reference:
 
     Attributes:
         network: the module; `network.to(device)` moves the reference.
-        optimizer: PyTorch's Adam, fused: three to four times as fast as "foreach" on a CPU.
+        optimizer: PyTorch's Adam, fused: about four times as fast as "foreach" on a CPU.
     """
 
     def __init__(self, network: Network, config):
@@ -85,7 +85,7 @@ class Reference:
         """Gradients of the weighted total without dropout, as Flax nests and arranges them."""
         self.network.eval()
         self.optimizer.zero_grad(set_to_none=True)
-        self._weighted(features, labels, **choices).backward()
+        self._total(features, labels, **choices).backward()
         result: dict = {}
         for path, module, name in self._parameters():
             gradient = getattr(module, name).grad.cpu().numpy()

@@ -27,6 +27,11 @@ class Conv1d(nn.Conv1d):
         """[B, T, C] to [B, C, T] or back, a view."""
         return x.transpose(1, 2)
 
+    @staticmethod
+    def dense(x: Tensor, weight: Tensor) -> Tensor:
+        """A weight [O, I] applied to every snippet of [B, I, T]."""
+        return F.conv1d(x, weight[..., None])
+
     def from_kernel(self, kernel: np.ndarray) -> np.ndarray:
         """A Flax kernel [k, I, O] as this layer's weight."""
         return kernel.transpose(2, 1, 0)
@@ -57,6 +62,11 @@ class UnfoldedConv(nn.Linear):
     def arrange(x: Tensor) -> Tensor:
         """[B, T, C] as it is."""
         return x
+
+    @staticmethod
+    def dense(x: Tensor, weight: Tensor) -> Tensor:
+        """A weight [O, I] applied to every snippet of [B, T, I]."""
+        return F.linear(x, weight)
 
     def from_kernel(self, kernel: np.ndarray) -> np.ndarray:
         """A Flax kernel [k, I, O] as this layer's weight."""

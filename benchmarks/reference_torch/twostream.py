@@ -39,7 +39,7 @@ class TwoStream(Network):
         super().__init__()
         self.dropout = float(config.model.dropout)
         self.divisors = tuple(config.model.topk_divisors)
-        self.arrange, self.channels = conv.arrange, conv.channels
+        self.arrange, self.channels, self.dense = conv.arrange, conv.channels, conv.dense
         self.conv, self.att = conv(width, width, 3), conv(width, 3)
         self.cls, self.mil = conv(width, num_classes + 1), conv(width, num_classes + 1)
         self.dictionary = nn.Parameter(torch.rand(num_classes + 1, width))
@@ -48,19 +48,18 @@ class TwoStream(Network):
         """Run on a batch [B, T, 2D].
 
         Returns:
-            embeddings [B, T, 2D], attention [B, T, 3], logits [B, T, C + 1], and by_attention
-            [B, 3, C + 1], the attention branch's probabilities.
+            embeddings [B, T, 2D] as the convolution arranges them, attention [B, T, 3], logits
+            [B, T, C + 1], and by_attention [B, 3, C + 1], the attention branch's probabilities.
         """
         features = self.arrange(features).contiguous()
         x = features + F.relu(self.conv(features))
         attention = self.arrange(self.att(x).softmax(self.channels))
         logits = self.arrange(self.mil(F.dropout(x, self.dropout, self.training)))
-        embeddings = self.arrange(x)
-        pooled = attention.transpose(1, 2) @ embeddings
+        pooled = attention.transpose(1, 2) @ self.arrange(x)
         pooled = pooled / (attention.sum(1)[..., None] + 1e-8)  # eq. 1
         by_attention = self.arrange(self.cls(self.arrange(pooled))).softmax(-1)
         return {
-            "embeddings": embeddings,
+            "embeddings": x,
             "attention": attention,
             "logits": logits,
             "by_attention": by_attention,
@@ -83,23 +82,19 @@ class TwoStream(Network):
             "context": cross_entropy(context, with_background(labels, 1.0)),
             "background": cross_entropy(background, with_background(0 * labels, 1.0)),
             "guide": opposition(attention[..., :1], z[0]),
-            "semantic": semantic_distance(outputs["embeddings"], logits, self.dictionary),
+            "semantic": self._distance(outputs["embeddings"], logits),
         }
+
+    def _distance(self, embeddings: Tensor, logits: Tensor) -> Tensor:
+        """Mean distance of snippets from their predicted class's centroid (eq. 6; METHODS 4.c)."""
+        # A product with one-hot columns costs no more than F.embedding, whose compiled gradient
+        # overruns its memory in this layout (PyTorch 2.13 on a CPU).
+        nearest = F.one_hot(logits.argmax(-1), logits.shape[-1]).to(logits.dtype)
+        centroid = self.dense(self.arrange(nearest), self.dictionary.T)
+        return ((embeddings - centroid).square().sum(self.channels) + 1e-12).sqrt().mean()
 
 
 def cross_entropy(probability: Tensor, target: Tensor) -> Tensor:
     """Cross-entropy of probabilities [B, C + 1] to normalised targets (eq. 5; METHODS 4.c)."""
     target = target / target.sum(-1, keepdim=True).clamp(min=1)
     return -(target * probability.clamp(min=1e-8).log()).sum(-1).mean()
-
-
-def semantic_distance(embeddings: Tensor, logits: Tensor, dictionary: Tensor) -> Tensor:
-    """Mean distance of snippets from the centroid of their predicted class (eq. 6; METHODS 4.c).
-
-    Args:
-        embeddings: [B, T, 2D].
-        logits: [B, T, C + 1].
-        dictionary: [C + 1, 2D].
-    """
-    centroid = F.embedding(logits.argmax(-1), dictionary)
-    return ((embeddings - centroid).square().sum(-1) + 1e-12).sqrt().mean()
