@@ -1,15 +1,21 @@
 """Timing shared by the benchmarks: interleaved, warmed up, medians and spreads."""
 
+import argparse
 import json
 import os
 import platform
 import statistics
+import sys
 import time
 import tracemalloc
 from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
+from rich.console import Console
+from rich.table import Table
 
 
 def interleaved(cases: Mapping[str, Callable[[], object]], repeats: int) -> dict[str, list[float]]:
@@ -31,14 +37,16 @@ def row(
     seconds: list[float],
     reference: list[float] | None,
     ratio: str = "speed",
+    **extra: Any,
 ) -> str:
     """One JSON row: device, versions, shapes, median, spread, ratio to the reference's median.
 
     Args:
         ratio: "speed", the reference's median over this one, or "cost", the other way round.
+        extra: further fields of the row.
     """
     low, middle, high = np.quantile(seconds, (0.25, 0.5, 0.75)).tolist()
-    content = {
+    content: dict[str, Any] = {
         "case": name,
         "device": jax.devices()[0].device_kind,
         "processor": platform.processor() or platform.machine(),
@@ -51,7 +59,47 @@ def row(
     if reference:
         speed = statistics.median(reference) / middle
         content["ratio"] = speed if ratio == "speed" else 1 / speed
-    return json.dumps(content)
+    return json.dumps({**content, **extra})
+
+
+class Rows:
+    """Prints rows as they come and, where a file is given, writes them there too."""
+
+    def __init__(self, file: Path | None):
+        self._file = file
+        if file:
+            file.write_text("")
+
+    def __call__(self, line: str) -> None:
+        print(line, flush=True)
+        if self._file:
+            with self._file.open("a") as file:
+                file.write(line + "\n")
+
+
+def parser_of(description: str | None, repeats: int) -> argparse.ArgumentParser:
+    """A parser with what most benchmarks take: --repeats and --json.
+
+    Args:
+        description: the module's docstring, of which the first line is shown.
+        repeats: the default.
+    """
+    parser = argparse.ArgumentParser(description=(description or "").partition("\n")[0])
+    parser.add_argument("--repeats", type=int, default=repeats, help=f"default: {repeats}")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows there too")
+    return parser
+
+
+def spread(seconds: list[float]) -> str:
+    """Median and quartiles for a table, in milliseconds."""
+    low, middle, high = 1e3 * np.quantile(seconds, (0.25, 0.5, 0.75))
+    digits = max(0, 2 - int(np.floor(np.log10(max(middle, 1e-6)))))
+    return f"{middle:.{digits}f} ({low:.{digits}f}-{high:.{digits}f})"
+
+
+def show(table: Table) -> None:
+    """Print a table, uncut where the output is no terminal."""
+    (Console() if sys.stdout.isatty() else Console(width=160)).print(table)
 
 
 def one_core() -> None:

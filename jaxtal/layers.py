@@ -1,6 +1,5 @@
 """Temporal layers on masked batches [..., T, C], shared by the methods."""
 
-import functools
 from collections.abc import Callable
 
 import flax.linen as nn
@@ -51,8 +50,8 @@ def temporal_conv(
         x = jnp.where(mask[..., None], x, 0)
     x = x.astype(kernel.dtype)
     wide = min(kernel.shape[1:]) >= _WIDE and kernel.dtype == jnp.float32
-    if size == 3 and dilation == 1 and wide:
-        product = _by_platform(x, kernel)
+    if wide and dilation == 1 and size in (1, 3):
+        product = _wide_convolution(x, kernel)
     else:
         product = _shifted(x, kernel, dilation)
     return product + jnp.expand_dims(bias, range(x.ndim - 1))
@@ -96,47 +95,95 @@ def _pad_time(x: jax.Array, before: int, after: int) -> jax.Array:
 _WIDE = 512  # inputs and outputs; below, the transforms cost much of what the products save
 
 
+@jax.custom_vjp
+def _wide_convolution(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    """A convolution of one or three taps, dilation 1, in the way that suits the platform."""
+    return jax.lax.platform_dependent(x, kernel, cpu=_on_cpu, default=_shifted)
+
+
+def _gradients(kept, cotangent):
+    """Nothing of the forward pass but its arguments is kept."""
+    return jax.lax.platform_dependent(
+        *kept,
+        cotangent,
+        cpu=_gradients_on_cpu,
+        default=lambda x, kernel, cotangent: jax.vjp(_shifted, x, kernel)[1](cotangent),
+    )
+
+
+_wide_convolution.defvjp(lambda x, kernel: (_wide_convolution(x, kernel), (x, kernel)), _gradients)
+
+
+def _on_cpu(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    return _minimal_filtering(x, kernel) if len(kernel) == 3 else x @ kernel[0]
+
+
+def _gradients_on_cpu(x: jax.Array, kernel: jax.Array, cotangent: jax.Array):
+    """The one of x is a convolution with the kernel turned round."""
+    if len(kernel) == 1:
+        return cotangent @ kernel[0].T, _correlate(x, cotangent)[None]
+    first, both, difference, last = (matrix.T for matrix in _matrices(kernel))
+    of_x = _products(cotangent, (last, both, difference, first))
+    return of_x, _minimal_kernel_gradient(x, cotangent)
+
+
 def _minimal_filtering(x: jax.Array, kernel: jax.Array) -> jax.Array:
     """Three taps at two positions by four products, not six: F(2, 3) of Winograd (1980).
 
     Exact but for rounding, and as accurate as the direct form: the transforms only add, subtract
-    and halve. Sequences are cut into pairs of positions 2i, 2i + 1; `even` and `odd` are the padded
-    snippets 2i and 2i + 1, of which pair i sees even_i, odd_i, even_i+1 and odd_i+1.
+    and halve.
+
+    Args:
+        x: [..., T, I].
+        kernel: [3, I, O].
+
+    Returns:
+        [..., T, O].
     """
-    time = x.shape[-2]
-    x = _pad_time(x, 1, 1 + time % 2)
-    pairs = x.reshape(*x.shape[:-2], -1, 2, x.shape[-1])
-    even, odd = pairs[..., 0, :], pairs[..., 1, :]
-    (a, b), (c, d) = ((z[..., :-1, :], z[..., 1:, :]) for z in (even, odd))
+    return _products(x, _matrices(kernel))
+
+
+def _matrices(kernel: jax.Array) -> tuple[jax.Array, ...]:
+    """What the four products multiply with, [I, O] each."""
     first, middle, last = kernel
-    total, difference = (first + middle + last) / 2, (first - middle + last) / 2
-    p, q = (a - b) @ first, (c + b) @ total
-    r, s = (b - c) @ difference, (c - d) @ last
+    return first, (first + middle + last) / 2, (first - middle + last) / 2, last
+
+
+def _products(x: jax.Array, matrices) -> jax.Array:
+    p, q, r, s = (tiles @ matrix for tiles, matrix in zip(_tiles(x), matrices, strict=True))
     y = jnp.stack([p + q + r, q - r - s], axis=-2)
-    return y.reshape(*y.shape[:-3], -1, y.shape[-1])[..., :time, :]
+    return y.reshape(*y.shape[:-3], -1, y.shape[-1])[..., : x.shape[-2], :]
 
 
-@jax.custom_vjp
-def _by_platform(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    return jax.lax.platform_dependent(x, kernel, cpu=_minimal_filtering, default=_shifted)
+def _tiles(x: jax.Array) -> tuple[jax.Array, ...]:
+    """What the four products multiply, [..., T / 2, I] each, rounded up.
+
+    A pair of positions 2i, 2i + 1 sees four snippets of the padded sequence, a to d.
+    """
+    even, odd = _in_pairs(_pad_time(x, 1, 1 + x.shape[-2] % 2))
+    (a, c), (b, d) = ((z[..., :-1, :], z[..., 1:, :]) for z in (even, odd))
+    return a - c, b + c, c - b, b - d
 
 
-def _by_platform_backward(kept, cotangent):
-    """Both forms are bilinear, so that nothing of the forward pass but the arguments is kept."""
-
-    def gradients(form, *kept_and_cotangent):
-        *kept, cotangent = kept_and_cotangent
-        return jax.vjp(form, *kept)[1](cotangent)
-
-    return jax.lax.platform_dependent(
-        *kept,
-        cotangent,
-        cpu=functools.partial(gradients, _minimal_filtering),
-        default=functools.partial(gradients, _shifted),
-    )
+def _in_pairs(x: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Snippets 2i and snippets 2i + 1."""
+    pairs = x.reshape(*x.shape[:-2], -1, 2, x.shape[-1])
+    return pairs[..., 0, :], pairs[..., 1, :]
 
 
-_by_platform.defvjp(lambda x, kernel: (_by_platform(x, kernel), (x, kernel)), _by_platform_backward)
+def _minimal_kernel_gradient(x: jax.Array, cotangent: jax.Array) -> jax.Array:
+    """[3, I, O], by four products as well: `_minimal_filtering` is linear in the kernel."""
+    even, odd = _in_pairs(_pad_time(cotangent, 0, x.shape[-2] % 2))
+    p, q, r, s = map(_correlate, _tiles(x), (even, even + odd, even - odd, -odd))
+    middle, sides = (q - r) / 2, (q + r) / 2
+    return jnp.stack([p + sides, middle, sides + s])
+
+
+def _correlate(x: jax.Array, y: jax.Array) -> jax.Array:
+    """Sum over all snippets of x times y: [..., T, I], [..., T, O] to [I, O]."""
+    # As matrices: with more axes to sum over XLA would transpose x for the product, slowly.
+    x, y = (z.reshape(-1, z.shape[-1]) for z in (x, y))
+    return jax.lax.dot_general(x, y, (((0,), (0,)), ((), ())))
 
 
 def temporal_mean(x: jax.Array, mask: jax.Array) -> jax.Array:

@@ -11,6 +11,7 @@ from configs import co2net_demo, twostream_thumos
 from jaxtal import evaluation, methods, protocols
 from jaxtal.data.dataset import Dataset, TimeGrid, Video
 from jaxtal.errors import UserError
+from jaxtal.feeding import place
 from jaxtal.inference import Inference, assess, length_buckets
 from jaxtal.segments import Segments
 from jaxtal.step import hyper_from, init_state
@@ -40,7 +41,16 @@ MODEL = METHOD.build(CONFIG.model, C)
 
 @pytest.fixture(scope="module")
 def variables() -> dict:
-    return {"params": init_state(MODEL, hyper_from(CONFIG), WIDTH).params}
+    return of_one({"params": init_state(MODEL, hyper_from(CONFIG), WIDTH).params})
+
+
+def of_one(tree):
+    """Variables of a population of one."""
+    return jax.tree.map(lambda leaf: leaf[None], tree)
+
+
+def inference_on(videos, config=CONFIG, method=METHOD, model=MODEL) -> Inference:
+    return Inference(method, model, videos, config, place(videos, C, config, "test"))
 
 
 def draw(lengths) -> tuple[Video, ...]:
@@ -63,11 +73,11 @@ def test_as_many_traces_as_buckets(variables, monkeypatch):
         traces.append(x.shape)
         return MODEL.apply(variables, x, *arguments, **options)
 
-    inference = Inference(METHOD, types.SimpleNamespace(apply=apply), draw(lengths), C, CONFIG)
+    inference = inference_on(draw(lengths), model=types.SimpleNamespace(apply=apply))
     inference.compile(variables)
     with jax.transfer_guard("disallow"):
-        first = inference(variables)
-        second = inference(jax.tree.map(jnp.copy, variables))
+        (first,) = inference(variables)
+        (second,) = inference(jax.tree.map(jnp.copy, variables))
     assert len(lengths) == len(first) == len(second) == 200
     assert sorted(time for _, time, _ in traces) == [64, 128, 256, 512, 1024, 2048, 4096]
     assert len(programs) == 7
@@ -82,9 +92,9 @@ def test_videos_that_are_too_short_are_left_out_but_count_as_ground_truth(variab
     dataset = Dataset("Tiny", ("a", "b", "c"), (), draw(lengths))
     config = co2net_demo.get_config()
     config.data.min_snippets = 11
-    inference = Inference(METHOD, MODEL, dataset.test, C, config)
+    inference = inference_on(dataset.test, config)
     inference.compile(variables)
-    outputs = inference(variables)
+    (outputs,) = inference(variables)
     assert [bool(output) for output in outputs] == [False, True, True, False]
     result, found = assess(METHOD, CONFIG, dataset, outputs)
     assert set(found.video) <= {1, 2}
@@ -99,9 +109,9 @@ def test_videos_that_are_too_short_are_left_out_but_count_as_ground_truth(variab
 
 def test_outputs_that_are_not_finite_are_told(variables):
     videos = draw((64, 65))
-    inference = Inference(METHOD, MODEL, videos, C, CONFIG)
+    inference = inference_on(videos)
     inference.compile(variables)
-    outputs = inference(variables)
+    (outputs,) = inference(variables)
     outputs[1] = {**outputs[1], "cas": outputs[1]["cas"] * np.float32(np.nan)}
     dataset = Dataset("Tiny", ("a", "b", "c"), (), videos)
     with pytest.raises(UserError, match=r"the model's cas of test video 1 .* is not finite: train"):
@@ -110,12 +120,13 @@ def test_outputs_that_are_not_finite_are_told(variables):
 
 def test_outputs_equal_those_of_single_videos(variables):
     videos = draw((3, 64, 65, 200, 7))
-    inference = Inference(METHOD, MODEL, videos, C, CONFIG)
+    inference = inference_on(videos)
     inference.compile(variables)
-    outputs = inference(variables)
+    (outputs,) = inference(variables)
+    alone = jax.tree.map(lambda leaf: leaf[0], variables)
     for video, output in zip(videos, outputs, strict=True):
         x = video.features.astype(np.float32)[None]
-        wanted = jax.jit(MODEL.apply)(variables, x, np.ones(x.shape[:2], bool))
+        wanted = jax.jit(MODEL.apply)(alone, x, np.ones(x.shape[:2], bool))
         assert set(output) == set(METHOD.outputs)
         for name, value in output.items():
             np.testing.assert_allclose(value, wanted[name][0], atol=1e-5)
@@ -127,15 +138,16 @@ def test_long_videos_are_thinned_out_and_detections_are_in_snippets():
     config.data.test_snippets = 70
     method = methods.get("twostream")
     model = method.build(config.model, C)
-    params = {"params": init_state(model, hyper_from(config), WIDTH).params}
+    params = of_one({"params": init_state(model, hyper_from(config), WIDTH).params})
     lengths = (1, 3, 70, 71, 500)
     videos = draw(lengths)
-    inference = Inference(method, model, videos, C, config)
+    inference = inference_on(videos, config, method, model)
     inference.compile(params)
-    outputs = inference(params)
+    (outputs,) = inference(params)
+    alone = jax.tree.map(lambda leaf: leaf[0], params)
     for video, output in zip(videos, outputs, strict=True):
         x = video.features.astype(np.float32)[test_indices(len(video.features), 70)][None]
-        wanted = jax.jit(model.apply)(params, x, np.ones(x.shape[:2], bool))
+        wanted = jax.jit(model.apply)(alone, x, np.ones(x.shape[:2], bool))
         assert set(output) == set(method.outputs)
         for name, value in output.items():
             assert value.shape == wanted[name].shape[1:]

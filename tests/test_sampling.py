@@ -86,7 +86,7 @@ def make_video(length: int, value: float) -> Video:
 
 def test_gather_returns_rows_and_masks_what_is_not_there():
     data = sampling.pack((make_video(3, 100), make_video(5, 200)), 2)
-    batch = sampling.gather(data, jnp.array([1, 0, -1]), jnp.arange(6)[None])
+    batch = sampling.gather(data, sampling.Draw(jnp.array([1, 0, -1]), jnp.arange(6)[None]))
     np.testing.assert_array_equal(batch.mask.sum(1), [5, 3, 0])
     np.testing.assert_array_equal(batch.features[:, :, 0], [
         [200, 201, 202, 203, 204, 0], [100, 101, 102, 0, 0, 0], [0] * 6])  # fmt: skip

@@ -14,7 +14,7 @@ from jaxtal.layers import Dropout
 from jaxtal.methods import co2net
 from jaxtal.methods.co2net import CO2Net
 from jaxtal.sampling import pack
-from tests.contexts import context
+from tests.contexts import drawn
 
 C, WIDTH = 4, 24
 MODEL = CO2Net(C)
@@ -215,7 +215,7 @@ def test_short_videos_train_in_pairs_only_and_videos_of_zeros_in_no_pair():
     config.data.num_snippets = 3
     data = pack(flat_videos([11, 10, 30, 2, 40], [0, 0, 1, 1, 1]), 2)
     keys = jax.random.split(jax.random.key(0), 300)
-    batch = jax.vmap(lambda key: co2net.sample(context(key=key), data, config))(keys)
+    batch = jax.vmap(lambda key: drawn(co2net.METHOD, data, config, key=key))(keys)
     video = np.asarray(batch.features[:, :, 0, 0])
     assert set(video[:, :6].ravel()) == {1, 2, 3, 4}
     assert set(video[:, 6:].ravel()) == {0, 1, 3}

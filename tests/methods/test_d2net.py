@@ -15,7 +15,7 @@ from jaxtal.methods import d2net
 from jaxtal.methods.d2net import D2Net
 from jaxtal.sampling import Batch, pack
 from jaxtal.step import hyper_from, init_state, train_step
-from tests.contexts import context
+from tests.contexts import context, drawn
 
 C, WIDTH = 4, 12
 
@@ -391,7 +391,7 @@ def test_batches_are_crops_and_padded_videos():
     videos = flat_videos([4, 6, 10, 2])
     data = pack(videos, 2)
     keys = jax.random.split(jax.random.key(0), 2000)
-    batch = jax.vmap(lambda key: d2net.sample(context(key=key), data, config))(keys)
+    batch = jax.vmap(lambda key: drawn(d2net.METHOD, data, config, key=key))(keys)
     video = np.asarray(batch.features[..., 0, 1]).ravel() - 1
     counts = np.bincount(video.astype(int), minlength=4) / video.size
     np.testing.assert_allclose(counts, [1 / 3, 1 / 3, 1 / 3, 0], atol=0.02)
@@ -411,7 +411,7 @@ def test_snippets_of_zeros_count_as_padding():
     config.data.num_snippets = 4
     (video,) = flat_videos([4])
     video.features[2] = 0
-    batch = d2net.sample(context(), pack((video,), 2), config)
+    batch = drawn(d2net.METHOD, pack((video,), 2), config)
     assert (np.asarray(batch.mask) == [True, True, False, True]).all()
 
 

@@ -18,7 +18,7 @@ from jaxtal.methods.twostream import METHOD, TwoStream
 from jaxtal.sampling import Batch, pack
 from jaxtal.step import hyper_from, init_state, train_step
 from jaxtal.trainer import train_and_evaluate
-from tests.contexts import context
+from tests.contexts import context, drawn
 from tests.localizing import localize
 from tests.methods import twostream_oracle as oracle
 
@@ -304,7 +304,7 @@ def test_a_run_begins_with_them(tmp_path):
     assert np.isfinite(means).any()
     with ocp.StandardCheckpointer() as checkpointer:
         state = checkpointer.restore(tmp_path / "checkpoints" / "0" / "state")
-    dictionary = np.asarray(state["params"]["dictionary"])
+    (dictionary,) = np.asarray(state["params"]["dictionary"])
     known = np.isfinite(means)
     np.testing.assert_allclose(dictionary[:3][known], means[known], rtol=1e-6)
 
@@ -374,9 +374,7 @@ def test_batches_are_epochs():
     for number, video in enumerate(videos):
         video.features[:, 0] = number + 1
     data = pack(videos, C)
-    draw_batch = jax.jit(
-        lambda step, key: twostream.sample(context(step=step, key=key), data, config)
-    )
+    draw_batch = jax.jit(lambda step, key: drawn(METHOD, data, config, step=step, key=key))
     orders = []
     for epoch in range(6):
         first, second = (draw_batch(2 * epoch + i, jax.random.key(2 * epoch + i)) for i in range(2))

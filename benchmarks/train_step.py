@@ -1,0 +1,167 @@
+"""A whole training step against PyTorch, and against what its matrix products alone must take.
+
+    python -m benchmarks.train_step [--method co2net --batch 10 --snippets 100] [--json FILE]
+
+Without arguments every method at the demo's, THUMOS14's and ActivityNet's shape. Ours is the
+program that training runs, some steps a dispatch: it draws and gathers the batches, too. The
+references are the project's own plain PyTorch modules of the same mathematics
+(`benchmarks/reference_torch`; extra `torch`), with `Conv1d` or with shifted copies and matrix
+products, eager and through `torch.compile`, on a batch that is there already. All are measured in
+turn in one process, so many steps each.
+
+The floor is the step's floating-point operations divided by the best rate of a matrix product in
+the same process, by XLA or PyTorch. "textbook" operations are what the layers' formulas have, as
+PyTorch's counter finds them in the reference; "executed" ones what XLA counts in our program.
+
+One row for each reference: `median_s` and `quartiles_s` are ours, `ratio` is the reference's median
+over ours; for a floor that is the share of its rate that we reach.
+"""
+
+import argparse
+import json
+import statistics
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import rich
+from rich.table import Table
+
+from benchmarks.timing import interleaved, row
+from benchmarks.training import CONFIGS, SHAPES, Trainer, config_of, matmul_rates, training_set
+
+OURS = "jaxtal"
+VIDEOS = {"demo": 100, "thumos": 60, "anet": 100}
+
+
+def references(config, batch: int, snippets: int, width: int, classes: int) -> dict[str, Any]:
+    """The PyTorch modules' steps on one batch, and the FLOPs of such a step."""
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode
+
+    from benchmarks import reference_torch
+
+    features = torch.rand(batch, snippets, width)
+    labels = torch.eye(classes)[[0, 0, 1, 1, 2, 2, *range(max(0, batch - 6))][:batch]]
+    built = partial(reference_torch.build, config.method, config, classes, width)
+    forms: dict[str, Any] = {}
+    for form in ("conv1d", "unfold"):
+        forms[f"PyTorch, {form}"] = built(form)
+        forms[f"PyTorch, {form}, compiled"] = built(form).compiled()
+    with FlopCounterMode(display=False) as counter:
+        forms["PyTorch, conv1d"].step(features, labels)
+    steps = [(name, partial(module.step, features, labels)) for name, module in forms.items()]
+    return {"steps": steps, "flops": counter.get_total_flops()}
+
+
+def torch_rates(repeats: int) -> float:
+    """The best rate of PyTorch's matrix products."""
+    import torch
+
+    return max(matmul_rates(lambda rows, columns: torch.ones(rows, columns), torch.matmul, repeats))
+
+
+def measure(method: str, shape: str, sizes, options) -> list[dict]:
+    """The rows of one method at one shape."""
+    batch, snippets, width, classes = sizes
+    config = config_of(method, shape, batch, snippets)
+    ours = Trainer(config, training_set(VIDEOS[shape], snippets, width, classes), options.steps)
+    cases: dict[str, Callable] = {OURS: ours}
+    rates = {"XLA": max(matmul_rates(_ones, jax.jit(jnp.matmul), options.repeats))}
+    flops = {"executed": (ours.compiled.cost_analysis() or {}).get("flops", float("nan"))}
+    if options.reference == "torch":
+        torch = references(config, batch, snippets, width, classes)
+        cases |= {name: partial(_repeat, step, options.steps) for name, step in torch["steps"]}
+        rates["PyTorch"] = torch_rates(options.repeats)
+        flops["textbook"] = torch["flops"]
+    seconds = {
+        name: [value / options.steps for value in values]
+        for name, values in interleaved(cases, options.repeats).items()
+    }
+    floors = {f"floor, {kind}": [count / max(rates.values())] for kind, count in flops.items()}
+    shapes = {"batch": batch, "snippets": snippets, "features": width, "classes": classes}
+    common = {
+        "method": method,
+        "matmul_flops_per_s": rates,
+        "flops": flops,
+        "torch": _torch_version() if options.reference == "torch" else None,
+    }
+    rows = []
+    for name, reference in {**seconds, **floors}.items():
+        if name != OURS:
+            made = json.loads(row(f"{method}, {shape}", shapes, seconds[OURS], reference))
+            middle = statistics.median(reference)
+            quartiles = np.quantile(reference, (0.25, 0.75)).tolist()
+            of_reference = {"reference_median_s": middle, "reference_quartiles_s": quartiles}
+            rows.append({**made, **common, "reference": name, **of_reference})
+    return rows
+
+
+def _repeat(step: Callable[[], object], steps: int) -> None:
+    for _ in range(steps):
+        step()
+
+
+def _ones(rows: int, columns: int) -> jax.Array:
+    return jnp.ones((rows, columns))
+
+
+def _torch_version() -> str:
+    import torch
+
+    return torch.__version__
+
+
+def show(rows: list[dict]) -> None:
+    """A table: a line for each reference."""
+    table = Table("case", "B x T x features", "ours", "reference", "", "ratio")
+    for line in rows:
+        shapes = line["shapes"]
+        size = f"{shapes['batch']} x {shapes['snippets']} x {shapes['features']}"
+        ours = f"{_time(line['median_s'])} ({' to '.join(map(_time, line['quartiles_s']))})"
+        reference = _time(line["reference_median_s"])
+        table.add_row(
+            line["case"], size, ours, line["reference"], reference, f"{line['ratio']:.2f}"
+        )
+    rich.print(table)
+    for name, rate in rows[-1]["matmul_flops_per_s"].items():
+        print(f"best matrix product, {name}: {rate / 1e9:.0f} GFLOP/s")
+
+
+def _time(seconds: float) -> str:
+    return f"{1000 * seconds:.1f} ms" if seconds < 1 else f"{seconds:.2f} s"
+
+
+def main() -> None:
+    """Measure, print rows and the table."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--method", choices=list(CONFIGS), nargs="+", default=list(CONFIGS))
+    parser.add_argument("--shapes", choices=list(SHAPES), nargs="+", default=list(SHAPES))
+    parser.add_argument("--batch", type=int, default=10)
+    parser.add_argument("--snippets", type=int, nargs="+", help="T; with THUMOS14's other numbers")
+    parser.add_argument("--width", type=int, help="features a snippet")
+    parser.add_argument("--reference", choices=("torch", "none"), default="torch")
+    parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--steps", type=int, default=5, help="a dispatch, and a measurement")
+    parser.add_argument("--json", type=Path, help="write the rows there, a JSON list")
+    options = parser.parse_args()
+    shapes = [(name, SHAPES[name]) for name in options.shapes]
+    if options.snippets:
+        shapes = [("thumos", (10, snippets, 2048, 20)) for snippets in options.snippets]
+    rows: list[dict] = []
+    for shape, (_, snippets, width, classes) in shapes:
+        sizes = (options.batch, snippets, options.width or width, classes)
+        for method in options.method:
+            rows += measure(method, shape, sizes, options)
+            print(*map(json.dumps, rows[-6:]), sep="\n", flush=True)
+            if options.json:
+                options.json.write_text(json.dumps(rows, indent=1) + "\n")
+    show(rows)
+
+
+if __name__ == "__main__":
+    main()

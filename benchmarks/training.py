@@ -1,0 +1,115 @@
+"""What the benchmarks of training share: random data of any size, and compiled steps on it."""
+
+import statistics
+from collections.abc import Callable
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from ml_collections import ConfigDict
+
+from benchmarks.timing import interleaved
+from configs import (
+    co2net_anet12,
+    co2net_demo,
+    co2net_thumos,
+    d2net_anet12,
+    d2net_demo,
+    d2net_thumos,
+    twostream_anet13,
+    twostream_demo,
+    twostream_thumos,
+)
+from jaxtal import methods, population
+from jaxtal.data.dataset import Video
+from jaxtal.sampling import PackedVideos, pack
+from jaxtal.step import init_state, over_members, train_steps
+
+# Of each method the configs for the demo, THUMOS14 and ActivityNet.
+CONFIGS = {
+    "co2net": (co2net_demo, co2net_thumos, co2net_anet12),
+    "d2net": (d2net_demo, d2net_thumos, d2net_anet12),
+    "twostream": (twostream_demo, twostream_thumos, twostream_anet13),
+}
+# Batch, snippets, features a snippet, classes.
+SHAPES = {
+    "demo": (10, 100, 256, 10),
+    "thumos": (10, 500, 2048, 20),
+    "anet": (10, 60, 2048, 100),
+}
+
+
+def config_of(method: str, shape: str, batch: int, snippets: int) -> ConfigDict:
+    """A method's config for a shape of `SHAPES`, with another batch size and number of snippets."""
+    config = CONFIGS[method][list(SHAPES).index(shape)].get_config()
+    config.train.batch_size = batch
+    config.data.num_snippets = snippets
+    if method == "d2net":  # its denoising always active: the same program, the same time
+        config.loss.update(denoising_start=0, denoising_every=1)
+    return config
+
+
+def videos(count: int, lengths: tuple[int, int], width: int, classes: int) -> tuple[Video, ...]:
+    """Random float16 features of `count` videos, lengths uniform in the closed range."""
+    rng = np.random.default_rng(0)
+    empty = np.empty((0, 2))
+    return tuple(
+        Video(f"v{i}", 1.0, np.array([i % classes]), empty, empty[:, 0], empty,
+              rng.random((rng.integers(*lengths, endpoint=True), width), np.float32)
+              .astype(np.float16))
+        for i in range(count)
+    )  # fmt: skip
+
+
+def training_set(count: int, snippets: int, width: int, classes: int) -> PackedVideos:
+    """Videos on the device, all longer than `snippets`, so that batches have no padding."""
+    return pack(videos(count, (snippets + 2, 2 * snippets), width, classes), classes)
+
+
+class Trainer:
+    """Compiled steps of a config's method on packed videos.
+
+    Attributes:
+        compiled: the program.
+        state: of all members, after the steps so far.
+    """
+
+    def __init__(self, config, data: PackedVideos, steps: int = 1):
+        method = methods.get(config.method)
+        classes, width = data.videos.labels.shape[1], data.features.shape[1]  # type: ignore[union-attr]
+        model = method.build(config.model, classes)
+        members = population.members_of(config)
+        self._hyper, self._data = population.hypers(members), data
+        begin = over_members(partial(init_state, model, feature_width=width), len(members), (0,))
+        self.state = jax.jit(begin)(self._hyper)
+        loop = partial(train_steps, steps=steps, model=model, method=method, config=config)
+        of_members = over_members(loop, len(members), (0, 0, None, None))
+        self._stop = jnp.int32(2**31 - 1)
+        arguments = (self.state, self._hyper, self._stop, data)
+        self.compiled = jax.jit(of_members, donate_argnums=0).lower(*arguments).compile()
+
+    def __call__(self) -> dict:
+        """Take the next steps; their mean metrics, still on the device."""
+        self.state, metrics, _ = self.compiled(self.state, self._hyper, self._stop, self._data)
+        return metrics
+
+
+# Rows, inner size and columns of products like those of the wide layers.
+_PRODUCTS = ((1000, 6144, 2048), (5000, 2048, 2048), (2048, 2048, 2048), (4096, 4096, 4096))
+
+
+def matmul_rates(ones: Callable, product: Callable, repeats: int) -> list[float]:
+    """Floating-point operations a second of several large matrix products.
+
+    Args:
+        ones: (rows, columns) to a matrix of ones.
+        product: of two matrices.
+        repeats: of each; the median counts.
+    """
+    rates = []
+    for rows, inner, columns in _PRODUCTS:
+        call = partial(product, ones(rows, inner), ones(inner, columns))
+        seconds = interleaved({"product": call}, repeats)["product"]
+        rates.append(2 * rows * inner * columns / statistics.median(seconds))
+    return rates
