@@ -51,7 +51,6 @@ THUMOS = SyntheticConfig(
 WRAPPED = (
     (data, "load", "data"),
     (trainer, "place", "data"),
-    (trainer.Run, "_initial_state", "initialise"),  # its compilation is not in "compile"
     (inference.Inference, "__call__", "forward"),
     (inference, "localize", "localise"),
     (evaluation, "evaluate", "evaluate"),
@@ -61,7 +60,7 @@ WRAPPED = (
     (plots, "draw", "plots"),
 )
 PARTS = (
-    "data", "initialise", "compile", "train", "forward", "localise", "evaluate", "checkpoints",
+    "data", "compile", "train", "forward", "localise", "evaluate", "checkpoints",
     "plots", "other",
 )  # fmt: skip
 

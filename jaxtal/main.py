@@ -53,6 +53,7 @@ def keep_compiled(folder: str | None) -> None:
     if folder is None:
         folder = platformdirs.user_cache_dir("jaxtal", appauthor=False)
     jax.config.update("jax_compilation_cache_dir", folder or None)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
 
 
 def default_workdir(config_file: str) -> Path:

@@ -169,7 +169,8 @@ class Run:
         """Fresh, or as the latest checkpoint has it."""
         width = self.dataset.feature_width
         init = functools.partial(init_state, self.model, feature_width=width)
-        state = jax.jit(over_members(init, len(self.members), (0,)))(self.hyper)
+        with self._timed("compile"):
+            state = jax.jit(over_members(init, len(self.members), (0,)))(self.hyper)
         step = self.checkpoints.latest_step()
         if step is None:
             self.files.cut_metrics(-1)

@@ -1,0 +1,111 @@
+"""Sampling and feeding of training batches against the per-bin Python sampler.
+
+    python -m benchmarks.input
+
+CO2-Net's batches at the demo's, THUMOS14's and ActivityNet's shape, in four ways:
+
+- draw: which snippets of which videos, on the device, many steps in one program, as in training;
+- batch: the same and the gather from the features on the device;
+- stream: a batch through the host's pipeline, which takes over where features do not fit, from draw
+  to arrival on the device;
+- per bin: the published way, a call of NumPy's generator for every bin, drawn or with its gather.
+
+`ratio` is the per-bin sampler's median over ours for the same work; `share` is what a draw or batch
+costs of a training step on the same features, measured in the same process.
+"""
+
+import json
+import statistics
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from rich.table import Table
+
+from benchmarks import per_bin_sampler
+from benchmarks.timing import Rows, interleaved, parser_of, row, show, spread
+from benchmarks.training import SHAPES, Trainer, config_of, training_set
+from jaxtal import methods
+from jaxtal.feeding import Placed, Stream, prefetched
+from jaxtal.sampling import PackedVideos, gather
+from jaxtal.step import draw
+
+VIDEOS = 200
+DRAWS, BATCHES, STREAMED = 50, 5, 5
+
+
+def repeated(one, count: int):
+    """`one` of the steps 0 to `count` - 1 in one program, which gives the last."""
+
+    def run(data):
+        return jax.lax.fori_loop(1, count, lambda step, _: one(data, step), one(data, jnp.int32(0)))
+
+    return jax.jit(run)
+
+
+def cases(config, data: PackedVideos) -> dict:
+    """What is timed, and how many batches each call makes."""
+    method = methods.get(config.method)
+
+    def drawn(data: PackedVideos, step):
+        return draw(jnp.uint32(config.seed), step, data.videos, method, config)
+
+    def batch(data: PackedVideos, step):
+        return gather(data, drawn(data, step))
+
+    assert data.features is not None
+    host = np.asarray(data.features)
+    stream = Stream(Placed(PackedVideos(None, data.videos), host), method, config,
+                    np.array([config.seed], np.uint32))  # fmt: skip
+    lengths, labels = (np.asarray(x) for x in (data.videos.lengths, data.videos.labels))
+    features = np.split(host, np.cumsum(lengths)[:-1])
+    train, rng = config.train, np.random.RandomState(0)
+    rest = (lengths, labels, train.pairs, train.batch_size, config.data.num_snippets, rng)
+    return {
+        "draw": (partial(repeated(drawn, DRAWS), data), DRAWS),
+        "batch": (partial(repeated(batch, BATCHES), data), BATCHES),
+        "stream": (lambda: list(prefetched(range(STREAMED), stream.load)), STREAMED),
+        "per bin, draw": (partial(per_bin_sampler.indices, *rest), 1),
+        "per bin, batch": (partial(per_bin_sampler.batch, features, *rest), 1),
+        "step": (Trainer(config, data), 1),
+    }
+
+
+REFERENCES = {"draw": "per bin, draw", "batch": "per bin, batch", "stream": "per bin, batch"}
+
+
+def measure(shape: str, repeats: int) -> tuple[dict, dict[str, list[float]]]:
+    """Sizes of a shape and the seconds of one batch in every case."""
+    size, snippets, width, classes = SHAPES[shape]
+    config = config_of("co2net", shape, size, snippets)
+    made = cases(config, training_set(VIDEOS, snippets, width, classes))
+    measured = interleaved({name: call for name, (call, _) in made.items()}, repeats)
+    seconds = {name: [v / made[name][1] for v in values] for name, values in measured.items()}
+    return {"batch": size, "snippets": snippets, "features": width, "videos": VIDEOS}, seconds
+
+
+def main() -> None:
+    """Measure every shape, print rows and the table."""
+    parser = parser_of(__doc__, 9)
+    parser.add_argument("--shapes", choices=list(SHAPES), nargs="+", default=list(SHAPES))
+    options = parser.parse_args()
+    rows = Rows(options.json)
+    columns = ("shape", "case", "ms a batch", "times as fast as per bin", "share of a step")
+    table = Table(*columns, title="sampling and feeding")
+    for shape in options.shapes:
+        shapes, seconds = measure(shape, options.repeats)
+        step = statistics.median(seconds["step"])
+        for name, values in seconds.items():
+            reference = seconds[REFERENCES[name]] if name in REFERENCES else None
+            share = statistics.median(values) / step
+            line = row(f"{shape}, {name}", shapes, values, reference, share=share)
+            rows(line)
+            ratio = json.loads(line).get("ratio")
+            faster = "" if ratio is None else f"{ratio:.0f}" if ratio > 10 else f"{ratio:.1f}"
+            table.add_row(shape, name, spread(values), faster, f"{100 * share:.2f} %")
+    show(table)
+
+
+if __name__ == "__main__":
+    main()
