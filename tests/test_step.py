@@ -11,7 +11,14 @@ from configs import co2net_demo
 from jaxtal import methods
 from jaxtal.data.dataset import Video
 from jaxtal.sampling import pack
-from jaxtal.step import hyper_from, init_state, train_step
+from jaxtal.step import (
+    hyper_from,
+    in_precision,
+    init_state,
+    over_members,
+    train_step,
+    train_steps,
+)
 
 C, WIDTH = 3, 8
 
@@ -150,3 +157,78 @@ def test_members_of_a_population_can_be_vmapped(step, config, data):
     states, metrics = jax.vmap(jitted, in_axes=(0, axes, None))(states, many, data)
     _, wanted = jitted(start(hyper._replace(seed=seeds[2])), hyper._replace(seed=seeds[2]), data)
     np.testing.assert_allclose(metrics["loss"][2], wanted["loss"], rtol=1e-5)
+
+
+@pytest.fixture(scope="module")
+def loop(config):
+    """Up to four steps as one program, and how often it was traced."""
+    method = methods.get("co2net")
+    model = method.build(config.model, C)
+    traces = []
+
+    def counted(*arguments):
+        traces.append(1)
+        return train_steps(*arguments, steps=4, model=model, method=method, config=config)
+
+    return jax.jit(counted), traces
+
+
+def test_where_loops_start_and_stop_changes_nothing(step, loop, config, data):
+    """Seven steps in loops that stop anywhere: the same bits, one program, right means."""
+    _, start, _ = step
+    looped, traces = loop
+    hyper = hyper_from(config)
+    ends = {}
+    for stops in ((4, 7), (1, 2, 3, 4, 5, 6, 7), (3, 6, 7)):
+        state, means = start(hyper), []
+        for stop in stops:
+            state, mean, in_row = looped(state, hyper, jnp.int32(stop), data)
+            means.append((stop, float(mean["loss"])))
+            assert (int(state.step), int(in_row)) == (stop, 0)
+        ends[stops] = leaves(state), dict(means)
+    (first, windows), (again, single), (third, _) = ends.values()
+    for a, b, c in zip(first, again, third, strict=True):
+        np.testing.assert_array_equal(a, b)
+        np.testing.assert_array_equal(a, c)
+    assert windows[4] == pytest.approx(np.mean([single[stop] for stop in (1, 2, 3, 4)]), rel=1e-6)
+    assert windows[7] == pytest.approx(np.mean([single[stop] for stop in (5, 6, 7)]), rel=1e-6)
+    assert len(traces) == 1
+
+
+def test_a_loop_is_its_steps(step, loop, config, data):
+    jitted, start, _ = step
+    hyper = hyper_from(config)
+    wanted, _ = run(jitted, start, hyper, data, 4)
+    state, *_ = loop[0](start(hyper), hyper, jnp.int32(4), data)
+    for a, b in zip(leaves(state), leaves(wanted), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
+
+
+def test_no_transfer_in_a_loop(step, loop, config, data):
+    _, start, _ = step
+    hyper, stop = hyper_from(config), jnp.int32(4)
+    state, *_ = loop[0](start(hyper), hyper, stop, data)
+    with jax.transfer_guard("disallow"):
+        jax.block_until_ready(loop[0](state, hyper, stop, data))
+
+
+def test_one_member_is_the_function_itself():
+    def function(x, shared, nothing):
+        assert nothing is None
+        return {"sum": x["a"] + shared}
+
+    given = ({"a": jnp.array([[1.0, 2]])}, jnp.array([10.0, 20]), None)
+    alone = over_members(function, 1, (0, None, 0))(*given)
+    np.testing.assert_array_equal(alone["sum"], [[11, 22]])
+    two = ({"a": jnp.array([[1.0, 2], [3, 4]])}, jnp.array([10.0, 20]), None)
+    together = over_members(function, 2, (0, None, 0))(*two)
+    np.testing.assert_array_equal(together["sum"], [[11, 22], [13, 24]])
+
+
+def test_only_kernels_are_rounded(step, config):
+    _, start, _ = step
+    params = start(hyper_from(config)).params
+    assert in_precision(params, "float32") is params
+    rounded = jax.tree_util.tree_leaves_with_path(in_precision(params, "bfloat16"))
+    assert {leaf.dtype for path, leaf in rounded if path[-1].key == "kernel"} == {jnp.bfloat16}
+    assert {leaf.dtype for path, leaf in rounded if path[-1].key != "kernel"} == {jnp.float32}

@@ -1,0 +1,206 @@
+"""The loop around the steps: windows, populations, divergence, streaming, profile; a toy method."""
+
+import itertools
+import json
+
+import numpy as np
+import pytest
+from ml_collections import ConfigDict
+
+from jaxtal.errors import UserError
+from jaxtal.trainer import boundaries, steps_of_window, train_and_evaluate
+from tests.methods import toy_config
+
+
+@pytest.mark.parametrize(
+    ("log_every", "eval_every", "steps", "wanted"),
+    [(20, 200, 1400, 20), (20, 50, 1400, 10), (500, 200, 1400, 200), (13, 13, 1300, 13),
+     (20, 101, 1400, 1), (20, 200, 5, 5), (20, 200, 7, 5), (1, 4, 9, 1)],
+)  # fmt: skip
+def test_windows_divide_what_lies_between_evaluations(log_every, eval_every, steps, wanted):
+    settings = ConfigDict({"log_every": log_every, "eval_every": eval_every, "steps": steps})
+    assert steps_of_window(settings) == wanted
+
+
+def test_windows_end_at_the_same_steps_wherever_a_run_begins():
+    whole = list(boundaries(0, 20, 4))
+    assert whole == [4, 8, 12, 16, 20]
+    for begin in range(20):
+        assert list(boundaries(begin, 20, 4)) == [end for end in whole if end > begin]
+    assert list(boundaries(0, 6, 4)) == [4, 6]
+
+
+def config_of(**fields) -> ConfigDict:
+    """The toy on tiny data, with other values of fields, dots written as double underscores."""
+    config = toy_config.get_config()
+    config.data.num_snippets, config.train.batch_size = 16, 5
+    config.data.generator.update(num_train=12, num_test=6, num_classes=3, feature_width=8)
+    config.data.generator.max_snippets = 100
+    config.train.update(steps=8, log_every=2, eval_every=4)
+    config.optimizer.learning_rate = 1e-2
+    config.evaluation.plot_videos = 1
+    config.update_from_flattened_dict({k.replace("__", "."): v for k, v in fields.items()})
+    return config
+
+
+def numbers(result: dict) -> dict:
+    return {name: result[name] for name in ("map", "average", "f1", "classification_map")}
+
+
+def detections(folder) -> list[tuple]:
+    results = json.loads((folder / "detections.json").read_text())["results"]
+    return [
+        (video, found["label"], *found["segment"], found["score"])
+        for video in sorted(results) for found in results[video]
+    ]  # fmt: skip
+
+
+def assert_same_detections(first, second) -> None:
+    """The same segments, scores to float tolerance."""
+    ours, theirs = detections(first), detections(second)
+    assert len(ours) == len(theirs) > 0
+    assert [row[:4] for row in ours] == [row[:4] for row in theirs]
+    np.testing.assert_allclose([row[4] for row in ours], [row[4] for row in theirs], rtol=1e-4)
+
+
+VARY = "optimizer.learning_rate=1e-2,3e-3,1e-3 loss.weights.mil=1,0.5,1"
+
+
+@pytest.fixture(scope="module")
+def population(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("population")
+    return folder, train_and_evaluate(config_of(population=3, vary=VARY, seed=1), folder)
+
+
+@pytest.mark.parametrize("member", [0, 2])
+def test_a_member_equals_the_single_run(population, tmp_path, member):
+    folder, result = population
+    rate, weight = ((1e-2, 1), (3e-3, 0.5), (1e-3, 1))[member]
+    alone = config_of(
+        seed=1 + member, optimizer__learning_rate=rate, loss__weights__mil=float(weight)
+    )
+    single = train_and_evaluate(alone, tmp_path)
+    mine = result["members"][member]
+    assert mine["seed"] == single["seed"] == 1 + member
+    assert mine["values"] == {
+        "optimizer.learning_rate": rate, "loss.weights.mil": weight
+    }  # fmt: skip
+    assert_same_detections(folder / "members" / str(member), tmp_path)
+    assert numbers(mine) == pytest.approx(numbers(single))
+    assert mine["best_on_test"]["step"] == single["best_on_test"]["step"]
+
+
+def test_what_a_population_leaves(population):
+    folder, result = population
+    assert json.loads((folder / "result.json").read_text())["population"] == 3
+    values = [member["average"]["0.1:0.7"] for member in result["members"]]
+    assert result["mean"]["average"]["0.1:0.7"] == pytest.approx(np.mean(values))
+    assert result["sd"]["average"]["0.1:0.7"] == pytest.approx(np.std(values, ddof=1))
+    low, high = result["interval_95"]["average"]["0.1:0.7"]
+    assert low < np.mean(values) < high
+    assert [group["members"] for group in result["groups"]] == [1, 1, 1]
+    assert {path.name for path in (folder / "members").iterdir()} == {"0", "1", "2"}
+    assert not (folder / "detections.json").exists()
+    assert (folder / "plots" / "training.png").stat().st_size > 10_000
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    losses = [line for line in lines if "loss" in line]
+    assert [line["step"] for line in losses] == [2, 4, 6, 8]
+    assert all(len(line["members"]["loss"]) == 3 for line in losses)
+    assert losses[0]["loss"] == pytest.approx(np.mean(losses[0]["members"]["loss"]), abs=1e-5)
+    evaluations = [line for line in lines if "map" in line]
+    assert [len(line["members"]["0.1:0.7"]) for line in evaluations] == [3, 3]
+
+
+def test_a_population_continues_bit_for_bit(population, tmp_path):
+    folder, _ = population
+    for steps in (3, 8):
+        train_and_evaluate(config_of(population=3, vary=VARY, seed=1, train__steps=steps), tmp_path)
+    for member in "012":
+        parts, whole = (at / "members" / member / "detections.json" for at in (tmp_path, folder))
+        assert parts.read_bytes() == whole.read_bytes()
+
+
+def test_a_member_that_diverges_is_told_and_hurts_nobody(population, tmp_path, capsys):
+    vary = VARY.replace("1e-2,3e-3", "1e-2,1e30")
+    config = config_of(population=3, vary=vary, seed=1, train__steps=16)
+    result = train_and_evaluate(config, tmp_path)
+    assert result["diverged"] == [1]
+    lost = result["members"][1]
+    assert 10 <= lost["diverged"] <= 16
+    assert lost["skipped_updates"] >= 10
+    assert "map" not in lost
+    assert "member 1 (seed 2) has diverged before step" in capsys.readouterr().out
+    assert not (tmp_path / "members" / "1").exists()
+    calm = tmp_path / "calm"
+    train_and_evaluate(config_of(population=3, vary=VARY, seed=1, train__steps=16), calm)
+    for member in "02":
+        assert_same_detections(tmp_path / "members" / member, calm / "members" / member)
+    kept = [result["members"][i]["average"]["0.1:0.7"] for i in (0, 2)]
+    assert result["mean"]["average"]["0.1:0.7"] == pytest.approx(np.mean(kept))
+
+
+@pytest.mark.parametrize("members", [1, 2])
+def test_nobody_left_stops_the_run(tmp_path, members):
+    config = config_of(
+        population=members, optimizer__learning_rate=1e30, train__steps=40, train__eval_every=40
+    )
+    with pytest.raises(UserError, match=r"diverged: the last 1\d updates before step \d\d .*mil"):
+        train_and_evaluate(config, tmp_path)
+    assert not (tmp_path / "result.json").exists()
+
+
+@pytest.fixture(scope="module")
+def single(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("single")
+    train_and_evaluate(config_of(train__steps=7), folder)
+    return folder
+
+
+def test_streamed_features_give_the_same_run(single, tmp_path, capsys):
+    """Also in two parts, and with a population, each with draws of its own."""
+    for steps in (2, 7):
+        config = config_of(data__device_share=0.0, train__steps=steps)
+        train_and_evaluate(config, tmp_path / "parts")
+    assert capsys.readouterr().out.count("streamed by the host") == 4
+    assert_same_detections(tmp_path / "parts", single)
+    lines = [
+        [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+        for folder in (tmp_path / "parts", single)
+    ]
+    losses = [[(x["step"], x["loss"]) for x in log if "loss" in x] for log in lines]
+    assert [step for step, _ in losses[0]] == [2, 4, 6, 7]
+    np.testing.assert_allclose(losses[0], losses[1], rtol=1e-4)
+    config = config_of(data__device_share=0.0, train__steps=7, population=2)
+    train_and_evaluate(config, tmp_path / "two")
+    assert_same_detections(tmp_path / "two" / "members" / "0", single)
+
+
+def test_bfloat16_trains(single, tmp_path):
+    result = train_and_evaluate(config_of(train__steps=7, precision="bfloat16"), tmp_path)
+    assert result["skipped_updates"] == 0
+    scores, exact = (np.sort([row[4] for row in detections(at)])[-5:] for at in (tmp_path, single))
+    assert (scores != exact).any()
+    np.testing.assert_allclose(scores, exact, rtol=0.05)
+
+
+def test_a_profile_is_written_on_request(single, tmp_path):
+    train_and_evaluate(config_of(train__steps=7, profile=True), tmp_path)
+    assert list((tmp_path / "profile").rglob("*.xplane.pb"))
+    assert not (single / "profile").exists()
+    assert_same_detections(tmp_path, single)
+
+
+def test_one_program_whatever_the_members_values(tmp_path, monkeypatch):
+    """Steps of a run, its populations' values: the training program is traced once a run."""
+    from jaxtal import trainer
+
+    traces = itertools.count()
+    original = trainer.train_steps
+
+    def counted(*arguments, **options):
+        next(traces)
+        return original(*arguments, **options)
+
+    monkeypatch.setattr(trainer, "train_steps", counted)
+    train_and_evaluate(config_of(train__steps=7, population=2), tmp_path / "a")
+    assert next(traces) == 1
