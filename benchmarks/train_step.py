@@ -33,9 +33,10 @@ from rich.table import Table
 
 from benchmarks.timing import interleaved, row
 from benchmarks.training import CONFIGS, SHAPES, Trainer, config_of, matmul_rates, training_set
+from jaxtal import trainer
 
 OURS = "jaxtal"
-VIDEOS = {"demo": 100, "thumos": 60, "anet": 100}
+VIDEOS = {"demo": 100, "thumos": 60, "anet": 200}
 
 
 def references(config, batch: int, snippets: int, width: int, classes: int) -> dict[str, Any]:
@@ -45,9 +46,16 @@ def references(config, batch: int, snippets: int, width: int, classes: int) -> d
 
     from benchmarks import reference_torch
 
-    features = torch.rand(batch, snippets, width)
-    labels = torch.eye(classes)[[0, 0, 1, 1, 2, 2, *range(max(0, batch - 6))][:batch]]
-    built = partial(reference_torch.build, config.method, config, classes, width)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    features = torch.rand(batch, snippets, width, device=device)
+    rows = [0, 0, 1, 1, 2, 2, *range(max(0, batch - 6))][:batch]
+    labels = torch.eye(classes, device=device)[rows]
+
+    def built(form: str):
+        module = reference_torch.build(config.method, config, classes, width, form)
+        module.network.to(device)
+        return module
+
     forms: dict[str, Any] = {}
     for form in ("conv1d", "unfold"):
         forms[f"PyTorch, {form}"] = built(form)
@@ -62,16 +70,32 @@ def torch_rates(repeats: int) -> float:
     """The best rate of PyTorch's matrix products."""
     import torch
 
-    return max(matmul_rates(lambda rows, columns: torch.ones(rows, columns), torch.matmul, repeats))
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+
+    def product(x, y):
+        result = torch.matmul(x, y)
+        _synchronize()
+        return result
+
+    return max(matmul_rates(partial(torch.ones, device=device), product, repeats))
+
+
+def _synchronize() -> None:
+    import torch
+
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
 
 
 def measure(method: str, shape: str, sizes, options) -> list[dict]:
     """The rows of one method at one shape."""
     batch, snippets, width, classes = sizes
     config = config_of(method, shape, batch, snippets)
+    config.precision = options.precision
     ours = Trainer(config, training_set(VIDEOS[shape], snippets, width, classes), options.steps)
     cases: dict[str, Callable] = {OURS: ours}
-    rates = {"XLA": max(matmul_rates(_ones, jax.jit(jnp.matmul), options.repeats))}
+    ones = partial(_ones, dtype=options.precision)
+    rates = {"XLA": max(matmul_rates(ones, jax.jit(jnp.matmul), options.repeats))}
     flops = {"executed": (ours.compiled.cost_analysis() or {}).get("flops", float("nan"))}
     if options.reference == "torch":
         torch = references(config, batch, snippets, width, classes)
@@ -86,6 +110,7 @@ def measure(method: str, shape: str, sizes, options) -> list[dict]:
     shapes = {"batch": batch, "snippets": snippets, "features": width, "classes": classes}
     common = {
         "method": method,
+        "precision": options.precision,
         "matmul_flops_per_s": rates,
         "flops": flops,
         "torch": _torch_version() if options.reference == "torch" else None,
@@ -104,10 +129,11 @@ def measure(method: str, shape: str, sizes, options) -> list[dict]:
 def _repeat(step: Callable[[], object], steps: int) -> None:
     for _ in range(steps):
         step()
+    _synchronize()
 
 
-def _ones(rows: int, columns: int) -> jax.Array:
-    return jnp.ones((rows, columns))
+def _ones(rows: int, columns: int, dtype: str) -> jax.Array:
+    return jnp.ones((rows, columns), dtype)
 
 
 def _torch_version() -> str:
@@ -144,6 +170,9 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=10)
     parser.add_argument("--snippets", type=int, nargs="+", help="T; with THUMOS14's other numbers")
     parser.add_argument("--width", type=int, help="features a snippet")
+    parser.add_argument(
+        "--precision", choices=trainer.PRECISIONS, default="float32", help="of ours and the floor"
+    )
     parser.add_argument("--reference", choices=("torch", "none"), default="torch")
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--steps", type=int, default=5, help="a dispatch, and a measurement")

@@ -1,6 +1,7 @@
 """Where features live: on the device, or streamed to it by the host when they do not fit."""
 
 import dataclasses
+import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 import psutil
 
 from jaxtal import console
+from jaxtal.data.dataset import Video
 from jaxtal.errors import UserError
 from jaxtal.sampling import Draw, Index, PackedVideos, index_of, locate
 from jaxtal.step import draw, over_members
@@ -23,11 +25,14 @@ class Placed:
 
     Attributes:
         data: on the device; its features are None where they are streamed.
-        host: [total snippets, 2D], the features on the host, or None.
+        host: [total snippets, 2D], the features on the host, or None where they are not streamed.
+        videos: as they were given, their features being those that were packed, so that nobody
+            needs to keep a second copy.
     """
 
     data: PackedVideos
     host: np.ndarray | None
+    videos: tuple[Video, ...] = ()
 
 
 def place(videos, num_classes: int, config, what: str, used: int = 0) -> Placed:
@@ -44,19 +49,24 @@ def place(videos, num_classes: int, config, what: str, used: int = 0) -> Placed:
     Raises:
         UserError: a feature is too large for the type.
     """
-    packed = _pack(videos, config.data.device_dtype)
+    packed = pack_on_host(videos, config.data.device_dtype)
     memory = device_memory()
-    index = index_of(videos, num_classes)
+    ends = np.cumsum([len(video.features) for video in videos])
+    parts = tuple(
+        dataclasses.replace(video, features=packed[end - len(video.features) : end])
+        for video, end in zip(videos, ends, strict=True)
+    )
+    index = index_of(parts, num_classes)
     size = f"{what} features: {packed.nbytes / 2**20:,.0f} MiB {packed.dtype}"
     if used + packed.nbytes <= config.data.device_share * memory:
         console.say(f"{size}, on the device")
-        return Placed(PackedVideos(jax.device_put(packed), index), None)
+        return Placed(PackedVideos(jax.device_put(packed), index), None, parts)
     beside = f" beside {used / 2**20:,.0f} MiB" if used else ""
     console.say(
         f"{size}, do not fit{beside} into config.data.device_share={config.data.device_share:g} of "
         f"the device's {memory / 2**20:,.0f} MiB: streamed by the host"
     )
-    return Placed(PackedVideos(None, index), packed)
+    return Placed(PackedVideos(None, index), packed, parts)
 
 
 def device_memory() -> int:
@@ -65,12 +75,12 @@ def device_memory() -> int:
     return stats.get("bytes_limit") or psutil.virtual_memory().total
 
 
-def _pack(videos, dtype: str) -> np.ndarray:
-    """All features behind one another, filled video by video so that no second copy is made."""
+def pack_on_host(videos, dtype: str) -> np.ndarray:
+    """All features behind one another, [total snippets, 2D], filled video by video."""
     first = videos[0].features
     own = np.result_type(*{video.features.dtype for video in videos})
     lengths = [len(video.features) for video in videos]
-    packed = np.empty((sum(lengths), first.shape[1]), jax.numpy.dtype(dtype or own))
+    packed = _aligned((sum(lengths), first.shape[1]), jax.numpy.dtype(dtype or own))
     for video, end in zip(videos, np.cumsum(lengths), strict=True):
         with np.errstate(over="ignore"):
             rows = packed[end - len(video.features) : end]
@@ -81,6 +91,14 @@ def _pack(videos, dtype: str) -> np.ndarray:
                 f"config.data.device_dtype={dtype}; use bfloat16 or float32"
             )
     return packed
+
+
+def _aligned(shape: tuple[int, int], dtype) -> np.ndarray:
+    """An empty array that begins where JAX can take it over as it is, if it computes on the CPU."""
+    size = math.prod(shape) * dtype.itemsize
+    raw = np.empty(size + 64, np.uint8)
+    start = -raw.ctypes.data % 64
+    return raw[start : start + size].view(dtype).reshape(shape)
 
 
 def _still_finite(after: np.ndarray, before: np.ndarray) -> bool:

@@ -1,6 +1,7 @@
 """Training and evaluation, the same for every method."""
 
 import contextlib
+import dataclasses
 import functools
 import itertools
 from collections.abc import Callable, Iterator
@@ -56,6 +57,7 @@ def train_and_evaluate(config, workdir: Path, mode: str = "train") -> dict[str, 
     checkpoints = Checkpoints(files.checkpoints)
     try:
         run = Run(config, method, dataset, files, checkpoints)
+        del dataset  # the run keeps the features packed
         if mode == "train":
             run.train()
         return run.finish()
@@ -157,7 +159,9 @@ class Run:
         dataset, count = self.dataset, len(self.dataset.classes)
         train = place(dataset.train, count, self.config, "training")
         used = 0 if train.data.features is None else train.data.features.nbytes
-        return train, place(dataset.test, count, self.config, "test", used)
+        test = place(dataset.test, count, self.config, "test", used)
+        self.dataset = dataclasses.replace(dataset, train=train.videos, test=test.videos)
+        return train, test
 
     def _variables(self) -> dict[str, Any]:
         return {"params": self.state.params, **self.state.model_state}

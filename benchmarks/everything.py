@@ -1,0 +1,70 @@
+"""Every measurement of speed, on whatever device JAX finds: what to run on an accelerator.
+
+    python -m benchmarks.everything [--folder benchmarks/results]
+
+Each benchmark in a process of its own; its rows go to FOLDER/DEVICE_NAME.jsonl, or .json. On a GPU
+this takes about half an hour, on a CPU hours, of which most is the THUMOS14-sized training; leave
+programs out with --without. The PyTorch references need the extra `torch`, without which the steps
+are measured against their floor only.
+"""
+
+import argparse
+import importlib.util
+import subprocess
+import sys
+from pathlib import Path
+
+# Name of the rows' file: arguments.
+PROGRAMS = {
+    "train_step.json": ["train_step"],
+    "train_step_bfloat16.json": ["train_step", "--precision", "bfloat16", "--reference", "none"],
+    "input.jsonl": ["input"],
+    "population.jsonl": ["population", "--members", "1", "2", "4", "8", "16"],
+    "scaling.jsonl": ["scaling"],
+    "memory.jsonl": ["memory"],
+    "end_to_end.jsonl": ["end_to_end"],
+    "end_to_end_thumos.jsonl": ["end_to_end", "--shape", "thumos"],
+    "end_to_end_thumos_bfloat16.jsonl": [
+        "end_to_end", "--shape", "thumos", "--set", "precision=bfloat16"
+    ],
+}  # fmt: skip
+
+
+def commands(folder: Path, device: str, without: list[str]) -> list[list[str]]:
+    """The command lines, in order."""
+    device = "_".join(device.lower().split())
+    lines = []
+    for file, arguments in PROGRAMS.items():
+        if arguments[0] not in without:
+            line = [sys.executable, "-m", f"benchmarks.{arguments[0]}", *arguments[1:]]
+            if arguments == ["train_step"] and not importlib.util.find_spec("torch"):
+                line += ["--reference", "none"]
+            lines.append([*line, "--json", str(folder / f"{device}_{file}")])
+    return lines
+
+
+def device_kind() -> str:
+    """What JAX computes on; asked in another process, as a GPU is taken by who asks."""
+    ask = "import jax; print(jax.devices()[0].device_kind)"
+    answer = subprocess.run([sys.executable, "-c", ask], check=True, capture_output=True, text=True)
+    return answer.stdout.strip()
+
+
+def main() -> None:
+    """Run all, go on where one fails, and exit with 1 if any has."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--folder", type=Path, default=Path("benchmarks/results"))
+    names = sorted({arguments[0] for arguments in PROGRAMS.values()})
+    parser.add_argument("--without", nargs="+", choices=names, default=[])
+    parser.add_argument("--dry-run", action="store_true", help="only print the commands")
+    options = parser.parse_args()
+    options.folder.mkdir(parents=True, exist_ok=True)
+    failed = False
+    for command in commands(options.folder, device_kind(), options.without):
+        print("$", *command[1:], flush=True)
+        failed |= not options.dry_run and subprocess.run(command, check=False).returncode != 0
+    sys.exit(failed)
+
+
+if __name__ == "__main__":
+    main()
