@@ -7,7 +7,8 @@ program that training runs, some steps a dispatch: it draws and gathers the batc
 references are the project's own plain PyTorch modules of the same mathematics
 (`benchmarks/reference_torch`; extra `torch`), with `Conv1d` or with shifted copies and matrix
 products, eager and through `torch.compile`, on a batch that is there already. All are measured in
-turn in one process, so many steps each.
+turn in one process, so many steps each. `ratio` of "one step a dispatch" says what the loop of
+steps adds (below 1) or saves.
 
 The floor is the step's floating-point operations divided by the best rate of a matrix product in
 the same process, by XLA or PyTorch. "textbook" operations are what the layers' formulas have, as
@@ -36,6 +37,7 @@ from benchmarks.training import CONFIGS, SHAPES, Trainer, config_of, matmul_rate
 from jaxtal import trainer
 
 OURS = "jaxtal"
+ONE_BY_ONE = "jaxtal, one step a dispatch"
 VIDEOS = {"demo": 100, "thumos": 60, "anet": 200}
 
 
@@ -62,6 +64,7 @@ def references(config, batch: int, snippets: int, width: int, classes: int) -> d
         forms[f"PyTorch, {form}, compiled"] = built(form).compiled()
     with FlopCounterMode(display=False) as counter:
         forms["PyTorch, conv1d"].step(features, labels)
+
     steps = [(name, partial(module.step, features, labels)) for name, module in forms.items()]
     return {"steps": steps, "flops": counter.get_total_flops()}
 
@@ -92,14 +95,18 @@ def measure(method: str, shape: str, sizes, options) -> list[dict]:
     batch, snippets, width, classes = sizes
     config = config_of(method, shape, batch, snippets)
     config.precision = options.precision
-    ours = Trainer(config, training_set(VIDEOS[shape], snippets, width, classes), options.steps)
-    cases: dict[str, Callable] = {OURS: ours}
+    data = training_set(VIDEOS[shape], snippets, width, classes)
+    ours, single = Trainer(config, data, options.steps), Trainer(config, data)
+    cases: dict[str, Callable] = {OURS: ours, ONE_BY_ONE: partial(_repeat, single, options.steps)}
     ones = partial(_ones, dtype=options.precision)
     rates = {"XLA": max(matmul_rates(ones, jax.jit(jnp.matmul), options.repeats))}
     flops = {"executed": (ours.compiled.cost_analysis() or {}).get("flops", float("nan"))}
     if options.reference == "torch":
         torch = references(config, batch, snippets, width, classes)
-        cases |= {name: partial(_repeat, step, options.steps) for name, step in torch["steps"]}
+        cases |= {
+            name: partial(_repeat, step, options.steps, _synchronize)
+            for name, step in torch["steps"]
+        }
         rates["PyTorch"] = torch_rates(options.repeats)
         flops["textbook"] = torch["flops"]
     seconds = {
@@ -126,10 +133,11 @@ def measure(method: str, shape: str, sizes, options) -> list[dict]:
     return rows
 
 
-def _repeat(step: Callable[[], object], steps: int) -> None:
+def _repeat(step: Callable[[], object], steps: int, finish=lambda: None) -> object:
     for _ in range(steps):
-        step()
-    _synchronize()
+        result = step()
+    finish()
+    return result
 
 
 def _ones(rows: int, columns: int, dtype: str) -> jax.Array:
@@ -185,8 +193,9 @@ def main() -> None:
     for shape, (_, snippets, width, classes) in shapes:
         sizes = (options.batch, snippets, options.width or width, classes)
         for method in options.method:
+            before = len(rows)
             rows += measure(method, shape, sizes, options)
-            print(*map(json.dumps, rows[-6:]), sep="\n", flush=True)
+            print(*map(json.dumps, rows[before:]), sep="\n", flush=True)
             if options.json:
                 options.json.write_text(json.dumps(rows, indent=1) + "\n")
     show(rows)

@@ -318,8 +318,8 @@ class Run:
         results = [assessment.result for assessment in self.latest]
         if not any(results):
             raise self._diverged(f"at step {step} no member's outputs are finite any more")
-        if self.progress["evaluation"] == results:
-            return self.latest
+        if step in [result["step"] for result in self.progress["evaluation"] if result]:
+            return self.latest  # the checkpoint's own evaluation, done again
         best = [
             _better(now, before) for now, before in zip(results, self.progress["best"], strict=True)
         ]

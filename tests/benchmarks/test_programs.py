@@ -8,7 +8,7 @@ import jax
 import numpy as np
 import pytest
 
-from benchmarks import end_to_end, population
+from benchmarks import end_to_end, everything, population, training
 from benchmarks.scaling import exponents
 from jaxtal import evaluation
 
@@ -54,6 +54,55 @@ def test_program(name, monkeypatch, capsys, tmp_path):
         assert 0 < low <= row["median_s"] <= high
     assert [json.loads(line) for line in file.read_text().splitlines()] == rows
     assert shown in table
+
+
+def test_train_step(monkeypatch, capsys, tmp_path):
+    """A JSON list of rows, the reference's seconds over ours each."""
+    file = tmp_path / "rows.json"
+    arguments = "--method twostream --batch 6 --snippets 8 --width 8 --steps 2 --repeats 1"
+    rows, table = run(
+        "train_step", f"{arguments} --reference none --json {file}", monkeypatch, capsys
+    )
+    assert json.loads(file.read_text()) == rows
+    assert [row["reference"] for row in rows] == ["jaxtal, one step a dispatch", "floor, executed"]
+    for row in rows:
+        assert row["ratio"] == pytest.approx(row["reference_median_s"] / row["median_s"])
+        assert row["shapes"] == {"batch": 6, "snippets": 8, "features": 8, "classes": 20}
+    assert "GFLOP/s" in table
+
+
+def test_input(monkeypatch, capsys):
+    monkeypatch.setitem(training.SHAPES, "demo", (6, 8, 8, 3))
+    rows, table = run("input", "--shapes demo --repeats 1", monkeypatch, capsys)
+    cases = ["draw", "batch", "stream", "per bin, draw", "per bin, batch", "step"]
+    assert [row["case"] for row in rows] == [f"demo, {case}" for case in cases]
+    assert rows[-1]["share"] == 1
+    assert all("ratio" in row for row in rows[:3])
+    assert "share of a step" in table
+
+
+def test_memory(monkeypatch, capsys):
+    arguments = "--train_videos 4 --test_videos 2 --snippets 8 --width 8 --method twostream"
+    (row,), table = run("memory", arguments, monkeypatch, capsys)
+    found = row["bytes"]
+    needed = [found[name] for name in ("features", "parameters", "optimiser", "activations")]
+    assert row["ratio"] == pytest.approx((found["peak"] - found["before"]) / sum(needed))
+    assert found["optimiser"] == pytest.approx(2 * found["parameters"], rel=0.1)
+    assert "peak less before" in table
+
+
+def test_everything_names_programs_that_exist(monkeypatch, capsys, tmp_path):
+    made = everything.commands(tmp_path, "TPU v5 lite", ["scaling"])
+    assert all(str(tmp_path / "tpu_v5_lite_") in command[-1] for command in made)
+    assert {command[2] for command in made} == {
+        f"benchmarks.{name}"
+        for name in ("train_step", "input", "population", "memory", "end_to_end")
+    }
+    for command in made:  # arguments that the programs have
+        monkeypatch.setattr(sys, "argv", [*command[2:], "--no-such-argument"])
+        with pytest.raises(SystemExit):
+            importlib.import_module(command[2]).main()
+        assert "unrecognized arguments: --no-such-argument" in capsys.readouterr().err
 
 
 def test_members_are_doubled_until_memory_is_full():
