@@ -1,25 +1,38 @@
 """A training batch sampled as published: on the host, one random call for every bin of a video.
 
 CO2-Net's sampling (METHODS 2.a), a reference for the speed of `jaxtal.sampling`, which draws from
-the same distribution on the device.
+the same distribution on the device. The field's programs choose from a Python range in every bin;
+calls of `randint` are the leanest way to draw bin by bin, and take an eighth of the time.
 """
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 
-def snippets(length: int, count: int, rng: np.random.RandomState) -> np.ndarray:
-    """One snippet from each bin of a video: [count] non-decreasing indices below `length`."""
+def from_range(low: int, high: int, rng: np.random.RandomState) -> int:
+    """A whole number of the closed range, as the field's programs draw it."""
+    return rng.choice(range(low, high + 1))
+
+
+def from_randint(low: int, high: int, rng: np.random.RandomState) -> int:
+    """The same, leaner."""
+    return rng.randint(low, high + 1)
+
+
+def snippets(
+    length: int, count: int, rng: np.random.RandomState, between: Callable = from_range
+) -> np.ndarray:
+    """One snippet from each bin of a video: [count] non-decreasing indices below `length`.
+
+    There is no random call where a bin has no choice, as published.
+    """
     if length == count:
         return np.arange(length)
     edges = [i * length // count for i in range(count)] + [length - 1]
-    return np.array([_between(edges[i], edges[i + 1], rng) for i in range(count)])
-
-
-def _between(low: int, high: int, rng: np.random.RandomState) -> int:
-    """A whole number of the closed range; no call where there is no choice, as published."""
-    return rng.randint(low, high + 1) if high > low else low
+    bins = itertools.pairwise(edges)
+    return np.array([between(low, high, rng) if high > low else low for low, high in bins])
 
 
 def indices(
@@ -29,6 +42,7 @@ def indices(
     batch_size: int,
     count: int,
     rng: np.random.RandomState,
+    between: Callable = from_range,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Videos and snippets of a batch.
 
@@ -39,6 +53,7 @@ def indices(
         batch_size: B; the rows after the pairs are drawn with replacement.
         count: T, snippets of each video.
         rng: NumPy's generator of random calls one by one.
+        between: draws from a closed range.
 
     Returns:
         videos [B], snippets [B, T].
@@ -48,7 +63,8 @@ def indices(
     for label in rng.choice(eligible, pairs) if pairs else ():
         videos.extend(rng.choice(np.flatnonzero(labels[:, label]), 2, replace=False))
     videos.extend(rng.randint(len(lengths), size=batch_size - 2 * pairs))
-    return np.array(videos), np.stack([snippets(int(lengths[v]), count, rng) for v in videos])
+    rows = [snippets(int(lengths[v]), count, rng, between) for v in videos]
+    return np.array(videos), np.stack(rows)
 
 
 def batch(

@@ -20,7 +20,7 @@ def get_config() -> ConfigDict:
             # In what else they differ: "optimizer.learning_rate=1e-4,5e-5 loss.weights.norm=0,1",
             # a value for each member; also loss weights, weight decay, seed.
             "vary": "",
-            "precision": "float32",  # of matrix products; "bfloat16": the rest stays float32
+            "precision": "float32",  # of the layers' products; "bfloat16": the rest stays float32
             "profile": False,  # write a trace of a few steps to profile/, for xprof
             "data": {
                 "dir": "data",  # "" = the embedded generator of untrimmed videos
@@ -28,7 +28,7 @@ def get_config() -> ConfigDict:
                 "num_snippets": 500,  # N, snippets drawn from every training video
                 "min_snippets": 0,  # shorter videos train in pairs only and get no detections
                 "device_dtype": "",  # features on the device: float32, float16, bfloat16; "" = own
-                "device_share": 0.6,  # of the device's memory for features; more are streamed
+                "device_share": 0.5,  # of the device's memory for features; more are streamed
             },
             # Where the published code and the paper differ: "code" or "paper".
             "model": {
@@ -57,7 +57,7 @@ def get_config() -> ConfigDict:
                 "steps": 5000,
                 "batch_size": 10,
                 "pairs": 3,  # the batch's first 2 * pairs videos share a class two by two
-                "log_every": 20,  # steps per line of metrics.jsonl, and per dispatch
+                "log_every": 20,  # steps per dispatch and line of metrics; should divide eval_every
                 "eval_every": 200,  # steps; each evaluation is followed by a checkpoint
                 "tensorboard": False,  # log to tensorboard/ too; needs the extra `tensorboard`
             },

@@ -32,6 +32,13 @@ def finite(config, limits: Mapping[str, float]) -> None:
             raise UserError(f"config.{field} is {value}; it must be a number within +-{limit:g}")
 
 
+def at_most(config, maximums: Mapping[str, float]) -> None:
+    """Raise UserError unless every field `a.b` of `maximums` is at most its value."""
+    for field, maximum in maximums.items():
+        if not (value := _get(config, field)) <= maximum:
+            raise UserError(f"config.{field} is {value}; it must be at most {maximum}")
+
+
 def below(config, limits: Mapping[str, float]) -> None:
     """Raise UserError unless every field `a.b` of `limits` is less than its value."""
     for field, limit in limits.items():

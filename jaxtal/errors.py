@@ -1,4 +1,4 @@
-"""The one exception type that is meant for the person at the keyboard."""
+"""The exception type that is meant for the person at the keyboard."""
 
 
 class UserError(Exception):
@@ -6,3 +6,7 @@ class UserError(Exception):
 
     The message says what is wrong and where, what was found and what was wanted, and how to fix it.
     """
+
+
+class NotFiniteError(UserError):
+    """A model's outputs are not finite: its training has diverged."""

@@ -1,7 +1,6 @@
 """Where features live: on the device, or streamed to it by the host when they do not fit."""
 
 import dataclasses
-import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -12,8 +11,7 @@ import psutil
 
 from jaxtal import console
 from jaxtal.data.dataset import Video
-from jaxtal.errors import UserError
-from jaxtal.sampling import Draw, Index, PackedVideos, index_of, locate
+from jaxtal.sampling import Draw, Index, PackedVideos, index_of, locate, pack_on_host
 from jaxtal.step import draw, over_members
 
 DTYPES = ("", "float32", "float16", "bfloat16")
@@ -75,42 +73,20 @@ def device_memory() -> int:
     return stats.get("bytes_limit") or psutil.virtual_memory().total
 
 
-def pack_on_host(videos, dtype: str) -> np.ndarray:
-    """All features behind one another, [total snippets, 2D], filled video by video."""
-    first = videos[0].features
-    own = np.result_type(*{video.features.dtype for video in videos})
-    lengths = [len(video.features) for video in videos]
-    packed = _aligned((sum(lengths), first.shape[1]), jax.numpy.dtype(dtype or own))
-    for video, end in zip(videos, np.cumsum(lengths), strict=True):
-        with np.errstate(over="ignore"):
-            rows = packed[end - len(video.features) : end]
-            rows[:] = video.features
-        if packed.dtype != own and not _still_finite(rows, video.features):
-            raise UserError(
-                f"a feature of {video.name} is {np.abs(video.features).max():g}, too large for "
-                f"config.data.device_dtype={dtype}; use bfloat16 or float32"
-            )
-    return packed
-
-
-def _aligned(shape: tuple[int, int], dtype) -> np.ndarray:
-    """An empty array that begins where JAX can take it over as it is, if it computes on the CPU."""
-    size = math.prod(shape) * dtype.itemsize
-    raw = np.empty(size + 64, np.uint8)
-    start = -raw.ctypes.data % 64
-    return raw[start : start + size].view(dtype).reshape(shape)
-
-
-def _still_finite(after: np.ndarray, before: np.ndarray) -> bool:
-    return bool((np.isfinite(after.astype(np.float32)) | ~np.isfinite(before)).all())
-
-
 def prefetched(items: Sequence[int], load: Callable[[int], Any]) -> Iterator:
     """`load` of each item, in order, on the device, done ahead in other threads."""
     options = grain.ReadOptions(num_threads=2, prefetch_buffer_size=2)
     loaded = grain.MapDataset.source(items).map(load).to_iter_dataset(options)
     device = jax.local_devices()[0]
     return iter(grain.experimental.device_put(loaded, device, cpu_buffer_size=1))
+
+
+def _processor() -> jax.Device:
+    """The CPU, or where JAX_PLATFORMS leaves it out the device itself."""
+    try:
+        return jax.local_devices(backend="cpu")[0]
+    except RuntimeError:
+        return jax.local_devices()[0]
 
 
 class Stream:
@@ -122,8 +98,7 @@ class Stream:
     def __init__(self, placed: Placed, method, config, seeds: np.ndarray):
         self._host = placed.host
         self._method, self._config = method, config
-        processor = jax.local_devices(backend="cpu")[0]
-        self._known = jax.device_put((seeds, placed.data.videos), processor)
+        self._known = jax.device_put((seeds, placed.data.videos), _processor())
         self._draw = jax.jit(over_members(self._draw_one, len(seeds), (0, None, None)))
 
     def _draw_one(self, seed, index: Index, step):

@@ -8,7 +8,7 @@ import numpy as np
 
 from jaxtal import evaluation, localization, protocols
 from jaxtal.data.dataset import Dataset, TimeGrid, multi_hot
-from jaxtal.errors import UserError
+from jaxtal.errors import NotFiniteError, UserError
 from jaxtal.feeding import Placed, prefetched
 from jaxtal.methods.method import Method
 from jaxtal.protocols import Protocol
@@ -100,8 +100,13 @@ class Inference:
 
     def compile(self, variables) -> None:
         """Compile every bucket's program ahead of time."""
-        for (time, _, *batch), streamed in zip(self._batches, self._feed(), strict=True):
+        host = self._placed.host
+        for time, videos, *batch in self._batches:
             if time not in self._compiled:
+                streamed = None
+                if host is not None:
+                    shape = (len(videos), time, host.shape[1])
+                    streamed = jax.ShapeDtypeStruct(shape, host.dtype)
                 arguments = (variables, self._placed.data, *batch, streamed)
                 self._compiled[time] = self._forward.lower(*arguments, time=time).compile()
 
@@ -153,12 +158,12 @@ def localize(method: Method, config, outputs, snippets, grid: TimeGrid) -> Segme
         grid: where snippets lie in time.
 
     Raises:
-        UserError: an output is not finite.
+        NotFiniteError: an output is not finite.
     """
     for index, output in enumerate(outputs):
         for name in method.localized if output else ():
             if not np.isfinite(output[name]).all():
-                raise UserError(
+                raise NotFiniteError(
                     f"the model's {name} of test video {index} (counted from 0) is not finite: "
                     "training has diverged; lower config.optimizer.learning_rate and train again"
                 )

@@ -130,8 +130,8 @@ def _gradients_on_cpu(x: jax.Array, kernel: jax.Array, cotangent: jax.Array):
 def _minimal_filtering(x: jax.Array, kernel: jax.Array) -> jax.Array:
     """Three taps at two positions by four products, not six: F(2, 3) of Winograd (1980).
 
-    Exact but for rounding, and as accurate as the direct form: the transforms only add, subtract
-    and halve.
+    Exact but for rounding, and about as accurate as the direct form (of the largest entry, 6e-7
+    against 5e-7 at 2048 channels): the transforms only add, subtract and halve.
 
     Args:
         x: [..., T, I].

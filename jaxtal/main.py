@@ -5,9 +5,10 @@ The config file says everything about a run; any field of it can be overridden:
     python -m jaxtal.main --config configs/co2net_thumos.py --config.seed=1 \
         --config.data.dir=FOLDER --config.data.name=MyDataSet --config.train.steps=2000
 
-The work directory receives config.json, metrics.jsonl, result.json, detections.json, checkpoints/
-and plots/. The same command continues an interrupted run. Compiled programs are kept in the user's
-cache folder. Exit codes: 0 done, 2 something that you can mend (the last line says what).
+The work directory receives config.json, metrics.jsonl, result.json, detections.json (of a
+population in members/), checkpoints/ and plots/. The same command continues an interrupted run.
+Compiled programs are kept in the user's cache folder. Exit codes: 0 done, 2 something that you can
+mend (the last line says what).
 """
 
 import os

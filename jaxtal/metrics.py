@@ -13,7 +13,7 @@ class _Window(NamedTuple):
 
     step: int
     means: list[dict]
-    skipped_in_row: jax.Array
+    skipped_in_row: list[jax.Array]
 
 
 class MetricsLog:
@@ -21,7 +21,8 @@ class MetricsLog:
 
     Attributes:
         step: the last step of the window that was fetched last.
-        skipped_in_row: (M,) how many updates had last been left out without a good one between.
+        skipped_in_row: (M,) how many updates were left out in it without a good one between.
+        diverged: (M,) bool, members that the means leave out from now on.
     """
 
     def __init__(self, files: Workdir, members: int):
@@ -30,11 +31,13 @@ class MetricsLog:
         self._pending: _Window | None = None
         self._last: dict[str, np.ndarray] = {}
         self.step, self.skipped_in_row = 0, np.zeros(members, int)
+        self.diverged = np.zeros(members, bool)
 
     def add(self, step: int, means: dict, skipped_in_row: jax.Array) -> None:
         """Keep what a dispatch of steps, the last one `step`, reported: leaves [M]."""
-        before = self._open.means if self._open else []
-        self._open = _Window(step, [*before, means], skipped_in_row)
+        before = self._open or _Window(step, [], [])
+        in_row = [*before.skipped_in_row, skipped_in_row]
+        self._open = _Window(step, [*before.means, means], in_row)
 
     def flush(self, wait: bool = False) -> dict[str, float]:
         """Close the window; write the one before it, with `wait` this one too.
@@ -56,10 +59,12 @@ class MetricsLog:
         return [name for name, values in self._last.items() if not np.isfinite(values).all()]
 
     def _write(self, window: _Window) -> dict[str, float]:
-        means, self.skipped_in_row = jax.device_get((window.means, window.skipped_in_row))
+        means, in_row = jax.device_get((window.means, window.skipped_in_row))
+        self.skipped_in_row = np.max(in_row, axis=0)
         self.step = window.step
         self._last = {name: np.mean([m[name] for m in means], axis=0) for name in means[0]}
-        line = {name: _mean_of_finite(values) for name, values in self._last.items()}
+        kept = ~self.diverged if self._members > 1 else slice(None)
+        line = {name: _mean_of_finite(values[kept]) for name, values in self._last.items()}
         members = {name: values.round(6).tolist() for name, values in self._last.items()}
         detail = {"members": members} if self._members > 1 else {}
         rounded = {name: round(value, 6) for name, value in line.items()}

@@ -29,9 +29,19 @@ def members_of(config) -> list:
         member.population, member.vary = 1, ""
         member.seed = config.seed + index
         for field, values in varied.items():
-            member.update_from_flattened_dict({field: values[index]})
+            _set(member, field, values[index])
         members.append(member)
     return members
+
+
+def _set(member, field: str, value) -> None:
+    try:
+        member.update_from_flattened_dict({field: value})
+    except TypeError:
+        raise UserError(
+            f"config.vary: {field} is a whole number in this config, so it cannot be {value}; make "
+            "it a float there"
+        ) from None
 
 
 def _parse(config) -> dict[str, list]:

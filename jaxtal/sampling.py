@@ -5,6 +5,7 @@ features, so that the same draws serve features on the device and features that 
 Everything but `pack` is a pure function of traced arrays and runs inside the jitted step.
 """
 
+import math
 from typing import NamedTuple
 
 import jax
@@ -12,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxtal.data.dataset import Video, multi_hot
+from jaxtal.errors import UserError
 
 
 class Index(NamedTuple):
@@ -79,8 +81,46 @@ def index_of(videos: tuple[Video, ...], num_classes: int) -> Index:
 
 def pack(videos: tuple[Video, ...], num_classes: int) -> PackedVideos:
     """Put `videos` (with features) onto the default device, in their own float type."""
-    features = jnp.asarray(np.concatenate([video.features for video in videos]))
+    features = jax.device_put(pack_on_host(videos, ""))
     return PackedVideos(features, index_of(videos, num_classes))
+
+
+def pack_on_host(videos, dtype: str) -> np.ndarray:
+    """All features behind one another, [total snippets, 2D], filled video by video.
+
+    Args:
+        videos: with features.
+        dtype: the float type to keep them in; "" for their own.
+
+    Raises:
+        UserError: a feature is too large for the type.
+    """
+    first = videos[0].features
+    own = np.result_type(*{video.features.dtype for video in videos})
+    lengths = [len(video.features) for video in videos]
+    packed = _aligned((sum(lengths), first.shape[1]), jnp.dtype(dtype or own))
+    for video, end in zip(videos, np.cumsum(lengths), strict=True):
+        with np.errstate(over="ignore"):
+            rows = packed[end - len(video.features) : end]
+            rows[:] = video.features
+        if packed.dtype != own and not _still_finite(rows, video.features):
+            raise UserError(
+                f"a feature of {video.name} is {np.abs(video.features).max():g}, too large for "
+                f"config.data.device_dtype={dtype}; use bfloat16 or float32"
+            )
+    return packed
+
+
+def _aligned(shape: tuple[int, int], dtype) -> np.ndarray:
+    """An empty array that begins where JAX can take it over as it is, if it computes on the CPU."""
+    size = math.prod(shape) * dtype.itemsize
+    raw = np.empty(size + 64, np.uint8)
+    start = -raw.ctypes.data % 64
+    return raw[start : start + size].view(dtype).reshape(shape)
+
+
+def _still_finite(after: np.ndarray, before: np.ndarray) -> bool:
+    return bool((np.isfinite(after.astype(np.float32)) | ~np.isfinite(before)).all())
 
 
 def locate(index: Index, draw: Draw) -> tuple[jax.Array, jax.Array]:

@@ -82,8 +82,8 @@ def in_precision(params: Any, precision: str) -> Any:
 
     Args:
         params: float32; they, Adam's moments and everything outside of matrix products stay so.
-        precision: "float32", or "bfloat16": the kernels of all layers are rounded to it, and so is
-            what `layers.temporal_conv` multiplies them with; sums are float32.
+        precision: "float32", or "bfloat16": the kernels of all layers are rounded to it, and so are
+            what `layers.temporal_conv` multiplies them with and their gradients; sums are float32.
     """
 
     def cast(path, leaf):
@@ -192,8 +192,9 @@ def train_steps(
     """The steps up to `stop`, at most `steps` of them, as one loop on the device.
 
     Every step of a run goes through the same loop body, wherever a loop starts or stops, so that an
-    interrupted run ends bit for bit as an undisturbed one. Steps from `stop` on are computed, but
-    change nothing: a loop with a known number of turns never waits for the host on an accelerator.
+    interrupted run ends as an undisturbed one, on the CPU bit for bit. Steps from `stop` on are
+    computed, but change nothing: a loop with a known number of turns never waits for the host on an
+    accelerator.
 
     Args:
         stop: int32, the step to stop at.
@@ -201,18 +202,18 @@ def train_steps(
         compiled: `model`, `method` and `config` of `train_step`.
 
     Returns:
-        The state, the means of the steps' metrics, and the state's `skipped_in_row`.
+        The state, the means of the steps' metrics, and the largest `skipped_in_row` on the way.
     """
 
     def body(state, streamed):
         active = state.step < stop
         state, metrics = train_step(state, hyper, data, streamed, active, **compiled)
-        return state, (active, metrics)
+        return state, (active, metrics, state.skipped_in_row)
 
-    state, (active, metrics) = jax.lax.scan(body, state, streamed, length=steps)
+    state, (active, metrics, in_row) = jax.lax.scan(body, state, streamed, length=steps)
     count = active.sum()
     means = {name: jnp.where(active, values, 0).sum() / count for name, values in metrics.items()}
-    return state, means, state.skipped_in_row
+    return state, means, in_row.max()
 
 
 def over_members(function: Callable, members: int, axes: tuple) -> Callable:

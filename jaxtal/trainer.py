@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import functools
 import itertools
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,9 +16,9 @@ import numpy as np
 from jaxtal import checks, console, data, methods, plots, population
 from jaxtal.checkpoints import Checkpoints
 from jaxtal.data.dataset import fingerprint
-from jaxtal.errors import UserError
+from jaxtal.errors import NotFiniteError, UserError
 from jaxtal.evaluation import criterion, criterion_name
-from jaxtal.feeding import DTYPES, Placed, Stream, place, prefetched
+from jaxtal.feeding import DTYPES, Stream, place, prefetched
 from jaxtal.inference import Inference, assess, pick_protocols
 from jaxtal.metrics import MetricsLog
 from jaxtal.segments import Segments, concatenate
@@ -54,13 +55,27 @@ def train_and_evaluate(config, workdir: Path, mode: str = "train") -> dict[str, 
     files.check_data(data_seen)
     console.describe(dataset)
     files.open(config.to_dict(), data_seen)
+    # The features are kept once, packed: what was read is let go, part by part.
+    train_data, used = None, 0
+    if mode == "train" and files.latest_step() != config.train.steps:
+        train_data = place(dataset.train, len(dataset.classes), config, "training")
+        dataset = dataclasses.replace(dataset, train=train_data.videos)
+        used = 0 if train_data.data.features is None else train_data.data.features.nbytes
+    test_data = place(dataset.test, len(dataset.classes), config, "test", used)
+    dataset = dataclasses.replace(dataset, test=test_data.videos)
     checkpoints = Checkpoints(files.checkpoints)
     try:
-        run = Run(config, method, dataset, files, checkpoints)
-        del dataset  # the run keeps the features packed
+        run = Run(config, method, dataset, (train_data, test_data), files, checkpoints)
         if mode == "train":
             run.train()
         return run.finish()
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        raise UserError(
+            f"the device's memory is full: {str(error)[:200]}; lower config.population, "
+            "config.train.batch_size, or config.data.device_share, so that features are streamed"
+        ) from None
     finally:
         checkpoints.close()
 
@@ -84,6 +99,7 @@ _MINIMUMS = {
 def _check(config, method, files: Workdir, mode: str) -> None:
     """Raise UserError for what cannot be done with any data, before anything is read or written."""
     checks.at_least(config, _MINIMUMS)
+    checks.at_most(config, {"data.device_share": 1})
     checks.one_of(config, {"precision": PRECISIONS, "data.device_dtype": DTYPES})
     weights = dict.fromkeys((f"loss.weights.{name}" for name in config.loss.weights), 0)
     for member in population.members_of(config):
@@ -134,14 +150,14 @@ def boundaries(start: int, stop: int, window: int) -> Iterator[int]:
 class Run:
     """One training run: compiled programs, the members' state, and the progress saved with it."""
 
-    def __init__(self, config, method, dataset, files: Workdir, checkpoints: Checkpoints):
+    def __init__(self, config, method, dataset, placed, files: Workdir, checkpoints: Checkpoints):
         self.config, self.method, self.dataset = config, method, dataset
         self.files, self.checkpoints = files, checkpoints
         self.members = population.members_of(config)
         self.seconds = {"compile": 0.0, "train": 0.0, "evaluate": 0.0}
         self.model = method.build(config.model, len(dataset.classes))
         self.hyper = population.hypers(self.members)
-        self.train_data, test_data = self._place()
+        self.train_data, test_data = placed
         self.inference = Inference(method, self.model, dataset.test, config, test_data)
         self.progress: dict[str, list] = {
             name: [None] * len(self.members) for name in ("evaluation", "best", "diverged")
@@ -153,15 +169,6 @@ class Run:
 
     def _timed(self, what: str) -> "console.Timer":
         return console.Timer(self.seconds, what)
-
-    def _place(self) -> tuple[Placed, Placed]:
-        """Training and test features: on the device, the training ones first, or streamed."""
-        dataset, count = self.dataset, len(self.dataset.classes)
-        train = place(dataset.train, count, self.config, "training")
-        used = 0 if train.data.features is None else train.data.features.nbytes
-        test = place(dataset.test, count, self.config, "test", used)
-        self.dataset = dataclasses.replace(dataset, train=train.videos, test=test.videos)
-        return train, test
 
     def _variables(self) -> dict[str, Any]:
         return {"params": self.state.params, **self.state.model_state}
@@ -213,18 +220,20 @@ class Run:
     def _dispatcher(self, start: int, window: int) -> Callable[[int, MetricsLog], None]:
         """A function that trains up to a step without waiting for the device.
 
-        Features on the device: one dispatch a window. Streamed ones: one a step, so that only a few
-        batches are in memory, the next being gathered and copied meanwhile.
+        Features on the device: one dispatch a window. Streamed ones: one a step, the next batches
+        being gathered and copied meanwhile.
         """
         streaming = self.train_data.host is not None
         feed: Iterator = itertools.repeat(None)
+        like = None
         if streaming:
             seeds = np.asarray(self.hyper.seed)
             stream = Stream(self.train_data, self.method, self.config, seeds)
+            like = jax.tree.map(
+                lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), stream.load(start)
+            )
             feed = prefetched(range(start, self.config.train.steps), stream.load)
-        first = next(feed)
-        feed = itertools.chain([first], feed)
-        program = self._compile(1 if streaming else window, first)
+        program = self._compile(1 if streaming else window, like)
         traces = self._traces(start, window)
 
         def dispatch(end: int, log: MetricsLog) -> None:
@@ -270,23 +279,20 @@ class Run:
         flops = (compiled.cost_analysis() or {}).get("flops", float("nan"))
         console.say(
             f"compiled {steps} steps a dispatch in {self.seconds['compile'] - before:.1f} s; "
-            f"{flops / 1e9:.3g} GFLOP a step"
+            f"{flops / 1e9:.3g} GFLOP a step" + (" of all members" if len(self.members) > 1 else "")
         )
         return compiled
 
     def _check_finite(self, log: MetricsLog) -> None:
         """Mark members of whom too many updates in a row were not finite; stop if no other is."""
-        diverged = self.progress["diverged"]
         for member in np.flatnonzero(log.skipped_in_row >= MAX_SKIPPED_IN_ROW):
-            if diverged[member] is None:
-                diverged[member] = log.step
-                if len(self.members) > 1:
-                    self._tell_diverged(int(member), log.step)
-        if None not in diverged:
+            self._mark_diverged(int(member), log.step)
+        log.diverged = np.array([step is not None for step in self.progress["diverged"]])
+        if log.diverged.all():
             names = ", ".join(log.not_finite()) or "gradient"
             raise self._diverged(
-                f"the last {log.skipped_in_row.min()} updates before step {log.step} were not "
-                f"finite ({names})"
+                f"{log.skipped_in_row.max()} updates in a row, the last ones up to step "
+                f"{log.step}, were not finite ({names})"
             )
 
     def _diverged(self, how: str) -> UserError:
@@ -297,11 +303,17 @@ class Run:
             f"{self.files.path}"
         )
 
-    def _tell_diverged(self, member: int, step: int) -> None:
-        console.say(
-            f"member {member} (seed {self.members[member].seed}) has diverged before step {step}; "
-            "the others go on"
-        )
+    def _mark_diverged(self, member: int, step: int) -> None:
+        diverged = list(self.progress["diverged"])  # the one before may still be being saved
+        if diverged[member] is not None:
+            return
+        diverged[member] = step
+        self.progress = {**self.progress, "diverged": diverged}
+        if len(self.members) > 1:
+            console.say(
+                f"member {member} (seed {self.members[member].seed}) has diverged before step "
+                f"{step}; the others go on"
+            )
 
     def _tell_skipped(self) -> None:
         if skipped := int(self.state.skipped.sum()):
@@ -336,11 +348,10 @@ class Run:
             try:
                 result, detections = assess(self.method, self.config, self.dataset, outputs)
                 return Assessment(step, {"step": step, **result}, detections, outputs)
-            except UserError:  # outputs that are not finite
+            except NotFiniteError:
                 if len(self.members) == 1:
                     raise
-                self.progress["diverged"][member] = step
-                self._tell_diverged(member, step)
+                self._mark_diverged(member, step)
         return Assessment(step, None, concatenate([]), outputs)
 
     def finish(self) -> dict[str, Any]:
@@ -387,9 +398,10 @@ class Run:
         return {"seed": self.members[member].seed, **shown, **told, "skipped_updates": skipped}
 
     def _write_member(self, member: int, assessment: "Assessment") -> None:
-        if not assessment.result:
-            return
         files = self.files if len(self.members) == 1 else self.files.of_member(member)
+        if not assessment.result:  # what an earlier end of this run had found
+            shutil.rmtree(files.path)
+            return
         files.write_detections(assessment.detections, self.dataset)
         if self.config.evaluation.save_activations:
             files.write_activations(assessment.outputs, self.dataset, self.method.localized)

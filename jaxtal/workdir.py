@@ -26,7 +26,10 @@ def summary_writer() -> type:
 
 
 class Workdir:
-    """config.json, data.json, metrics.jsonl, result.json, detections.json, checkpoints/, plots/."""
+    """config.json, data.json, metrics.jsonl, result.json, detections.json, checkpoints/, plots/.
+
+    A population's detections are in members/<number>/, a trace in profile/.
+    """
 
     def __init__(self, path: Path):
         self.path = path

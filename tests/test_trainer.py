@@ -3,6 +3,7 @@
 import itertools
 import json
 
+import jax
 import numpy as np
 import pytest
 from ml_collections import ConfigDict
@@ -133,6 +134,12 @@ def test_a_member_that_diverges_is_told_and_hurts_nobody(population, tmp_path, c
     assert not (tmp_path / "members" / "1").exists()
     calm = tmp_path / "calm"
     train_and_evaluate(config_of(population=3, vary=VARY, seed=1, train__steps=16), calm)
+    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    last = [line for line in lines if "loss" in line][-1]
+    kept = [last["members"]["loss"][member] for member in (0, 2)]
+    assert last["loss"] == pytest.approx(np.mean(kept), abs=1e-5)
+    again = train_and_evaluate(config, tmp_path, "eval")  # the mark is in the checkpoint
+    assert {**again, "seconds": 0} == {**result, "seconds": 0}
     for member in "02":
         assert_same_detections(tmp_path / "members" / member, calm / "members" / member)
     kept = [result["members"][i]["average"]["0.1:0.7"] for i in (0, 2)]
@@ -144,9 +151,28 @@ def test_nobody_left_stops_the_run(tmp_path, members):
     config = config_of(
         population=members, optimizer__learning_rate=1e30, train__steps=40, train__eval_every=40
     )
-    with pytest.raises(UserError, match=r"diverged: the last 1\d updates before step \d\d .*mil"):
+    with pytest.raises(
+        UserError, match=r"diverged: \d\d updates in a row, .* step \d\d, were not finite \(.*mil"
+    ):
         train_and_evaluate(config, tmp_path)
     assert not (tmp_path / "result.json").exists()
+
+
+def test_a_run_in_parts_of_any_length_ends_the_same(single, tmp_path):
+    """One step alone is another program: a loop of one turn."""
+    for steps in (1, 2, 5, 7):
+        train_and_evaluate(config_of(train__steps=steps), tmp_path)
+    parts, whole = (at / "detections.json" for at in (tmp_path, single))
+    assert parts.read_bytes() == whole.read_bytes()
+
+
+def test_evaluating_twice_changes_no_file_but_the_result(single):
+    config = config_of(train__steps=7)
+    before = (single / "metrics.jsonl").read_text(), (single / "detections.json").read_text()
+    for _ in range(2):
+        train_and_evaluate(config, single, "eval")
+    after = (single / "metrics.jsonl").read_text(), (single / "detections.json").read_text()
+    assert before == after
 
 
 @pytest.fixture(scope="module")
@@ -163,6 +189,9 @@ def test_streamed_features_give_the_same_run(single, tmp_path, capsys):
         train_and_evaluate(config, tmp_path / "parts")
     assert capsys.readouterr().out.count("streamed by the host") == 4
     assert_same_detections(tmp_path / "parts", single)
+    train_and_evaluate(config, tmp_path / "whole")
+    parts, whole = (tmp_path / name / "detections.json" for name in ("parts", "whole"))
+    assert parts.read_bytes() == whole.read_bytes()
     lines = [
         [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
         for folder in (tmp_path / "parts", single)
@@ -185,13 +214,16 @@ def test_bfloat16_trains(single, tmp_path):
 
 def test_a_profile_is_written_on_request(single, tmp_path):
     train_and_evaluate(config_of(train__steps=7, profile=True), tmp_path)
-    assert list((tmp_path / "profile").rglob("*.xplane.pb"))
+    (trace,) = (tmp_path / "profile").rglob("*.xplane.pb")
+    planes = jax.profiler.ProfileData.from_file(str(trace)).planes
+    names = [event.name for plane in planes for line in plane.lines for event in line.events]
+    assert names.count("window") == 1
     assert not (single / "profile").exists()
     assert_same_detections(tmp_path, single)
 
 
-def test_one_program_whatever_the_members_values(tmp_path, monkeypatch):
-    """Steps of a run, its populations' values: the training program is traced once a run."""
+def test_a_run_traces_one_training_program(tmp_path, monkeypatch):
+    """For whole windows, cut ones, all members; their values are arguments (test_step.py)."""
     from jaxtal import trainer
 
     traces = itertools.count()
@@ -202,5 +234,7 @@ def test_one_program_whatever_the_members_values(tmp_path, monkeypatch):
         return original(*arguments, **options)
 
     monkeypatch.setattr(trainer, "train_steps", counted)
-    train_and_evaluate(config_of(train__steps=7, population=2), tmp_path / "a")
+    train_and_evaluate(
+        config_of(train__steps=7, population=2, vary="loss.weights.mil=1,0"), tmp_path
+    )
     assert next(traces) == 1

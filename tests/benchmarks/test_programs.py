@@ -74,7 +74,8 @@ def test_train_step(monkeypatch, capsys, tmp_path):
 def test_input(monkeypatch, capsys):
     monkeypatch.setitem(training.SHAPES, "demo", (6, 8, 8, 3))
     rows, table = run("input", "--shapes demo --repeats 1", monkeypatch, capsys)
-    cases = ["draw", "batch", "stream", "per bin, draw", "per bin, batch", "step"]
+    per_bin = ["per bin, draw", "per bin, randint", "per bin, batch"]
+    cases = ["draw", "batch", "stream", *per_bin, "step"]
     assert [row["case"] for row in rows] == [f"demo, {case}" for case in cases]
     assert rows[-1]["share"] == 1
     assert all("ratio" in row for row in rows[:3])
