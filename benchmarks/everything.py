@@ -19,7 +19,7 @@ PROGRAMS = {
     "train_step.json": ["train_step"],
     "train_step_bfloat16.json": ["train_step", "--precision", "bfloat16", "--reference", "none"],
     "input.jsonl": ["input"],
-    "population.jsonl": ["population", "--members", "1", "2", "4", "8", "16"],
+    "population.jsonl": ["population", "--members", "1", "2", "4", "8", "16", "--until_full"],
     "scaling.jsonl": ["scaling"],
     "memory.jsonl": ["memory"],
     "end_to_end.jsonl": ["end_to_end"],

@@ -48,6 +48,7 @@ def references(config, batch: int, snippets: int, width: int, classes: int) -> d
 
     from benchmarks import reference_torch
 
+    torch.set_float32_matmul_precision("high")  # TF32 on NVIDIA, as XLA's float32 is there
     device = "cuda" if torch.cuda.is_available() else "cpu"
     features = torch.rand(batch, snippets, width, device=device)
     rows = [0, 0, 1, 1, 2, 2, *range(max(0, batch - 6))][:batch]
@@ -75,12 +76,8 @@ def torch_rates(repeats: int) -> float:
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
 
-    def product(x, y):
-        result = torch.matmul(x, y)
-        _synchronize()
-        return result
-
-    return max(matmul_rates(partial(torch.ones, device=device), product, repeats))
+    ones = partial(torch.ones, device=device)
+    return max(matmul_rates(ones, torch.matmul, repeats, _synchronize))
 
 
 def _synchronize() -> None:
@@ -186,6 +183,8 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=5, help="a dispatch, and a measurement")
     parser.add_argument("--json", type=Path, help="write the rows there, a JSON list")
     options = parser.parse_args()
+    if options.precision != "float32" and options.reference == "torch":
+        parser.error("the PyTorch references are float32: add --reference none")
     shapes = [(name, SHAPES[name]) for name in options.shapes]
     if options.snippets:
         shapes = [("thumos", (10, snippets, 2048, 20)) for snippets in options.snippets]

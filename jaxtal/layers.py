@@ -53,12 +53,12 @@ def temporal_conv(
     if wide and dilation == 1 and size in (1, 3):
         product = _wide_convolution(x, kernel)
     else:
-        product = _shifted(x, kernel, dilation)
+        product = shifted(x, kernel, dilation)
     return product + jnp.expand_dims(bias, range(x.ndim - 1))
 
 
-def _shifted(x: jax.Array, kernel: jax.Array, dilation: int = 1) -> jax.Array:
-    """The convolution as shifted copies of x and one product."""
+def shifted(x: jax.Array, kernel: jax.Array, dilation: int = 1) -> jax.Array:
+    """The convolution as shifted copies of x and one product, arguments as of `temporal_conv`."""
     size, time = kernel.shape[0], x.shape[-2]
     if size > 1:
         reach = dilation * (size // 2)
@@ -98,7 +98,7 @@ _WIDE = 512  # inputs and outputs; below, the transforms cost much of what the p
 @jax.custom_vjp
 def _wide_convolution(x: jax.Array, kernel: jax.Array) -> jax.Array:
     """A convolution of one or three taps, dilation 1, in the way that suits the platform."""
-    return jax.lax.platform_dependent(x, kernel, cpu=_on_cpu, default=_shifted)
+    return jax.lax.platform_dependent(x, kernel, cpu=_on_cpu, default=shifted)
 
 
 def _gradients(kept, cotangent):
@@ -107,7 +107,7 @@ def _gradients(kept, cotangent):
         *kept,
         cotangent,
         cpu=_gradients_on_cpu,
-        default=lambda x, kernel, cotangent: jax.vjp(_shifted, x, kernel)[1](cotangent),
+        default=lambda x, kernel, cotangent: jax.vjp(shifted, x, kernel)[1](cotangent),
     )
 
 

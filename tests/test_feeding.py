@@ -13,6 +13,7 @@ from jaxtal.data.dataset import Video
 from jaxtal.errors import UserError
 from jaxtal.sampling import gather
 from jaxtal.step import draw, hyper_from, init_state, over_members, train_steps
+from tests.methods import toy, toy_config
 
 C, WIDTH = 3, 8
 
@@ -101,7 +102,8 @@ def test_streamed_batches_are_those_drawn_on_the_device(name):
 
 
 def test_streamed_steps_are_those_on_the_device():
-    config, method = config_of(), methods.get("co2net")
+    config, method = toy_config.get_config(), toy.METHOD
+    config.data.num_snippets, config.train.batch_size = 12, 6
     resident = feeding.place(videos(), C, config, "training").data
     config.data.device_share = 0
     placed = feeding.place(videos(), C, config, "training")

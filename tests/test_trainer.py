@@ -44,8 +44,8 @@ def config_of(**fields) -> ConfigDict:
     return config
 
 
-def numbers(result: dict) -> dict:
-    return {name: result[name] for name in ("map", "average", "f1", "classification_map")}
+def numbers(result: dict) -> list[float]:
+    return jax.tree.leaves([result[key] for key in ("map", "average", "f1", "classification_map")])
 
 
 def detections(folder) -> list[tuple]:
@@ -87,7 +87,7 @@ def test_a_member_equals_the_single_run(population, tmp_path, member):
         "optimizer.learning_rate": rate, "loss.weights.mil": weight
     }  # fmt: skip
     assert_same_detections(folder / "members" / str(member), tmp_path)
-    assert numbers(mine) == pytest.approx(numbers(single))
+    np.testing.assert_allclose(numbers(mine), numbers(single), rtol=1e-6)
     assert mine["best_on_test"]["step"] == single["best_on_test"]["step"]
 
 
@@ -122,12 +122,12 @@ def test_a_population_continues_bit_for_bit(population, tmp_path):
 
 
 def test_a_member_that_diverges_is_told_and_hurts_nobody(population, tmp_path, capsys):
-    vary = VARY.replace("1e-2,3e-3", "1e-2,1e30")
+    vary = VARY.replace("1e-2,3e-3", "1e-2,1e38")
     config = config_of(population=3, vary=vary, seed=1, train__steps=16)
     result = train_and_evaluate(config, tmp_path)
     assert result["diverged"] == [1]
     lost = result["members"][1]
-    assert 10 <= lost["diverged"] <= 16
+    assert lost["diverged"] == 4  # its outputs were not finite any more
     assert lost["skipped_updates"] >= 10
     assert "map" not in lost
     assert "member 1 (seed 2) has diverged before step" in capsys.readouterr().out
@@ -149,7 +149,7 @@ def test_a_member_that_diverges_is_told_and_hurts_nobody(population, tmp_path, c
 @pytest.mark.parametrize("members", [1, 2])
 def test_nobody_left_stops_the_run(tmp_path, members):
     config = config_of(
-        population=members, optimizer__learning_rate=1e30, train__steps=40, train__eval_every=40
+        population=members, optimizer__learning_rate=1e38, train__steps=40, train__eval_every=40
     )
     with pytest.raises(
         UserError, match=r"diverged: \d\d updates in a row, .* step \d\d, were not finite \(.*mil"
