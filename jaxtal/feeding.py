@@ -1,6 +1,9 @@
 """Where features live: on the device, or streamed to it by the host when they do not fit."""
 
+import contextlib
+import ctypes
 import dataclasses
+import gc
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -87,6 +90,15 @@ def _processor() -> jax.Device:
         return jax.local_devices(backend="cpu")[0]
     except RuntimeError:
         return jax.local_devices()[0]
+
+
+def return_memory() -> None:
+    """Give freed memory back to the system, which glibc's allocator keeps: a copy of the features
+    after they were packed, a compiler's work space.
+    """
+    gc.collect()
+    with contextlib.suppress(OSError, AttributeError, TypeError):
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 class Stream:

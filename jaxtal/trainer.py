@@ -18,7 +18,7 @@ from jaxtal.checkpoints import Checkpoints
 from jaxtal.data.dataset import fingerprint
 from jaxtal.errors import NotFiniteError, UserError
 from jaxtal.evaluation import criterion, criterion_name
-from jaxtal.feeding import DTYPES, Stream, place, prefetched
+from jaxtal.feeding import DTYPES, Stream, place, prefetched, return_memory
 from jaxtal.inference import Inference, assess, pick_protocols
 from jaxtal.metrics import MetricsLog
 from jaxtal.segments import Segments, concatenate
@@ -63,6 +63,7 @@ def train_and_evaluate(config, workdir: Path, mode: str = "train") -> dict[str, 
         used = 0 if train_data.data.features is None else train_data.data.features.nbytes
     test_data = place(dataset.test, len(dataset.classes), config, "test", used)
     dataset = dataclasses.replace(dataset, test=test_data.videos)
+    return_memory()
     checkpoints = Checkpoints(files.checkpoints)
     try:
         run = Run(config, method, dataset, (train_data, test_data), files, checkpoints)
@@ -276,6 +277,7 @@ class Run:
         before = self.seconds["compile"]
         with self._timed("compile"):
             compiled = jax.jit(of_members, donate_argnums=0).lower(*arguments).compile()
+        return_memory()
         flops = (compiled.cost_analysis() or {}).get("flops", float("nan"))
         console.say(
             f"compiled {steps} steps a dispatch in {self.seconds['compile'] - before:.1f} s; "
