@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import math
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -119,11 +120,9 @@ def print_population(result: dict, workdir: Path) -> None:
         if "diverged" in member:
             table.add_row(name, f"diverged before step {member['diverged']}")
             continue
-        cells = [*(member["average"][key] for key in averages), member["best_on_test"]["average"]]
-        cells[-1] = cells[-1][chosen]
-        table.add_row(
-            name, *(f"{100 * cell:.1f}" for cell in [*cells, member["classification_map"]])
-        )
+        numbers = [member["average"][key] for key in averages]
+        numbers += [member["best_on_test"]["average"][chosen], member["classification_map"]]
+        table.add_row(name, *(f"{100 * number:.1f}" for number in numbers))
     table.add_section()
     for group in result.get("groups", [result]):
         if "mean" in group:
@@ -133,16 +132,21 @@ def print_population(result: dict, workdir: Path) -> None:
 
 
 def _add_means(table: Table, group: dict, averages: list[str], chosen: str) -> None:
-    """A row of mean ± sd, and one of the 95 % interval."""
+    """A row of mean ± sd, and one of the 95 % interval; of a single member only the mean."""
     paths: list[tuple[str, ...]] = [("average", key) for key in averages]
     paths += [("best_on_test", "average", chosen), ("classification_map",)]
 
     def at(tree, path):
         return functools.reduce(lambda branch, key: branch[key], path, group[tree])
 
-    name = escape(f"mean ± sd{_values(group.get('values', {}))}")
-    cells = (f"{100 * at('mean', path):.1f} ± {100 * at('sd', path):.1f}" for path in paths)
-    table.add_row(name, *cells)
+    several = not math.isnan(at("sd", paths[0]))
+    name = escape(f"mean{' ± sd' * several}{_values(group.get('values', {}))}")
+    cells = [f"{100 * at('mean', path):.1f}" for path in paths]
+    if not several:
+        table.add_row(name, *cells)
+        return
+    spreads = (f" ± {100 * at('sd', path):.1f}" for path in paths)
+    table.add_row(name, *map("".join, zip(cells, spreads, strict=True)))
     intervals = ([100 * end for end in at("interval_95", path)] for path in paths)
     table.add_row("95 % interval", *(f"{low:.1f} to {high:.1f}" for low, high in intervals))
 

@@ -219,7 +219,7 @@ class Run:
                 start = stop
 
     def _dispatcher(self, start: int, window: int) -> Callable[[int, MetricsLog], None]:
-        """A function that trains up to a step without waiting for the device.
+        """A function that trains up to a step, the end of a window, without waiting for the device.
 
         Features on the device: one dispatch a window. Streamed ones: one a step, the next batches
         being gathered and copied meanwhile.
@@ -237,16 +237,18 @@ class Run:
         program = self._compile(1 if streaming else window, like)
         traces = self._traces(start, window)
 
+        done = start
+
         def dispatch(end: int, log: MetricsLog) -> None:
+            nonlocal done
             with next(traces):
-                for stop in range(start_of[0] + 1, end + 1) if streaming else (end,):
+                for stop in range(done + 1, end + 1) if streaming else (end,):
                     self.state, *report = program(
                         self.state, self.hyper, jnp.int32(stop), self.train_data.data, next(feed)
                     )
                     log.add(stop, *report)
-                start_of[0] = end
+            done = end
 
-        start_of = [start]
         return dispatch
 
     def _traces(self, start: int, window: int) -> Iterator[contextlib.AbstractContextManager]:

@@ -6,10 +6,12 @@ import signal
 import time
 from pathlib import Path
 
+import jax
 import numpy as np
+import platformdirs
 import pytest
 
-from jaxtal.main import default_workdir
+from jaxtal.main import default_workdir, keep_compiled
 from tests.command import TINY, outcome, run, start
 from tests.data.test_wtalc import objects, write
 
@@ -189,6 +191,41 @@ def wait_for_step(metrics: Path, step: int, process) -> None:
 )
 def test_default_work_directory(config_file, workdir):
     assert default_workdir(config_file) == Path(workdir)
+
+
+def test_compiled_programs_are_kept_in_the_user_s_cache_folder(monkeypatch, tmp_path):
+    settings = ("jax_compilation_cache_dir", "jax_persistent_cache_min_compile_time_secs")
+    before = {name: getattr(jax.config, name) for name in settings}
+    monkeypatch.setattr(platformdirs, "user_cache_dir", lambda *_, **__: str(tmp_path))
+    try:
+        monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", "elsewhere")
+        keep_compiled(None)  # JAX itself follows the variable
+        assert jax.config.jax_compilation_cache_dir == before["jax_compilation_cache_dir"]
+        keep_compiled("mine")
+        assert jax.config.jax_compilation_cache_dir == "mine"
+        keep_compiled("")
+        assert jax.config.jax_compilation_cache_dir is None
+        monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR")
+        keep_compiled(None)
+        assert jax.config.jax_compilation_cache_dir == str(tmp_path)
+    finally:
+        for name, value in before.items():
+            jax.config.update(name, value)
+
+
+def test_programs_are_compiled_once(tmp_path):
+    """The second run finds what the first has left in the folder."""
+    steps = [*TINY, "--config.train.steps=2", f"--compiled={tmp_path / 'compiled'}"]
+    seconds = []
+    for name in ("first", "second"):
+        code, _, err = run(*steps, f"--workdir={tmp_path / name}")
+        assert code == 0, err
+        result = json.loads((tmp_path / name / "result.json").read_text())
+        seconds.append(result["seconds"]["compile"])
+        kept = {path.name for path in (tmp_path / "compiled").glob("*-cache")}
+        assert kept
+    assert seconds[1] < 0.7 * seconds[0]
+    assert outcome(tmp_path / "first") == outcome(tmp_path / "second")
 
 
 def test_help_is_worth_reading():
