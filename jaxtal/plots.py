@@ -107,7 +107,10 @@ def _bars(axis, height: float, spans, colour: str, opacity) -> None:
 
 
 def draw_training(metrics: list[dict]):
-    """Loss terms and, below, test mAP over training steps; what is null leaves a gap."""
+    """Loss terms and, below, test mAP over training steps; what is null leaves a gap.
+
+    Of a population the means over its members, and the average of each.
+    """
     figure, (upper, lower) = plt.subplots(2, 1, figsize=(9, 7), sharex=True, layout="constrained")
     losses = [line for line in metrics if "loss" in line]
     for name in [key for key in (losses[0] if losses else {}) if key not in ("step", "members")]:
@@ -122,6 +125,11 @@ def draw_training(metrics: list[dict]):
     for name in evaluations[0]["average"] if evaluations else ():
         values = np.array([line["average"][name] for line in evaluations], float)
         lower.plot(steps, 100 * values, "o-", ms=3, label=f"average {name}")
+    if evaluations and "members" in evaluations[0]:
+        (name,) = evaluations[0]["members"]
+        members = np.array([line["members"][name] for line in evaluations], float)
+        lines = lower.plot(steps, 100 * members, "0.6", lw=0.7, zorder=1)
+        lines[0].set_label(f"members, {name}")
     classification = np.array([line["classification_map"] for line in evaluations], float)
     lower.plot(steps, 100 * classification, "k:", label="video-level classification")
     lower.set(xlabel="step", ylabel="test mAP, per cent", ylim=(0, None))
