@@ -6,6 +6,7 @@ import json
 import jax
 import numpy as np
 import pytest
+from jax.experimental.compilation_cache import compilation_cache
 from ml_collections import ConfigDict
 
 from jaxtal.errors import UserError
@@ -62,6 +63,22 @@ def assert_same_detections(first, second) -> None:
     assert len(ours) == len(theirs) > 0
     assert [row[:4] for row in ours] == [row[:4] for row in theirs]
     np.testing.assert_allclose([row[4] for row in ours], [row[4] for row in theirs], rtol=1e-4)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _compiled_once(tmp_path_factory):
+    """The runs below compile the same few programs again and again."""
+    settings = {
+        "jax_compilation_cache_dir": str(tmp_path_factory.mktemp("compiled")),
+        "jax_persistent_cache_min_compile_time_secs": 0.0,
+    }
+    before = {name: getattr(jax.config, name) for name in settings}
+    for values in (settings, before):
+        compilation_cache.reset_cache()
+        for name, value in values.items():
+            jax.config.update(name, value)
+        if values is settings:
+            yield
 
 
 VARY = "optimizer.learning_rate=1e-2,3e-3,1e-3 loss.weights.mil=1,0.5,1"
