@@ -85,7 +85,8 @@ class Trainer:
 
     def __init__(self, config, data: PackedVideos, steps: int = 1):
         method = methods.get(config.method)
-        classes, width = data.videos.labels.shape[1], data.features.shape[1]  # type: ignore[union-attr]
+        assert data.features is not None  # they are on the device
+        classes, width = data.videos.labels.shape[1], data.features.shape[1]
         model = method.build(config.model, classes)
         members = population.members_of(config)
         self._hyper, self._data = population.hypers(members), data
