@@ -25,6 +25,11 @@ def get_config() -> ConfigDict:
             "data": {
                 "dir": "data",  # "" = the embedded generator of untrimmed videos
                 "name": "Thumos14reduced",  # <DS> in <DS>-Annotations, <DS>-I3D-JOINTFeatures.npy
+                "layout": "",  # as python -m jaxtal.datasets lists them; "" = what is recognised
+                "fps": 0.0,  # frames per second of the features; 0 = as the data set or layout says
+                "stride": 0.0,  # frames from one snippet to the next; 0 = the same
+                "window": 0.0,  # frames that a snippet is computed from; 0 = the same
+                "skip_damaged": False,  # leave out videos without features or with damaged ones
                 "num_snippets": 500,  # N, snippets drawn from every training video
                 "min_snippets": 0,  # shorter videos train in pairs only and get no detections
                 "device_dtype": "",  # features on the device: float32, float16, bfloat16; "" = own

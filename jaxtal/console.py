@@ -15,6 +15,7 @@ from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
+    ProgressColumn,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
@@ -22,6 +23,7 @@ from rich.progress import (
 from rich.table import Table
 
 from jaxtal.data.dataset import Dataset, defects
+from jaxtal.errors import warn
 from jaxtal.evaluation import criterion_name
 
 
@@ -51,16 +53,7 @@ def describe(dataset: Dataset) -> None:
 @contextlib.contextmanager
 def progress(start: int, steps: int) -> Iterator[Callable[[int, dict[str, float]], None]]:
     """A bar over training steps; yields show(step, loss terms)."""
-    columns = (
-        TextColumn("training"),
-        BarColumn(bar_width=20),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TextColumn("ETA"),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[terms]}"),
-    )
-    with Progress(*columns, refresh_per_second=4) as bar:
+    with _bar("training", TextColumn("{task.fields[terms]}")) as bar:
         task = bar.add_task("training", total=steps, completed=start, terms="")
 
         def show(step: int, metrics: dict[str, float]) -> None:
@@ -70,6 +63,19 @@ def progress(start: int, steps: int) -> Iterator[Callable[[int, dict[str, float]
                 bar.update(task, terms=terms)
 
         yield show
+
+
+@contextlib.contextmanager
+def counting(what: str, total: int, done: int = 0) -> Iterator[Callable[[], None]]:
+    """A bar over things that are done one after the other; yields advance()."""
+    with _bar(what) as bar:
+        task = bar.add_task(what, total=total, completed=done)
+        yield functools.partial(bar.advance, task)
+
+
+def _bar(what: str, *columns: ProgressColumn) -> Progress:
+    shown = BarColumn(bar_width=20), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("ETA")
+    return Progress(TextColumn(what), *shown, TimeRemainingColumn(), *columns, refresh_per_second=4)
 
 
 def say(message: str) -> None:
@@ -168,11 +174,6 @@ def warn_of_defects(name: str, videos) -> None:
             f"{found['reversed']} end before they begin; they stay in the ground truth, where "
             "nothing can match them"
         )
-
-
-def warn(message: str) -> None:
-    """A line on stderr."""
-    print(f"warning: {message}", file=sys.stderr)
 
 
 def _wide() -> Console:

@@ -1,4 +1,6 @@
-"""The exception type that is meant for the person at the keyboard."""
+"""What is said to the person at the keyboard when something is wrong."""
+
+import sys
 
 
 class UserError(Exception):
@@ -10,3 +12,8 @@ class UserError(Exception):
 
 class NotFiniteError(UserError):
     """A model's outputs are not finite: its training has diverged."""
+
+
+def warn(message: str) -> None:
+    """A line on stderr."""
+    print(f"warning: {message}", file=sys.stderr)

@@ -18,7 +18,7 @@ from jaxtal import command_line, console, data, diagnosis, evaluation, protocols
 from jaxtal.data import detections as detection_files
 from jaxtal.data import json_files
 from jaxtal.data.dataset import Dataset
-from jaxtal.errors import UserError
+from jaxtal.errors import UserError, warn
 
 _ANNOTATIONS = flags.DEFINE_multi_string(
     "annotations", None, "Ground truth: JSON file or W-TALC annotation folder; may be repeated."
@@ -52,7 +52,7 @@ def evaluate(annotations: list[Path], detections: Path, names: list[str]) -> dic
         skipped: Counter = Counter()
         found = detection_files.read(detections, dataset, skipped if _SKIP_UNKNOWN.value else None)
         for what, count in skipped.items():
-            console.warn(f"{detections}: {count} detections {what} are left out")
+            warn(f"{detections}: {count} detections {what} are left out")
         for protocol in chosen:
             _warn_of_what_is_missing(path, dataset, protocol)
             result = evaluation.evaluate(
@@ -91,7 +91,7 @@ def _warn_of_what_is_missing(path: Path, dataset: Dataset, protocol: protocols.P
     if protocol.without and not {v.name for v in videos} & set(protocol.without):
         missing.append("none of the videos that it leaves out")
     if missing:
-        console.warn(f"{protocol.name}: {path} has {'; '.join(missing)}")
+        warn(f"{protocol.name}: {path} has {'; '.join(missing)}")
 
 
 def _check_classes(paths: list[Path], datasets: list[Dataset]) -> None:

@@ -238,9 +238,9 @@ def touches_ambiguous(detections: Segments, videos, grid: TimeGrid) -> np.ndarra
     """
     counts = [len(video.ambiguous) for video in videos]
     intervals = np.concatenate([video.ambiguous for video in videos] or [np.empty((0, 2))])
-    low, high = grid.round_to_snippets(intervals).T
-    start, end = whole_snippets(detections.start), whole_snippets(detections.end)
     video = np.repeat(np.arange(len(videos)), counts)
+    low, high = map(grid.of(videos).take(video).round_to_snippets, intervals.T)
+    start, end = whole_snippets(detections.start), whole_snippets(detections.end)
     index, other = overlapping(detections.video, start, end, video, low, high)
     common = np.minimum(end[index], high[other]) - np.maximum(start[index], low[other])
     touched = np.zeros(len(detections), bool)
@@ -365,14 +365,16 @@ def evaluate(
     seconds = seconds.take(kept[seconds.video])
     judged = kept[detections.video]
     left_out = {"video": int((~judged).sum())}
-    snippets = detections.with_times(lambda times: _unmoved(grid.to_snippets(times)))
+    grids = grid.of(videos)
+    own = grids.take(detections.video)
+    snippets = detections.with_times(lambda times: _unmoved(own.to_snippets(times)))
     if protocol.ambiguous == "left_out":
         touched = judged & touches_ambiguous(snippets, videos, grid)
         left_out["ambiguous"] = int(touched.sum())
         judged &= ~touched
     truth = seconds
     if protocol.times != "seconds":
-        truth = seconds.with_times(grid.round_to_snippets)
+        truth = seconds.with_times(grids.take(seconds.video).round_to_snippets)
         detections = snippets
         if protocol.times == "whole_snippets":
             detections = detections.with_times(whole_snippets)

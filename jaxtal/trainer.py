@@ -55,6 +55,7 @@ def train_and_evaluate(config, workdir: Path, mode: str = "train") -> dict[str, 
     files.check_data(data_seen)
     console.describe(dataset)
     files.open(config.to_dict(), data_seen)
+    files.write_model(dataset.classes, dataset.grid, dataset.feature_width, dataset.name)
     # The features are kept once, packed: what was read is let go, part by part.
     train_data, used = None, 0
     if mode == "train" and files.latest_step() != config.train.steps:

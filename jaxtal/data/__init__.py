@@ -2,43 +2,45 @@
 
 from pathlib import Path
 
-from jaxtal.data import activitynet, synthetic, wtalc
+from jaxtal.data import layouts, synthetic, wtalc
 from jaxtal.data.dataset import Dataset
 from jaxtal.errors import UserError
 
 
 def load(config) -> Dataset:
-    """The data set that ``config.data`` names.
+    """The data set that ``config.data`` names, with all features.
 
     An empty ``config.data.dir`` is the embedded generator with the fields of
     ``config.data.generator``.
     """
-    if config.dir:
-        return wtalc.read(Path(config.dir), config.name)
-    if "generator" not in config:
-        raise UserError(
-            "config.data.dir is empty, which means generated videos, but this config has no "
-            "config.data.generator; give a folder, or take configs/co2net_demo.py"
-        )
-    return synthetic.generate(synthetic.SyntheticConfig(**config.generator))
+    if not config.dir:
+        if "generator" not in config:
+            raise UserError(
+                "config.data.dir is empty, which means generated videos, but this config has no "
+                "config.data.generator; give a folder, or take configs/co2net_demo.py"
+            )
+        return synthetic.generate(synthetic.SyntheticConfig(**config.generator))
+    path, layout = Path(config.dir), config.layout
+    if not layout and not layouts.recognise(path):
+        layout = "wtalc"  # which says what it looked for
+    grid = {name: config[name] for name in ("fps", "stride", "window")}
+    try:
+        return layouts.read(path, layout, config.name or "", **grid).load(config.skip_damaged)
+    except UserError as error:
+        raise UserError(f"{error} (config.data)") from None
 
 
 def annotations(path: Path) -> Dataset:
-    """Videos without features, from an ActivityNet-form JSON file or a W-TALC annotation folder.
+    """Videos without features, from a JSON file in ActivityNet form or a data set in any layout.
 
     Args:
-        path: the file; the folder <DS>-Annotations, or one that holds a single such folder.
+        path: the file; the folder, or a W-TALC folder <DS>-Annotations itself.
 
     Raises:
         UserError: it is neither, or something in it is missing or wrong.
     """
-    if not path.is_dir():
-        return activitynet.read(path, training=False)
-    ending = "-Annotations"
-    folders = [path] if path.name.endswith(ending) else sorted(path.glob(f"*{ending}"))
-    if len(folders) != 1:
-        raise UserError(
-            f"{path} holds {len(folders)} folders <DS>{ending}; wanted such a folder (W-TALC "
-            "layout) or a JSON file (ActivityNet form)"
-        )
-    return wtalc.read(folders[0].parent, folders[0].name.removesuffix(ending), features=False)
+    if path.is_dir() and path.name.endswith("-Annotations"):
+        return wtalc.read(*wtalc.locate(path, ""), features=False)
+    if path.is_dir() and not layouts.recognise(path):
+        wtalc.locate(path, "")  # which says what is missing
+    return layouts.read(path, "" if path.is_dir() else "activitynet", features=False).dataset

@@ -1,12 +1,15 @@
 """Saved T-CAMs and attentions of videos: one .npz file, without pickles.
 
+`grid` is frames per second, from one snippet to the next and that a snippet is computed from, of
+all videos (3,) or of each (V, 3); if it is missing, 25, 16, 16, and without the third the second.
+
 | array | what |
 |---|---|
 | `videos` | (V,) names |
 | `classes` | (C,) names |
 | `rows` | (V,) int, rows of each video's arrays; 0 for a video that was left out |
 | `snippets` | (V,) int, snippets of each video, which its rows are spread over; optional: `rows` |
-| `grid` | (2,) frames per second and frames a snippet; optional: 25, 16 |
+| `grid` | (2,), (3,) or (V, 3) float; optional |
 | `cas`, `attention`, ... | (sum of rows, n) float, the method's outputs, video after video |
 | `scores`, ... | (V, 1, n) float, outputs that a video has once |
 """
@@ -55,7 +58,7 @@ def write(path: Path, activations: Activations) -> None:
         "classes": np.array(activations.classes),
         "rows": rows,
         "snippets": np.asarray(activations.snippets),
-        "grid": np.array([activations.grid.fps, activations.grid.stride]),
+        "grid": np.stack(np.broadcast_arrays(*dataclasses.astuple(activations.grid)), -1),
     }
     for name in seen[0] if seen else ():
         arrays[name] = np.concatenate([output[name] for output in seen])
@@ -90,11 +93,18 @@ def read(path: Path, wanted: tuple[str, ...]) -> Activations:
         raise UserError(
             f"{path}, snippets, video {video}: 0 snippets for its rows; wanted 1 or more"
         )
-    grid = np.ravel(arrays.get("grid", np.array([25.0, 16])))
-    if len(grid) != 2 or grid.dtype.kind not in "iuf" or not ((grid > 0) & (grid < np.inf)).all():
+    grid = arrays.get("grid", np.array([25.0, 16]))
+    shapes = (2,), (3,), (len(videos), 3)
+    positive = grid.dtype.kind in "iuf" and ((grid > 0) & (grid < np.inf)).all()
+    if grid.shape not in shapes or not positive:
         raise UserError(
-            f"{path}: grid is {grid.tolist()}; wanted frames per second, frames a snippet"
+            f"{path}: grid is {str(grid.tolist())[:80]}; wanted frames per second, from one "
+            "snippet to the next and a snippet, or those three of each video"
         )
+    fps, *frames = np.moveaxis(grid.astype(np.float64), -1, 0)
+    if any(np.ptp(of_videos) for of_videos in frames):
+        raise UserError(f"{path}: grid has videos with different strides or windows; wanted one")
+    grids = TimeGrid(fps if fps.ndim else float(fps), *(float(np.ravel(x)[0]) for x in frames))
     ends = np.cumsum(rows)
     for name in wanted:
         _check(arrays[name], name, path, videos, rows)
@@ -108,7 +118,7 @@ def read(path: Path, wanted: tuple[str, ...]) -> Activations:
             if count
             else {}
         )
-    return Activations(videos, classes, outputs, snippets, TimeGrid(*grid.tolist()))
+    return Activations(videos, classes, outputs, snippets, grids)
 
 
 def _load(path: Path, names: tuple[str, ...]) -> dict[str, np.ndarray]:

@@ -1,33 +1,71 @@
 """Annotations in ActivityNet form: one JSON file for all videos."""
 
+import dataclasses
 import functools
 import json
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from jaxtal.data import json_files
-from jaxtal.data.dataset import Dataset, TimeGrid, Video, class_indices, train_and_test
+from jaxtal.data.dataset import (
+    WTALC_GRID,
+    Dataset,
+    TimeGrid,
+    Video,
+    class_indices,
+    train_and_test,
+)
+from jaxtal.data.features import check_name
 from jaxtal.errors import UserError
 
 _FORM = (
     '{"database": {video: {"subset": ..., "duration": seconds, "annotations": [{"label": ..., '
     '"segment": [start, end]}]}}} (ActivityNet form)'
 )
+_GRID = {"feature_fps", "feature_stride", "feature_window"}
 _FOREVER = 1e9  # seconds, 32 years: no time of a video
 _field = functools.partial(json_files.field, form=_FORM)
 
 
+@dataclasses.dataclass(frozen=True)
+class Reading:
+    """What a file does not say, or says otherwise than in ActivityNet form.
+
+    Attributes:
+        training: there must be training videos; else a single subset is the test videos.
+        split: video name -> subset, where lists beside the file say so; videos in none of them are
+            left out. None: "subset" says it.
+        classes: the class names in order; () for the file's own, or its labels by the alphabet.
+        duration: video name -> its seconds, where the file has none; None: there must be one.
+        grid: the time grid where the file does not state it.
+        fps: (entry, seconds) -> then, frames per second of the video's features, or None for the
+            data set's.
+        ambiguous: the label of intervals that are not judged, if they are among the annotations.
+    """
+
+    training: bool = True
+    split: Mapping[str, str] | None = None
+    classes: tuple[str, ...] = ()
+    duration: Callable[[str], float | None] | None = None
+    grid: TimeGrid = WTALC_GRID
+    fps: Callable[[dict, float], Any] = lambda entry, seconds: None
+    ambiguous: str = ""
+
+
 def read(path: Path, training: bool = True) -> Dataset:
-    """Videos without features from an ActivityNet-form JSON file.
+    """Videos without features from an ActivityNet-form JSON file: `read_as`, plainly."""
+    return read_as(path, Reading(training))[0]
+
+
+def read_as(path: Path, reading: Reading) -> tuple[Dataset, bool]:
+    """Videos without features from an ActivityNet-form JSON file; whether it states its time grid.
 
     Without "video_labels" a video's labels are those of its instances. Subsets other than the
-    training and the test subset (ActivityNet's withheld "testing") are left out. "feature_fps" and
-    "feature_stride" are the time grid, by default 25 and 16.
-
-    Args:
-        training: there must be training videos; else a single subset is the test videos.
+    training and the test subset (ActivityNet's withheld "testing") are left out. "feature_fps",
+    "feature_stride" and "feature_window" are the time grid, by default 25, 16 and the stride.
 
     Raises:
         UserError: the file is missing, is not JSON, or lacks or contradicts something.
@@ -37,27 +75,43 @@ def read(path: Path, training: bool = True) -> Dataset:
         raise UserError(f'{path}: no "database" of videos; wanted {_FORM}')
     subsets: dict[str, dict[str, dict]] = {}
     for name, entry in content["database"].items():
-        subset = str(_field(entry, "subset", f"{path}, video {name}")).lower()
-        subsets.setdefault(subset, {})[name] = entry
-    split = train_and_test(subsets, f'{path}, "subset" of the videos', training)
+        where = f"{path}, video {name}"
+        if reading.split is None:
+            subset = str(_field(entry, "subset", where)).lower()
+        elif name in reading.split:
+            subset = reading.split[name]
+        else:
+            continue
+        subsets.setdefault(subset, {})[check_name(name, f"{path}")] = entry
+    states_grid = bool(_GRID & content.keys())
+    if states_grid:
+        reading = dataclasses.replace(reading, fps=lambda entry, _: entry.get("feature_fps"))
+    split = train_and_test(subsets, f'{path}, "subset" of the videos', reading.training)
     parts = [subsets.get(part, {}) for part in split]
-    classes = _class_list(content, parts, path)
+    classes = reading.classes or _class_list(content, parts, path, reading.ambiguous)
     train, test = (
-        tuple(_to_video(path, name, entry, classes) for name, entry in part.items())
+        tuple(_to_video(path, name, entry, classes, reading) for name, entry in part.items())
         for part in parts
     )
-    return Dataset(path.stem, classes, train, test, _grid(content, f"{path}"))
+    name = content.get("name")
+    name = name if isinstance(name, str) and name else path.stem
+    grid = _grid(content, reading.grid, f"{path}")
+    return Dataset(name, classes, train, test, grid), states_grid
 
 
-def _grid(content: dict[str, Any], where: str) -> TimeGrid:
-    names, default = ("feature_fps", "feature_stride"), TimeGrid()
-    fps, stride = (
-        float(_numbers(content.get(name, value), (), name, where))
-        for name, value in zip(names, (default.fps, default.stride), strict=True)
+def _grid(content: dict[str, Any], default: TimeGrid, where: str) -> TimeGrid:
+    names = ("feature_fps", "feature_stride", "feature_window")
+    stride = content.get(names[1], default.stride)
+    window = default.window if names[1] not in content else stride
+    values = content.get(names[0], default.fps), stride, content.get(names[2], window)
+    fps, stride, window = (
+        float(_numbers(value, (), name, where)) for name, value in zip(names, values, strict=True)
     )
-    if min(fps, stride) <= 0:
-        raise UserError(f"{where}: {' and '.join(names)} are {fps}, {stride}; wanted above 0")
-    return TimeGrid(fps, stride)
+    if min(fps, stride, window) <= 0:
+        raise UserError(
+            f"{where}: {', '.join(names)} are {fps}, {stride}, {window}; wanted above 0"
+        )
+    return TimeGrid(fps, stride, window)
 
 
 def _list(entry: Any, key: str, where: str) -> list:
@@ -75,10 +129,12 @@ def _labels(entry: Any, where: str) -> list[str]:
     ]
 
 
-def _class_list(content: dict[str, Any], subsets: list[dict], path: Path) -> tuple[str, ...]:
+def _class_list(content: dict[str, Any], subsets, path: Path, ambiguous: str) -> tuple[str, ...]:
     """The file's own list, which fixes the order, or else all labels in alphabetical order."""
-    if "classes" in content:
-        classes = content["classes"]
+    if "classes" in content or "class-list" in content:
+        classes = content.get("classes", content.get("class-list"))
+        if isinstance(classes, dict) and all(str(n) in classes for n in range(len(classes))):
+            classes = [classes[str(n)] for n in range(len(classes))]
         if (
             not classes
             or not isinstance(classes, list)
@@ -92,30 +148,53 @@ def _class_list(content: dict[str, Any], subsets: list[dict], path: Path) -> tup
     for videos in subsets:
         for name, entry in videos.items():
             labels |= set(_labels(entry, f"{path}, video {name}"))
-    return tuple(sorted(labels))
+    return tuple(sorted(labels - {ambiguous}))
 
 
-def _to_video(path: Path, name: str, entry: dict[str, Any], classes: tuple[str, ...]) -> Video:
+def _to_video(path: Path, name: str, entry: dict[str, Any], classes, reading: Reading) -> Video:
     where = f"{path}, video {name}"
-    segment_labels = class_indices(_labels(entry, where), classes, where)
+    named = _labels(entry, where)
+    judged = np.array([label != reading.ambiguous for label in named], bool)
+    segment_labels = class_indices(
+        [label for label in named if label != reading.ambiguous], classes, where
+    )
     labels = segment_labels
     if "video_labels" in entry:
         labels = class_indices([*map(str, _list(entry, "video_labels", where))], classes, where)
-    duration = _numbers(_field(entry, "duration", where), (), "duration", where)
-    if duration <= 0:
-        raise UserError(f"{where}: duration is {duration}; wanted seconds above 0")
-    segments = [
-        _numbers(_field(one, "segment", where), (2,), "segment", f"{where}, annotation {index}")
-        for index, one in enumerate(entry["annotations"])
-    ]
+    segments = np.reshape(
+        [
+            _numbers(_field(one, "segment", where), (2,), "segment", f"{where}, annotation {index}")
+            for index, one in enumerate(entry["annotations"])
+        ],
+        (-1, 2),
+    )
+    duration = _duration(entry, name, segments, reading, where)
+    ambiguous = _numbers(entry.get("ambiguous", []), (-1, 2), "ambiguous", where)
+    fps = reading.fps(entry, duration)
+    if fps is not None:
+        fps = float(_numbers(fps, (), "fps", where))
+    if fps is not None and fps <= 0:
+        raise UserError(f"{where}: fps is {fps}; wanted frames per second, above 0")
     return Video(
         name=name,
-        duration=float(duration),
+        duration=duration,
         labels=np.unique(labels),
-        segments=np.reshape(segments, (-1, 2)),
+        segments=segments[judged],
         segment_labels=segment_labels,
-        ambiguous=_numbers(entry.get("ambiguous", []), (-1, 2), "ambiguous", where),
+        ambiguous=np.concatenate([ambiguous, segments[~judged]]),
+        fps=fps,
     )
+
+
+def _duration(entry: dict[str, Any], name: str, segments, reading: Reading, where: str) -> float:
+    """Seconds: the file's, or else what `reading` knows, or else the end of the last instance."""
+    if "duration" in entry or reading.duration is None:
+        duration = float(_numbers(_field(entry, "duration", where), (), "duration", where))
+    else:
+        duration = reading.duration(name) or float(segments.max(initial=0.0)) or 1.0
+    if duration <= 0:
+        raise UserError(f"{where}: duration is {duration}; wanted seconds above 0")
+    return duration
 
 
 def _numbers(value: Any, shape: tuple[int, ...], what: str, where: str) -> np.ndarray:
@@ -129,23 +208,44 @@ def _numbers(value: Any, shape: tuple[int, ...], what: str, where: str) -> np.nd
     return numbers
 
 
-def to_json(dataset: Dataset) -> str:
-    """A data set's annotations as text, which `read` reads back."""
+def to_content(
+    dataset: Dataset,
+    subsets: tuple[str, str] = ("training", "validation"),
+    segment: Callable[[list[float]], list] = lambda times: times,
+    more: Callable[[Video], dict[str, Any]] = lambda video: {},
+) -> dict[str, Any]:
+    """A data set's annotations, which `read` reads back, as what a JSON file holds.
+
+    Args:
+        subsets: what the training and the test subset are called.
+        segment: how a segment's [start, end] is written.
+        more: further fields of a video.
+    """
     database = {
         video.name: {
             "subset": subset,
             "duration": video.duration,
             "annotations": [
-                {"label": dataset.classes[label], "segment": segment}
-                for label, segment in zip(
+                {"label": dataset.classes[label], "segment": segment(times)}
+                for label, times in zip(
                     video.segment_labels.tolist(), video.segments.tolist(), strict=True
                 )
             ],
             "video_labels": [dataset.classes[label] for label in video.labels.tolist()],
             "ambiguous": video.ambiguous.tolist(),
+            **({} if video.fps is None else {"feature_fps": video.fps}),
+            **more(video),
         }
-        for subset, videos in (("training", dataset.train), ("validation", dataset.test))
+        for subset, videos in zip(subsets, (dataset.train, dataset.test), strict=True)
         for video in videos
     }
-    grid = {"feature_fps": float(dataset.grid.fps), "feature_stride": float(dataset.grid.stride)}
-    return json.dumps({"classes": dataset.classes, **grid, "database": database})
+    grid = {
+        f"feature_{name}": float(value) for name, value in dataclasses.asdict(dataset.grid).items()
+    }
+    classes = list(dataset.classes)
+    return {"name": dataset.name, "classes": classes, **grid, "database": database}
+
+
+def to_json(dataset: Dataset) -> str:
+    """A data set's annotations as text, which `read` reads back."""
+    return json.dumps(to_content(dataset))

@@ -2,6 +2,8 @@
 
 import dataclasses
 import zlib
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -12,27 +14,53 @@ from jaxtal.errors import UserError
 class TimeGrid:
     """Where snippets lie in time.
 
+    Snippet i is seen through frames i * stride to i * stride + window and stands for the `stride`
+    frames around their middle, so that snippets tile the time also where windows overlap.
+
     Attributes:
-        fps: frames per second of the video that the features were extracted from.
+        fps: frames per second of the video that the features were extracted from; (V,) for videos
+            that differ, see `of`.
         stride: frames from the start of one snippet to the start of the next.
+        window: frames that a snippet's features were computed from; as many as `stride` if None.
     """
 
-    fps: float = 25.0
+    fps: Any = 25.0
     stride: float = 16
+    window: float | None = None
+
+    def __post_init__(self):
+        if self.window is None:
+            object.__setattr__(self, "window", self.stride)
+
+    @property
+    def offset(self) -> float:
+        """Frames before the first snippet's."""
+        assert self.window is not None
+        return (self.window - self.stride) / 2
 
     def to_snippets(self, seconds):
-        """Seconds to (fractional) snippets, in float64 as ``(seconds * fps) / stride``."""
-        return np.asarray(seconds, np.float64) * self.fps / self.stride
+        """Seconds to (fractional) snippets, in float64 as ``(seconds * fps - offset) / stride``."""
+        return (np.asarray(seconds, np.float64) * self.fps - self.offset) / self.stride
 
     def to_seconds(self, snippets):
         """(Fractional) snippets to seconds."""
-        return np.asarray(snippets, np.float64) * self.stride / self.fps
+        return (np.asarray(snippets, np.float64) * self.stride + self.offset) / self.fps
+
+    def of(self, videos) -> "TimeGrid":
+        """The grids of several videos as one, whose fps is (V,): some have an fps of their own."""
+        fps = [self.fps if video.fps is None else video.fps for video in videos]
+        return dataclasses.replace(self, fps=np.array(fps, np.float64))
+
+    def take(self, video) -> "TimeGrid":
+        """Of a grid made by `of`, that of the videos at an index; any other is the same for all."""
+        return dataclasses.replace(self, fps=self.fps[video]) if np.ndim(self.fps) else self
 
     def round_to_snippets(self, seconds):
         """Seconds to whole snippets, halves to even, as the published programs evaluate."""
         return np.rint(self.to_snippets(seconds))
 
 
+WTALC_GRID = TimeGrid()  # what the weakly supervised programs assume everywhere
 NO_FEATURES = np.empty((0, 0), np.float32)
 
 
@@ -48,6 +76,7 @@ class Video:
         segment_labels: (m,) int, class index of every instance.
         ambiguous: (a, 2) float64, seconds, intervals in which detections are not judged.
         features: (T, 2D) float16 or float32, RGB first; (0, 0) where only annotations were read.
+        fps: frames per second of this video's features, where they are not the data set's.
     """
 
     name: str
@@ -57,6 +86,7 @@ class Video:
     segment_labels: np.ndarray
     ambiguous: np.ndarray
     features: np.ndarray = dataclasses.field(default_factory=lambda: NO_FEATURES)
+    fps: float | None = None
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -67,7 +97,7 @@ class Dataset:
         name: as in the file names, e.g. ``Thumos14reduced``.
         classes: class names; the position is the class index.
         train, test: videos; the test videos' segments are what is evaluated against.
-        grid: the time grid of the features.
+        grid: the time grid of the features, but for what `Video.fps` says.
     """
 
     name: str
@@ -75,6 +105,11 @@ class Dataset:
     train: tuple[Video, ...]
     test: tuple[Video, ...]
     grid: TimeGrid = TimeGrid()
+
+    def map(self, change: Callable[[Video], Video]) -> "Dataset":
+        """The same with another video for each."""
+        train, test = (tuple(map(change, part)) for part in (self.train, self.test))
+        return dataclasses.replace(self, train=train, test=test)
 
     @property
     def feature_width(self) -> int:
@@ -138,20 +173,6 @@ def fingerprint(dataset: Dataset, generated: bool) -> dict[str, int]:
         "snippets": sum(len(video.features) for video in videos),
         "checksum": checksum,
     }
-
-
-def join_streams(rgb: np.ndarray, flow: np.ndarray, where: str) -> np.ndarray:
-    """(T, D) RGB and (T, D) flow features of a video as (T, 2D); UserError if they do not fit."""
-    if rgb.shape != flow.shape:
-        raise UserError(
-            f"{where}: RGB features are {_shape(rgb)}, flow features {_shape(flow)}; wanted the "
-            "same number of snippets and the same width, from the same frames"
-        )
-    return np.concatenate([rgb, flow], axis=-1)
-
-
-def _shape(features: np.ndarray) -> str:
-    return " x ".join(map(str, features.shape)) + " (snippets x width)"
 
 
 def multi_hot(videos, num_classes: int) -> np.ndarray:

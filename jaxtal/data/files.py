@@ -1,12 +1,30 @@
-"""Writing files so that they appear at once or not at all."""
+"""Opening files that are files, and writing them so that they appear at once or not at all."""
 
 import contextlib
 import os
+import stat
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from jaxtal.errors import UserError
+
+
+def open_regular(path: Path) -> BinaryIO:
+    """A file opened for reading, if it is one: a pipe or a device might never end.
+
+    Raises:
+        UserError: it is missing, cannot be read, or is something else.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    except (OSError, ValueError) as error:  # a name with a zero byte is a ValueError
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"{path!s}: cannot be read ({reason})") from None
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise UserError(f"{path}: cannot be read (it is no regular file)")
+    return os.fdopen(descriptor, "rb")
 
 
 @contextlib.contextmanager

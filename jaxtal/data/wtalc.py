@@ -5,39 +5,70 @@ It is what W-TALC, CO2-Net, D2-Net and many others read. Strings may be bytes or
 have <DS>-I3D-RGBFeatures.npy and <DS>-I3D-FLOWFeatures.npy instead of the joint file.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
 from jaxtal.data import object_arrays
-from jaxtal.data.dataset import (
-    NO_FEATURES,
-    Dataset,
-    TimeGrid,
-    Video,
-    class_indices,
-    join_streams,
-    train_and_test,
-    unique,
-)
+from jaxtal.data.dataset import Dataset, TimeGrid, Video, class_indices, train_and_test, unique
+from jaxtal.data.features import check, check_name, join_streams
+from jaxtal.data.files import replacing
+from jaxtal.data.source import Source
 from jaxtal.errors import UserError
 
 _FILES = ("videoname", "subset", "classlist", "labels", "labels_all", "segments", "duration")
 _AMBIGUOUS = "Ambiguous_test.txt"
 
 
+def find(folder: Path) -> list[str]:
+    """The names <DS> of the data sets in a folder."""
+    ending = "-Annotations"
+    return sorted(
+        path.name.removesuffix(ending)
+        for path in folder.glob(f"*{ending}")
+        if (path / "videoname.npy").is_file()
+    )
+
+
+def locate(path: Path, name: str) -> tuple[Path, str]:
+    """Folder and name of the data set in `path`, which may be its annotation folder itself.
+
+    Raises:
+        UserError: there is none, or `name` is needed to choose one.
+    """
+    ending = "-Annotations"
+    if path.name.endswith(ending) and not name:
+        return path.parent, path.name.removesuffix(ending)
+    found = find(path)
+    if not name and len(found) != 1:
+        raise UserError(
+            f"{path} holds {len(found)} folders <DS>{ending}; wanted one, or the name of one: "
+            f"{', '.join(found) or 'none is there'}"
+        )
+    return path, name or found[0]
+
+
 def read(folder: Path, name: str, features: bool = True) -> Dataset:
-    """Read data set `name` from `folder`.
+    """Data set `name` of `folder`, with all features in memory, or without any; see `source`."""
+    found = source(folder, name, features)
+    return found.load() if features else found.dataset
+
+
+def source(folder: Path, name: str, features: bool | None = True) -> Source:
+    """Data set `name` of `folder`.
 
     Args:
         folder: holds the annotation folder and the feature file.
         name: <DS>, the prefix of both.
-        features: read the features too; otherwise every video's are empty.
+        features: there must be features; None: if there are any; False: they are not looked for.
 
     Raises:
         UserError: for anything missing, malformed or contradictory, naming file and video.
     """
-    annotations, feature_files = _paths(folder, name, features)
+    annotations, feature_files = _paths(folder, name, bool(features))
+    if features is None:
+        features = all(path.is_file() for path in feature_files)
     columns = {key: object_arrays.load(annotations / f"{key}.npy") for key in _FILES}
     _check_counts(columns, annotations)
     classes = tuple(_text(value) for value in columns["classlist"])
@@ -45,7 +76,6 @@ def read(folder: Path, name: str, features: bool = True) -> Dataset:
     unique(list(classes), f"{annotations / 'classlist.npy'}")
     unique(names, f"{annotations / 'videoname.npy'}")
     ambiguous = _read_ambiguous(annotations / _AMBIGUOUS)
-    arrays = _read_features(feature_files, names) if features else [NO_FEATURES] * len(names)
     subsets = [_text(value) for value in columns["subset"]]
     train_name, test_name = train_and_test(subsets, f"{annotations / 'subset.npy'}")
     parts: dict[str, list[Video]] = {train_name: [], test_name: []}
@@ -58,16 +88,17 @@ def read(folder: Path, name: str, features: bool = True) -> Dataset:
                 raise UserError(f"{where}: {len(labels)} labels for {len(segments)} segments")
             parts[subsets[row]].append(
                 Video(
-                    name=video,
+                    name=check_name(video, f"{annotations / 'videoname.npy'}"),
                     duration=_duration(columns["duration"][row], where),
                     labels=np.unique(_labels(columns["labels_all"][row], classes, where)),
                     segments=segments,
                     segment_labels=labels,
                     ambiguous=ambiguous.get(video, np.empty((0, 2))),
-                    features=arrays[row],
                 )
             )
-    return Dataset(name, classes, tuple(parts[train_name]), tuple(parts[test_name]), TimeGrid())
+    dataset = Dataset(name, classes, tuple(parts[train_name]), tuple(parts[test_name]), TimeGrid())
+    of_video = _features_of(feature_files, names) if features else None
+    return Source("wtalc", folder, dataset, features=of_video)
 
 
 def _paths(folder: Path, name: str, features: bool) -> tuple[Path, list[Path]]:
@@ -142,7 +173,7 @@ def _read_ambiguous(path: Path) -> dict[str, np.ndarray]:
             raise UserError(f"{path} is missing; without it THUMOS14 results are not comparable")
         return {}
     for number, line in enumerate(path.read_text(errors="replace").splitlines(), 1):
-        if fields := line.split():
+        if fields := line.rsplit(maxsplit=2):
             try:
                 video, start, end = fields
                 intervals.setdefault(video, []).append((float(start), float(end)))
@@ -154,64 +185,70 @@ def _read_ambiguous(path: Path) -> dict[str, np.ndarray]:
     return {video: np.array(pairs) for video, pairs in intervals.items()}
 
 
-def _read_features(paths: list[Path], names: list[str]) -> list[np.ndarray]:
-    """Each video's (T, 2D) features, checked, from the joint file or from RGB's and flow's."""
-    result, *flow = (_read_arrays(path, names) for path in paths)
-    if flow:
-        result = [
-            join_streams(rgb, other, f"{paths[0].parent}, video {video}")
-            for video, rgb, other in zip(names, result, flow[0], strict=True)
-        ]
-    widths = [features.shape[1] for features in result]
-    for video, width in zip(names, widths, strict=True):
-        if width % 2:
+def _features_of(paths: list[Path], names: list[str]) -> Callable[[Video], np.ndarray]:
+    """A function that gives a video's features, from the joint file or from RGB's and flow's."""
+    files = [object_arrays.load(path) for path in paths]
+    for path, arrays in zip(paths, files, strict=True):
+        if np.ndim(arrays) == 0 or len(arrays) != len(names):
             raise UserError(
-                f"{paths[0]}, video {video}: {width} features a snippet; wanted an even number, "
-                "RGB then flow"
+                f"{path}: features of {np.size(arrays)} videos, but the annotations list "
+                f"{len(names)}; they must be of the same data set, in the same order"
             )
-        if width != widths[0]:
-            raise UserError(
-                f"{paths[0]}, video {video}: {width} features a snippet, but {names[0]} has "
-                f"{widths[0]}; extract all videos with the same network"
-            )
-    return result
+    rows = {name: row for row, name in enumerate(names)}
 
-
-def _read_arrays(path: Path, names: list[str]) -> list[np.ndarray]:
-    """The file's (T, D or 2D) array of every video, checked."""
-    arrays = object_arrays.load(path)
-    if np.ndim(arrays) == 0 or len(arrays) != len(names):
-        raise UserError(
-            f"{path}: features of {np.size(arrays)} videos, but the annotations list "
-            f"{len(names)}; they must be of the same data set, in the same order"
+    def of_video(video: Video) -> np.ndarray:
+        joint, *flow = (
+            check(arrays[rows[video.name]], f"{path}, video {video.name}")
+            for path, arrays in zip(paths, files, strict=True)
         )
-    return [
-        _check_features(features, f"{path}, video {video}")
-        for features, video in zip(arrays, names, strict=True)
+        where = f"{paths[0].parent}, video {video.name}"
+        return join_streams(joint, flow[0], where) if flow else joint
+
+    return of_video
+
+
+def write_annotations(folder: Path, dataset: Dataset) -> None:
+    """Write <DS>-Annotations/ for the videos in the order training, test.
+
+    Subsets are called as in THUMOS14 (validation, test), for ActivityNet as there. Strings are
+    bytes, as the published programs expect.
+    """
+    annotations = folder / f"{dataset.name}-Annotations"
+    annotations.mkdir(parents=True, exist_ok=True)
+    videos = (*dataset.train, *dataset.test)
+    activitynet = dataset.name.startswith("ActivityNet")
+    subsets = ("training", "validation") if activitynet else ("validation", "test")
+    counts = len(dataset.train), len(dataset.test)
+    duration = np.array([video.duration for video in videos])
+    plain = {
+        "videoname": _bytes(video.name for video in videos),
+        "subset": np.repeat(_bytes(subsets), counts),
+        "classlist": _bytes(dataset.classes),
+        "duration": duration if activitynet else duration[:, None],
+    }
+    lists = {
+        "segments": [video.segments.tolist() for video in videos],
+        "labels": [[dataset.classes[n] for n in video.segment_labels] for video in videos],
+        "labels_all": [[dataset.classes[n] for n in video.labels] for video in videos],
+    }
+    for name, array in plain.items():
+        with replacing(annotations / f"{name}.npy", "wb") as file:
+            np.save(file, array, allow_pickle=False)
+    for name, entries in lists.items():
+        with replacing(annotations / f"{name}.npy", "wb") as file:
+            writer = object_arrays.Writer(file, len(entries))
+            for entry in entries:
+                writer.add(entry)
+            writer.end()
+    lines = [
+        f"{video.name}  {start!r} {end!r}\n"
+        for video in videos
+        for start, end in video.ambiguous.tolist()
     ]
+    if lines or dataset.name.startswith("Thumos14"):
+        with replacing(annotations / _AMBIGUOUS) as file:
+            file.writelines(lines)
 
 
-def _check_features(value, where: str) -> np.ndarray:
-    """One video's features as they are, float16 or float32; UserError if they cannot be used."""
-    try:
-        features = np.asarray(value)
-    except ValueError:  # lists of different lengths
-        features = np.empty(0, object)
-    if features.ndim != 2 or features.dtype.kind != "f":
-        raise UserError(
-            f"{where}: an array of shape {features.shape} and type {features.dtype}; wanted "
-            "(T, 2D) float16 or float32 features"
-        )
-    if features.dtype.itemsize > 4:
-        features = features.astype(np.float32)
-    if not len(features):
-        raise UserError(f"{where}: no snippets; remove the video or extract its features again")
-    finite = np.isfinite(features).all(axis=1)
-    if not finite.all():
-        snippet = int(np.argmin(finite))
-        value = "NaN" if np.isnan(features[snippet]).any() else "infinite"
-        raise UserError(
-            f"{where}: {value} features in {np.sum(~finite)} of {len(features)} snippets, first in "
-            f"snippet {snippet}; extract the video's features again"
-        )
-    return features
+def _bytes(texts) -> np.ndarray:
+    return np.array([text.encode() for text in texts])

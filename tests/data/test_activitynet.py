@@ -94,7 +94,7 @@ def test_the_time_grid_may_be_stated(tmp_path):
     assert data.grid == TimeGrid(30, 4)
     assert (len(data.train), len(data.test)) == (0, 1)
     assert activitynet.read(write(tmp_path, activitynet.to_json(data)), False).grid == data.grid
-    with pytest.raises(UserError, match=r"feature_fps and feature_stride are 30\.0, 0\.0; wanted"):
+    with pytest.raises(UserError, match=r"feature_window are 30\.0, 0\.0, 0\.0; wanted"):
         activitynet.read(write(tmp_path, {**content, "feature_stride": 0}), training=False)
 
 

@@ -1,0 +1,339 @@
+"""Writing data sets in the field's layouts: one video after the other, resumable, checksummed.
+
+While it is being written, the folder holds `.jaxtal-convert.jsonl`: what is converted to what, then
+a line for each finished video. Every file but the joint one of W-TALC's layout appears whole under
+its name; that one grows as `<name>.part` and is renamed when it is complete. `jaxtal.json` comes
+last: where it is, all is.
+"""
+
+import contextlib
+import dataclasses
+import hashlib
+import json
+import os
+import zlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.lib import format as npy
+
+from jaxtal.data import activitynet, hamnet, json_files, manifest, object_arrays, per_video, wtalc
+from jaxtal.data.dataset import Dataset, Video
+from jaxtal.data.files import replacing
+from jaxtal.data.source import Source, check_widths
+from jaxtal.errors import UserError
+
+_JOURNAL = ".jaxtal-convert.jsonl"
+_SUMS = "SHA256SUMS"
+_JOINT = ("wtalc", "hamnet")
+LAYOUTS = (*_JOINT, *(convention.name for convention in per_video.CONVENTIONS), "activitynet")
+_SYNC = 2**26  # bytes after which the joint file is on disk and the journal says so
+
+
+class _Hashed:
+    """A file that is written and hashed at once."""
+
+    def __init__(self, file: BinaryIO):
+        self._file, self.sum = file, hashlib.sha256()
+
+    def write(self, data) -> None:
+        self._file.write(data)
+        self.sum.update(data)
+
+
+class _Journal:
+    """What is finished, by video; survives being killed at any moment."""
+
+    def __init__(self, folder: Path, task: dict[str, Any]):
+        self.path = folder / _JOURNAL
+        lines = self._lines()
+        if lines and lines[0] != task:
+            raise UserError(
+                f"{folder} holds an unfinished conversion of something else "
+                f"({str(lines[0])[:200]}); convert to another folder, or delete it"
+            )
+        self.done: dict[str, dict] = {line["video"]: line for line in lines[1:]}
+        self.sums: dict[str, str] = {}
+        self._task = task
+        self._begin()
+
+    def _begin(self) -> None:
+        lines = self._task, *self.done.values()
+        json_files.write(self.path, "".join(json.dumps(line) + "\n" for line in lines))
+        self._file = open(self.path, "a", encoding="utf-8")  # noqa: SIM115
+
+    def _lines(self) -> list[dict]:
+        """The complete lines; a last one that was cut short by a kill is left out."""
+        if not self.path.is_file():
+            return []
+        text = self.path.read_text(encoding="utf-8")
+        try:
+            return [json.loads(line) for line in text.split("\n")[:-1]]
+        except ValueError as error:
+            raise UserError(
+                f"{self.path}: not what a conversion writes ({error}); delete the folder"
+            ) from None
+
+    def add(self, line: dict) -> None:
+        self.done[line["video"]] = line
+        self._file.write(json.dumps(line) + "\n")
+        self._file.flush()
+
+    def keep(self, stands: Callable[[dict], bool]) -> None:
+        """Forget the videos whose line does not stand."""
+        self.done = {name: line for name, line in self.done.items() if stands(line)}
+        self._file.close()
+        self._begin()
+
+    def close(self) -> None:
+        """Close the file, which stays."""
+        self._file.close()
+
+    def remove(self) -> None:
+        """The end: nothing is unfinished any more."""
+        self._file.close()
+        self.path.unlink()
+
+
+def convert(
+    source: Source,
+    layout: str,
+    folder: Path,
+    *,
+    skip_damaged: bool = False,
+    how_to_skip: str = "",
+    progress: Callable[[int, int], contextlib.AbstractContextManager] | None = None,
+) -> Dataset:
+    """Write a data set in another layout; the same call goes on where one was interrupted.
+
+    Features keep their bits, segments theirs; the order of the videos is training, test. Memory is
+    that of two videos, whatever the size of the data set.
+
+    Args:
+        source: what to convert; without features only the annotations are written.
+        layout: one of `LAYOUTS`.
+        folder: to write to; new, empty, or of the same conversion, interrupted.
+        skip_damaged, how_to_skip: see `Source.each`.
+        progress: (videos, videos done) -> context of a function that is called for each video.
+
+    Returns:
+        What was written, without features.
+
+    Raises:
+        UserError: the folder holds something else, a file cannot be read or written, or the layout
+            cannot hold the data set.
+    """
+    if layout not in LAYOUTS:
+        raise UserError(f"no layout to write is called {layout!r}; wanted {', '.join(LAYOUTS)}")
+    if layout == "activitynet" or not source.features:
+        source = _without_features(source)
+    task = _task(source, layout, skip_damaged)
+    _check_folder(folder, task)
+    dataset = source.dataset
+    if source.features and (skip_damaged or source.declared_missing):
+        dataset = _readable(source, skip_damaged, how_to_skip)
+    videos = (*dataset.train, *dataset.test) if source.features else ()
+    try:
+        with contextlib.closing(_Journal(folder, task)) as journal:
+            writer = (_Joint if layout in _JOINT else _PerVideo)(layout, folder, dataset, journal)
+            with (progress or _silent)(len(videos), len(journal.done)) as advance:
+                for video in _features(source, videos, journal, how_to_skip):
+                    writer.add(video)
+                    advance()
+            writer.end()
+            _finish(layout, folder, dataset, journal)
+    except OSError as error:
+        raise UserError(
+            f"{folder}: cannot be written ({error.strerror or error}); the same command goes on "
+            "from here"
+        ) from None
+    return dataset
+
+
+def _features(source: Source, videos, journal: "_Journal", how_to_skip: str) -> Iterator[Video]:
+    """The videos that are not done yet, with features, which must all be of one width."""
+    first = None
+    for video in videos:
+        if video.name in journal.done:
+            continue
+        try:
+            full = source.read(video)
+        except UserError as error:
+            raise UserError(f"{error}; {how_to_skip} leaves such videos out") from None
+        first = first or full
+        check_widths((first, full), f"{source.path}")
+        yield full
+
+
+def _finish(layout: str, folder: Path, dataset: Dataset, journal: "_Journal") -> None:
+    """Write everything but the features."""
+    for name, text in _annotation_files(layout, dataset).items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        json_files.write(folder / name, text)
+    if layout in _JOINT:
+        wtalc.write_annotations(folder, dataset)
+    lines = journal.done.values()
+    sums = journal.sums | {
+        name: value for line in lines for name, value in line.get("sums", {}).items()
+    }
+    for path in sorted(folder.rglob("*")):
+        name = path.relative_to(folder).as_posix()
+        if path.is_file() and name not in (_JOURNAL, _SUMS, manifest.NAME):
+            sums.setdefault(name, _sum_of(path))
+    json_files.write(folder / _SUMS, "".join(f"{sums[name]}  {name}\n" for name in sorted(sums)))
+    snippets = {name: line["snippets"] for name, line in journal.done.items()}
+    stated = json_files.to_text(manifest.content(layout, dataset, snippets))
+    json_files.write(folder / manifest.NAME, stated)
+    journal.remove()
+
+
+def _sum_of(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextlib.contextmanager
+def _silent(_: int, __: int) -> Iterator[Callable[[], None]]:
+    yield lambda: None
+
+
+def _without_features(source: Source) -> Source:
+    return Source(source.layout, source.path, source.dataset)
+
+
+def _task(source: Source, layout: str, skip_damaged: bool) -> dict[str, Any]:
+    """What an interrupted conversion must agree in to be gone on with."""
+    annotations = zlib.crc32(activitynet.to_json(source.dataset).encode())
+    return {
+        "from": str(source.path.resolve()),
+        "layout": source.layout,
+        "to": layout,
+        "features": source.features is not None,
+        "annotations": annotations,
+        "skip_damaged": skip_damaged,
+    }
+
+
+def _check_folder(folder: Path, task: dict[str, Any]) -> None:
+    """Create the folder; UserError if it holds anything but the same conversion."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        names = {path.name for path in folder.iterdir()}
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be written ({error.strerror or error})") from None
+    if names and _JOURNAL not in names and names != {f".{_JOURNAL}.tmp"}:
+        what = "a complete data set" if manifest.NAME in names else f"{sorted(names)[0]!r}"
+        raise UserError(f"{folder} holds {what} already; give a new folder")
+
+
+def _readable(source: Source, skip_damaged: bool, how_to_skip: str) -> Dataset:
+    """The videos whose features can be read: what is left out must be known before writing."""
+    names = {video.name for video in source.each(skip_damaged, how_to_skip)}
+    train, test = (
+        tuple(video for video in part if video.name in names)
+        for part in (source.dataset.train, source.dataset.test)
+    )
+    return dataclasses.replace(source.dataset, train=train, test=test)
+
+
+def _annotation_files(layout: str, dataset: Dataset) -> dict[str, str]:
+    """Path -> text of the annotations that are JSON or text."""
+    if layout == "hamnet":
+        return {"gt.json": hamnet.ground_truth(dataset)}
+    if layout == "activitynet":
+        return {f"{dataset.name}.json": activitynet.to_json(dataset)}
+    if layout == "wtalc":
+        return {}
+    return per_video.annotation_files(_convention(layout), dataset)
+
+
+def _convention(layout: str) -> per_video.Convention:
+    return next(c for c in per_video.CONVENTIONS if c.name == layout)
+
+
+class _PerVideo:
+    """A file, or two, for every video."""
+
+    def __init__(self, layout: str, folder: Path, dataset: Dataset, journal: _Journal):
+        self._layout, self._folder, self._dataset, self._journal = layout, folder, dataset, journal
+        self._train = {video.name for video in dataset.train}
+        journal.keep(lambda line: all((folder / name).is_file() for name in line["sums"]))
+
+    def add(self, video: Video) -> None:
+        subset = "train" if video.name in self._train else "test"
+        files = per_video.feature_files(_convention(self._layout), self._dataset, video, subset)
+        sums = {name: _save(self._folder / name, array) for name, array in files.items()}
+        self._journal.add({"video": video.name, "snippets": len(video.features), "sums": sums})
+
+    def end(self) -> None:
+        """Nothing is left to do."""
+
+
+def _save(path: Path, array: np.ndarray) -> str:
+    """Write a .npy file; its SHA-256."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    array = np.ascontiguousarray(array)
+    with replacing(path, "wb") as file:
+        hashed = _Hashed(file)
+        npy.write_array_header_1_0(hashed, npy.header_data_from_array_1_0(array))
+        hashed.write(array.data)
+    return hashed.sum.hexdigest()
+
+
+class _Joint:
+    """W-TALC's one file of all features."""
+
+    def __init__(self, layout: str, folder: Path, dataset: Dataset, journal: _Journal):
+        self._path = folder / f"{dataset.name}-I3D-JOINTFeatures.npy"
+        self._part = folder / f"{self._path.name}.part"
+        self._journal, self._written = journal, 0
+        self._waiting: list[dict] = []
+        self._count = len(dataset.train) + len(dataset.test)
+        self._file: Any = None
+        complete = self._path.is_file() and len(journal.done) == self._count
+        if not complete:  # else it was interrupted after this file
+            self._open()
+
+    def _open(self) -> None:
+        """The file, cut after the last video of which the journal says that it is on disk."""
+        size = self._part.stat().st_size if self._part.is_file() else 0
+        self._journal.keep(lambda line: line["end"] <= size)
+        end = max((line["end"] for line in self._journal.done.values()), default=0)
+        self._file = open(self._part, "r+b" if end else "w+b")  # noqa: SIM115
+        self._file.truncate(end)
+        self._hashed = _Hashed(self._file)
+        while data := self._file.read(2**22):
+            self._hashed.sum.update(data)
+        self._writer = object_arrays.Writer(self._hashed, self._count, begin=not end)
+
+    def add(self, video: Video) -> None:
+        self._writer.add(video.features)
+        line = {"video": video.name, "snippets": len(video.features), "end": self._file.tell()}
+        self._waiting.append(line)
+        self._written += video.features.nbytes
+        if self._written >= _SYNC:
+            self._sync()
+
+    def _sync(self) -> None:
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        for line in self._waiting:
+            self._journal.add(line)
+        self._waiting, self._written = [], 0
+
+    def end(self) -> None:
+        """Complete the file, if there are features, and give it its name."""
+        if self._file is None:
+            return
+        self._sync()
+        if not self._journal.done:
+            self._file.close()
+            self._part.unlink()
+            return
+        self._writer.end()
+        self._sync()
+        self._file.close()
+        self._journal.sums[self._path.name] = self._hashed.sum.hexdigest()
+        os.replace(self._part, self._path)

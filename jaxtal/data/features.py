@@ -1,0 +1,81 @@
+"""Snippet features of single videos: .npy files and what must hold of them."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+
+from jaxtal.data import object_arrays
+from jaxtal.errors import UserError
+
+
+def load(path: Path) -> np.ndarray:
+    """(T, 2D) or (T, D) features of one video from its .npy file.
+
+    Raises:
+        UserError: the file is missing or damaged, or holds something else.
+    """
+    # A copy: every mapped file would stay open, and a process may open only so many.
+    return np.array(check(object_arrays.load(path), f"{path}"))
+
+
+def shape(path: Path) -> tuple[int, ...]:
+    """The shape of a .npy file's plain array, of which only the header is read.
+
+    Raises:
+        UserError: the file is missing or damaged.
+    """
+    return object_arrays.load(path).shape
+
+
+def check(value, where: str) -> np.ndarray:
+    """One video's features as they are, float16 or float32; UserError if they cannot be used."""
+    try:
+        features = np.asarray(value)
+    except ValueError:  # lists of different lengths
+        features = np.empty(0, object)
+    if features.ndim != 2 or features.dtype.kind != "f":
+        raise UserError(
+            f"{where}: an array of shape {features.shape} and type {features.dtype}; wanted "
+            "(T, 2D) float16 or float32 features"
+        )
+    if features.dtype.itemsize > 4:
+        features = features.astype(np.float32)
+    if not features.size:
+        raise UserError(f"{where}: no snippets; remove the video or extract its features again")
+    finite = np.isfinite(features).all(axis=1)
+    if not finite.all():
+        snippet = int(np.argmin(finite))
+        value = "NaN" if np.isnan(features[snippet]).any() else "infinite"
+        raise UserError(
+            f"{where}: {value} features in {np.sum(~finite)} of {len(features)} snippets, first in "
+            f"snippet {snippet}; extract the video's features again"
+        )
+    return features
+
+
+def join_streams(rgb: np.ndarray, flow: np.ndarray, where: str) -> np.ndarray:
+    """(T, D) RGB and (T, D) flow features of a video as (T, 2D); UserError if they do not fit."""
+    if rgb.shape != flow.shape:
+        raise UserError(
+            f"{where}: RGB features are {_shape(rgb)}, flow features {_shape(flow)}; wanted the "
+            "same number of snippets and the same width, from the same frames"
+        )
+    return np.concatenate([rgb, flow], axis=-1)
+
+
+def _shape(features: np.ndarray) -> str:
+    return " x ".join(map(str, features.shape)) + " (snippets x width)"
+
+
+_UNSAFE = re.compile(r"[/\\\x00-\x1f\x7f\ud800-\udfff]")
+
+
+def check_name(name: str, where: str) -> str:
+    """`name`, if a file can be called so and lies where it should; UserError otherwise."""
+    if not name or _UNSAFE.search(name) or name in (".", "..") or len(name.encode()) > 200:
+        raise UserError(
+            f"{where}: {name!r:.80} cannot be the name of a video; wanted 1 to 200 bytes without "
+            "slashes and control characters, as it is the name of a file too"
+        )
+    return name

@@ -1,0 +1,137 @@
+"""The layouts in which the field's data sets lie on disk: which it is, and reading it.
+
+| name | programs |
+|---|---|
+| `wtalc` | W-TALC, CO2-Net, D2-Net and many others: `jaxtal/data/wtalc.py` |
+| `hamnet` | HAM-Net: the same and `gt.json`: `jaxtal/data/hamnet.py` |
+| `basnet`, `acmnet`, `actionformer`, `opentad` | a file a video: `jaxtal/data/per_video.py` |
+| `activitynet` | annotations alone, a JSON file: `jaxtal/data/activitynet.py` |
+| `tfds` | prepared by `python -m jaxtal.prepare`: `jaxtal/data/prepared.py` |
+"""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+from jaxtal.data import activitynet, hamnet, manifest, per_video, prepared, wtalc
+from jaxtal.data.dataset import TimeGrid
+from jaxtal.data.source import Source
+from jaxtal.errors import UserError
+
+
+class Layout(NamedTuple):
+    """A layout's reader.
+
+    Attributes:
+        recognises: (folder or file) -> bool.
+        read: (folder or file, name of the data set or "", whether features are wanted, None for if
+            there are any) -> Source.
+    """
+
+    recognises: Callable[[Path], bool]
+    read: Callable[[Path, str, bool | None], Source]
+
+
+def _wtalc(path: Path, name: str, features: bool | None) -> Source:
+    return wtalc.source(*wtalc.locate(path, name), features)
+
+
+def _activitynet(path: Path, name: str, features: bool | None) -> Source:
+    if features:
+        raise UserError(f"{path}: annotations only; wanted a folder with features")
+    reading = activitynet.Reading(training=False, ambiguous="Ambiguous")
+    dataset, states_grid = activitynet.read_as(path, reading)
+    return Source("activitynet", path, dataset, states_grid=states_grid)
+
+
+# The first that recognises a folder reads it.
+LAYOUTS: dict[str, Layout] = {
+    "tfds": Layout(prepared.recognise, lambda path, name, _: prepared.read(path, name)),
+    "hamnet": Layout(hamnet.recognises, hamnet.source),
+    "wtalc": Layout(lambda path: bool(wtalc.find(path)), _wtalc),
+}
+for _convention in per_video.CONVENTIONS:
+    LAYOUTS[_convention.name] = Layout(
+        functools.partial(per_video.recognises, _convention),
+        functools.partial(per_video.source, _convention),
+    )
+LAYOUTS["activitynet"] = Layout(lambda path: path.suffix == ".json", _activitynet)
+
+
+def recognise(path: Path) -> str:
+    """The name of the layout of a folder or file; "" if it is none."""
+    if stated := manifest.layout(path):
+        return stated
+    if path.is_file():
+        return "activitynet" if path.suffix == ".json" else ""
+    return next((name for name, layout in LAYOUTS.items() if layout.recognises(path)), "")
+
+
+def read(
+    path: Path,
+    layout: str = "",
+    name: str = "",
+    fps: float = 0,
+    stride: float = 0,
+    window: float = 0,
+    features: bool | None = True,
+) -> Source:
+    """The data set in a folder or file.
+
+    Args:
+        path: of it.
+        layout: its layout; "": the one that is recognised.
+        name: of the data set, where there may be several; "": what the files say.
+        fps, stride, window: the features' time grid; 0: what the files say, or else what the
+            layout's programs assume. See `TimeGrid`.
+        features: wanted; None: if there are any; False: annotations only.
+
+    Raises:
+        UserError: no layout is recognised, or something is missing, malformed or contradictory.
+    """
+    if layout and layout not in LAYOUTS:
+        raise UserError(f"no layout is called {layout!r}; it is one of {', '.join(LAYOUTS)}")
+    if not path.exists():
+        raise UserError(f"{path}: no such file or folder")
+    chosen = layout or recognise(path)
+    if not chosen:
+        raise UserError(_unrecognised(path))
+    source = LAYOUTS[chosen].read(path, name, features)
+    source = dataclasses.replace(source, layout=chosen)
+    if name and chosen != "tfds":
+        source = dataclasses.replace(source, dataset=dataclasses.replace(source.dataset, name=name))
+    source = manifest.apply(source)
+    return _with_grid(source, fps, stride, window)
+
+
+def _with_grid(source: Source, fps: float, stride: float, window: float) -> Source:
+    """The source on the time grid that was asked for, as far as it was."""
+    for what, value in (("fps", fps), ("stride", stride), ("window", window)):
+        if not 0 <= value < float("inf"):
+            raise UserError(f"{what} is {value}; wanted a number above 0, or 0 for the data set's")
+    if not (fps or stride or window):
+        return source
+    before = source.dataset.grid
+    # A stride without a window changes both where they were one.
+    same = before.stride if before.window == before.stride else before.window
+    grid = TimeGrid(
+        fps or before.fps,
+        stride or before.stride,
+        window or (stride if stride and same == before.stride else before.window),
+    )
+    dataset = dataclasses.replace(source.dataset, grid=grid)
+    if fps:
+        dataset = dataset.map(lambda video: dataclasses.replace(video, fps=None))
+    return dataclasses.replace(source, dataset=dataset, states_grid=True)
+
+
+def _unrecognised(path: Path) -> str:
+    return (
+        f"{path}: no data set is recognised; looked for <DS>-Annotations/ and "
+        "<DS>-I3D-JOINTFeatures.npy (W-TALC, HAM-Net), gt.json with features/ or train/ and test/ "
+        "(BaSNet, ACM-Net), annotations/*.json with *_features/ or features/ (ActionFormer, "
+        "OpenTAD), a prepared TFDS data set, a JSON file in ActivityNet form; the layout can be "
+        "forced"
+    )

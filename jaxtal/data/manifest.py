@@ -1,0 +1,81 @@
+"""jaxtal.json: what `python -m jaxtal.datasets convert` says of a data set that it wrote.
+
+Every layout can be read without it, but some of them cannot say everything: the time grid, say.
+
+{"layout": ..., "name": ..., "grid": {"fps": ..., "stride": ..., "window": ...}, "videos": {name:
+{"snippets": T, "fps": of this video if it is not the grid's}}, "feature_width": 2D, "dtype": ...}
+"""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+from jaxtal.data import json_files
+from jaxtal.data.dataset import Dataset, TimeGrid, Video
+from jaxtal.data.source import Source
+from jaxtal.errors import UserError
+
+NAME = "jaxtal.json"
+_FORM = "what python -m jaxtal.datasets convert writes; delete it to read the folder without it"
+
+
+def content(layout: str, dataset: Dataset, snippets: dict[str, int]) -> dict[str, Any]:
+    """What the file holds.
+
+    Args:
+        layout: the data set's.
+        dataset: its videos, grid and name.
+        snippets: video name -> T; none where there are only annotations.
+    """
+    return {
+        "layout": layout,
+        "name": dataset.name,
+        "grid": dataclasses.asdict(dataset.grid),
+        "videos": {
+            video.name: {"snippets": snippets.get(video.name, 0)}
+            | ({} if video.fps is None else {"fps": video.fps})
+            for video in (*dataset.train, *dataset.test)
+        },
+    }
+
+
+def layout(folder: Path) -> str:
+    """The layout that a folder's jaxtal.json names; "" without one."""
+    if not (folder / NAME).is_file():
+        return ""
+    return str(json_files.field(_load(folder), "layout", f"{folder / NAME}", _FORM))
+
+
+def _load(folder: Path) -> dict[str, Any]:
+    return json_files.load(folder / NAME, _FORM)
+
+
+def apply(source: Source) -> Source:
+    """The source with the time grid that its folder's jaxtal.json records, if there is one."""
+    path = source.path / NAME
+    if not path.is_file():
+        return source
+    stated = _load(source.path)
+    videos = stated.get("videos")
+    if not isinstance(videos, dict):
+        raise UserError(f'{path}: "videos" is {str(videos)[:80]}; wanted {_FORM}')
+    numbers = json_files.field(stated, "grid", f"{path}", _FORM)
+    fps, stride, window = (
+        _positive(json_files.field(numbers, name, f"{path}", _FORM), name, path)
+        for name in ("fps", "stride", "window")
+    )
+
+    def with_fps(video: Video) -> Video:
+        entry = videos.get(video.name)
+        own = entry.get("fps") if isinstance(entry, dict) else None
+        return dataclasses.replace(video, fps=None if own is None else _positive(own, "fps", path))
+
+    dataset = source.dataset.map(with_fps)
+    dataset = dataclasses.replace(dataset, grid=TimeGrid(fps, stride, window))
+    return dataclasses.replace(source, dataset=dataset, states_grid=True)
+
+
+def _positive(value: Any, what: str, path: Path) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 1e9:
+        raise UserError(f"{path}: {what} is {value!r:.80}; wanted a number above 0, {_FORM}")
+    return float(value)

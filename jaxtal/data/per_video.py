@@ -1,0 +1,345 @@
+"""The layouts with one JSON file of annotations and a feature file, or two, for every video.
+
+| layout | annotations | features |
+|---|---|---|
+| `basnet` (BaSNet, CoLA; DATA.md, L2) | `gt.json`, segments as text, no durations; split lists | `features/{train,test}/{rgb,flow}/VIDEO.npy` |
+| `acmnet` (ACM-Net, ASM-Loc; L3) | `gt.json`; split lists, which rule | `{train,test}/VIDEO.npy` |
+| `actionformer` (L5) | `annotations/*.json` | `*_features/VIDEO.npy` |
+| `opentad` (L6) | `annotations/*.json`, `category_idx.txt` | `features/SET/VIDEO.npy` |
+
+Joint files are (T, 2D), RGB first.
+"""  # noqa: E501
+
+import dataclasses
+import json
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jaxtal.data import activitynet, features, json_files
+from jaxtal.data.dataset import WTALC_GRID, Dataset, TimeGrid, Video
+from jaxtal.data.files import open_regular
+from jaxtal.data.source import Source
+from jaxtal.errors import UserError
+
+_PREFIX = "v_"  # of ActivityNet's feature files
+_SUBSETS = ("train", "test")
+
+
+@dataclasses.dataclass(frozen=True)
+class Convention:
+    """How one of the layouts does what all do.
+
+    Attributes:
+        name: of the layout.
+        streams: patterns of the feature files, one for joint files, two for RGB and flow;
+            {subset} is train or test, {set} any folder.
+        annotations: pattern of the JSON file.
+        subsets: what the training and the test subset are called in it.
+        split: whether split_train.txt and split_test.txt say which videos there are.
+        text: whether segments are written as text.
+        categories: the file with the class names, or "".
+        grid: of THUMOS14's features in this layout. Overlapping windows on native frame rates also
+            mean that a video's fps is its own.
+        short_durations: whether durations may be too short, as frames were divided by 30 also where
+            the video has 24 or 25 a second.
+    """
+
+    name: str
+    streams: tuple[str, ...]
+    annotations: str
+    subsets: tuple[str, str] = ("train", "test")
+    split: bool = False
+    text: bool = False
+    categories: str = ""
+    grid: TimeGrid = WTALC_GRID
+    short_durations: bool = False
+
+
+CONVENTIONS = (
+    Convention(
+        "basnet",
+        ("features/{subset}/rgb/{video}.npy", "features/{subset}/flow/{video}.npy"),
+        "gt.json",
+        split=True,
+        text=True,
+    ),
+    Convention("acmnet", ("{subset}/{video}.npy",), "gt.json", split=True, short_durations=True),
+    Convention(
+        "opentad",
+        ("features/{set}/{video}.npy",),
+        "annotations/*.json",
+        ("training", "validation"),
+        categories="annotations/category_idx.txt",
+        grid=TimeGrid(30, 4, 16),
+    ),
+    Convention(
+        "actionformer",
+        ("{set}_features/{video}.npy",),
+        "annotations/*.json",
+        ("Validation", "Test"),
+        grid=TimeGrid(30, 4, 16),
+    ),
+)
+
+
+def recognises(convention: Convention, folder: Path) -> bool:
+    """Whether a folder is laid out like that; of two that could be, the first in the list is."""
+    if not any(folder.glob(convention.annotations)):
+        return False
+    if convention.categories:
+        return (folder / convention.categories).is_file()
+    if any(True for stream in convention.streams for _ in _files(folder, stream)):
+        return True
+    if convention.split:  # annotations alone: segments as text tell BaSNet's
+        return _segments_are_text(folder / convention.annotations) == convention.text
+    return convention.name == "actionformer"
+
+
+def _segments_are_text(path: Path) -> bool:
+    database = json_files.load(path, "a JSON object").get("database")
+    entries = database.values() if isinstance(database, dict) else ()
+    for entry in entries:
+        for one in entry.get("annotations") or () if isinstance(entry, dict) else ():
+            return isinstance(one, dict) and isinstance((one.get("segment") or [0])[0], str)
+    return False
+
+
+def _files(folder: Path, stream: str) -> Iterable[Path]:
+    """All feature files of a stream."""
+    return sorted(folder.glob(stream.format(subset="t*", set="*", video="*")))
+
+
+def source(
+    convention: Convention, folder: Path, name: str = "", wanted: bool | None = None
+) -> Source:
+    """The data set in a folder laid out by one of the conventions.
+
+    Args:
+        convention: which.
+        folder: the data set's.
+        name: of the data set, which also chooses between several annotation files; "": the file's,
+            or else the folder's.
+        wanted: whether features are; None: if there are any.
+
+    Raises:
+        UserError: annotations or features are missing, malformed or contradictory.
+    """
+    streams = [_by_video(_files(folder, stream)) for stream in convention.streams]
+    if wanted and not all(streams):
+        raise UserError(
+            f"{folder}: no features; the layout {convention.name!r} has them in "
+            f"{', '.join(convention.streams)}"
+        )
+    of_videos = _Features(folder, streams) if all(streams) and wanted is not False else None
+    path = _annotation_file(convention, folder, name)
+    dataset, states_grid = activitynet.read_as(path, _reading(convention, folder, streams))
+    if dataset.name in (path.stem, ""):
+        stem = folder.resolve().name if convention.split else path.stem
+        dataset = dataclasses.replace(dataset, name=stem)
+    videos = (*dataset.train, *dataset.test)
+    notes: list[str] = []
+    if convention.short_durations and of_videos:
+        dataset, notes = _longer(dataset, of_videos)
+    present = {video.name for video in videos if of_videos and of_videos.paths(video.name)}
+    absent = tuple(v.name for v in videos if v.name not in present) if of_videos else ()
+    used = {path for video in videos if of_videos for path in of_videos.paths(video.name) or ()}
+    return Source(
+        layout=convention.name,
+        path=folder,
+        dataset=dataset,
+        states_grid=states_grid,
+        features=of_videos,
+        notes=tuple(notes),
+        missing=absent,
+        declared_missing=tuple(sorted(set(absent) & _declared_missing(folder))),
+        unannotated=tuple(p.stem for s in streams[:1] for p in s.values() if p not in used),
+    )
+
+
+def _by_video(paths: Iterable[Path]) -> dict[str, Path]:
+    """Video name -> feature file, of names with and without ActivityNet's prefix."""
+    found: dict[str, Path] = {}
+    for path in paths:
+        name = path.stem
+        if (other := found.setdefault(name, path)) != path:
+            raise UserError(f"{path}: {other} has the features of {name} too; remove one of them")
+    return found
+
+
+class _Features:
+    """Gives a video's features from its file or files."""
+
+    def __init__(self, folder: Path, streams: list[dict[str, Path]]):
+        self._folder, self._streams = folder, streams
+
+    def paths(self, video: str) -> list[Path] | None:
+        """The video's file of every stream; None if one is missing."""
+        for name in (video, _PREFIX + video):
+            if all(name in stream for stream in self._streams):
+                return [stream[name] for stream in self._streams]
+        return None
+
+    def snippets(self, video: str) -> int:
+        """T, from the file's header; 0 where there is none."""
+        paths = self.paths(video)
+        return features.shape(paths[0])[0] if paths else 0
+
+    def __call__(self, video: Video) -> np.ndarray:
+        paths = self.paths(video.name)
+        if paths is None:
+            raise UserError(f"{self._folder}: no feature file of video {video.name}")
+        joint, *flow = map(features.load, paths)
+        return features.join_streams(joint, flow[0], f"{paths[0]}") if flow else joint
+
+
+def _annotation_file(convention: Convention, folder: Path, name: str) -> Path:
+    """The one, or of several the one that is called like the data set."""
+    found = sorted(folder.glob(convention.annotations))
+    named = [path for path in found if path.stem == name]
+    if len(named or found) != 1:
+        raise UserError(
+            f"{folder / convention.annotations}: {len(found)} files; wanted one, or one called as "
+            f"the data set: {', '.join(path.name for path in found)}"
+        )
+    return (named or found)[0]
+
+
+def _reading(convention: Convention, folder: Path, streams) -> activitynet.Reading:
+    """What the layout's annotations mean where they do not say it."""
+    activity_net = any(name.startswith(_PREFIX) for name in streams[0])
+    grid = TimeGrid() if activity_net else convention.grid
+    index = _Features(folder, streams)
+
+    def seconds(name: str) -> float | None:
+        return float(grid.to_seconds(index.snippets(name))) if index.paths(name) else None
+
+    def fps(entry: dict[str, Any], duration: float) -> Any:
+        if grid.stride == grid.window:
+            return None
+        return entry["frame"] / duration if "frame" in entry else entry.get("fps")
+
+    return activitynet.Reading(
+        training=False,
+        split=_split(folder) if convention.split else None,
+        classes=_categories(folder / convention.categories) if convention.categories else (),
+        duration=seconds,
+        grid=grid,
+        fps=fps,
+        ambiguous="Ambiguous",
+    )
+
+
+def _split(folder: Path) -> dict[str, str] | None:
+    """Video name -> subset, from the split lists, if both are there."""
+    paths = {subset: folder / f"split_{subset}.txt" for subset in _SUBSETS}
+    if not all(path.is_file() for path in paths.values()):
+        return None
+    return {name: subset for subset, path in paths.items() for name in _lines(path)}
+
+
+def _lines(path: Path) -> list[str]:
+    with open_regular(path) as file:
+        text = file.read().decode("utf-8", "replace")
+    return [line.strip() for line in text.splitlines() if line.strip()]
+
+
+def _categories(path: Path) -> tuple[str, ...]:
+    names = _lines(path)
+    if len(set(names)) < len(names):
+        raise UserError(f"{path}: a class is listed twice; wanted one name a line")
+    return tuple(names)
+
+
+def _declared_missing(folder: Path) -> set[str]:
+    lists = [*folder.glob("missing_files.txt"), *folder.glob("*/missing_files.txt")]
+    lists += folder.glob("features/*/missing_files.txt")
+    names = {name for path in lists for name in _lines(path)}
+    return names | {name.removeprefix(_PREFIX) for name in names}
+
+
+def _longer(dataset: Dataset, of_videos: _Features) -> tuple[Dataset, list[str]]:
+    """Durations that are much shorter than the features are replaced by the features'."""
+    changed = []
+
+    def longer(video: Video) -> Video:
+        seconds = float(dataset.grid.of([video]).to_seconds(of_videos.snippets(video.name))[0])
+        if video.duration > 0.95 * seconds:
+            return video
+        changed.append(video.name)
+        return dataclasses.replace(video, duration=seconds)
+
+    dataset = dataset.map(longer)
+    note = (
+        f"{len(changed)} durations are more than 5 % shorter than the features, {changed[:1]} "
+        "first: the features' length is taken"
+    )
+    return dataset, [note] if changed else []
+
+
+# ---------------------------------------------------------------------------------------- writing
+
+
+def feature_files(
+    convention: Convention, dataset: Dataset, video: Video, subset: str
+) -> dict[str, np.ndarray]:
+    """What to write for a video with features: path in the data set's folder -> array.
+
+    Args:
+        convention: the layout's.
+        dataset: the data set's names and classes.
+        video: with features.
+        subset: "train" or "test".
+    """
+    stem = _PREFIX * (dataset.name.startswith("ActivityNet") and "{set}" in convention.streams[0])
+    count = len(convention.streams)
+    if video.features.shape[1] % count:
+        raise UserError(
+            f"video {video.name}: {video.features.shape[1]} features a snippet cannot be split "
+            "into RGB and flow"
+        )
+    return {
+        stream.format(subset=subset, set="i3d", video=stem + video.name): part
+        for stream, part in zip(
+            convention.streams, np.split(video.features, count, axis=1), strict=True
+        )
+    }
+
+
+def annotation_files(convention: Convention, dataset: Dataset) -> dict[str, str]:
+    """What to write of the annotations: path in the data set's folder -> text.
+
+    Beside what the layout's programs read there is what they do not know: video-level labels,
+    ambiguous intervals, durations, the class list and the time grid, so that nothing is lost.
+    """
+    subsets = convention.subsets
+    if dataset.name.startswith("ActivityNet") and not convention.split:
+        subsets = ("training", "validation")
+    segment = (lambda times: [repr(time) for time in times]) if convention.text else list
+    content = activitynet.to_content(dataset, subsets, segment, _more(convention, dataset))
+    texts = {_file_name(convention, dataset): json.dumps(content)}
+    if convention.split:
+        for subset, videos in zip(_SUBSETS, (dataset.train, dataset.test), strict=True):
+            texts[f"split_{subset}.txt"] = "".join(f"{video.name}\n" for video in videos)
+    if convention.categories:
+        texts[convention.categories] = "".join(f"{name}\n" for name in dataset.classes)
+    return texts
+
+
+def _file_name(convention: Convention, dataset: Dataset) -> str:
+    features.check_name(dataset.name, "the name of the data set")
+    return convention.annotations.replace("*", dataset.name)
+
+
+def _more(convention: Convention, dataset: Dataset) -> Callable[[Video], dict[str, Any]]:
+    """The further fields that ActionFormer and OpenTAD read."""
+
+    def more(video: Video) -> dict[str, Any]:
+        if convention.split:
+            return {}
+        fps = float(dataset.grid.fps if video.fps is None else video.fps)
+        return {"fps": fps, "frame": round(video.duration * fps)}
+
+    return more
