@@ -50,11 +50,33 @@ def check_outputs(outputs: list[flags.FlagHolder], inputs: list[Path]) -> None:
         taken.add(path.resolve())
 
 
+def keep_compiled(folder: str | None) -> None:
+    """Turn JAX's persistent compilation cache on in `folder`, None for the default; "" for off."""
+    import jax
+    import platformdirs
+
+    if folder is None and "JAX_COMPILATION_CACHE_DIR" in os.environ:
+        return
+    if folder is None:
+        folder = platformdirs.user_cache_dir("jaxtal", appauthor=False)
+    jax.config.update("jax_compilation_cache_dir", folder or None)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+
+
 def parse_plain(argv: list[str]) -> list[str]:
     """Absl's parsing, for `app.run`, without a config; else as `parse`."""
     try:
         return _without_positional(flags.FLAGS(argv))
     except (flags.Error, UserError) as error:
+        sys.exit(_misused(error))
+
+
+def parse_with_paths(argv: list[str]) -> list[str]:
+    """As `parse_plain`, but arguments that are no options may stand anywhere, and are returned."""
+    flags.FLAGS.set_gnu_getopt()
+    try:
+        return flags.FLAGS(argv)
+    except flags.Error as error:
         sys.exit(_misused(error))
 
 

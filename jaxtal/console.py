@@ -241,3 +241,43 @@ def _false_positives(rows: list[dict], at: str) -> Table:
 
 def _span(segment: list[float]) -> str:
     return f"{segment[0]:.1f} to {segment[1]:.1f}"
+
+
+def print_inspection(report: dict) -> None:
+    """What a data set holds, and what is wrong with it."""
+    data, console = report["data"], _wide()
+    own = data["videos_with_their_own_fps"]
+    console.print(
+        f"[bold]{escape(data['name'])}[/bold], layout {data['layout']}: {escape(data['path'])}"
+    )
+    console.print(
+        f"time grid: {data['fps']:g} fps{f' ({own} videos have their own)' * bool(own)}, stride "
+        f"{data['stride']:g}, window {data['window']:g} frames, "
+        + ("stated" if data["grid_is_stated"] else "assumed, as the layout's programs do")
+    )
+    if features := report["features"]:
+        types = ", ".join(features["types"])
+        console.print(
+            f"features: {features['snippets']:,} snippets of {features['videos']:,} videos, "
+            f"{features['width'] // 2} + {features['width'] // 2} {types}"
+        )
+    for note in report["notes"]:
+        console.print(f"note: {note}", markup=False)
+    table = Table("subset", "", "0 %", "5 %", "25 %", "50 %", "75 %", "95 %", "100 %")
+    for name, subset in report["subsets"].items():
+        counts = f"{subset['videos']:,} videos, {subset['instances']:,} instances"
+        table.add_row(name, f"{counts}, {subset['hours']:.1f} h", end_section=False)
+        for what, values in subset["quantiles"].items():
+            table.add_row("", what, *(f"{value:.4g}" for value in values or ()))
+    console.print(table)
+    table = Table("class", *(f"{s}: {w}" for s in ("train", "test") for w in ("videos", "inst.")))
+    for name, counts in report["classes"].items():
+        values = [counts[s][w] for s in ("train", "test") for w in ("videos", "instances")]
+        table.add_row(escape(name), *(f"{value:,}" for value in values))
+    console.print(table)
+    for what, found in report["defects"].items():
+        if found["count"]:
+            first = "; ".join(found["first"][:3])
+            console.print(f"{found['count']:,} {what}: {first}", markup=False, highlight=False)
+    if not any(found["count"] for found in report["defects"].values()):
+        console.print("no defects found")

@@ -25,8 +25,8 @@ from jaxtal.data.files import replacing
 from jaxtal.data.source import Source, check_widths
 from jaxtal.errors import UserError
 
-_JOURNAL = ".jaxtal-convert.jsonl"
-_SUMS = "SHA256SUMS"
+JOURNAL = ".jaxtal-convert.jsonl"
+SUMS = "SHA256SUMS"
 _JOINT = ("wtalc", "hamnet")
 LAYOUTS = (*_JOINT, *(convention.name for convention in per_video.CONVENTIONS), "activitynet")
 _SYNC = 2**26  # bytes after which the joint file is on disk and the journal says so
@@ -47,7 +47,7 @@ class _Journal:
     """What is finished, by video; survives being killed at any moment."""
 
     def __init__(self, folder: Path, task: dict[str, Any]):
-        self.path = folder / _JOURNAL
+        self.path = folder / JOURNAL
         lines = self._lines()
         if lines and lines[0] != task:
             raise UserError(
@@ -180,9 +180,9 @@ def _finish(layout: str, folder: Path, dataset: Dataset, journal: "_Journal") ->
     }
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
-        if path.is_file() and name not in (_JOURNAL, _SUMS, manifest.NAME):
+        if path.is_file() and name not in (JOURNAL, SUMS, manifest.NAME):
             sums.setdefault(name, _sum_of(path))
-    json_files.write(folder / _SUMS, "".join(f"{sums[name]}  {name}\n" for name in sorted(sums)))
+    json_files.write(folder / SUMS, "".join(f"{sums[name]}  {name}\n" for name in sorted(sums)))
     snippets = {name: line["snippets"] for name, line in journal.done.items()}
     stated = json_files.to_text(manifest.content(layout, dataset, snippets))
     json_files.write(folder / manifest.NAME, stated)
@@ -223,7 +223,7 @@ def _check_folder(folder: Path, task: dict[str, Any]) -> None:
         names = {path.name for path in folder.iterdir()}
     except OSError as error:
         raise UserError(f"{folder}: cannot be written ({error.strerror or error})") from None
-    if names and _JOURNAL not in names and names != {f".{_JOURNAL}.tmp"}:
+    if names and JOURNAL not in names and names != {f".{JOURNAL}.tmp"}:
         what = "a complete data set" if manifest.NAME in names else f"{sorted(names)[0]!r}"
         raise UserError(f"{folder} holds {what} already; give a new folder")
 
