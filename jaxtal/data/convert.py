@@ -137,12 +137,13 @@ def convert(
     videos = (*dataset.train, *dataset.test) if source.features else ()
     try:
         with contextlib.closing(_Journal(folder, task)) as journal:
-            writer = (_Joint if layout in _JOINT else _PerVideo)(layout, folder, dataset, journal)
-            with (progress or _silent)(len(videos), len(journal.done)) as advance:
-                for video in _features(source, videos, journal, how_to_skip):
-                    writer.add(video)
-                    advance()
-            writer.end()
+            kind = _Joint if layout in _JOINT else _PerVideo
+            with contextlib.closing(kind(layout, folder, dataset, journal)) as writer:
+                with (progress or _silent)(len(videos), len(journal.done)) as advance:
+                    for video in _features(source, videos, journal, how_to_skip):
+                        writer.add(video)
+                        advance()
+                writer.end()
             _finish(layout, folder, dataset, journal)
     except OSError as error:
         raise UserError(
@@ -270,6 +271,9 @@ class _PerVideo:
     def end(self) -> None:
         """Nothing is left to do."""
 
+    def close(self) -> None:
+        """Nothing is open."""
+
 
 def _save(path: Path, array: np.ndarray) -> str:
     """Write a .npy file; its SHA-256."""
@@ -322,6 +326,11 @@ class _Joint:
         for line in self._waiting:
             self._journal.add(line)
         self._waiting, self._written = [], 0
+
+    def close(self) -> None:
+        """Close the file, complete or not."""
+        if self._file is not None:
+            self._file.close()
 
     def end(self) -> None:
         """Complete the file, if there are features, and give it its name."""

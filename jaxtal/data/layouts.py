@@ -46,9 +46,13 @@ def _activitynet(path: Path, name: str, features: bool | None) -> Source:
     return Source("activitynet", path, dataset, states_grid=states_grid)
 
 
+def _prepared(path: Path, name: str, features: bool | None) -> Source:
+    return prepared.read(path, name, features is not False)
+
+
 # The first that recognises a folder reads it.
 LAYOUTS: dict[str, Layout] = {
-    "tfds": Layout(prepared.recognise, lambda path, name, _: prepared.read(path, name)),
+    "tfds": Layout(prepared.recognise, _prepared),
     "hamnet": Layout(hamnet.recognises, hamnet.source),
     "wtalc": Layout(lambda path: bool(wtalc.find(path)), _wtalc),
 }

@@ -175,14 +175,19 @@ def generate(config: SyntheticConfig) -> Dataset:
     Raises:
         UserError: a field of `config` or the file `config.annotations` cannot be used.
     """
-    _check(config)
-    dataset = _annotated(Path(config.annotations)) if config.annotations else _drawn(config)
+    dataset = annotations(config)
     world = World.draw(config, len(dataset.classes))
     train, test = (
         tuple(generate_video(config, world, video, dataset.grid) for video in videos)
         for videos in (dataset.train, dataset.test)
     )
     return dataclasses.replace(dataset, train=train, test=test)
+
+
+def annotations(config: SyntheticConfig) -> Dataset:
+    """The data set that `config` describes, without features; raises as `generate`."""
+    _check(config)
+    return _annotated(Path(config.annotations)) if config.annotations else _drawn(config)
 
 
 def _check(config: SyntheticConfig) -> None:

@@ -111,7 +111,6 @@ def _paths(folder: Path, name: str, features: bool) -> tuple[Path, list[Path]]:
     if missing := [path for path in wanted if not path.is_file()]:
         raise UserError(
             f"no data set {name!r} in {folder}"
-            + " (config.data.dir, config.data.name)" * features
             + f": {missing[0].relative_to(folder)} is missing"
             + (f", and {len(missing) - 1} more" if len(missing) > 1 else "")
             + "; looked for the W-TALC layout: "

@@ -1,0 +1,185 @@
+"""Conversions that are interrupted, and what they must not do."""
+
+import contextlib
+import dataclasses
+import gc
+import hashlib
+import shutil
+import signal
+import subprocess
+import time
+import weakref
+
+import numpy as np
+import pytest
+
+from jaxtal.data import convert, layouts, manifest, object_arrays
+from jaxtal.errors import UserError
+from tests.command import start
+from tests.data import layout_cases
+from tests.data.test_layouts import FOLDERS
+
+
+class StoppedError(Exception):
+    """Stands for being killed, in this process."""
+
+
+def files(folder) -> dict[str, str]:
+    """Path -> SHA-256 of every file."""
+    return {
+        path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+def stopping_after(videos: int):
+    """A progress that ends the conversion after so many more videos."""
+
+    @contextlib.contextmanager
+    def progress(total: int, done: int):
+        left = videos
+
+        def advance():
+            nonlocal left
+            left -= 1
+            if left < 0:
+                raise StoppedError
+
+        yield advance
+
+    return progress
+
+
+@pytest.mark.parametrize("layout", FOLDERS)
+def test_an_interrupted_conversion_goes_on(tmp_path, layout, monkeypatch):
+    monkeypatch.setattr(convert, "_SYNC", 300)  # bytes: between videos
+    source = layout_cases.source(layout_cases.dataset())
+    convert.convert(source, layout, tmp_path / "whole")
+    wanted = files(tmp_path / "whole")
+    for _ in range(20):
+        try:
+            convert.convert(source, layout, tmp_path / "cut", progress=stopping_after(1))
+            break
+        except StoppedError:
+            assert not (tmp_path / "cut" / manifest.NAME).exists()
+            for path in (tmp_path / "cut").rglob("*.npy"):
+                assert object_arrays.load(path).size, path
+    assert files(tmp_path / "cut") == wanted
+    sums = (tmp_path / "cut" / convert.SUMS).read_text().splitlines()
+    assert dict(reversed(line.split("  ")) for line in sums) == {
+        name: value for name, value in wanted.items() if name not in (convert.SUMS, manifest.NAME)
+    }
+
+
+@pytest.mark.parametrize("layout", ["wtalc", "acmnet"])
+def test_what_was_written_last_may_be_damaged(tmp_path, layout, monkeypatch):
+    monkeypatch.setattr(convert, "_SYNC", 1)
+    source = layout_cases.source(layout_cases.dataset())
+    convert.convert(source, layout, tmp_path / "whole")
+    cut = tmp_path / "cut"
+    with pytest.raises(StoppedError):
+        convert.convert(source, layout, cut, progress=stopping_after(5))
+    journal = cut / convert.JOURNAL
+    journal.write_bytes(journal.read_bytes()[:-7])  # a line that was cut short
+    if layout == "wtalc":
+        part = next(cut.glob("*.part"))
+        part.write_bytes(part.read_bytes() + b"garbage")
+    else:
+        next(cut.glob("train/*.npy")).unlink()
+    convert.convert(source, layout, cut)
+    assert files(cut) == files(tmp_path / "whole")
+
+
+def test_other_things_in_the_folder_are_kept(tmp_path):
+    source = layout_cases.source(layout_cases.dataset())
+    (tmp_path / "mine.txt").write_text("mine")
+    with pytest.raises(UserError, match=r"holds 'mine\.txt' already; give a new folder"):
+        convert.convert(source, "acmnet", tmp_path)
+    assert files(tmp_path).keys() == {"mine.txt"}
+    convert.convert(source, "acmnet", tmp_path / "a")
+    with pytest.raises(UserError, match=r"holds a complete data set already"):
+        convert.convert(source, "acmnet", tmp_path / "a")
+    with pytest.raises(StoppedError):
+        convert.convert(source, "acmnet", tmp_path / "b", progress=stopping_after(2))
+    before = files(tmp_path / "b")
+    with pytest.raises(UserError, match=r"an unfinished conversion of something else .*'acmnet'"):
+        convert.convert(source, "basnet", tmp_path / "b")
+    assert files(tmp_path / "b") == before
+    with pytest.raises(UserError, match=r"no layout to write is called 'tfds'; wanted wtalc"):
+        convert.convert(source, "tfds", tmp_path / "c")
+
+
+def test_a_full_disk_is_one_line(tmp_path, monkeypatch):
+    source = layout_cases.source(layout_cases.dataset())
+
+    def full(_):
+        raise OSError(28, "No space left on device")
+
+    for layout in ("acmnet", "wtalc"):
+        with monkeypatch.context() as patch:
+            patch.setattr("os.fsync", full)
+            with pytest.raises(UserError, match=r"No space left on device"):
+                convert.convert(source, layout, tmp_path / layout)
+        convert.convert(source, layout, tmp_path / layout)
+        layout_cases.assert_same(layouts.read(tmp_path / layout), source)
+
+
+@pytest.mark.parametrize("layout", FOLDERS)
+def test_two_videos_are_in_memory_at_most(tmp_path, layout):
+    source = layout_cases.source(layout_cases.dataset())
+    given, most = [], 0
+
+    def of_video(video):
+        nonlocal most
+        features = np.ones((10, 6), np.float32)
+        given.append(weakref.ref(features))
+        gc.collect()
+        most = max(most, sum(reference() is not None for reference in given))
+        return features
+
+    convert.convert(dataclasses.replace(source, features=of_video), layout, tmp_path)
+    assert 0 < most <= 3  # the first video, whose width the others must have, and two
+
+
+def test_numpy_reads_what_is_written(tmp_path):
+    source = layout_cases.source(layout_cases.dataset())
+    convert.convert(source, "wtalc", tmp_path)
+    loaded = np.load(tmp_path / "Tiny-I3D-JOINTFeatures.npy", allow_pickle=True, encoding="bytes")
+    for ours, video in zip(loaded, source.videos, strict=True):
+        np.testing.assert_array_equal(ours, source.read(video).features)
+    labels = np.load(tmp_path / "Tiny-Annotations" / "labels.npy", allow_pickle=True)
+    assert labels.tolist()[1] == [source.dataset.classes[0]] * 4
+
+
+def kill_until_done(source, layout, target, kills, rng, longest):
+    """Kill the public command so often, then let it end."""
+    for _ in range(kills):
+        process = start("convert", source, target, f"--to={layout}", program="datasets")
+        try:
+            process.communicate(timeout=rng.uniform(0.3, longest))
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGKILL)
+            process.communicate()
+        else:
+            shutil.rmtree(target)  # it was too fast: begin again
+            continue
+        for path in target.rglob("*.npy") if target.is_dir() else ():
+            if not path.name.startswith("."):
+                assert object_arrays.load(path).size, path
+    process = start("convert", source, target, f"--to={layout}", program="datasets")
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err
+
+
+@pytest.mark.parametrize("layout", ["wtalc", "basnet"])
+@pytest.mark.parametrize("kills", [2, pytest.param(20, marks=pytest.mark.slow)])
+def test_kills_change_nothing(tmp_path, shared, layout, kills):
+    source = tmp_path / "source"
+    convert.convert(layouts.read(shared / "audio_wtal"), "acmnet", source)
+    begin = time.perf_counter()
+    convert.convert(layouts.read(source), layout, tmp_path / "whole")
+    longest = 1.5 + time.perf_counter() - begin
+    rng = np.random.default_rng(kills)
+    kill_until_done(source, layout, tmp_path / "killed", kills, rng, longest)
+    assert files(tmp_path / "killed") == files(tmp_path / "whole")
