@@ -481,3 +481,22 @@ def test_classification_map():
     # Class 0: ranks 1 and 3; class 1: ranks 1 and 2; class 2 has no positive.
     wanted = np.mean([(1 + 2 / 3) / 2, 1.0])
     assert evaluation.classification_map(confidence, labels) == pytest.approx(wanted)
+
+
+def test_videos_with_an_fps_of_their_own_are_rounded_on_their_own_grid():
+    grid, none = TimeGrid(), np.empty((0, 2))
+    label = np.zeros(1, np.int64)
+    segments = np.array([[1.0, 3.0]])
+    videos = tuple(
+        Video(name, 9.0, label, segments, label, none, fps=fps)
+        for name, fps in (("a", None), ("b", 50.0))
+    )
+    # In snippets of 0.64 s the instance is 2 to 5, in those of 0.32 s 3 to 9.
+    found = Segments(
+        np.array([0, 1]), np.zeros(2, np.int64), *np.array([[2, 3], [5, 9]]), np.ones(2)
+    )
+    found = found.with_times(lambda times: grid.of(videos).take(found.video).to_seconds(times))
+    result = evaluation.evaluate(videos, found, protocols.get("co2"), 1, grid)
+    assert result.truth.start.tolist() == [2, 3]
+    assert result.truth.end.tolist() == [5, 9]
+    assert result.summary()["map"]["0.9"] == 1

@@ -130,8 +130,10 @@ def convert(
     if layout == "activitynet" or not source.features:
         source = _without_features(source)
     task = _task(source, layout, skip_damaged)
-    _check_folder(folder, task)
     dataset = source.dataset
+    if manifest.conversion(folder) == _number(task):
+        return _only(dataset, manifest.videos(folder))  # interrupted after all was done, or again
+    _check_folder(folder)
     if source.features and (skip_damaged or source.declared_missing):
         dataset = _readable(source, skip_damaged, how_to_skip)
     videos = (*dataset.train, *dataset.test) if source.features else ()
@@ -144,7 +146,7 @@ def convert(
                         writer.add(video)
                         advance()
                 writer.end()
-            _finish(layout, folder, dataset, journal)
+            _finish(layout, folder, dataset, journal, _number(task))
     except OSError as error:
         raise UserError(
             f"{folder}: cannot be written ({error.strerror or error}); the same command goes on "
@@ -168,7 +170,7 @@ def _features(source: Source, videos, journal: "_Journal", how_to_skip: str) -> 
         yield full
 
 
-def _finish(layout: str, folder: Path, dataset: Dataset, journal: "_Journal") -> None:
+def _finish(layout: str, folder: Path, dataset: Dataset, journal: "_Journal", number: int) -> None:
     """Write everything but the features."""
     for name, text in _annotation_files(layout, dataset).items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -185,7 +187,7 @@ def _finish(layout: str, folder: Path, dataset: Dataset, journal: "_Journal") ->
             sums.setdefault(name, _sum_of(path))
     json_files.write(folder / SUMS, "".join(f"{sums[name]}  {name}\n" for name in sorted(sums)))
     snippets = {name: line["snippets"] for name, line in journal.done.items()}
-    stated = json_files.to_text(manifest.content(layout, dataset, snippets))
+    stated = json_files.to_text(manifest.content(layout, dataset, snippets, number))
     json_files.write(folder / manifest.NAME, stated)
     journal.remove()
 
@@ -217,8 +219,13 @@ def _task(source: Source, layout: str, skip_damaged: bool) -> dict[str, Any]:
     }
 
 
-def _check_folder(folder: Path, task: dict[str, Any]) -> None:
-    """Create the folder; UserError if it holds anything but the same conversion."""
+def _number(task: dict[str, Any]) -> int:
+    """By which a finished conversion is known again."""
+    return zlib.crc32(json.dumps(task).encode())
+
+
+def _check_folder(folder: Path) -> None:
+    """Create the folder; UserError if it holds anything but an unfinished conversion."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         names = {path.name for path in folder.iterdir()}
@@ -231,12 +238,15 @@ def _check_folder(folder: Path, task: dict[str, Any]) -> None:
 
 def _readable(source: Source, skip_damaged: bool, how_to_skip: str) -> Dataset:
     """The videos whose features can be read: what is left out must be known before writing."""
-    names = {video.name for video in source.each(skip_damaged, how_to_skip)}
+    return _only(source.dataset, {v.name for v in source.each(skip_damaged, how_to_skip)})
+
+
+def _only(dataset: Dataset, names: set[str]) -> Dataset:
     train, test = (
         tuple(video for video in part if video.name in names)
-        for part in (source.dataset.train, source.dataset.test)
+        for part in (dataset.train, dataset.test)
     )
-    return dataclasses.replace(source.dataset, train=train, test=test)
+    return dataclasses.replace(dataset, train=train, test=test)
 
 
 def _annotation_files(layout: str, dataset: Dataset) -> dict[str, str]:

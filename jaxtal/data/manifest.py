@@ -3,7 +3,8 @@
 Every layout can be read without it, but some of them cannot say everything: the time grid, say.
 
 {"layout": ..., "name": ..., "grid": {"fps": ..., "stride": ..., "window": ...}, "videos": {name:
-{"snippets": T, "fps": of this video if it is not the grid's}}, "feature_width": 2D, "dtype": ...}
+{"snippets": T, "fps": of this video if it is not the grid's}}, "conversion": a checksum of what was
+converted how}
 """
 
 import dataclasses
@@ -19,15 +20,19 @@ NAME = "jaxtal.json"
 _FORM = "what python -m jaxtal.datasets convert writes; delete it to read the folder without it"
 
 
-def content(layout: str, dataset: Dataset, snippets: dict[str, int]) -> dict[str, Any]:
+def content(
+    layout: str, dataset: Dataset, snippets: dict[str, int], conversion: int
+) -> dict[str, Any]:
     """What the file holds.
 
     Args:
         layout: the data set's.
         dataset: its videos, grid and name.
         snippets: video name -> T; none where there are only annotations.
+        conversion: a number that tells what was converted how.
     """
     return {
+        "conversion": conversion,
         "layout": layout,
         "name": dataset.name,
         "grid": dataclasses.asdict(dataset.grid),
@@ -46,6 +51,23 @@ def layout(folder: Path) -> str:
     return str(json_files.field(_load(folder), "layout", f"{folder / NAME}", _FORM))
 
 
+def conversion(folder: Path) -> int | None:
+    """The number of the conversion that wrote a folder; None without a jaxtal.json."""
+    return _load(folder).get("conversion") if (folder / NAME).is_file() else None
+
+
+def videos(folder: Path) -> set[str]:
+    """The names of the videos that a folder's jaxtal.json lists."""
+    return set(_entries(_load(folder), folder / NAME))
+
+
+def _entries(stated: dict[str, Any], path: Path) -> dict[str, Any]:
+    entries = stated.get("videos")
+    if not isinstance(entries, dict):
+        raise UserError(f'{path}: "videos" is {str(entries)[:80]}; wanted {_FORM}')
+    return entries
+
+
 def _load(folder: Path) -> dict[str, Any]:
     return json_files.load(folder / NAME, _FORM)
 
@@ -56,9 +78,7 @@ def apply(source: Source) -> Source:
     if not path.is_file():
         return source
     stated = _load(source.path)
-    videos = stated.get("videos")
-    if not isinstance(videos, dict):
-        raise UserError(f'{path}: "videos" is {str(videos)[:80]}; wanted {_FORM}')
+    entries = _entries(stated, path)
     numbers = json_files.field(stated, "grid", f"{path}", _FORM)
     fps, stride, window = (
         _positive(json_files.field(numbers, name, f"{path}", _FORM), name, path)
@@ -66,7 +86,7 @@ def apply(source: Source) -> Source:
     )
 
     def with_fps(video: Video) -> Video:
-        entry = videos.get(video.name)
+        entry = entries.get(video.name)
         own = entry.get("fps") if isinstance(entry, dict) else None
         return dataclasses.replace(video, fps=None if own is None else _positive(own, "fps", path))
 

@@ -98,8 +98,11 @@ def test_other_things_in_the_folder_are_kept(tmp_path):
         convert.convert(source, "acmnet", tmp_path)
     assert files(tmp_path).keys() == {"mine.txt"}
     convert.convert(source, "acmnet", tmp_path / "a")
+    before = files(tmp_path / "a")
+    convert.convert(source, "acmnet", tmp_path / "a")  # it is done
     with pytest.raises(UserError, match=r"holds a complete data set already"):
-        convert.convert(source, "acmnet", tmp_path / "a")
+        convert.convert(source, "basnet", tmp_path / "a")
+    assert files(tmp_path / "a") == before
     with pytest.raises(StoppedError):
         convert.convert(source, "acmnet", tmp_path / "b", progress=stopping_after(2))
     before = files(tmp_path / "b")

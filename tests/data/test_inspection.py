@@ -1,0 +1,109 @@
+"""What inspect says of data sets whose defects are known."""
+
+import contextlib
+import dataclasses
+
+import numpy as np
+
+from jaxtal import plots
+from jaxtal.data import convert, inspection, layouts
+from tests.data import layout_cases
+
+
+@contextlib.contextmanager
+def silent(total, done):
+    yield lambda: None
+
+
+def report_of(source, features=False):
+    return inspection.inspect(source, features, silent)
+
+
+def defects(report) -> dict[str, int]:
+    return {what: found["count"] for what, found in report["defects"].items() if found["count"]}
+
+
+def test_thumos14(shared):
+    """The irregularities that its README counts."""
+    report = report_of(layouts.read(shared / "thumos14", features=None))
+    assert defects(report) == {
+        "videos without a label": 1,
+        "instances outside their video": 30,
+        "instances whose class is no label of the video": 150,
+        "labels without an instance": 10,
+        "overlapping instances of a class": 8,
+    }
+    train, test = (report["subsets"][name] for name in ("train", "test"))
+    assert (train["videos"], train["instances"], test["videos"], test["instances"]) == (
+        200, 3007, 212, 3358,
+    )  # fmt: skip
+    np.testing.assert_allclose([train["hours"], test["hours"]], [11.61, 12.76], atol=0.005)
+    quantiles = train["quantiles"]["seconds an instance"]
+    np.testing.assert_allclose(quantiles, [0.2, 0.7, 1.5, 2.9, 5.5, 9.7, 118.1], atol=0.06)
+    assert report["classes"]["CliffDiving"]["test"] == {"videos": 17, "instances": 217}
+    assert test["labels_a_video"] == [1, 181, 29, 1]
+
+
+def test_activitynet13(shared):
+    report = report_of(layouts.read(shared / "activitynet/activitynet_1.3.json", features=None))
+    found = defects(report)
+    assert found["instances of no length"] == 9 + 3
+    assert found["instances that end after their video"] == 15 + 11
+    assert len(report["classes"]) == 200
+
+
+def test_damaged_features(tmp_path):
+    data = layout_cases.dataset()
+    changed = {
+        data.train[0].name: np.full((5, 6), np.nan, np.float16),
+        data.train[2].name: np.zeros((5, 6), np.float16),
+        data.train[3].name: np.ones((5, 8), np.float16),
+    }
+    source = layout_cases.source(data)
+    whole = source.features
+    broken = dataclasses.replace(
+        source,
+        features=lambda v: inspection_check(changed.get(v.name, whole(v)), v.name),
+        missing=(data.test[0].name,),
+    )
+    report = report_of(broken, features=True)
+    found = report["defects"]
+    assert "NaN features in 5 of 5" in found["videos with damaged features"]["first"][0]
+    assert found["widths that differ"]["first"] == ["1 videos of width 8"]
+    assert f"{data.train[2].name} 5 of 5" in found["videos with snippets of zeros"]["first"]
+    assert found["videos without features"] == {"count": 1, "first": [data.test[0].name]}
+    longer = found["features much longer or shorter than the video"]["first"]
+    assert any(name.startswith(data.train[3].name) for name in longer)
+    assert report["features"]["width"] == 6
+    assert report["features"]["videos"] == 8
+
+
+def inspection_check(array, name):
+    from jaxtal.data.features import check
+
+    return check(array, f"video {name}")
+
+
+def test_files_that_have_changed(tmp_path):
+    convert.convert(layout_cases.source(layout_cases.dataset()), "acmnet", tmp_path)
+    assert inspection.changed_files(tmp_path) == []
+    first, second = sorted(tmp_path.glob("train/*.npy"))[:2]
+    first.write_bytes(first.read_bytes()[:-1] + b"x")
+    second.unlink()
+    names = [path.relative_to(tmp_path).as_posix() for path in (first, second)]
+    assert inspection.changed_files(tmp_path) == [
+        f"{names[0]} has changed",
+        f"{names[1]} is missing",
+    ]
+    (tmp_path / convert.SUMS).unlink()
+    assert inspection.changed_files(tmp_path) is None
+
+
+def test_a_picture_of_any_data_set(tmp_path):
+    data = layout_cases.dataset()
+    empty = dataclasses.replace(data, train=())
+    many = dataclasses.replace(data, classes=tuple(f"c{n}" for n in range(200)))
+    for number, case in enumerate((data, empty, many)):
+        report = report_of(layout_cases.source(case))
+        plots.save(plots.draw_dataset(case, report), tmp_path / f"{number}.png")
+        assert (tmp_path / f"{number}.png").stat().st_size > 10_000
