@@ -57,9 +57,30 @@ class Checkpoints:
             UserError: the checkpoint is damaged, or of another version of this program.
         """
         abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
-        wanted = ocp.args.Composite(
-            state=ocp.args.StandardRestore(abstract), progress=ocp.args.JsonRestore()
+        return self._restore(step, ocp.args.StandardRestore(abstract))
+
+    def restore_variables(self, step: int, like: dict[str, Any]) -> tuple[dict, dict[str, Any]]:
+        """Only "params" and "model_state" of the state saved at `step`, and progress.
+
+        Args:
+            like: {"params", "model_state"}: shapes and types, which are put on the default device.
+
+        Raises:
+            UserError: as of `restore`.
+        """
+        device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+        abstract = jax.tree.map(
+            lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=device), like
         )
+        wanted = ocp.args.PyTreeRestore(
+            item=abstract,
+            restore_args=ocp.checkpoint_utils.construct_restore_args(abstract),
+            partial_restore=True,
+        )
+        return self._restore(step, wanted)
+
+    def _restore(self, step: int, state) -> tuple[Any, dict[str, Any]]:
+        wanted = ocp.args.Composite(state=state, progress=ocp.args.JsonRestore())
         try:
             restored = self._manager.restore(step, args=wanted)
         except (KeyError, OSError, ValueError) as error:

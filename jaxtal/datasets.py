@@ -14,6 +14,7 @@ Layouts: wtalc, hamnet, basnet, acmnet, actionformer, opentad, activitynet (anno
 Exit codes: 0 done, 2 something that you can mend (the last line says what).
 """
 
+from collections.abc import Callable
 from pathlib import Path
 
 from absl import app, flags
@@ -96,7 +97,10 @@ def _counting(what: str):
     return lambda total, done: console.counting(what, total, done)
 
 
-_COMMANDS = {"inspect": (inspect, ["PATH"]), "convert": (to_layout, ["PATH", "OUT"])}
+_COMMANDS: dict[str, tuple[Callable[..., None], list[str]]] = {
+    "inspect": (inspect, ["PATH"]),
+    "convert": (to_layout, ["PATH", "OUT"]),
+}
 
 
 def _run(arguments: list[str]) -> int:

@@ -7,17 +7,16 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxtal import evaluation, localization, protocols
+from jaxtal.buckets import length_buckets
 from jaxtal.data.dataset import Dataset, TimeGrid, multi_hot
-from jaxtal.errors import NotFiniteError, UserError
+from jaxtal.errors import UserError
+from jaxtal.evidence import check_finite
 from jaxtal.feeding import Placed, prefetched
 from jaxtal.methods.method import Method
 from jaxtal.protocols import Protocol
-from jaxtal.sampling import Batch, Draw, Index, PackedVideos, evenly, gather, locate
+from jaxtal.sampling import Draw, Index, PackedVideos, evenly, gather, locate
 from jaxtal.segments import Segments
 from jaxtal.step import in_precision, over_members
-
-_SHORTEST = 64  # rows in the smallest bucket
-_PER_BATCH = 8192  # rows in a batch, unless a single video is longer
 
 _OFFICIAL = {
     "Thumos14reduced": "thumos14",
@@ -27,26 +26,20 @@ _OFFICIAL = {
 }
 
 
-def length_buckets(lengths: np.ndarray, included: Any = True) -> list[tuple[int, np.ndarray]]:
-    """Group videos into batches of one padded length each.
-
-    Args:
-        lengths: (V,) rows of every video.
-        included: (V,) bool or one for all; others are in no batch.
+def forward(method: Method, model, precision: str):
+    """The model at test time, as evaluations, predictions and exported files have it.
 
     Returns:
-        [(T, (B,) video indices)]: T is a power of two, B the same for every batch of a T; an index
-        of -1 fills up a batch. As many programs are compiled as there are different T.
+        A function of one model's variables, features [B, T, 2D] float32, 0 outside the mask, and
+        mask [B, T], to be traced: {name: [B, T, n]} of `method.outputs`.
     """
-    padded = np.maximum(_SHORTEST, 2 ** np.ceil(np.log2(lengths)).astype(int))
-    batches = []
-    padded = np.where(included, padded, 0)
-    for time in np.unique(padded[padded > 0]):
-        members = np.flatnonzero(padded == time)
-        size = min(len(members), max(1, _PER_BATCH // time))
-        members = np.pad(members, (0, -len(members) % size), constant_values=-1)
-        batches += [(int(time), row) for row in members.reshape(-1, size)]
-    return batches
+
+    def outputs_of(variables: dict, features: jax.Array, mask: jax.Array) -> dict:
+        variables = {**variables, "params": in_precision(variables["params"], precision)}
+        outputs = model.apply(variables, features, mask, train=False)
+        return {name: outputs[name] for name in method.outputs}
+
+    return outputs_of
 
 
 class Inference:
@@ -64,7 +57,8 @@ class Inference:
             for time, members in length_buckets(self._rows, lengths >= config.data.min_snippets)
         ]
         self._placed = placed
-        self._model, self._names, self._precision = model, method.outputs, config.precision
+        of_one = forward(method, model, config.precision)
+        self._outputs = over_members(of_one, config.population, (0, None, None))
         self._compiled: dict[int, Any] = {}
         self._members = config.population
         self._forward = jax.jit(self._of_members, static_argnames="time")
@@ -77,14 +71,7 @@ class Inference:
     def _of_members(self, variables, data: PackedVideos, videos, rows, streamed, *, time: int):
         drawn, _ = self._draw_rows(data.videos, videos, rows, time=time)
         batch = gather(data, drawn, streamed)
-
-        def forward(variables, batch: Batch) -> dict:
-            params = in_precision(variables["params"], self._precision)
-            variables = {**variables, "params": params}
-            outputs = self._model.apply(variables, batch.features, batch.mask, train=False)
-            return {name: outputs[name] for name in self._names}
-
-        return over_members(forward, self._members, (0, None))(variables, batch)
+        return self._outputs(variables, batch.features, batch.mask)
 
     def _feed(self):
         """Features for each batch, or None where they are on the device."""
@@ -155,27 +142,21 @@ def localize(method: Method, config, outputs, snippets, grid: TimeGrid) -> Segme
     Args:
         outputs: of `Inference`; a video without outputs has no detections.
         snippets: (V,) number of snippets of each video, which its outputs' rows are spread over.
-        grid: where snippets lie in time.
+        grid: where snippets lie in time, of all videos or, as by `TimeGrid.of`, of each.
 
     Raises:
         NotFiniteError: an output is not finite.
     """
     for index, output in enumerate(outputs):
-        for name in method.localized if output else ():
-            if not np.isfinite(output[name]).all():
-                raise NotFiniteError(
-                    f"the model's {name} of test video {index} (counted from 0) is not finite: "
-                    "training has diverged; lower config.optimizer.learning_rate and train again"
-                )
-    settings = method.localization(**config.localization)
+        if output:
+            check_finite(output, method.localized, f"test video {index} (counted from 0)")
     evidence = (method.evidence(output, config) if output else None for output in outputs)
-    detections = localization.suppress(localization.propose_all(evidence, settings), settings)
     rows = [
         max((len(output[name]) for name in method.localized if output), default=1)
         for output in outputs
     ]
-    scale = (np.asarray(snippets) / rows)[detections.video]
-    return detections.with_times(lambda rows: grid.to_seconds(rows * scale))
+    settings = method.localization(**config.localization)
+    return localization.localize_all(evidence, rows, snippets, grid, settings)
 
 
 def assess(method: Method, config, dataset: Dataset, outputs) -> tuple[dict, Segments]:
@@ -191,7 +172,8 @@ def assess(method: Method, config, dataset: Dataset, outputs) -> tuple[dict, Seg
     """
     seen = [index for index, output in enumerate(outputs) if output]
     snippets = [len(video.features) for video in dataset.test]
-    detections = localize(method, config, outputs, snippets, dataset.grid)
+    grids = dataset.grid.of(dataset.test)
+    detections = localize(method, config, outputs, snippets, grids)
     count = len(dataset.classes)
     first, second = (
         evaluation.evaluate(dataset.test, detections, protocol, count, dataset.grid).summary()

@@ -456,3 +456,19 @@ def localize(
 ) -> Segments:
     """Detections of one video, in rows: `propose`, then `suppress`."""
     return suppress(propose(sequence, gate, class_score, config), config)
+
+
+def localize_all(evidence: Iterable, rows, snippets, grid, config: LocalizationConfig) -> Segments:
+    """Detections in many videos, in seconds.
+
+    Args:
+        evidence: of each video, as for `propose_all`.
+        rows: (V,) how many the evidence of each has; any number where it is None.
+        snippets: (V,) number of snippets of each video, which its rows are spread over.
+        grid: the `TimeGrid` of all videos or, as by `TimeGrid.of`, of each.
+        config: the numbers.
+    """
+    detections = suppress(propose_all(evidence, config), config)
+    scale = (np.asarray(snippets) / np.asarray(rows))[detections.video]
+    own = grid.take(detections.video)
+    return detections.with_times(lambda at: own.to_seconds(at * scale))

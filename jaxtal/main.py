@@ -11,7 +11,6 @@ Compiled programs are kept in the user's cache folder. Exit codes: 0 done, 2 som
 mend (the last line says what).
 """
 
-import os
 import re
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from absl import app, flags, logging
 from ml_collections import config_flags
 
 from jaxtal import command_line
+from jaxtal.command_line import keep_compiled
 from jaxtal.errors import UserError
 
 _CONFIG = config_flags.DEFINE_config_file(
@@ -42,19 +42,6 @@ _COMPILED = flags.DEFINE_string(
     "Folder for compiled programs, so that the next run need not compile them again; default: "
     "jaxtal/ in the user's cache folder, or JAX_COMPILATION_CACHE_DIR; '' keeps none.",
 )
-
-
-def keep_compiled(folder: str | None) -> None:
-    """Turn JAX's persistent compilation cache on in `folder`, None for the default; "" for off."""
-    import jax
-    import platformdirs
-
-    if folder is None and "JAX_COMPILATION_CACHE_DIR" in os.environ:
-        return
-    if folder is None:
-        folder = platformdirs.user_cache_dir("jaxtal", appauthor=False)
-    jax.config.update("jax_compilation_cache_dir", folder or None)
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
 
 
 def default_workdir(config_file: str) -> Path:

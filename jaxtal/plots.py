@@ -1,7 +1,7 @@
 """Pictures of a run: what was found in a few test videos, and how training went."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import matplotlib
 
@@ -10,13 +10,15 @@ matplotlib.use("Agg")
 import numpy as np
 from matplotlib import pyplot as plt
 
-from jaxtal.data.dataset import Dataset
+from jaxtal.data.dataset import Dataset, TimeGrid
 from jaxtal.diagnosis import KINDS, LENGTHS, MULTIPLES, Diagnosis
 from jaxtal.evaluation import Evaluation
 from jaxtal.segments import Segments
 
 if TYPE_CHECKING:  # they import JAX, which evaluating detections does not need
+    from jaxtal.evidence import Evidence
     from jaxtal.methods.method import Method
+    from jaxtal.predictor import Found
     from jaxtal.workdir import Workdir
 
 _CURVES = {
@@ -57,47 +59,121 @@ def pick_videos(dataset: Dataset, among: list[int], count: int) -> np.ndarray:
     return np.array(list(chosen.values())[:count], int)
 
 
+_LANES = 6  # classes of a video that nobody annotated
+
+
+class Shown(NamedTuple):
+    """A video as it is drawn.
+
+    Attributes:
+        name: of the video.
+        duration: seconds.
+        snippets: T.
+        grid: its time grid.
+        output: the model's, {name: (rows, n)}.
+        activation: (rows, C) in 0 to 1.
+        found: detections in it, in seconds.
+        segments: (m, 2) annotated instances, in seconds; none where nobody annotated.
+        labels: (m,) their class indices.
+    """
+
+    name: str
+    duration: float
+    snippets: int
+    grid: TimeGrid
+    output: dict[str, np.ndarray]
+    activation: np.ndarray
+    found: Segments
+    segments: np.ndarray = np.empty((0, 2))
+    labels: np.ndarray = np.empty(0, np.int64)
+
+
 def draw_videos(config, dataset: Dataset, indices, method: "Method", outputs, detections: Segments):
-    """A row for each video: ground truth, detections (opacity = score), attentions, T-CAM."""
+    """A row for each test video: ground truth, detections (opacity = score), attentions, T-CAM."""
+    grids = dataset.grid.of(dataset.test)
+    shown = [
+        Shown(
+            video.name,
+            video.duration,
+            len(video.features),
+            grids.take(index),
+            outputs[index],
+            method.activations(outputs[index], config),
+            detections.take(detections.video == index),
+            video.segments,
+            video.segment_labels,
+        )
+        for index, video in ((index, dataset.test[index]) for index in indices)
+    ]
+    return _draw_rows(shown, dataset.classes)
+
+
+def draw_found(found: "Found", recipe: "Evidence", classes):
+    """What was found in a video that nobody annotated, as in `draw_videos`."""
+    video, output, detections, grid = found
+    snippets, activation = video.shape[0], recipe.activations(output)
+    duration = float(grid.to_seconds(snippets))
+    shown = Shown(video.name, duration, snippets, grid, output, activation, detections)
+    return _draw_rows([shown], classes)
+
+
+def _draw_rows(shown: list[Shown], classes):
     figure, axes = plt.subplots(
-        len(indices), 1, figsize=(12, 2.9 * len(indices)), squeeze=False, layout="constrained"
+        len(shown), 1, figsize=(12, 2.9 * len(shown)), squeeze=False, layout="constrained"
     )
-    for axis, index in zip(axes[:, 0], indices, strict=True):
-        _draw_video(axis, config, dataset, index, method, outputs[index], detections)
-    axes[0, 0].barh(0, 0, color="C2", label="ground truth")
+    for axis, video in zip(axes[:, 0], shown, strict=True):
+        _draw_video(axis, video, classes)
+    if any(len(video.labels) for video in shown):
+        axes[0, 0].barh(0, 0, color="C2", label="ground truth")
     axes[0, 0].barh(0, 0, color="C4", label="detections (opacity = score)")
     figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=6)
     axes[-1, 0].set_xlabel("seconds")
     return figure
 
 
-def _draw_video(axis, config, dataset: Dataset, index: int, method, output, detections) -> None:
+def _draw_video(axis, video: Shown, classes) -> None:
     """Curves from 0 to 1, and above them a lane of bars for each class shown or found best."""
-    video, mine = dataset.test[index], detections.take(detections.video == index)
-    activation = method.activations(output, config)
-    rows = len(activation)
-    times = dataset.grid.to_seconds((np.arange(rows) + 0.5) * len(video.features) / rows)
+    found, rows = video.found, len(video.activation)
+    times = video.grid.to_seconds((np.arange(rows) + 0.5) * video.snippets / rows)
     for name, colour in _CURVES.items():
-        if name in output:
+        if name in video.output:
             label = name.replace("attention_", "attention, ")
-            axis.plot(times, output[name][:, 0], colour, lw=1, label=label)
-    top = int(mine.label[mine.score.argmax()] if len(mine) else video.segment_labels[0])
+            axis.plot(times, video.output[name][:, 0], colour, lw=1, label=label)
+    top = _most_likely(video)
     axis.fill_between(
-        times, activation[:, top], color="C1", alpha=0.35, lw=0, label="T-CAM, top class"
+        times, video.activation[:, top], color="C1", alpha=0.35, lw=0, label="T-CAM, top class"
     )
-    classes = np.unique([*video.segment_labels, top])
-    heights = 1.1 + 0.28 * np.arange(len(classes))
-    strongest = max(mine.score.max(initial=0), 1e-9)
-    for class_index, height in zip(classes, heights, strict=True):
-        true = video.segments[video.segment_labels == class_index]
-        found = mine.take(mine.label == class_index)
+    lanes = np.unique([*(video.labels if len(video.labels) else _best_classes(found)), top])
+    heights = 1.1 + 0.28 * np.arange(len(lanes))
+    strongest = max(found.score.max(initial=0), 1e-9)
+    for class_index, height in zip(lanes, heights, strict=True):
+        true = video.segments[video.labels == class_index]
+        mine = found.take(found.label == class_index)
         _bars(axis, height + 0.12, true.T, "C2", np.ones(len(true)))
-        _bars(axis, height, (found.start, found.end), "C4", found.score.clip(0) / strongest)
+        _bars(axis, height, (mine.start, mine.end), "C4", mine.score.clip(0) / strongest)
     axis.set(xlim=(0, video.duration), ylim=(0, heights[-1] + 0.22), title=None)
-    names = [dataset.classes[c] for c in classes]
-    axis.set_yticks([0, 0.5, 1, *(heights + 0.06)], ["0", "0.5", "1", *names], size=8)
-    found_as = f"{video.name}; best detection: {dataset.classes[top]}"
-    axis.set_title(found_as, loc="left", size=9)
+    names = [classes[index] for index in lanes]
+    ticks = [0, 0.5, 1, *(heights + 0.06)]
+    axis.set_yticks(ticks, ["0", "0.5", "1", *names], size=8, parse_math=False)
+    best = (
+        f"best detection: {classes[top]}" if len(found) else f"no detection; T-CAM: {classes[top]}"
+    )
+    axis.set_title(f"{video.name}; {best}", loc="left", size=9, parse_math=False)
+
+
+def _best_classes(found: Segments) -> np.ndarray:
+    """The classes of the best detections, no more than there is room for."""
+    labels = found.label[np.argsort(-found.score, kind="stable")]
+    return np.array([*dict.fromkeys(labels.tolist())][:_LANES], np.int64)
+
+
+def _most_likely(video: Shown) -> int:
+    """The class of the best detection; without any the first annotated, or the most active one."""
+    if len(video.found):
+        return int(video.found.label[video.found.score.argmax()])
+    if len(video.labels):
+        return int(video.labels[0])
+    return int(video.activation.mean(axis=0).argmax())
 
 
 def _bars(axis, height: float, spans, colour: str, opacity) -> None:
@@ -192,3 +268,57 @@ def _draw_recall(axis, diagnosis: Diagnosis) -> None:
     ]
     axis.bar_label(bars, counts, size=8, padding=2)
     axis.set(ylim=(0, 108), ylabel="recall, per cent")
+
+
+def draw_dataset(dataset: Dataset, report: dict):
+    """A data set at a glance: classes, lengths of videos and instances, where actions lie."""
+    figure, axes = plt.subplots(2, 2, figsize=(12, 8), layout="constrained")
+    figure.suptitle(f"{dataset.name} ({report['data']['layout']})")
+    _draw_classes(axes[0, 0], report["classes"])
+    parts = {"train": dataset.train, "test": dataset.test}
+    for colour, (name, videos) in zip(("C0", "C1"), parts.items(), strict=True):
+        seconds = [video.duration for video in videos]
+        lengths = np.concatenate([np.empty(0), *(v.segments @ (-1, 1) for v in videos)])
+        share = [_share_of_action(video) for video in videos]
+        for axis, values, low in (
+            (axes[0, 1], seconds, 1.0),
+            (axes[1, 0], lengths, 0.1),
+            (axes[1, 1], share, None),
+        ):
+            _draw_share_below(axis, np.asarray(values), low, colour, name)
+    axes[0, 1].set(xlabel="seconds a video", ylabel="share of videos below")
+    axes[1, 0].set(xlabel="seconds an instance", ylabel="share of instances below")
+    axes[1, 1].set(xlabel="share of a video inside an action", ylabel="share of videos below")
+    axes[0, 1].legend()
+    return figure
+
+
+def _draw_classes(axis, classes: dict) -> None:
+    """Instances of every class; many classes without names, by their number."""
+    order = sorted(classes, key=lambda name: -sum(c["instances"] for c in classes[name].values()))
+    places = np.arange(len(order))
+    for side, (colour, subset) in enumerate((("C0", "train"), ("C1", "test"))):
+        counts = [classes[name][subset]["instances"] for name in order]
+        axis.barh(places + 0.4 * side - 0.2, counts, 0.4, color=colour, label=subset)
+    axis.invert_yaxis()
+    axis.set(xlabel="instances of a class")
+    if len(order) <= 30:
+        axis.set_yticks(places, order, size=8)
+    else:
+        axis.set_ylabel(f"{len(order)} classes, by their number of instances")
+
+
+def _share_of_action(video) -> float:
+    """The share of a video's time that lies inside an instance."""
+    edges = np.clip(video.segments, 0, video.duration)
+    edges = edges[np.argsort(edges[:, 0])]
+    ends = np.maximum.accumulate(edges[:, 1]) if len(edges) else edges[:, 1]
+    start = np.maximum(edges[:, 0], np.append(0, ends[:-1])[: len(edges)])
+    return float(np.maximum(edges[:, 1] - start, 0).sum() / video.duration)
+
+
+def _draw_share_below(axis, values: np.ndarray, low: float | None, colour: str, name: str) -> None:
+    if low is not None:
+        axis.set_xscale("log")
+        values = np.maximum(values, low)
+    axis.step(np.sort(values), np.linspace(0, 1, len(values)), colour, where="post", label=name)

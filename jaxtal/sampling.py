@@ -233,18 +233,19 @@ def evenly(lengths: jax.Array, counts: jax.Array, size: int) -> jax.Array:
     """Snippet floor(i * L / n), i < n, of videos of L snippets (METHODS 4.a, test).
 
     Args:
-        lengths: [B] int, L.
+        lengths: [B] int, L, of JAX or NumPy.
         counts: [B] int, n, at least 1; as many as L are all of them, 2 of 1 the same one twice.
         size: at least the largest of `counts`.
 
     Returns:
         [B, size] int, L from the n-th on.
     """
-    lengths, counts, index = lengths[:, None], counts[:, None], jnp.arange(size)[None]
+    xp = lengths.__array_namespace__()
+    lengths, counts, index = lengths[:, None], counts[:, None], xp.arange(size)[None]
     # i * L would overflow in long videos; with L = w * n + r, i * L / n is i * w + i * r / n.
     whole, rest = lengths // counts, lengths % counts
     snippets = index * whole + index * rest // counts
-    return jnp.where(index < counts, snippets, lengths)
+    return xp.where(index < counts, snippets, lengths)
 
 
 def epochs(run_key: jax.Array, step: jax.Array, pool: jax.Array, count: int) -> jax.Array:

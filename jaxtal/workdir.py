@@ -1,14 +1,15 @@
 """The files of a run's work directory. Whole files appear at once or not at all."""
 
+import dataclasses
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from jaxtal.data import activations, activitynet, json_files
 from jaxtal.data import detections as detection_files
-from jaxtal.data.dataset import Dataset
+from jaxtal.data.dataset import Dataset, TimeGrid
 from jaxtal.errors import UserError
 from jaxtal.segments import Segments
 
@@ -25,10 +26,21 @@ def summary_writer() -> type:
     return SummaryWriter
 
 
-class Workdir:
-    """config.json, data.json, metrics.jsonl, result.json, detections.json, checkpoints/, plots/.
+class ModelDescription(NamedTuple):
+    """What model.json holds, see `Workdir.write_model`."""
 
-    A population's detections are in members/<number>/, a trace in profile/.
+    classes: tuple[str, ...]
+    grid: TimeGrid
+    feature_width: int
+    data: str
+
+
+class Workdir:
+    """config.json, data.json, model.json, metrics.jsonl, result.json, detections.json, ... .
+
+    model.json is what predictions need beside config and parameters: classes, time grid, feature
+    width, the name of the data. Beside the files are checkpoints/ and plots/; a population's
+    detections are in members/<number>/, a trace in profile/.
     """
 
     def __init__(self, path: Path):
@@ -92,6 +104,53 @@ class Workdir:
                 "give another with --workdir"
             ) from None
 
+    def write_model(self, classes, grid: TimeGrid, feature_width: int, data: str) -> None:
+        """Write model.json.
+
+        Args:
+            classes: names in the order of the model's outputs.
+            grid: of the training data; predictions assume it where nothing else is said.
+            feature_width: 2D.
+            data: the name of the training data.
+        """
+        content = {
+            "data": data,
+            "feature_width": feature_width,
+            "grid": dataclasses.asdict(grid),
+            "classes": list(classes),
+        }
+        self._write("model.json", json_files.to_text(content))
+
+    def read_model(self) -> ModelDescription:
+        """What model.json says; UserError where it is missing or something in it is."""
+        path, form = self.path / "model.json", "model.json as a run writes it"
+        if not path.is_file():
+            raise UserError(
+                f"{path}: no such file; the run there is older than this file: the same command "
+                "once more with --mode=eval writes it"
+            )
+        content = json_files.load(path, form)
+        data, width, grid, classes = (
+            json_files.field(content, key, f"{path}", form)
+            for key in ("data", "feature_width", "grid", "classes")
+        )
+        try:
+            return ModelDescription(
+                tuple(map(str, classes)), TimeGrid(**grid), int(width), str(data)
+            )
+        except (TypeError, ValueError) as error:
+            raise UserError(f"{path}: {error}; wanted {form}; --mode=eval writes it") from None
+
+    def read_config(self) -> dict[str, Any]:
+        """The config of the run, lists for tuples; UserError where there was none."""
+        path = self.path / "config.json"
+        if not path.is_file():
+            raise UserError(
+                f"{self.path}: no run's work directory, as there is no config.json in it; give "
+                "the --workdir that jaxtal.main was given"
+            )
+        return json_files.load(path, "the config that a run writes")
+
     def latest_step(self) -> int | None:
         """The last complete checkpoint's step (orbax names incomplete ones differently)."""
         folder = self.checkpoints
@@ -143,7 +202,7 @@ class Workdir:
                 classes=dataset.classes,
                 outputs=[{name: output[name] for name in names if output} for output in outputs],
                 snippets=np.array([len(video.features) for video in dataset.test]),
-                grid=dataset.grid,
+                grid=dataset.grid.of(dataset.test),
             ),
         )
 

@@ -6,9 +6,11 @@ import pytest
 
 from configs import twostream_thumos
 from jaxtal import plots
-from jaxtal.data.dataset import Dataset, Video
+from jaxtal.data.dataset import Dataset, TimeGrid, Video
+from jaxtal.data.unannotated import Stored
 from jaxtal.methods import d2net, twostream
 from jaxtal.methods.co2net import METHOD
+from jaxtal.predictor import Found
 from jaxtal.segments import Segments, concatenate
 
 CONFIG = twostream_thumos.get_config()
@@ -73,7 +75,34 @@ def heights(figure) -> np.ndarray:
 
 def test_videos_without_detections(dataset):
     figure = plots.draw_videos(CONFIG, dataset, [0], METHOD, [outputs()], concatenate([]))
-    assert "best detection: Dive" in figure.axes[0].get_title(loc="left")
+    assert "no detection; T-CAM: Dive" in figure.axes[0].get_title(loc="left")
+    plt.close(figure)
+
+
+def test_a_video_that_nobody_annotated():
+    """No ground truth, a lane for each of the best classes; names are not taken for formulas."""
+    rng = np.random.default_rng(0)
+    classes = [f"$class {index}$" for index in range(9)]
+    output = outputs() | {"cas": rng.normal(size=(20, 10))}
+    label, start = np.repeat(np.arange(9), 2), np.tile([1.0, 5.0], 9)
+    found = Segments(np.zeros(18, int), label, start, start + 2, np.arange(18) / 18)
+    video = Stored("a_$1", (40, 4), lambda: None, "")
+    grid = TimeGrid(25, 8, 8)
+    recipe = METHOD.recipe(CONFIG)
+    figure = plots.draw_found(Found(video, output, found, grid), recipe, classes)
+    (axis,) = figure.axes
+    lanes = [label.get_text() for label in axis.get_yticklabels()]
+    assert lanes == ["0", "0.5", "1", *classes[3:]]
+    assert axis.get_title(loc="left") == "a_$1; best detection: $class 8$"
+    assert axis.get_xlim() == (0, 12.8)
+    assert len([bar for bar in axis.patches if bar.get_width()]) == 12
+    assert "ground truth" not in {text.get_text() for text in figure.legends[0].get_texts()}
+    figure.canvas.draw()
+    plt.close(figure)
+    nothing = Found(video, output, concatenate([]), grid)
+    figure = plots.draw_found(nothing, recipe, classes)
+    best = classes[np.argmax(recipe.activations(output).mean(axis=0))]
+    assert figure.axes[0].get_title(loc="left") == f"a_$1; no detection; T-CAM: {best}"
     plt.close(figure)
 
 

@@ -21,7 +21,7 @@ from numpy.lib import format as npy
 
 from jaxtal.data import activitynet, hamnet, json_files, manifest, object_arrays, per_video, wtalc
 from jaxtal.data.dataset import Dataset, Video
-from jaxtal.data.files import replacing
+from jaxtal.data.files import checksum, replacing
 from jaxtal.data.source import Source, check_widths
 from jaxtal.errors import UserError
 
@@ -184,17 +184,12 @@ def _finish(layout: str, folder: Path, dataset: Dataset, journal: "_Journal", nu
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
         if path.is_file() and name not in (JOURNAL, SUMS, manifest.NAME):
-            sums.setdefault(name, _sum_of(path))
+            sums.setdefault(name, checksum(path))
     json_files.write(folder / SUMS, "".join(f"{sums[name]}  {name}\n" for name in sorted(sums)))
     snippets = {name: line["snippets"] for name, line in journal.done.items()}
     stated = json_files.to_text(manifest.content(layout, dataset, snippets, number))
     json_files.write(folder / manifest.NAME, stated)
     journal.remove()
-
-
-def _sum_of(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @contextlib.contextmanager

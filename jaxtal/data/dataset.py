@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxtal.errors import UserError
+from jaxtal.errors import UserError, shown
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,6 +51,24 @@ class TimeGrid:
         fps = [self.fps if video.fps is None else video.fps for video in videos]
         return dataclasses.replace(self, fps=np.array(fps, np.float64))
 
+    def replaced(self, fps: float = 0, stride: float = 0, window: float = 0) -> "TimeGrid":
+        """The grid with other numbers where they are not 0.
+
+        A stride without a window changes both where they were one.
+
+        Raises:
+            UserError: a number is negative, NaN or infinite.
+        """
+        for name, value in (("fps", fps), ("stride", stride), ("window", window)):
+            if not 0 <= value < float("inf"):
+                raise UserError(f"{name} is {value}; wanted a number above 0, or 0 to leave it")
+        together = stride and self.window == self.stride
+        return TimeGrid(
+            fps or self.fps,
+            stride or self.stride,
+            window or (stride if together else self.window),
+        )
+
     def take(self, video) -> "TimeGrid":
         """Of a grid made by `of`, that of the videos at an index; any other is the same for all."""
         return dataclasses.replace(self, fps=self.fps[video]) if np.ndim(self.fps) else self
@@ -60,6 +78,8 @@ class TimeGrid:
         return np.rint(self.to_snippets(seconds))
 
 
+FOREVER = 1e9  # seconds, 32 years: no time of a video
+LEAST_POSITIVE, MOST_POSITIVE = 1e-3, 1e9  # of frames per second, strides and windows
 WTALC_GRID = TimeGrid()  # what the weakly supervised programs assume everywhere
 NO_FEATURES = np.empty((0, 0), np.float32)
 
@@ -123,8 +143,8 @@ def unique(names: list[str], where: str) -> None:
     for row, name in enumerate(names):
         if first.setdefault(name, row) != row:
             raise UserError(
-                f"{where}: {name!r} is listed twice, as entry {first[name]} and as entry {row} "
-                "(counted from 0); names must be unique, so rename or remove one"
+                f"{where}: {shown(name)} is listed twice, as entry {first[name]} and as entry "
+                f"{row} (counted from 0); names must be unique, so rename or remove one"
             )
 
 
@@ -201,8 +221,8 @@ def train_and_test(subsets, where: str, training: bool = True) -> tuple[str, str
     if not training and len(set(subsets)) == 1:
         return "training", next(iter(subsets))
     raise UserError(
-        f"{where}: subsets are {sorted(set(subsets))}; wanted validation and test (THUMOS14), "
-        "training and validation (ActivityNet), or train and test"
+        f"{where}: subsets are {shown(sorted(set(subsets)))}; wanted validation and test "
+        "(THUMOS14), training and validation (ActivityNet), or train and test"
     )
 
 
@@ -211,7 +231,7 @@ def class_indices(labels, classes: tuple[str, ...], where: str) -> np.ndarray:
     known = {label: index for index, label in enumerate(classes)}
     if unknown := [index for index, label in enumerate(labels) if label not in known]:
         raise UserError(
-            f"{where}: label {labels[unknown[0]]!r} is not among the {len(classes)} classes; add "
-            f"it to the class list or correct the label (number {unknown[0]}, counted from 0)"
+            f"{where}: label {shown(labels[unknown[0]])} is not among the {len(classes)} classes; "
+            f"add it to the class list or correct the label (number {unknown[0]}, counted from 0)"
         )
     return np.array([known[label] for label in labels], np.int64)

@@ -1,6 +1,5 @@
 """What a data set holds and what is wrong with it, in numbers."""
 
-import hashlib
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -9,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from jaxtal.data.dataset import Video, defects
-from jaxtal.data.files import open_regular
+from jaxtal.data.files import checksum, open_regular
 from jaxtal.data.source import Source
 from jaxtal.errors import UserError
 
@@ -238,7 +237,6 @@ def changed_files(folder: Path) -> list[str] | None:
         if not path.is_file():
             changed.append(f"{name} is missing")
             continue
-        with open_regular(path) as file:
-            if hashlib.file_digest(file, "sha256").hexdigest() != wanted:
-                changed.append(f"{name} has changed")
+        if checksum(path) != wanted:
+            changed.append(f"{name} has changed")
     return changed

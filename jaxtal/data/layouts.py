@@ -16,9 +16,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from jaxtal.data import activitynet, hamnet, manifest, per_video, prepared, wtalc
-from jaxtal.data.dataset import TimeGrid
 from jaxtal.data.source import Source
-from jaxtal.errors import UserError
+from jaxtal.errors import UserError, shown
 
 
 class Layout(NamedTuple):
@@ -102,7 +101,14 @@ def read(
     chosen = layout or recognise(path)
     if not chosen:
         raise UserError(_unrecognised(path))
-    source = LAYOUTS[chosen].read(path, name, features)
+    if chosen not in LAYOUTS:
+        raise UserError(
+            f"{path / manifest.NAME}: layout {shown(chosen)}; wanted one of {', '.join(LAYOUTS)}"
+        )
+    try:
+        source = LAYOUTS[chosen].read(path, name, features)
+    except OSError as error:  # folders that cannot be listed, names that are too long
+        raise UserError(f"{path}: cannot be read ({error.strerror or error})") from None
     source = dataclasses.replace(source, layout=chosen)
     if name and chosen != "tfds":
         source = dataclasses.replace(source, dataset=dataclasses.replace(source.dataset, name=name))
@@ -112,19 +118,9 @@ def read(
 
 def _with_grid(source: Source, fps: float, stride: float, window: float) -> Source:
     """The source on the time grid that was asked for, as far as it was."""
-    for what, value in (("fps", fps), ("stride", stride), ("window", window)):
-        if not 0 <= value < float("inf"):
-            raise UserError(f"{what} is {value}; wanted a number above 0, or 0 for the data set's")
+    grid = source.dataset.grid.replaced(fps, stride, window)
     if not (fps or stride or window):
         return source
-    before = source.dataset.grid
-    # A stride without a window changes both where they were one.
-    same = before.stride if before.window == before.stride else before.window
-    grid = TimeGrid(
-        fps or before.fps,
-        stride or before.stride,
-        window or (stride if stride and same == before.stride else before.window),
-    )
     dataset = dataclasses.replace(source.dataset, grid=grid)
     if fps:
         dataset = dataset.map(lambda video: dataclasses.replace(video, fps=None))

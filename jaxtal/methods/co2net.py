@@ -14,6 +14,7 @@ import numpy as np
 from jaxtal import checks, localization, losses, sampling
 from jaxtal.data.dataset import multi_hot
 from jaxtal.errors import UserError
+from jaxtal.evidence import Evidence
 from jaxtal.layers import Dropout, TemporalConv, average_pool, leaky_relu, temporal_mean
 from jaxtal.methods.method import Context, Method
 
@@ -243,17 +244,10 @@ def video_scores(outputs: dict, config) -> np.ndarray:
     return localization.softmax(localization.top_mean(cas, -(-len(cas) // 8)))[:-1]
 
 
-def activations(outputs: dict, config) -> np.ndarray:
-    """(T, C) class probabilities of every snippet, from cas (T, C + 1)."""
-    return localization.softmax(outputs["cas"])[:, :-1]
-
-
-def evidence(outputs: dict, config) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Suppressed T-CAM, attention, class scores, from cas (T, C + 1), attention (METHODS 2.e)."""
-    cas, attention = (np.asarray(outputs[name], np.float64) for name in ("cas", "attention"))
-    suppressed = attention * cas
-    pooled = localization.top_mean(suppressed, max(1, len(cas) // config.localization.topk_divisor))
-    return suppressed[:, :-1], attention, localization.softmax(pooled)[:-1]
+def recipe(config) -> Evidence:
+    """Suppressed T-CAM, thresholds on the attention (METHODS 2.e)."""
+    divisor = localization.LocalizationConfig(**config.localization).topk_divisor
+    return Evidence("refined", "attention", "probability", "refined", divisor, softmax=True)
 
 
 METHOD = Method(
@@ -265,8 +259,7 @@ METHOD = Method(
     check_data=check_data,
     outputs=("cas", "attention", "attention_rgb", "attention_flow"),
     video_scores=video_scores,
-    activations=activations,
-    evidence=evidence,
+    recipe=recipe,
     localized=("cas", "attention"),
     protocols={
         "Thumos14reduced": "thumos_co2",

@@ -17,6 +17,7 @@ import numpy as np
 from jaxtal import checks, discriminative, localization, losses, sampling
 from jaxtal.discriminative import attended_embeddings, bottom_up_attention
 from jaxtal.errors import UserError
+from jaxtal.evidence import Evidence
 from jaxtal.layers import Dropout, TemporalConv, leaky_relu
 from jaxtal.methods.method import Context, Method
 from jaxtal.mutual_information import MEASURES, joint_matrix
@@ -335,16 +336,18 @@ def video_scores(outputs: dict, config) -> np.ndarray:
     return localization.top_mean(cas, -(-len(cas) // config.loss.topk_divisor))
 
 
-def evidence(outputs: dict, config) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Refined T-CAM, twice, and class scores, from cas (T, C) and attention (METHODS 3.e)."""
+def recipe(config) -> Evidence:
+    """Refined T-CAM, attention times T-CAM, thresholds on it too (METHODS 3.e)."""
     settings = D2Localization(**config.localization)
-    cas, attention = (np.asarray(outputs[name], np.float64) for name in ("cas", "attention"))
-    if settings.relative_attention:
-        attention = 2 * attention / max(attention.max(), 1e-8)
-    refined = cas * attention
-    scored = refined if settings.class_scores == "refined" else cas
-    scores = localization.top_mean(scored, max(1, len(cas) // settings.topk_divisor))
-    return refined, refined, scores
+    return Evidence(
+        sequence="refined",
+        gate="refined",
+        activation="cas",
+        scores=settings.class_scores,
+        topk_divisor=settings.topk_divisor,
+        relative_attention=settings.relative_attention,
+        background=False,
+    )
 
 
 METHOD = Method(
@@ -356,8 +359,7 @@ METHOD = Method(
     check_data=check_data,
     outputs=("cas", "attention"),
     video_scores=video_scores,
-    activations=lambda outputs, config: outputs["cas"],
-    evidence=evidence,
+    recipe=recipe,
     localized=("cas", "attention"),
     localization=D2Localization,
     protocols={

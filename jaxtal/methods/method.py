@@ -42,11 +42,9 @@ class Method:
             [B, 1, n] for what a video has once.
         video_scores: ({name: (T, ...)} of one video, config) -> (C,) scores for the video-level
             mAP.
-        activations: (the same, config) -> (T, C) in 0 to 1, how active each class is, for plots;
-            a row for each that was fed.
-        evidence: (the same, config) -> sequence, gate and class scores, which proposals are made
-            of: see `localization.propose`.
-        localized: those of `outputs` that `evidence` and `activations` read.
+        recipe: (config) -> `Evidence`, how what proposals are made of follows from the outputs; or
+            another object with its functions `of` and `activations`, which cannot be exported.
+        localized: those of `outputs` that the recipe reads.
         localization: the type of ``config.localization``.
         check: (config) -> None; raises UserError for what no data could be trained with.
         check_data: (Dataset, config) -> None; raises UserError for data that cannot be trained on.
@@ -54,8 +52,8 @@ class Method:
             the training data. Leaves may have leading axes, one entry for every model.
         limit_updates: (updates, step, config) -> what is added to the parameters, where some must
             not change at a step.
-        rows: ((V,) snippets of videos, config) -> (V,) how many rows are fed of each at test time,
-            at least 1, spread evenly over the video; as many as it has snippets by default.
+        row_limits: (config) -> (least, most) rows that are fed of a video at test time, spread
+            evenly over its snippets; None for no limit. By default all its snippets.
         protocols: data set name -> the protocol in which the method's authors evaluate there.
         default_protocol: the same for any other data set; "" is the data set's official one.
     """
@@ -66,14 +64,25 @@ class Method:
     loss_terms: Callable[..., Any]
     outputs: tuple[str, ...]
     video_scores: Callable[..., Any]
-    activations: Callable[..., Any]
-    evidence: Callable[..., tuple[np.ndarray, np.ndarray, np.ndarray]]
+    recipe: Callable[..., Any]
     localized: tuple[str, ...]
     localization: type[LocalizationConfig] = LocalizationConfig
     check: Callable[..., None] = lambda config: None
     check_data: Callable[..., None] = lambda dataset, config: None
     initialise: Callable[..., Any] = lambda params, dataset, config: params
     limit_updates: Callable[..., Any] = lambda updates, step, config: updates
-    rows: Callable[..., Any] = lambda lengths, config: lengths
+    row_limits: Callable[..., tuple[int, int | None]] = lambda config: (1, None)
     protocols: Mapping[str, str] = dataclasses.field(default_factory=dict)
     default_protocol: str = ""
+
+    def rows(self, lengths, config) -> np.ndarray:
+        """(V,) rows that are fed at test time of videos of (V,) snippets."""
+        return np.clip(lengths, *self.row_limits(config))
+
+    def evidence(self, outputs: dict, config) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Sequence, gate and class scores, see `localization.propose`, from a video's outputs."""
+        return self.recipe(config).of(outputs)
+
+    def activations(self, outputs: dict, config) -> np.ndarray:
+        """(T, C) in 0 to 1, how active each class is, a row for each that was fed."""
+        return self.recipe(config).activations(outputs)

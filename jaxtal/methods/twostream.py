@@ -15,6 +15,7 @@ import numpy as np
 from jaxtal import checks, localization, losses, sampling
 from jaxtal.data.dataset import multi_hot
 from jaxtal.errors import UserError
+from jaxtal.evidence import Evidence
 from jaxtal.layers import Dropout, TemporalConv, torch_default
 from jaxtal.methods.method import Context, Method
 
@@ -195,9 +196,9 @@ def limit_updates(updates: dict, step: jax.Array, config) -> dict:
     return updates | {"dictionary": change}
 
 
-def rows(lengths, config):
+def row_limits(config) -> tuple[int, int]:
     """At most `config.data.test_snippets` of a test video; a single snippet counts twice."""
-    return np.clip(lengths, 2, config.data.test_snippets)
+    return 2, config.data.test_snippets
 
 
 def check(config) -> None:
@@ -227,18 +228,14 @@ def video_scores(outputs: dict, config) -> np.ndarray:
     return np.asarray(outputs["scores"][0, :-1], np.float64)
 
 
-def activations(outputs: dict, config) -> np.ndarray:
-    """(T, C) s_fg from the cas (T, C + 1); without MIL branch the foreground attention (T, 1)."""
-    cas, attention = (np.asarray(outputs[name], np.float64) for name in ("cas", "attention"))
-    if config.model.branches == "attention":
-        return np.broadcast_to(attention, (len(cas), cas.shape[1] - 1))
-    return localization.softmax(cas)[:, :-1]
+def recipe(config) -> Evidence:
+    """s_fg, which is thresholded and scores too, and the class scores (METHODS 4.e).
 
-
-def evidence(outputs: dict, config) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The activations, which are thresholded and score too, and the class scores (METHODS 4.e)."""
-    sequence = activations(outputs, config)
-    return sequence, sequence, video_scores(outputs, config)
+    Without MIL branch the foreground attention takes the place of s_fg.
+    """
+    alone = config.model.branches == "attention"
+    term = "attention_of_classes" if alone else "probability"
+    return Evidence(sequence=term, gate=term, activation=term, scores="scores")
 
 
 METHOD = Method(
@@ -249,10 +246,9 @@ METHOD = Method(
     check=check,
     initialise=initialise,
     limit_updates=limit_updates,
-    rows=rows,
+    row_limits=row_limits,
     outputs=("cas", "attention", "attention_context", "attention_background", "scores"),
     video_scores=video_scores,
-    activations=activations,
-    evidence=evidence,
+    recipe=recipe,
     localized=("cas", "attention", "scores"),
 )

@@ -129,7 +129,7 @@ def test_network_losses_and_inference_against_loops(variant, seed):
         np.testing.assert_allclose(outputs["branch_scores"][row], once, rtol=1e-5, atol=1e-6)
         del mine["branch_scores"]
         np.testing.assert_allclose(
-            twostream.activations(mine, config),
+            METHOD.activations(mine, config),
             np.tile(out["a"][:, :1], C) if model.branches == "attention" else out["s_fg"][:, :-1],
             rtol=1e-5,
             atol=1e-6,

@@ -2,9 +2,9 @@
 
 import flax.linen as nn
 import jax.numpy as jnp
-import numpy as np
 
 from jaxtal import localization, losses, sampling
+from jaxtal.evidence import Evidence
 from jaxtal.layers import TemporalConv
 from jaxtal.methods.method import Method
 
@@ -39,15 +39,10 @@ def video_scores(outputs, config):
     return localization.softmax(localization.top_mean(cas, -(-len(cas) // 8)))[:-1]
 
 
-def activations(outputs, config):
-    """Class probabilities of every snippet."""
-    return localization.softmax(outputs["cas"])[:, :-1]
-
-
-def evidence(outputs, config):
+def recipe(config):
     """Thresholds on the class probabilities, which also score."""
-    sequence = activations(outputs, config).astype(np.float64)
-    return sequence, sequence, video_scores(outputs, config)
+    term = "probability"
+    return Evidence(term, term, term, "cas", config.loss.topk_divisor, softmax=True)
 
 
 METHOD = Method(
@@ -57,7 +52,6 @@ METHOD = Method(
     loss_terms=loss_terms,
     outputs=("cas",),
     video_scores=video_scores,
-    activations=activations,
-    evidence=evidence,
+    recipe=recipe,
     localized=("cas",),
 )
