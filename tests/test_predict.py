@@ -183,7 +183,7 @@ def test_time_grid_of_flags_data_set_and_model(tmp_path, capsys):
     np.testing.assert_allclose(ends(0, 16, 0), 2 * model)
     assert "30 fps, stride 16, window 16 (given)" in one_line(capsys)
     np.testing.assert_allclose(ends(0, 0, 14), model + 3 / 30)
-    with pytest.raises(UserError, match=r"--stride is -1.0; wanted a number above 0"):
+    with pytest.raises(UserError, match=r"stride is -1.0; wanted a number above 0"):
         ends(0, -1.0, 0)
 
 
