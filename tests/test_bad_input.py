@@ -79,7 +79,7 @@ DATA = {
     "more labels than segments": (changed(labels=objects([["Jump"] * 2, [], [], []])), r"video a: 2 labels for 1 segments"),
     "unknown label of a video": (changed(labels_all=objects([[], ["Run"], [], []])), r"video b: label 'Run' is not among the 2 classes; add"),
     "unknown label of a segment": (changed(labels=objects([["Run"], [], [], []])), r"video a: label 'Run' is not among the 2 classes; add"),
-    "a label that is no list": (changed(labels_all=objects([None, [], [], []])), r"video a: labels are 'None'; wanted a list"),
+    "a label that is no list": (changed(labels_all=objects([None, [], [], []])), r"video a: labels are None; wanted a list"),
     "a video twice": (changed(videoname=np.array(["a", "b", "c", "a"])), r"videoname\.npy: 'a' is listed twice, as entry 0 and as entry 3"),
     "a class twice": (changed(classlist=np.array(["Dive", "Jump", "Dive"])), r"classlist\.npy: 'Dive' is listed twice"),
     "one value": (changed(subset=np.array("test")), r"subset\.npy holds a single value; wanted an array"),
@@ -279,7 +279,7 @@ def test_corrected_test_annotations_may_be_evaluated(copy):
 
 def test_a_damaged_checkpoint(copy):
     shutil.rmtree(copy / "run" / "checkpoints" / "2" / "state")
-    code, _, err = run(*on(copy), "--config.train.steps=4")
+    code, _, err = run(*on(copy), "--config.train.steps=4", fresh=True)
     assert code == 2
     assert re.search(
         r"checkpoints/2: this checkpoint cannot be read \(.*\); delete the folder", err

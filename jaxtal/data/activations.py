@@ -15,18 +15,24 @@ all videos (3,) or of each (V, 3); if it is missing, 25, 16, 16, and without the
 """
 
 import dataclasses
+import os
 import zipfile
-import zlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.lib import format as npy
 
-from jaxtal.data.dataset import TimeGrid, unique
-from jaxtal.data.files import replacing
-from jaxtal.errors import UserError
+from jaxtal.data import object_arrays
+from jaxtal.data.dataset import LEAST_POSITIVE, MOST_POSITIVE, TimeGrid, unique
+from jaxtal.data.features import check_class, check_name
+from jaxtal.data.files import open_regular, replacing
+from jaxtal.errors import UserError, shown
 
 _FORM = "wanted videos, classes, rows, and what the method localises from, e.g. cas and attention"
+_UNPACKED, _TIMES = 2**26, 64  # bytes, and times the file's own size, that may be unpacked
+_MOST_SNIPPETS = 10**7  # of a video: a year at 25 frames a second has more
 _OURS = ("videos", "classes", "rows", "snippets", "grid")
 
 
@@ -83,7 +89,8 @@ def read(path: Path, wanted: tuple[str, ...]) -> Activations:
     for name in ("videos", "classes", "rows", *wanted):
         if name not in arrays:
             raise UserError(f"{path}: no array {name!r}, only {', '.join(arrays)}; {_FORM}")
-    videos, classes = (_names(arrays[name], f"{path}, {name}") for name in ("videos", "classes"))
+    videos = _names(arrays["videos"], f"{path}, videos", check_name)
+    classes = _names(arrays["classes"], f"{path}, classes", check_class)
     unique(list(videos), f"{path}, videos")
     unique(list(classes), f"{path}, classes")
     rows = _counts(arrays["rows"], f"{path}, rows", len(videos))
@@ -95,13 +102,14 @@ def read(path: Path, wanted: tuple[str, ...]) -> Activations:
         )
     grid = arrays.get("grid", np.array([25.0, 16]))
     shapes = (2,), (3,), (len(videos), 3)
-    positive = grid.dtype.kind in "iuf" and ((grid > 0) & (grid < np.inf)).all()
+    numbers = grid.astype(np.float64) if grid.dtype.kind in "iuf" else np.array(np.nan)
+    positive = ((numbers >= LEAST_POSITIVE) & (numbers < MOST_POSITIVE)).all()
     if grid.shape not in shapes or not positive:
         raise UserError(
-            f"{path}: grid is {str(grid.tolist())[:80]}; wanted frames per second, from one "
+            f"{path}: grid is {shown(grid.tolist())}; wanted frames per second, from one "
             "snippet to the next and a snippet, or those three of each video"
         )
-    fps, *frames = np.moveaxis(grid.astype(np.float64), -1, 0)
+    fps, *frames = np.moveaxis(numbers, -1, 0)
     if any(np.ptp(of_videos) for of_videos in frames):
         raise UserError(f"{path}: grid has videos with different strides or windows; wanted one")
     grids = TimeGrid(fps if fps.ndim else float(fps), *(float(np.ravel(x)[0]) for x in frames))
@@ -122,41 +130,52 @@ def read(path: Path, wanted: tuple[str, ...]) -> Activations:
 
 
 def _load(path: Path, names: tuple[str, ...]) -> dict[str, np.ndarray]:
-    try:
-        with open(path, "rb") as stream:
-            file = np.load(stream, allow_pickle=False)
-            if not isinstance(file, np.lib.npyio.NpzFile):
-                raise UserError(f"{path}: a single array; {_FORM}")
-            return {name: file[name] for name in names if name in file.files}
-    except OSError as error:
-        raise UserError(f"{path}: {error.strerror or error}; wanted an .npz file") from None
-    except _DAMAGED as error:
-        raise UserError(
-            f"{path}: not a complete .npz file without pickles ({error}); {_FORM}"
-        ) from None
+    with open_regular(path, "an .npz file") as stream:
+        if stream.read(len(npy.MAGIC_PREFIX)) == npy.MAGIC_PREFIX:
+            raise UserError(f"{path}: a single array; {_FORM}")
+        try:
+            with zipfile.ZipFile(stream) as archive:
+                members = _members(archive, os.fstat(stream.fileno()).st_size, names)
+                return {name: object_arrays.plain(archive.read(m)) for name, m in members.items()}
+        except OSError as error:
+            raise UserError(f"{path}: {error.strerror or error}; wanted an .npz file") from None
+        except Exception as error:  # whatever parsing a stranger's file raises, it is at fault
+            raise UserError(
+                f"{path}: not a complete .npz file without pickles ({shown(str(error), 120)}); "
+                f"{_FORM}"
+            ) from None
 
 
-# What NumPy and zipfile raise for files that are cut short, altered, encrypted or no .npz at all.
-_DAMAGED = (
-    ValueError, TypeError, KeyError, EOFError, MemoryError, RuntimeError, zipfile.BadZipFile,
-    zlib.error,
-)  # fmt: skip
+def _members(archive: zipfile.ZipFile, size: int, names) -> dict[str, zipfile.ZipInfo]:
+    """The archive's members of these names; ValueError if reading them took no end of memory."""
+    listed = {info.filename: info for info in archive.infolist()}
+    members = {name: listed[f"{name}.npy"] for name in names if f"{name}.npy" in listed}
+    # Other methods take memory as the file says.
+    if any(
+        m.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) for m in members.values()
+    ):
+        raise ValueError("compressed otherwise than numpy.savez_compressed does")
+    unpacked = sum(member.file_size for member in members.values())
+    if unpacked > max(_UNPACKED, _TIMES * size):
+        raise ValueError(f"{unpacked} bytes compressed to {size}")
+    return members
 
 
-def _names(values: np.ndarray, where: str) -> tuple[str, ...]:
+def _names(values: np.ndarray, where: str, check: Callable[[str, str], str]) -> tuple[str, ...]:
     if values.dtype.kind == "S":
         values = np.char.decode(values, "utf-8", "replace")
     if values.dtype.kind != "U" or values.ndim != 1 or not len(values):
         raise UserError(f"{where}: {values.shape} of type {values.dtype}; wanted (n,) names")
-    return tuple(values.tolist())
+    return tuple(check(name, where) for name in values.tolist())
 
 
 def _counts(values: Any, where: str, count: int) -> np.ndarray:
     values = np.ravel(values)
-    if len(values) != count or values.dtype.kind not in "iu" or (values < 0).any():
+    fits = values.dtype.kind in "iu" and ((values >= 0) & (values <= _MOST_SNIPPETS)).all()
+    if len(values) != count or not fits:
         raise UserError(
             f"{where}: {len(values)} values of type {values.dtype}; wanted {count} whole numbers, "
-            "0 or more, one for every video"
+            f"0 to {_MOST_SNIPPETS}, one for every video"
         )
     return values.astype(np.int64)
 

@@ -11,6 +11,8 @@ import numpy as np
 
 from jaxtal.data import json_files
 from jaxtal.data.dataset import (
+    FOREVER,
+    LEAST_POSITIVE,
     WTALC_GRID,
     Dataset,
     TimeGrid,
@@ -18,15 +20,14 @@ from jaxtal.data.dataset import (
     class_indices,
     train_and_test,
 )
-from jaxtal.data.features import check_name
-from jaxtal.errors import UserError
+from jaxtal.data.features import check_class, check_name
+from jaxtal.errors import UserError, shown
 
 _FORM = (
     '{"database": {video: {"subset": ..., "duration": seconds, "annotations": [{"label": ..., '
     '"segment": [start, end]}]}}} (ActivityNet form)'
 )
 _GRID = {"feature_fps", "feature_stride", "feature_window"}
-_FOREVER = 1e9  # seconds, 32 years: no time of a video
 _field = functools.partial(json_files.field, form=_FORM)
 
 
@@ -75,14 +76,14 @@ def read_as(path: Path, reading: Reading) -> tuple[Dataset, bool]:
         raise UserError(f'{path}: no "database" of videos; wanted {_FORM}')
     subsets: dict[str, dict[str, dict]] = {}
     for name, entry in content["database"].items():
-        where = f"{path}, video {name}"
+        where = f"{path}, video {check_name(name, f'{path}')}"
         if reading.split is None:
-            subset = str(_field(entry, "subset", where)).lower()
+            subset = json_files.as_text(_field(entry, "subset", where), "subset", where).lower()
         elif name in reading.split:
             subset = reading.split[name]
         else:
             continue
-        subsets.setdefault(subset, {})[check_name(name, f"{path}")] = entry
+        subsets.setdefault(subset, {})[name] = entry
     states_grid = bool(_GRID & content.keys())
     if states_grid:
         reading = dataclasses.replace(reading, fps=lambda entry, _: entry.get("feature_fps"))
@@ -94,7 +95,8 @@ def read_as(path: Path, reading: Reading) -> tuple[Dataset, bool]:
         for part in parts
     )
     name = content.get("name")
-    name = name if isinstance(name, str) and name else path.stem
+    # Files are called so where the data set is converted.
+    name = check_name(name, f'{path}, "name"') if isinstance(name, str) and name else path.stem
     grid = _grid(content, reading.grid, f"{path}")
     return Dataset(name, classes, train, test, grid), states_grid
 
@@ -107,7 +109,7 @@ def _grid(content: dict[str, Any], default: TimeGrid, where: str) -> TimeGrid:
     fps, stride, window = (
         float(_numbers(value, (), name, where)) for name, value in zip(names, values, strict=True)
     )
-    if min(fps, stride, window) <= 0:
+    if min(fps, stride, window) < LEAST_POSITIVE:
         raise UserError(
             f"{where}: {', '.join(names)} are {fps}, {stride}, {window}; wanted above 0"
         )
@@ -117,15 +119,16 @@ def _grid(content: dict[str, Any], default: TimeGrid, where: str) -> TimeGrid:
 def _list(entry: Any, key: str, where: str) -> list:
     values = _field(entry, key, where)
     if not isinstance(values, list):
-        raise UserError(f'{where}: "{key}" is {values!r:.80}; wanted a list, {_FORM}')
+        raise UserError(f'{where}: "{key}" is {shown(values)}; wanted a list, {_FORM}')
     return values
 
 
 def _labels(entry: Any, where: str) -> list[str]:
     """The class of every annotated instance."""
     return [
-        str(_field(one, "label", f"{where}, annotation {index}"))
+        json_files.as_text(_field(one, "label", within), "label", within)
         for index, one in enumerate(_list(entry, "annotations", where))
+        for within in [f"{where}, annotation {index}"]
     ]
 
 
@@ -135,20 +138,20 @@ def _class_list(content: dict[str, Any], subsets, path: Path, ambiguous: str) ->
         classes = content.get("classes", content.get("class-list"))
         if isinstance(classes, dict) and all(str(n) in classes for n in range(len(classes))):
             classes = [classes[str(n)] for n in range(len(classes))]
-        if (
-            not classes
-            or not isinstance(classes, list)
-            or len(set(map(str, classes))) < len(classes)
-        ):
+        names = [
+            check_class(json_files.as_text(name, "classes", f"{path}"), f'{path}, "classes"')
+            for name in (classes if isinstance(classes, list) else ())
+        ]
+        if not names or len(set(names)) < len(names):
             raise UserError(
-                f'{path}: "classes" is {str(classes)[:80]}; wanted a list of distinct names'
+                f'{path}: "classes" is {shown(classes)}; wanted a list of distinct names'
             )
-        return tuple(map(str, classes))
+        return tuple(names)
     labels = set()
     for videos in subsets:
         for name, entry in videos.items():
             labels |= set(_labels(entry, f"{path}, video {name}"))
-    return tuple(sorted(labels - {ambiguous}))
+    return tuple(check_class(name, f"{path}, labels") for name in sorted(labels - {ambiguous}))
 
 
 def _to_video(path: Path, name: str, entry: dict[str, Any], classes, reading: Reading) -> Video:
@@ -160,7 +163,9 @@ def _to_video(path: Path, name: str, entry: dict[str, Any], classes, reading: Re
     )
     labels = segment_labels
     if "video_labels" in entry:
-        labels = class_indices([*map(str, _list(entry, "video_labels", where))], classes, where)
+        listed = _list(entry, "video_labels", where)
+        listed = [json_files.as_text(label, "video_labels", where) for label in listed]
+        labels = class_indices(listed, classes, where)
     segments = np.reshape(
         [
             _numbers(_field(one, "segment", where), (2,), "segment", f"{where}, annotation {index}")
@@ -173,7 +178,7 @@ def _to_video(path: Path, name: str, entry: dict[str, Any], classes, reading: Re
     fps = reading.fps(entry, duration)
     if fps is not None:
         fps = float(_numbers(fps, (), "fps", where))
-    if fps is not None and fps <= 0:
+    if fps is not None and fps < LEAST_POSITIVE:
         raise UserError(f"{where}: fps is {fps}; wanted frames per second, above 0")
     return Video(
         name=name,
@@ -202,9 +207,9 @@ def _numbers(value: Any, shape: tuple[int, ...], what: str, where: str) -> np.nd
         numbers = np.array(value, np.float64).reshape(shape)
     except (TypeError, ValueError, OverflowError):
         numbers = np.array(np.nan)
-    if not (np.abs(numbers) < _FOREVER).all():
+    if not (np.abs(numbers) < FOREVER).all():
         wanted = "[start, end] in seconds" if shape else "a number"
-        raise UserError(f'{where}: "{what}" is {str(value)[:80]}; wanted {wanted}')
+        raise UserError(f'{where}: "{what}" is {shown(value)}; wanted {wanted}')
     return numbers
 
 

@@ -163,10 +163,10 @@ def _features(source: Source, videos, journal: "_Journal", how_to_skip: str) -> 
             continue
         try:
             full = source.read(video)
+            check_widths((first or full, full), f"{source.path}")
         except UserError as error:
             raise UserError(f"{error}; {how_to_skip} leaves such videos out") from None
         first = first or full
-        check_widths((first, full), f"{source.path}")
         yield full
 
 

@@ -10,17 +10,14 @@ from typing import Any
 import numpy as np
 
 from jaxtal.data import json_files
-from jaxtal.data.dataset import Dataset
-from jaxtal.errors import UserError
+from jaxtal.data.dataset import FOREVER, Dataset
+from jaxtal.errors import UserError, shown
 from jaxtal.segments import Segments
 
 _FORM = (
     '{"results": {video: [{"label": ..., "segment": [start, end] in seconds, "score": ...}]}} '
     "(ActivityNet form)"
 )
-
-
-_FOREVER = 1e9  # seconds, 32 years: no time of a video
 
 
 def read(path: Path, dataset: Dataset, skipped: Counter | None = None) -> Segments:
@@ -36,13 +33,13 @@ def read(path: Path, dataset: Dataset, skipped: Counter | None = None) -> Segmen
     """
     results = json_files.field(json_files.load(path, _FORM), "results", f"{path}", _FORM)
     if not isinstance(results, dict):
-        raise UserError(f'{path}: "results" is {results!r:.80}; wanted {_FORM}')
+        raise UserError(f'{path}: "results" is {shown(results)}; wanted {_FORM}')
     videos = {video.name: index for index, video in enumerate(dataset.test)}
     labels = {name: index for index, name in enumerate(dataset.classes)}
     rows: list[tuple[float, ...]] = []
     for name, found in results.items():
         if not isinstance(found, list):
-            raise UserError(f"{path}, video {name}: {found!r:.80}; wanted a list, {_FORM}")
+            raise UserError(f"{path}, video {name:.80}: {shown(found)}; wanted a list, {_FORM}")
         if name not in videos:
             if skipped is None and found:
                 raise UserError(_unknown_video(path, name, found, dataset))
@@ -56,7 +53,7 @@ def read(path: Path, dataset: Dataset, skipped: Counter | None = None) -> Segmen
                 rows.append((videos[name], labels[label], *numbers))
             elif skipped is None:
                 raise UserError(
-                    f"{where}: label {label!r} is not among the {len(labels)} classes of "
+                    f"{where}: label {shown(label)} is not among the {len(labels)} classes of "
                     f"{dataset.name}; correct it, or leave such detections out with --skip_unknown"
                 )
             else:
@@ -68,7 +65,7 @@ def read(path: Path, dataset: Dataset, skipped: Counter | None = None) -> Segmen
 def _unknown_video(path: Path, name: str, found: list, dataset: Dataset) -> str:
     training = any(video.name == name for video in dataset.train)
     return (
-        f"{path}, video {name}: its {len(found)} detections, from detection 0 on, are in "
+        f"{path}, video {name:.80}: its {len(found)} detections, from detection 0 on, are in "
         f"{'a training video' if training else 'no video'} of {dataset.name}, wanted one of its "
         f"{len(dataset.test)} test videos; remove them, or leave such detections out with "
         "--skip_unknown (the official evaluator counts them as false)"
@@ -82,17 +79,17 @@ def _parse(entry: Any, where: str) -> tuple[str, tuple[float, float, float]]:
     )
     pair = isinstance(segment, list) and len(segment) == 2
     start, end = map(_number, segment) if pair else (math.nan, math.nan)
-    if not (abs(start) < _FOREVER and abs(end) < _FOREVER):
-        raise UserError(f"{where}: segment is {segment!r:.80}; wanted [start, end] in seconds")
+    if not (abs(start) < FOREVER and abs(end) < FOREVER):
+        raise UserError(f"{where}: segment is {shown(segment)}; wanted [start, end] in seconds")
     if end < start:
         raise UserError(
-            f"{where}: segment {segment!r:.80} ends before it begins; wanted [start, end]"
+            f"{where}: segment {shown(segment)} ends before it begins; wanted [start, end]"
         )
     if start < 0:
-        raise UserError(f"{where}: segment {segment!r:.80} begins before its video; cut it at 0")
+        raise UserError(f"{where}: segment {shown(segment)} begins before its video; cut it at 0")
     if not math.isfinite(value := _number(score)):
-        raise UserError(f"{where}: score is {score!r:.80}; wanted a finite number")
-    return str(label), (start, end, value)
+        raise UserError(f"{where}: score is {shown(score)}; wanted a finite number")
+    return json_files.as_text(label, "label", where), (start, end, value)
 
 
 def _number(value: Any) -> float:

@@ -1,12 +1,11 @@
 """Snippet features of single videos: .npy files and what must hold of them."""
 
-import re
 from pathlib import Path
 
 import numpy as np
 
 from jaxtal.data import object_arrays
-from jaxtal.errors import UserError
+from jaxtal.errors import UserError, shown
 
 
 def load(path: Path) -> np.ndarray:
@@ -30,17 +29,15 @@ def shape(path: Path) -> tuple[int, ...]:
 
 def check(value, where: str) -> np.ndarray:
     """One video's features as they are, float16 or float32; UserError if they cannot be used."""
-    try:
-        features = np.asarray(value)
-    except ValueError:  # lists of different lengths
-        features = np.empty(0, object)
+    features = value if isinstance(value, np.ndarray) else np.empty(0, object)
     if features.ndim != 2 or features.dtype.kind != "f":
         raise UserError(
             f"{where}: an array of shape {features.shape} and type {features.dtype}; wanted "
             "(T, 2D) float16 or float32 features"
         )
     if features.dtype.itemsize > 4:
-        features = features.astype(np.float32)
+        with np.errstate(over="ignore"):  # infinite is said below
+            features = features.astype(np.float32)
     if not features.size:
         raise UserError(f"{where}: no snippets; remove the video or extract its features again")
     if not _all_finite(features):
@@ -75,14 +72,30 @@ def _shape(features: np.ndarray) -> str:
     return " x ".join(map(str, features.shape)) + " (snippets x width)"
 
 
-_UNSAFE = re.compile(r"[/\\\x00-\x1f\x7f\ud800-\udfff]")
+_MOST_NAME = 200  # bytes
 
 
 def check_name(name: str, where: str) -> str:
     """`name`, if a file can be called so and lies where it should; UserError otherwise."""
-    if not name or _UNSAFE.search(name) or name in (".", "..") or len(name.encode()) > 200:
+    blank = name != name.strip()
+    if not _is_line(name) or blank or name in (".", "..") or "/" in name or "\\" in name:
         raise UserError(
-            f"{where}: {name!r:.80} cannot be the name of a video; wanted 1 to 200 bytes without "
-            "slashes and control characters, as it is the name of a file too"
+            f"{where}: {shown(name)} cannot be the name of a video; wanted 1 to {_MOST_NAME} bytes "
+            "without slashes, control characters and outer blanks, as it is the name of a file too"
         )
     return name
+
+
+def check_class(name: str, where: str) -> str:
+    """`name`, if a class can be called so: lists of classes have a line for each."""
+    if not _is_line(name):
+        raise UserError(
+            f"{where}: {shown(name)} cannot be the name of a class; wanted 1 to {_MOST_NAME} bytes "
+            "without control characters"
+        )
+    return name
+
+
+def _is_line(name: str) -> bool:
+    """Whether it is not blank, printable, so that it can be encoded, and short."""
+    return bool(name.strip()) and name.isprintable() and len(name.encode()) <= _MOST_NAME

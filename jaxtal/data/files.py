@@ -1,6 +1,7 @@
 """Opening files that are files, and writing them so that they appear at once or not at all."""
 
 import contextlib
+import hashlib
 import os
 import stat
 from collections.abc import Iterator
@@ -10,8 +11,11 @@ from typing import Any, BinaryIO
 from jaxtal.errors import UserError
 
 
-def open_regular(path: Path) -> BinaryIO:
+def open_regular(path: Path, wanted: str = "") -> BinaryIO:
     """A file opened for reading, if it is one: a pipe or a device might never end.
+
+    Args:
+        wanted: what is, for messages.
 
     Raises:
         UserError: it is missing, cannot be read, or is something else.
@@ -20,11 +24,21 @@ def open_regular(path: Path) -> BinaryIO:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
     except (OSError, ValueError) as error:  # a name with a zero byte is a ValueError
         reason = getattr(error, "strerror", None) or error
-        raise UserError(f"{path!s}: cannot be read ({reason})") from None
+        raise UserError(_unreadable(path, reason, wanted)) from None
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
-        raise UserError(f"{path}: cannot be read (it is no regular file)")
+        raise UserError(_unreadable(path, "it is no regular file", wanted))
     return os.fdopen(descriptor, "rb")
+
+
+def _unreadable(path: Path, reason: object, wanted: str) -> str:
+    return f"{path}: {reason}; wanted {wanted}" if wanted else f"{path}: cannot be read ({reason})"
+
+
+def checksum(path: Path) -> str:
+    """A file's SHA-256 in hexadecimal; raises as `open_regular`."""
+    with open_regular(path) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
 
 
 @contextlib.contextmanager

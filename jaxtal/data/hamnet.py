@@ -13,7 +13,7 @@ import numpy as np
 from jaxtal.data import activitynet, wtalc
 from jaxtal.data.dataset import Dataset, Video
 from jaxtal.data.source import Source
-from jaxtal.errors import UserError
+from jaxtal.errors import UserError, shown
 
 
 def ground_truth_file(folder: Path, name: str) -> Path | None:
@@ -44,7 +44,7 @@ def source(path: Path, name: str, features: bool | None) -> Source:
         differing = sorted(set(told.classes) ^ set(found.dataset.classes))
         raise UserError(
             f"{truth}: its classes are not those of {name}-Annotations/classlist.npy; "
-            f"{differing[0]!r} is in one of them only"
+            f"{shown(differing[0])} is in one of them only"
         )
     index = {name: number for number, name in enumerate(found.dataset.classes)}
     order = np.array([index[name] for name in told.classes], np.int64)

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from jaxtal.data.dataset import unique
-from jaxtal.data.files import replacing
-from jaxtal.errors import UserError
+from jaxtal.data.files import open_regular, replacing
+from jaxtal.errors import UserError, shown
 
 
 def load(path: Path, form: str) -> dict[str, Any]:
@@ -22,15 +22,17 @@ def load(path: Path, form: str) -> dict[str, Any]:
             video, say), of which a parser would silently drop one.
     """
     try:
-        content = json.loads(
-            path.read_text(encoding="utf-8"), object_pairs_hook=functools.partial(_object, path)
-        )
+        with open_regular(path, f"a JSON file, {form}") as file:
+            encoded = file.read().decode("utf-8")
+        content = json.loads(encoded, object_pairs_hook=functools.partial(_object, path))
     except OSError as error:
         raise UserError(f"{path}: {error.strerror or error}; wanted a JSON file, {form}") from None
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{path}: not a JSON file ({error}); wanted {form}") from None
+    except RecursionError:
+        raise UserError(f"{path}: not a JSON file (nested too deep); wanted {form}") from None
+    except ValueError as error:
+        raise UserError(f"{path}: not a JSON file ({str(error)[:120]}); wanted {form}") from None
     if not isinstance(content, dict):
-        raise UserError(f"{path}: {_short(content)}; wanted {form}")
+        raise UserError(f"{path}: {shown(content)}; wanted {form}")
     return content
 
 
@@ -45,12 +47,15 @@ def field(entry: Any, key: str, where: str, form: str) -> Any:
     """The value of `key` in the object `entry`; UserError if it is missing."""
     if not isinstance(entry, dict) or key not in entry:
         found = sorted(entry) if isinstance(entry, dict) else entry
-        raise UserError(f'{where}: no "{key}" in {_short(found)}; wanted {form}')
+        raise UserError(f'{where}: no "{key}" in {shown(found)}; wanted {form}')
     return entry[key]
 
 
-def _short(value: Any) -> str:
-    return repr(value)[:80]
+def as_text(value: Any, what: str, where: str) -> str:
+    """A value that is text, or a number that stands for it; UserError if it is something else."""
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        raise UserError(f'{where}: "{what}" is {shown(value)}; wanted text')
+    return str(value)
 
 
 def to_text(value: Any) -> str:

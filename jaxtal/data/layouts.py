@@ -96,7 +96,7 @@ def read(
     """
     if layout and layout not in LAYOUTS:
         raise UserError(f"no layout is called {layout!r}; it is one of {', '.join(LAYOUTS)}")
-    if not path.exists():
+    if layout != "activitynet" and not path.exists():  # else it is said which file is wanted
         raise UserError(f"{path}: no such file or folder")
     chosen = layout or recognise(path)
     if not chosen:

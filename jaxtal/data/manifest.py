@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from jaxtal.data import json_files
-from jaxtal.data.dataset import Dataset, TimeGrid, Video
+from jaxtal.data.dataset import LEAST_POSITIVE, MOST_POSITIVE, Dataset, TimeGrid, Video
 from jaxtal.data.source import Source
-from jaxtal.errors import UserError
+from jaxtal.errors import UserError, shown
 
 NAME = "jaxtal.json"
 _FORM = "what python -m jaxtal.datasets convert writes; delete it to read the folder without it"
@@ -48,7 +48,8 @@ def layout(folder: Path) -> str:
     """The layout that a folder's jaxtal.json names; "" without one."""
     if not (folder / NAME).is_file():
         return ""
-    return str(json_files.field(_load(folder), "layout", f"{folder / NAME}", _FORM))
+    stated = json_files.field(_load(folder), "layout", f"{folder / NAME}", _FORM)
+    return json_files.as_text(stated, "layout", f"{folder / NAME}")
 
 
 def conversion(folder: Path) -> int | None:
@@ -64,7 +65,7 @@ def videos(folder: Path) -> set[str]:
 def _entries(stated: dict[str, Any], path: Path) -> dict[str, Any]:
     entries = stated.get("videos")
     if not isinstance(entries, dict):
-        raise UserError(f'{path}: "videos" is {str(entries)[:80]}; wanted {_FORM}')
+        raise UserError(f'{path}: "videos" is {shown(entries)}; wanted {_FORM}')
     return entries
 
 
@@ -96,6 +97,7 @@ def apply(source: Source) -> Source:
 
 
 def _positive(value: Any, what: str, path: Path) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 1e9:
-        raise UserError(f"{path}: {what} is {value!r:.80}; wanted a number above 0, {_FORM}")
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not number or not LEAST_POSITIVE <= value < MOST_POSITIVE:
+        raise UserError(f"{path}: {what} is {shown(value)}; wanted a number above 0, {_FORM}")
     return float(value)

@@ -7,11 +7,13 @@ checked and turned into arrays afterwards. No code of NumPy's or of the file's c
 the memory taken is bounded by the size of the file. Arrays are mapped from it, not copied.
 """
 
+import io
 import math
 import mmap
 import pickle
 import re
 import struct
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar
@@ -20,12 +22,20 @@ import numpy as np
 from numpy.lib import format as npy
 
 from jaxtal.data.files import open_regular
-from jaxtal.errors import UserError
+from jaxtal.errors import UserError, shown
 
-_TYPES = re.compile(r"[|<>=]?(?:b1|[iu][1248]|f[248]|[SU]\d{1,9}|O8?)")
+_TYPES = re.compile(r"[|<>=]?(?:b1|[iu][1248]|f[248]|[SU][0-9]{1,9}|O8?)")
+_HEADER = re.compile(
+    r"\{\s*(?:(?:'descr'\s*:\s*'(?P<descr>[^'\\]*)'"
+    r"|'fortran_order'\s*:\s*(?P<fortran>True|False)"
+    r"|'shape'\s*:\s*\((?P<shape>[0-9L, ]*)\))\s*,?\s*){3}\}\s*"
+)
+_MOST_HEADER = 1024  # bytes; numpy.save writes 118
+_MOST_AXES = 64
 _DEPTH = 5  # object array, video, segment, number: real files need four
 _MAPPED = 256  # bytes from which contents are mapped
 _BYTES_A_BYTE = 32  # that what is built may take more than the file
+_ENTRIES_A_BYTE = 8  # that lists hold, all written out: entries may be the same list
 
 
 class _RefusedError(ValueError):
@@ -35,11 +45,9 @@ class _RefusedError(ValueError):
 class _DType:
     """`numpy.dtype(code, align, copy)` and the state that follows it."""
 
-    def __init__(self, code: Any, *_: Any):
-        code = code.decode("ascii") if isinstance(code, bytes) else code
-        if not isinstance(code, str) or not _TYPES.fullmatch(code):
-            raise _RefusedError(f"an array of type {code!r:.40}")
-        self.code = code
+    # No arbitrary number of arguments: a file could name its longest list in a thousand calls.
+    def __init__(self, code: Any, align: Any = False, copy: Any = False):
+        self.code = _checked_type(code.decode("ascii") if isinstance(code, bytes) else code)
 
     def __setstate__(self, state: Any) -> None:
         order = state[1].decode("ascii") if isinstance(state[1], bytes) else state[1]
@@ -55,33 +63,47 @@ class _DType:
         return np.dtype(self.code)
 
 
+def _checked_type(code: Any) -> str:
+    if not isinstance(code, str) or not _TYPES.fullmatch(code):
+        raise _RefusedError(f"an array of type {shown(code, 40)}")
+    return code
+
+
 class _Array:
     """What `_reconstruct` makes and a state fills: (version, shape, dtype, fortran, contents)."""
 
-    def __init__(self, *_: Any):
+    def __init__(self, subtype: Any, shape: Any, dtype: Any):
         self.state: Any = None
 
     def __setstate__(self, state: Any) -> None:
         _, shape, dtype, fortran, contents = state
-        if not isinstance(dtype, _DType) or not all(type(n) is int and n >= 0 for n in shape):
+        axes = isinstance(shape, tuple) and len(shape) <= _MOST_AXES
+        if not axes or not all(type(n) is int and n >= 0 for n in shape):
+            raise _RefusedError("a malformed array")
+        if not isinstance(dtype, _DType):
             raise _RefusedError("a malformed array")
         kind = list if dtype.is_object else (bytes, str, memoryview)
         if not isinstance(contents, kind):
             raise _RefusedError("a malformed array")
-        self.state = tuple(shape), dtype, bool(fortran), contents
+        self.state = shape, dtype, bool(fortran), contents
 
-    def build(self, convert, spend) -> np.ndarray:
-        """The array; `convert` does the entries of an object array, `spend` counts bytes."""
+    @property
+    def objects(self) -> list | None:
+        """The entries of an object array."""
+        return self.state[3] if self.state is not None and self.state[1].is_object else None
+
+    def build(self, objects: list | None, spend: Callable[[int], None]) -> np.ndarray:
+        """The array; `objects` are its entries, converted, and `spend` counts bytes."""
         if self.state is None:
             raise _RefusedError("an array without contents")
         shape, dtype, fortran, contents = self.state
-        if dtype.is_object:
-            spend(8 * len(contents))
-            flat = np.empty(len(contents), object)
-            for index, item in enumerate(contents):
-                flat[index] = convert(item)
+        if objects is not None:
+            spend(8 * len(objects))
+            flat = np.empty(len(objects), object)
+            for index, item in enumerate(objects):
+                flat[index] = item
         else:
-            flat = np.frombuffer(_raw(contents, spend), dtype.dtype())
+            flat = _letters(np.frombuffer(_raw(contents, spend), dtype.dtype()))
         return flat.reshape(shape, order="F" if fortran else "C")
 
 
@@ -93,14 +115,14 @@ class _Scalar:
             raise _RefusedError("a malformed number")
         self.dtype, self.contents = dtype, contents
 
-    def build(self, _, spend) -> Any:
-        return np.frombuffer(_raw(self.contents, spend), self.dtype.dtype())[0]
+    def build(self, spend: Callable[[int], None]) -> Any:
+        return _letters(np.frombuffer(_raw(self.contents, spend), self.dtype.dtype()))[0]
 
 
 class _NDArray:
     """Stands for `numpy.ndarray`, which only ever is an argument of `_reconstruct`."""
 
-    def __init__(self, *_: Any):
+    def __init__(self, *_: Any):  # once: it ends the reading
         raise _RefusedError("a call of numpy.ndarray")
 
 
@@ -110,6 +132,15 @@ def _raw(contents: Any, spend: Callable[[int], None]) -> Any:
         spend(len(contents))
         return contents.encode("latin1")
     return contents
+
+
+def _letters(array: np.ndarray) -> np.ndarray:
+    """`array`, if it is no text of letters that there are not, which NumPy cannot give out."""
+    if array.dtype.kind == "U":
+        codes = np.ascontiguousarray(array).view(array.dtype.byteorder.replace("|", "=") + "u4")
+        if codes.max(initial=0) > sys.maxunicode:
+            raise _RefusedError("text of letters that Unicode does not have")
+    return array
 
 
 _ALLOWED: dict[tuple[str, str], Any] = {("numpy", "dtype"): _DType, ("numpy", "ndarray"): _NDArray}
@@ -126,7 +157,7 @@ def _refuse(what: str):
 
 
 # The pure-Python unpickler: its memo is a dict, where the C one allocates whatever index is named.
-_Base: Any = pickle._Unpickler  # type: ignore[attr-defined]
+_Base: Any = pickle._Unpickler
 
 
 class _Unpickler(_Base):
@@ -159,13 +190,13 @@ class _Unpickler(_Base):
         if (module, name) == ("_codecs", "encode"):
             return self._encode
         if (module, name) not in _ALLOWED:
-            raise _RefusedError(f"a reference to {module}.{name}")
+            raise _RefusedError(f"a reference to {shown(module, 40)[1:-1]}.{shown(name, 40)[1:-1]}")
         return _ALLOWED[module, name]
 
     def _encode(self, text: Any, codec: Any = "latin1") -> bytes:
         """`_codecs.encode`, by which old protocols write bytes."""
         if not isinstance(text, str) or codec not in ("latin1", b"latin1"):
-            raise _RefusedError(f"a call of _codecs.encode with codec {codec!r:.40}")
+            raise _RefusedError(f"a call of _codecs.encode with codec {shown(codec, 40)}")
         self.spend(len(text))
         return text.encode("latin1")
 
@@ -186,7 +217,7 @@ class _Unpickler(_Base):
     def _load_put(self) -> None:
         index = int(self.readline()[:-1])
         if not 0 <= index < 2**32:
-            raise _RefusedError(f"a memo of index {index:.3g}")
+            raise _RefusedError(f"a memo of index {shown(index, 40)}")
         self.memo[index] = self.stack[-1]
 
     def _load_build(self) -> None:
@@ -211,24 +242,51 @@ class _Unpickler(_Base):
             dispatch[getattr(pickle, _code)[0]] = _refuse(_what)
 
 
-def _convert(value: Any, depth: int, done: dict[int, Any], spend) -> Any:
-    """Records to arrays and numbers, bytes to text; each container is done once."""
-    if id(value) in done:
-        return done[id(value)]
-    if depth > _DEPTH:
-        raise _RefusedError(f"containers nested more than {_DEPTH} deep")
-    if isinstance(value, (_Array, _Scalar)):
-        result = value.build(lambda item: _convert(item, depth + 1, done, spend), spend)
-    elif isinstance(value, (list, tuple)):
-        result = [_convert(item, depth + 1, done, spend) for item in value]
-    elif isinstance(value, (bytes, memoryview)):
-        result = bytes(value).decode("utf-8", "replace")
-    elif value is None or isinstance(value, (str, int, float)):
-        result = value
-    else:
+class _Converter:
+    """Records to arrays and numbers, bytes to text; each container is done once.
+
+    Args:
+        most: entries that there may be, all lists written out.
+        spend: counts bytes.
+    """
+
+    def __init__(self, most: int, spend: Callable[[int], None]):
+        self._most, self._spend = most, spend
+        self._done: dict[int, tuple[Any, int]] = {}
+
+    def convert(self, value: Any, depth: int = 0) -> tuple[Any, int]:
+        """What `value` stands for, and the number of its entries."""
+        if id(value) not in self._done:
+            if depth > _DEPTH:
+                raise _RefusedError(f"containers nested more than {_DEPTH} deep")
+            result, entries = self._built(value, depth + 1)
+            if entries > self._most:
+                raise _RefusedError("lists of lists that repeat themselves without end")
+            self._done[id(value)] = result, entries
+        return self._done[id(value)]
+
+    def _built(self, value: Any, depth: int) -> tuple[Any, int]:
+        if isinstance(value, (list, tuple)):
+            items = [self.convert(item, depth) for item in value]
+            return [item for item, _ in items], 1 + sum(entries for _, entries in items)
+        if isinstance(value, _Array):
+            objects, entries = None, 1
+            if value.objects is not None:
+                objects, entries = self.convert(value.objects, depth - 1)
+            array = value.build(objects, self._spend)
+            return array, max(entries, array.size)
+        return self._single(value), 1
+
+    def _single(self, value: Any) -> Any:
+        if isinstance(value, _Scalar):
+            return value.build(self._spend)
+        if isinstance(value, (bytes, memoryview)):
+            return bytes(value).decode("utf-8", "replace")
+        if isinstance(value, int) and abs(value) >= 2**63:
+            raise _RefusedError(f"an integer of {value.bit_length()} bits")
+        if value is None or isinstance(value, (str, int, float)):
+            return value
         raise _RefusedError(f"a {type(value).__name__}")
-    done[id(value)] = result
-    return result
 
 
 def _line(error: Exception) -> str:
@@ -236,28 +294,59 @@ def _line(error: Exception) -> str:
 
 
 def _read_header(file: Any) -> tuple[tuple[int, ...], bool, np.dtype]:
+    """Shape, whether the first axis is the fastest, and type; nothing is evaluated."""
     version = npy.read_magic(file)
-    readers = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
-    if version not in readers:
+    form = {(1, 0): "<H", (2, 0): "<I"}.get(version)
+    if form is None:
         raise _RefusedError(f"format version {version[0]}.{version[1]}")
-    return readers[version](file)
+    (size,) = struct.unpack(form, file.read(struct.calcsize(form)))
+    if size > _MOST_HEADER:
+        raise _RefusedError(f"a header of {size} bytes")
+    text = file.read(size).decode("latin1")
+    found = _HEADER.fullmatch(text)
+    if len(text) < size:
+        raise EOFError("the file ends in its header")
+    if not found or None in found.groups():
+        raise _RefusedError(f"the header {shown(text)}")
+    dtype = np.dtype(_checked_type(found["descr"]))
+    sizes = found["shape"].replace("L", "").split(",")  # Python 2 wrote 3L
+    shape = tuple(int(part) for part in sizes if part.strip())
+    return shape, found["fortran"] == "True", dtype
 
 
 def _read(mapped: mmap.mmap) -> np.ndarray:
     shape, fortran, dtype = _read_header(mapped)
-    if not all(type(size) is int and size >= 0 for size in shape):
-        raise _RefusedError(f"an array of shape {shape!r:.40}")
     if dtype.hasobject:
         unpickler = _Unpickler(mapped, mapped.tell())
-        array = _convert(unpickler.load(), 0, {}, unpickler.spend)
+        converter = _Converter(_ENTRIES_A_BYTE * len(mapped), unpickler.spend)
+        saved = unpickler.load()
+        array, _ = converter.convert(saved)
         if not isinstance(array, np.ndarray) or array.shape != shape:
             raise _RefusedError("something else than the array that its header announces")
         return array
-    count, start = math.prod(shape), mapped.tell()
-    if count * dtype.itemsize > len(mapped) - start:
-        raise EOFError(f"{len(mapped) - start} bytes for {count} entries of type {dtype}")
-    flat = np.frombuffer(mapped, dtype, count, start) if count else np.empty(0, dtype)
-    return flat.reshape(shape, order="F" if fortran else "C")
+    return _plain(mapped, mapped.tell(), shape, fortran, dtype)
+
+
+def _plain(content: Any, start: int, shape, fortran: bool, dtype: np.dtype) -> np.ndarray:
+    """The array whose numbers begin at `start`."""
+    count = math.prod(shape)
+    if count * dtype.itemsize > len(content) - start:
+        raise EOFError(f"{len(content) - start} bytes for {shown(count)} entries of type {dtype}")
+    flat = np.frombuffer(content, dtype, count, start) if count else np.empty(0, dtype)
+    return _letters(flat).reshape(shape, order="F" if fortran else "C")
+
+
+def plain(content: bytes) -> np.ndarray:
+    """A plain array from what a .npy file holds.
+
+    Raises:
+        ValueError, EOFError: it is no such file, is cut short, or is an object array.
+    """
+    file = io.BytesIO(content)
+    header = _read_header(file)
+    if header[2].hasobject:
+        raise _RefusedError("objects, which are pickles")
+    return _plain(content, file.tell(), *header)
 
 
 def load(path: Path) -> np.ndarray:

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from jaxtal.data import activitynet, features, json_files
-from jaxtal.data.dataset import WTALC_GRID, Dataset, TimeGrid, Video
+from jaxtal.data.dataset import FOREVER, WTALC_GRID, Dataset, TimeGrid, Video, unique
 from jaxtal.data.files import open_regular
 from jaxtal.data.source import Source
 from jaxtal.errors import UserError
@@ -102,8 +102,10 @@ def _segments_are_text(path: Path) -> bool:
     database = json_files.load(path, "a JSON object").get("database")
     entries = database.values() if isinstance(database, dict) else ()
     for entry in entries:
-        for one in entry.get("annotations") or () if isinstance(entry, dict) else ():
-            return isinstance(one, dict) and isinstance((one.get("segment") or [0])[0], str)
+        listed = entry.get("annotations") if isinstance(entry, dict) else ()
+        for one in listed if isinstance(listed, list) else ():
+            segment = one.get("segment") if isinstance(one, dict) else ()
+            return isinstance(segment, list) and bool(segment) and isinstance(segment[0], str)
     return False
 
 
@@ -183,9 +185,13 @@ class _Features:
         return None
 
     def snippets(self, video: str) -> int:
-        """T, from the file's header; 0 where there is none."""
+        """T, from the file's header; 0 where there is none, or it is damaged: reading says so."""
         paths = self.paths(video)
-        return features.shape(paths[0])[0] if paths else 0
+        try:
+            shape = features.shape(paths[0]) if paths else ()
+        except UserError:
+            return 0
+        return shape[0] if len(shape) == 2 else 0
 
     def __call__(self, video: Video) -> np.ndarray:
         paths = self.paths(video.name)
@@ -214,12 +220,16 @@ def _reading(convention: Convention, folder: Path, streams) -> activitynet.Readi
     index = _Features(folder, streams)
 
     def seconds(name: str) -> float | None:
-        return float(grid.to_seconds(index.snippets(name))) if index.paths(name) else None
+        snippets = index.snippets(name)
+        return float(grid.to_seconds(snippets)) if snippets else None
 
     def fps(entry: dict[str, Any], duration: float) -> Any:
         if grid.stride == grid.window:
             return None
-        return entry["frame"] / duration if "frame" in entry else entry.get("fps")
+        frames = entry.get("frame")
+        if not isinstance(frames, int | float):
+            return entry.get("fps")
+        return frames / duration if abs(frames) < FOREVER else frames
 
     return activitynet.Reading(
         training=False,
@@ -248,9 +258,10 @@ def _lines(path: Path) -> list[str]:
 
 def _categories(path: Path) -> tuple[str, ...]:
     names = _lines(path)
-    if len(set(names)) < len(names):
-        raise UserError(f"{path}: a class is listed twice; wanted one name a line")
-    return tuple(names)
+    if not names:
+        raise UserError(f"{path}: no class; wanted one name a line")
+    unique(names, f"{path}")
+    return tuple(features.check_class(name, f"{path}") for name in names)
 
 
 def _declared_missing(folder: Path) -> set[str]:
@@ -324,6 +335,11 @@ def annotation_files(convention: Convention, dataset: Dataset) -> dict[str, str]
         for subset, videos in zip(_SUBSETS, (dataset.train, dataset.test), strict=True):
             texts[f"split_{subset}.txt"] = "".join(f"{video.name}\n" for video in videos)
     if convention.categories:
+        if blank := [name for name in dataset.classes if name != name.strip()]:
+            raise UserError(
+                f"class {blank[0]!r} begins or ends with a blank, which the layout "
+                f"{convention.name!r} cannot hold"
+            )
         texts[convention.categories] = "".join(f"{name}\n" for name in dataset.classes)
     return texts
 

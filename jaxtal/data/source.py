@@ -60,11 +60,15 @@ class Source:
             how_to_skip: the option that does so, for the error.
         """
         known = set(self.declared_missing)
+        first = None
         for video in self.videos:
             if video.name in known:
                 continue
             try:
-                yield self.read(video)
+                full = self.read(video)
+                check_widths((first or full, full), f"{self.path}")
+                first = first or full
+                yield full
             except UserError as error:
                 if self.features is None:
                     raise

@@ -11,11 +11,19 @@ from pathlib import Path
 import numpy as np
 
 from jaxtal.data import object_arrays
-from jaxtal.data.dataset import Dataset, TimeGrid, Video, class_indices, train_and_test, unique
-from jaxtal.data.features import check, check_name, join_streams
-from jaxtal.data.files import replacing
+from jaxtal.data.dataset import (
+    FOREVER,
+    Dataset,
+    TimeGrid,
+    Video,
+    class_indices,
+    train_and_test,
+    unique,
+)
+from jaxtal.data.features import check, check_class, check_name, join_streams
+from jaxtal.data.files import open_regular, replacing
 from jaxtal.data.source import Source
-from jaxtal.errors import UserError
+from jaxtal.errors import UserError, shown
 
 _FILES = ("videoname", "subset", "classlist", "labels", "labels_all", "segments", "duration")
 _AMBIGUOUS = "Ambiguous_test.txt"
@@ -71,12 +79,17 @@ def source(folder: Path, name: str, features: bool | None = True) -> Source:
         features = all(path.is_file() for path in feature_files)
     columns = {key: object_arrays.load(annotations / f"{key}.npy") for key in _FILES}
     _check_counts(columns, annotations)
-    classes = tuple(_text(value) for value in columns["classlist"])
-    names = [_text(value) for value in columns["videoname"]]
+    classes = tuple(
+        check_class(name, f"{annotations / 'classlist.npy'}")
+        for name in _texts(columns["classlist"], f"{annotations / 'classlist.npy'}")
+    )
+    names = _texts(columns["videoname"], f"{annotations / 'videoname.npy'}")
     unique(list(classes), f"{annotations / 'classlist.npy'}")
     unique(names, f"{annotations / 'videoname.npy'}")
+    for name_of_video in names:
+        check_name(name_of_video, f"{annotations / 'videoname.npy'}")
     ambiguous = _read_ambiguous(annotations / _AMBIGUOUS)
-    subsets = [_text(value) for value in columns["subset"]]
+    subsets = _texts(columns["subset"], f"{annotations / 'subset.npy'}")
     train_name, test_name = train_and_test(subsets, f"{annotations / 'subset.npy'}")
     parts: dict[str, list[Video]] = {train_name: [], test_name: []}
     for row, video in enumerate(names):
@@ -88,7 +101,7 @@ def source(folder: Path, name: str, features: bool | None = True) -> Source:
                 raise UserError(f"{where}: {len(labels)} labels for {len(segments)} segments")
             parts[subsets[row]].append(
                 Video(
-                    name=check_name(video, f"{annotations / 'videoname.npy'}"),
+                    name=video,
                     duration=_duration(columns["duration"][row], where),
                     labels=np.unique(_labels(columns["labels_all"][row], classes, where)),
                     segments=segments,
@@ -121,8 +134,14 @@ def _paths(folder: Path, name: str, features: bool) -> tuple[Path, list[Path]]:
     return annotations, feature_files
 
 
-def _text(value) -> str:
-    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+def _texts(values, where: str) -> list[str]:
+    """Names, which may be bytes; UserError if one is something else."""
+    texts = []
+    for row, value in enumerate(values):
+        if not isinstance(value, str | bytes | int | float | np.generic):
+            raise UserError(f"{where}: entry {row} (counted from 0) is {shown(value)}; wanted text")
+        texts.append(value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value))
+    return texts
 
 
 def _check_counts(columns: dict[str, np.ndarray], annotations: Path) -> None:
@@ -139,27 +158,34 @@ def _check_counts(columns: dict[str, np.ndarray], annotations: Path) -> None:
 
 
 def _labels(names, classes: tuple[str, ...], where: str) -> np.ndarray:
-    if not isinstance(names, (list, tuple)) and np.ndim(names) != 1:
-        raise UserError(f"{where}: labels are {str(names)[:80]!r}; wanted a list of class names")
-    return class_indices([_text(name) for name in names], classes, where)
+    if not isinstance(names, list) and not (isinstance(names, np.ndarray) and names.ndim == 1):
+        raise UserError(f"{where}: labels are {shown(_plain(names))}; wanted a list of class names")
+    return class_indices(_texts(names, f"{where}, labels"), classes, where)
 
 
 def _duration(value, where: str) -> float:
     try:
-        seconds = float(np.ravel(value)[0])
+        seconds = float(np.ravel(value[0] if isinstance(value, list) else value)[0])
     except (TypeError, ValueError, IndexError):
         seconds = float("nan")
-    if not 0 < seconds < float("inf"):
-        raise UserError(f"{where}: duration is {str(value)[:80]}; wanted seconds above 0")
+    if not 0 < seconds < FOREVER:
+        raise UserError(f"{where}: duration is {shown(_plain(value))}; wanted seconds above 0")
     return seconds
+
+
+def _plain(value):
+    """For messages: without NumPy's words."""
+    return value.tolist() if isinstance(value, np.ndarray | np.generic) else value
 
 
 def _segments(value, where: str) -> np.ndarray:
     try:
+        if not isinstance(value, list | np.ndarray):
+            raise TypeError
         segments = np.asarray(list(value), np.float64).reshape(-1, 2)
     except (TypeError, ValueError):
         raise UserError(f"{where}: segments must be a list of [start, end] in seconds") from None
-    if not np.isfinite(segments).all():
+    if not (np.abs(segments) < FOREVER).all():
         raise UserError(f"{where}: a segment's time is not a finite number of seconds")
     return segments
 
@@ -171,14 +197,18 @@ def _read_ambiguous(path: Path) -> dict[str, np.ndarray]:
         if path.parent.name.startswith("Thumos14"):
             raise UserError(f"{path} is missing; without it THUMOS14 results are not comparable")
         return {}
-    for number, line in enumerate(path.read_text(errors="replace").splitlines(), 1):
+    with open_regular(path) as file:
+        text = file.read().decode("utf-8", "replace")
+    for number, line in enumerate(text.splitlines(), 1):
         if fields := line.rsplit(maxsplit=2):
             try:
-                video, start, end = fields
-                intervals.setdefault(video, []).append((float(start), float(end)))
+                video, start, end = fields[0], *map(float, fields[1:])
+                if not max(abs(start), abs(end)) < FOREVER:
+                    raise ValueError
+                intervals.setdefault(video, []).append((start, end))
             except ValueError:
                 raise UserError(
-                    f"{path}, line {number}: {line.strip()[:80]!r}; wanted: video start end, "
+                    f"{path}, line {number}: {shown(line.strip())}; wanted: video start end, "
                     "in seconds"
                 ) from None
     return {video: np.array(pairs) for video, pairs in intervals.items()}

@@ -76,7 +76,7 @@ WRONG = {
     "broken rows": ({"rows": np.array([2.5, 2.5])}, r"rows: 2 values of type float64; wanted"),
     "negative rows": (
         {"rows": np.array([6, -1])},
-        r"rows: 2 values .*; wanted 2 whole numbers, 0 or",
+        r"rows: 2 values .*; wanted 2 whole numbers, 0 to",
     ),
     "snippets": ({"snippets": np.array([1])}, r"snippets: 1 values"),
     "nothing in a grid": ({"grid": np.array(["a", "b"])}, r"grid is \['a', 'b'\]; wanted"),

@@ -73,7 +73,7 @@ BROKEN = {
     '"video_labels" is 3; wanted a list': {
         "database": {"a": entry("train", video_labels=3), "b": entry("test")}
     },
-    "label \"\\['Hop'\\]\" is not among": {
+    "\"video_labels\" is \\['Hop'\\]; wanted text": {
         "classes": ["Jump"],
         "database": {"a": entry("train", video_labels=[["Hop"]]), "b": entry("test")},
     },

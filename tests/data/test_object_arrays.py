@@ -134,6 +134,10 @@ def test_shared_references_do_not_multiply(tmp_path):
     array = np.empty(1, object)
     array[0] = nested
     np.save(tmp_path / "a.npy", array)  # 10^9 numbers if written out, a few kilobytes as it is
+    with pytest.raises(UserError, match="lists of lists that repeat themselves without end"):
+        object_arrays.load(tmp_path / "a.npy")
+    array[0] = [[0.5, 1.5]] * 1000
+    np.save(tmp_path / "a.npy", array)
     assert len(object_arrays.load(tmp_path / "a.npy")[0]) == 1000
 
 
