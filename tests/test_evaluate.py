@@ -246,7 +246,7 @@ def test_localising_saved_activations_is_localising(trained, tmp_path):
     """Byte by byte the detections of the run, and their evaluation its result."""
     found, scores = tmp_path / "found.json", tmp_path / "scores.json"
     saved = f"--activations={trained / 'activations.npz'}"
-    code, out, err = run_program("localize", *TINY[:1], saved, f"--output={found}")
+    code, out, err = run_program("localize", *TINY[:1], saved, f"--output={found}", fresh=True)
     assert code == 0, err
     assert "detections in 6 videos" in " ".join(out.split())
     assert found.read_bytes() == (trained / "detections.json").read_bytes()

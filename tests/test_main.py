@@ -78,7 +78,7 @@ def test_more_steps_continue_and_equal_one_run(finished, tmp_path):
     code, out, err = run(*TINY, f"--workdir={workdir}", "--config.train.steps=12")
     assert code == 0, err
     assert "continuing from step 10" in out
-    code, _, err = run(*TINY, f"--workdir={tmp_path}", "--config.train.steps=12")
+    code, _, err = run(*TINY, f"--workdir={tmp_path}", "--config.train.steps=12", fresh=True)
     assert code == 0, err
     assert outcome(workdir)[1] == outcome(tmp_path)[1]  # the detections
 
@@ -110,7 +110,7 @@ def test_other_methods_through_the_public_command(tmp_path, name, protocol, opti
         [f"--workdir={parts}", "--config.train.steps=12"],
         [f"--workdir={whole}", "--config.train.steps=12"],
     ):
-        code, _, err = run(*tiny, *arguments)
+        code, _, err = run(*tiny, *arguments, fresh=str(whole) in arguments[0])
         assert code == 0, err
     assert outcome(parts)[1] == outcome(whole)[1]
     before = outcome(whole)
@@ -218,7 +218,7 @@ def test_programs_are_compiled_once(tmp_path):
     steps = [*TINY, "--config.train.steps=2", f"--compiled={tmp_path / 'compiled'}"]
     seconds = []
     for name in ("first", "second"):
-        code, _, err = run(*steps, f"--workdir={tmp_path / name}")
+        code, _, err = run(*steps, f"--workdir={tmp_path / name}", fresh=True)
         assert code == 0, err
         result = json.loads((tmp_path / name / "result.json").read_text())
         seconds.append(result["seconds"]["compile"])

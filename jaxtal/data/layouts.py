@@ -41,7 +41,8 @@ def _activitynet(path: Path, name: str, features: bool | None) -> Source:
     if features:
         raise UserError(f"{path}: annotations only; wanted a folder with features")
     reading = activitynet.Reading(training=False, ambiguous="Ambiguous")
-    dataset, states_grid = activitynet.read_as(path, reading)
+    file = path / f"{manifest.name(path)}.json" if path.is_dir() else path
+    dataset, states_grid = activitynet.read_as(file, reading)
     return Source("activitynet", path, dataset, states_grid=states_grid)
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from jaxtal.data import json_files
 from jaxtal.data.dataset import LEAST_POSITIVE, MOST_POSITIVE, Dataset, TimeGrid, Video
+from jaxtal.data.features import check_name
 from jaxtal.data.source import Source
 from jaxtal.errors import UserError, shown
 
@@ -50,6 +51,12 @@ def layout(folder: Path) -> str:
         return ""
     stated = json_files.field(_load(folder), "layout", f"{folder / NAME}", _FORM)
     return json_files.as_text(stated, "layout", f"{folder / NAME}")
+
+
+def name(folder: Path) -> str:
+    """The name of the data set in a folder, by its jaxtal.json."""
+    stated = json_files.field(_load(folder), "name", f"{folder / NAME}", _FORM)
+    return check_name(str(stated), f"{folder / NAME}")
 
 
 def conversion(folder: Path) -> int | None:
