@@ -20,12 +20,13 @@ def load(config) -> Dataset:
                 "config.data.generator; give a folder, or take configs/co2net_demo.py"
             )
         return synthetic.generate(synthetic.SyntheticConfig(**config.generator))
-    path, layout = Path(config.dir), config.layout
+    path, layout = Path(config.dir), config.get("layout", "")
     if not layout and not layouts.recognise(path):
         layout = "wtalc"  # which says what it looked for
-    grid = {name: config[name] for name in ("fps", "stride", "window")}
+    grid = {name: config.get(name, 0) for name in ("fps", "stride", "window")}
     try:
-        return layouts.read(path, layout, config.name or "", **grid).load(config.skip_damaged)
+        source = layouts.read(path, layout, config.name or "", **grid)
+        return source.load(config.get("skip_damaged", False))
     except UserError as error:
         raise UserError(f"{error} (config.data)") from None
 
@@ -40,7 +41,8 @@ def annotations(path: Path) -> Dataset:
         UserError: it is neither, or something in it is missing or wrong.
     """
     if path.is_dir() and path.name.endswith("-Annotations"):
-        return wtalc.read(*wtalc.locate(path, ""), features=False)
+        folder, name = wtalc.locate(path, "")
+        return layouts.read(folder, name=name, features=False).dataset
     if path.is_dir() and not layouts.recognise(path):
         wtalc.locate(path, "")  # which says what is missing
     return layouts.read(path, "" if path.is_dir() else "activitynet", features=False).dataset

@@ -18,6 +18,7 @@ from jaxtal.data.dataset import (
     TimeGrid,
     Video,
     class_indices,
+    subset_called,
     train_and_test,
 )
 from jaxtal.data.features import check_class, check_name
@@ -78,7 +79,8 @@ def read_as(path: Path, reading: Reading) -> tuple[Dataset, bool]:
     for name, entry in content["database"].items():
         where = f"{path}, video {check_name(name, f'{path}')}"
         if reading.split is None:
-            subset = json_files.as_text(_field(entry, "subset", where), "subset", where).lower()
+            told = json_files.as_text(_field(entry, "subset", where), "subset", where)
+            subset = subset_called(told)
         elif name in reading.split:
             subset = reading.split[name]
         else:
@@ -218,6 +220,7 @@ def to_content(
     subsets: tuple[str, str] = ("training", "validation"),
     segment: Callable[[list[float]], list] = lambda times: times,
     more: Callable[[Video], dict[str, Any]] = lambda video: {},
+    of_instance: Callable[[Video, int, list[float]], dict[str, Any]] = lambda *_: {},
 ) -> dict[str, Any]:
     """A data set's annotations, which `read` reads back, as what a JSON file holds.
 
@@ -225,13 +228,18 @@ def to_content(
         subsets: what the training and the test subset are called.
         segment: how a segment's [start, end] is written.
         more: further fields of a video.
+        of_instance: (video, class index, [start, end]) -> further fields of an instance.
     """
     database = {
         video.name: {
             "subset": subset,
             "duration": video.duration,
             "annotations": [
-                {"label": dataset.classes[label], "segment": segment(times)}
+                {
+                    "label": dataset.classes[label],
+                    "segment": segment(times),
+                    **of_instance(video, label, times),
+                }
                 for label, times in zip(
                     video.segment_labels.tolist(), video.segments.tolist(), strict=True
                 )
@@ -249,6 +257,11 @@ def to_content(
     }
     classes = list(dataset.classes)
     return {"name": dataset.name, "classes": classes, **grid, "database": database}
+
+
+def as_text(times: list[float]) -> list[str]:
+    """A segment as BaSNet's and HAM-Net's files have it; nothing is lost."""
+    return [repr(time) for time in times]
 
 
 def to_json(dataset: Dataset) -> str:

@@ -8,6 +8,7 @@ last: where it is, all is.
 
 import contextlib
 import dataclasses
+import fcntl
 import hashlib
 import json
 import os
@@ -22,10 +23,11 @@ from numpy.lib import format as npy
 from jaxtal.data import activitynet, hamnet, json_files, manifest, object_arrays, per_video, wtalc
 from jaxtal.data.dataset import Dataset, Video
 from jaxtal.data.files import checksum, replacing
-from jaxtal.data.source import Source, check_widths
+from jaxtal.data.source import Source
 from jaxtal.errors import UserError
 
 JOURNAL = ".jaxtal-convert.jsonl"
+_LOCK = ".jaxtal-convert.lock"
 SUMS = "SHA256SUMS"
 _JOINT = ("wtalc", "hamnet")
 LAYOUTS = (*_JOINT, *(convention.name for convention in per_video.CONVENTIONS), "activitynet")
@@ -57,7 +59,19 @@ class _Journal:
         self.done: dict[str, dict] = {line["video"]: line for line in lines[1:]}
         self.sums: dict[str, str] = {}
         self._task = task
-        self._begin()
+        self._lock = open(folder / _LOCK, "w")  # noqa: SIM115
+        try:
+            self._take_lock(folder)
+            self._begin()
+        except BaseException:
+            self._lock.close()
+            raise
+
+    def _take_lock(self, folder: Path) -> None:
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise UserError(f"{folder}: another process is converting to it; wait for it") from None
 
     def _begin(self) -> None:
         lines = self._task, *self.done.values()
@@ -68,18 +82,27 @@ class _Journal:
         """The complete lines; a last one that was cut short by a kill is left out."""
         if not self.path.is_file():
             return []
-        text = self.path.read_text(encoding="utf-8")
         try:
-            return [json.loads(line) for line in text.split("\n")[:-1]]
-        except ValueError as error:
+            text = self.path.read_text(encoding="utf-8")
+            lines = [json.loads(line) for line in text.split("\n")[:-1]]
+            for line in lines[1:]:
+                counts = line["snippets"], line["width"], line.get("end", 0)
+                if not isinstance(line["video"], str) or any(type(n) is not int for n in counts):
+                    raise ValueError("a line of something else")
+            return lines
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise UserError(
-                f"{self.path}: not what a conversion writes ({error}); delete the folder"
+                f"{self.path}: not what a conversion writes ({error!r:.80}); delete the folder"
             ) from None
 
     def add(self, line: dict) -> None:
         self.done[line["video"]] = line
         self._file.write(json.dumps(line) + "\n")
         self._file.flush()
+
+    def width(self) -> tuple[str, int] | None:
+        """Name and feature width of a finished video, if there is one."""
+        return next(((name, line["width"]) for name, line in self.done.items()), None)
 
     def keep(self, stands: Callable[[dict], bool]) -> None:
         """Forget the videos whose line does not stand."""
@@ -90,11 +113,13 @@ class _Journal:
     def close(self) -> None:
         """Close the file, which stays."""
         self._file.close()
+        self._lock.close()
 
     def remove(self) -> None:
         """The end: nothing is unfinished any more."""
         self._file.close()
         self.path.unlink()
+        (self.path.parent / _LOCK).unlink()
 
 
 def convert(
@@ -109,7 +134,8 @@ def convert(
     """Write a data set in another layout; the same call goes on where one was interrupted.
 
     Features keep their bits, segments theirs; the order of the videos is training, test. Memory is
-    that of two videos, whatever the size of the data set.
+    that of a few videos, whatever the size of the data set. Between an interruption and going on
+    the source must not change.
 
     Args:
         source: what to convert; without features only the annotations are written.
@@ -129,21 +155,26 @@ def convert(
         raise UserError(f"no layout to write is called {layout!r}; wanted {', '.join(LAYOUTS)}")
     if layout == "activitynet" or not source.features:
         source = _without_features(source)
-    task = _task(source, layout, skip_damaged)
     dataset = source.dataset
-    if manifest.conversion(folder) == _number(task):
-        return _only(dataset, manifest.videos(folder))  # interrupted after all was done, or again
-    _check_folder(folder)
     if source.features and (skip_damaged or source.declared_missing):
         dataset = _readable(source, skip_damaged, how_to_skip)
-    videos = (*dataset.train, *dataset.test) if source.features else ()
+    _check_subsets(dataset, layout)
+    task = _task(source, dataset, layout)
+    if manifest.conversion(folder) == _number(task):  # interrupted after all was done, or again
+        _check_complete(folder)
+        return dataset
+    _check_folder(folder)
+    names = [video.name for video in (*dataset.train, *dataset.test)] if source.features else []
+    unwanted = {video.name for video in source.videos} - set(names)
     try:
         with contextlib.closing(_Journal(folder, task)) as journal:
             kind = _Joint if layout in _JOINT else _PerVideo
             with contextlib.closing(kind(layout, folder, dataset, journal)) as writer:
-                with (progress or _silent)(len(videos), len(journal.done)) as advance:
-                    for video in _features(source, videos, journal, how_to_skip):
+                with (progress or _silent)(len(names), len(journal.done)) as advance:
+                    without = unwanted | journal.done.keys()
+                    for video in source.each(False, how_to_skip, without, journal.width()):
                         writer.add(video)
+                        del video  # before the next one is read
                         advance()
                 writer.end()
             _finish(layout, folder, dataset, journal, _number(task))
@@ -153,21 +184,6 @@ def convert(
             "from here"
         ) from None
     return dataset
-
-
-def _features(source: Source, videos, journal: "_Journal", how_to_skip: str) -> Iterator[Video]:
-    """The videos that are not done yet, with features, which must all be of one width."""
-    first = None
-    for video in videos:
-        if video.name in journal.done:
-            continue
-        try:
-            full = source.read(video)
-            check_widths((first or full, full), f"{source.path}")
-        except UserError as error:
-            raise UserError(f"{error}; {how_to_skip} leaves such videos out") from None
-        first = first or full
-        yield full
 
 
 def _finish(layout: str, folder: Path, dataset: Dataset, journal: "_Journal", number: int) -> None:
@@ -183,7 +199,9 @@ def _finish(layout: str, folder: Path, dataset: Dataset, journal: "_Journal", nu
     }
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
-        if path.is_file() and name not in (JOURNAL, SUMS, manifest.NAME):
+        if path.name.endswith(".tmp") and path.name.startswith("."):
+            path.unlink()  # of a write that was interrupted
+        elif path.is_file() and name not in (JOURNAL, _LOCK, SUMS, manifest.NAME):
             sums.setdefault(name, checksum(path))
     json_files.write(folder / SUMS, "".join(f"{sums[name]}  {name}\n" for name in sorted(sums)))
     snippets = {name: line["snippets"] for name, line in journal.done.items()}
@@ -201,22 +219,40 @@ def _without_features(source: Source) -> Source:
     return Source(source.layout, source.path, source.dataset)
 
 
-def _task(source: Source, layout: str, skip_damaged: bool) -> dict[str, Any]:
+def _check_subsets(dataset: Dataset, layout: str) -> None:
+    """Raise UserError where of a single subset the layout does not say which it is."""
+    if layout in (*_JOINT, "actionformer") and not (dataset.train and dataset.test):
+        raise UserError(
+            f"{len(dataset.train)} training and {len(dataset.test)} test videos; the layout "
+            f"{layout!r} needs both, take another"
+        )
+
+
+def _task(source: Source, dataset: Dataset, layout: str) -> dict[str, Any]:
     """What an interrupted conversion must agree in to be gone on with."""
-    annotations = zlib.crc32(activitynet.to_json(source.dataset).encode())
+    annotations = zlib.crc32(activitynet.to_json(dataset).encode())
     return {
         "from": str(source.path.resolve()),
         "layout": source.layout,
         "to": layout,
         "features": source.features is not None,
         "annotations": annotations,
-        "skip_damaged": skip_damaged,
     }
 
 
 def _number(task: dict[str, Any]) -> int:
     """By which a finished conversion is known again."""
     return zlib.crc32(json.dumps(task).encode())
+
+
+def _check_complete(folder: Path) -> None:
+    """Raise UserError if a file of a finished conversion is not there any more."""
+    for line in (folder / SUMS).read_text(encoding="utf-8").splitlines():
+        name = line.partition("  ")[2]
+        if not (folder / name).is_file():
+            raise UserError(
+                f"{folder} was complete, but {name} is missing; delete the folder and convert again"
+            )
 
 
 def _check_folder(folder: Path) -> None:
@@ -226,7 +262,7 @@ def _check_folder(folder: Path) -> None:
         names = {path.name for path in folder.iterdir()}
     except OSError as error:
         raise UserError(f"{folder}: cannot be written ({error.strerror or error})") from None
-    if names and JOURNAL not in names and names != {f".{JOURNAL}.tmp"}:
+    if names - {_LOCK, f".{JOURNAL}.tmp"} and JOURNAL not in names:
         what = "a complete data set" if manifest.NAME in names else f"{sorted(names)[0]!r}"
         raise UserError(f"{folder} holds {what} already; give a new folder")
 
@@ -259,19 +295,27 @@ def _convention(layout: str) -> per_video.Convention:
     return next(c for c in per_video.CONVENTIONS if c.name == layout)
 
 
+def _line(video: Video) -> dict[str, Any]:
+    """What the journal says of every finished video."""
+    snippets, width = video.features.shape
+    return {"video": video.name, "snippets": snippets, "width": width}
+
+
 class _PerVideo:
     """A file, or two, for every video."""
 
     def __init__(self, layout: str, folder: Path, dataset: Dataset, journal: _Journal):
         self._layout, self._folder, self._dataset, self._journal = layout, folder, dataset, journal
         self._train = {video.name for video in dataset.train}
-        journal.keep(lambda line: all((folder / name).is_file() for name in line["sums"]))
+        journal.keep(
+            lambda line: "sums" in line and all((folder / name).is_file() for name in line["sums"])
+        )
 
     def add(self, video: Video) -> None:
         subset = "train" if video.name in self._train else "test"
         files = per_video.feature_files(_convention(self._layout), self._dataset, video, subset)
         sums = {name: _save(self._folder / name, array) for name, array in files.items()}
-        self._journal.add({"video": video.name, "snippets": len(video.features), "sums": sums})
+        self._journal.add({**_line(video), "sums": sums})
 
     def end(self) -> None:
         """Nothing is left to do."""
@@ -299,28 +343,32 @@ class _Joint:
         self._part = folder / f"{self._path.name}.part"
         self._journal, self._written = journal, 0
         self._waiting: list[dict] = []
-        self._count = len(dataset.train) + len(dataset.test)
+        self._names = [video.name for video in (*dataset.train, *dataset.test)]
         self._file: Any = None
-        complete = self._path.is_file() and len(journal.done) == self._count
+        complete = self._path.is_file() and list(journal.done) == self._names
         if not complete:  # else it was interrupted after this file
             self._open()
 
     def _open(self) -> None:
         """The file, cut after the last video of which the journal says that it is on disk."""
         size = self._part.stat().st_size if self._part.is_file() else 0
-        self._journal.keep(lambda line: line["end"] <= size)
+        kept = set()
+        for name, line in zip(self._names, self._journal.done.values(), strict=False):
+            if line["video"] != name or not line.get("end", size + 1) <= size:
+                break
+            kept.add(name)
+        self._journal.keep(lambda line: line["video"] in kept)
         end = max((line["end"] for line in self._journal.done.values()), default=0)
         self._file = open(self._part, "r+b" if end else "w+b")  # noqa: SIM115
         self._file.truncate(end)
         self._hashed = _Hashed(self._file)
         while data := self._file.read(2**22):
             self._hashed.sum.update(data)
-        self._writer = object_arrays.Writer(self._hashed, self._count, begin=not end)
+        self._writer = object_arrays.Writer(self._hashed, len(self._names), begin=not end)
 
     def add(self, video: Video) -> None:
         self._writer.add(video.features)
-        line = {"video": video.name, "snippets": len(video.features), "end": self._file.tell()}
-        self._waiting.append(line)
+        self._waiting.append({**_line(video), "end": self._file.tell()})
         self._written += video.features.nbytes
         if self._written >= _SYNC:
             self._sync()

@@ -203,23 +203,36 @@ def multi_hot(videos, num_classes: int) -> np.ndarray:
     return labels
 
 
-_SPLITS = (("training", "validation"), ("train", "test"), ("validation", "test"))
+_SPLITS = (
+    ("training", "validation"),
+    ("train", "test"),
+    ("validation", "test"),
+    ("train", "validation"),
+    ("training", "test"),
+)
+
+
+def subset_called(text: str) -> str:
+    """A subset's name as the rest of the package writes it: small letters, "val" written out."""
+    return {"val": "validation"}.get(text.lower(), text.lower())
 
 
 def train_and_test(subsets, where: str, training: bool = True) -> tuple[str, str]:
     """Which of a data set's subsets is trained on and which is tested on.
 
     Args:
-        training: there must be something to train on; else a single subset is tested on.
-        subsets: names of all subsets: ActivityNet's (training, validation), THUMOS14's
-            (validation, test), or train and test.
+        training: there must be something of both; else there may be a single subset, which is
+            tested on unless it is called train or training.
+        subsets: names of all subsets, as of `subset_called`: ActivityNet's (training, validation),
+            THUMOS14's (validation, test), or train and test.
         where: for the message of the UserError if they are something else.
     """
     for pair in _SPLITS:
         if set(pair) <= set(subsets):
             return pair
     if not training and len(set(subsets)) == 1:
-        return "training", next(iter(subsets))
+        only = next(iter(subsets))
+        return (only, "test") if only in ("train", "training") else ("training", only)
     raise UserError(
         f"{where}: subsets are {shown(sorted(set(subsets)))}; wanted validation and test "
         "(THUMOS14), training and validation (ActivityNet), or train and test"

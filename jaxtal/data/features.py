@@ -80,8 +80,8 @@ def check_name(name: str, where: str) -> str:
     blank = name != name.strip()
     if not _is_line(name) or blank or name in (".", "..") or "/" in name or "\\" in name:
         raise UserError(
-            f"{where}: {shown(name)} cannot be the name of a video; wanted 1 to {_MOST_NAME} bytes "
-            "without slashes, control characters and outer blanks, as it is the name of a file too"
+            f"{where}: {shown(name)} cannot be a name; wanted 1 to {_MOST_NAME} bytes without "
+            "slashes, control characters and outer blanks, as files are called so"
         )
     return name
 

@@ -71,10 +71,6 @@ def source(path: Path, name: str, features: bool | None) -> Source:
 
 def ground_truth(dataset: Dataset) -> str:
     """What gt.json holds of a data set."""
-
-    def text(times: list[float]) -> list[str]:
-        return [repr(time) for time in times]
-
-    content = activitynet.to_content(dataset, ("train", "test"), text)
+    content = activitynet.to_content(dataset, ("train", "test"), activitynet.as_text)
     classes = dict(enumerate(content.pop("classes")))
     return json.dumps({"class-list": classes, **content})

@@ -16,8 +16,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from jaxtal.data import activitynet, hamnet, manifest, per_video, prepared, wtalc
+from jaxtal.data.features import check_name
 from jaxtal.data.source import Source
 from jaxtal.errors import UserError, shown
+
+Times = tuple[float, float, float]
 
 
 class Layout(NamedTuple):
@@ -26,18 +29,22 @@ class Layout(NamedTuple):
     Attributes:
         recognises: (folder or file) -> bool.
         read: (folder or file, name of the data set or "", whether features are wanted, None for if
-            there are any) -> Source.
+            there are any, the fps, stride and window that the user says) -> Source.
     """
 
     recognises: Callable[[Path], bool]
-    read: Callable[[Path, str, bool | None], Source]
+    read: Callable[[Path, str, bool | None, Times], Source]
 
 
-def _wtalc(path: Path, name: str, features: bool | None) -> Source:
+def _wtalc(path: Path, name: str, features: bool | None, _: Times) -> Source:
     return wtalc.source(*wtalc.locate(path, name), features)
 
 
-def _activitynet(path: Path, name: str, features: bool | None) -> Source:
+def _hamnet(path: Path, name: str, features: bool | None, _: Times) -> Source:
+    return hamnet.source(path, name, features)
+
+
+def _activitynet(path: Path, name: str, features: bool | None, _: Times) -> Source:
     if features:
         raise UserError(f"{path}: annotations only; wanted a folder with features")
     reading = activitynet.Reading(training=False, ambiguous="Ambiguous")
@@ -46,14 +53,13 @@ def _activitynet(path: Path, name: str, features: bool | None) -> Source:
     return Source("activitynet", path, dataset, states_grid=states_grid)
 
 
-def _prepared(path: Path, name: str, features: bool | None) -> Source:
+def _prepared(path: Path, name: str, features: bool | None, _: Times) -> Source:
     return prepared.read(path, name, features is not False)
 
 
 # The first that recognises a folder reads it.
 LAYOUTS: dict[str, Layout] = {
-    "tfds": Layout(prepared.recognise, _prepared),
-    "hamnet": Layout(hamnet.recognises, hamnet.source),
+    "hamnet": Layout(hamnet.recognises, _hamnet),
     "wtalc": Layout(lambda path: bool(wtalc.find(path)), _wtalc),
 }
 for _convention in per_video.CONVENTIONS:
@@ -61,6 +67,7 @@ for _convention in per_video.CONVENTIONS:
         functools.partial(per_video.recognises, _convention),
         functools.partial(per_video.source, _convention),
     )
+LAYOUTS["tfds"] = Layout(prepared.recognise, _prepared)
 LAYOUTS["activitynet"] = Layout(lambda path: path.suffix == ".json", _activitynet)
 
 
@@ -106,8 +113,10 @@ def read(
         raise UserError(
             f"{path / manifest.NAME}: layout {shown(chosen)}; wanted one of {', '.join(LAYOUTS)}"
         )
+    if name and chosen != "tfds":
+        check_name(name, "the name of the data set")
     try:
-        source = LAYOUTS[chosen].read(path, name, features)
+        source = LAYOUTS[chosen].read(path, name, features, (fps, stride, window))
     except OSError as error:  # folders that cannot be listed, names that are too long
         raise UserError(f"{path}: cannot be read ({error.strerror or error})") from None
     source = dataclasses.replace(source, layout=chosen)

@@ -64,11 +64,6 @@ def conversion(folder: Path) -> int | None:
     return _load(folder).get("conversion") if (folder / NAME).is_file() else None
 
 
-def videos(folder: Path) -> set[str]:
-    """The names of the videos that a folder's jaxtal.json lists."""
-    return set(_entries(_load(folder), folder / NAME))
-
-
 def _entries(stated: dict[str, Any], path: Path) -> dict[str, Any]:
     entries = stated.get("videos")
     if not isinstance(entries, dict):

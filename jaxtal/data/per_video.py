@@ -22,7 +22,7 @@ from jaxtal.data import activitynet, features, json_files
 from jaxtal.data.dataset import FOREVER, WTALC_GRID, Dataset, TimeGrid, Video, unique
 from jaxtal.data.files import open_regular
 from jaxtal.data.source import Source
-from jaxtal.errors import UserError
+from jaxtal.errors import UserError, shown
 
 _PREFIX = "v_"  # of ActivityNet's feature files
 _SUBSETS = ("train", "test")
@@ -115,7 +115,11 @@ def _files(folder: Path, stream: str) -> Iterable[Path]:
 
 
 def source(
-    convention: Convention, folder: Path, name: str = "", wanted: bool | None = None
+    convention: Convention,
+    folder: Path,
+    name: str = "",
+    wanted: bool | None = None,
+    times: tuple[float, float, float] = (0, 0, 0),
 ) -> Source:
     """The data set in a folder laid out by one of the conventions.
 
@@ -125,6 +129,8 @@ def source(
         name: of the data set, which also chooses between several annotation files; "": the file's,
             or else the folder's.
         wanted: whether features are; None: if there are any.
+        times: fps, stride and window, where the user says them, for durations that follow from the
+            number of snippets.
 
     Raises:
         UserError: annotations or features are missing, malformed or contradictory.
@@ -135,16 +141,20 @@ def source(
             f"{folder}: no features; the layout {convention.name!r} has them in "
             f"{', '.join(convention.streams)}"
         )
-    of_videos = _Features(folder, streams) if all(streams) and wanted is not False else None
+    index = _Features(folder, streams)
+    of_videos = index if all(streams) and wanted is not False else None
     path = _annotation_file(convention, folder, name)
-    dataset, states_grid = activitynet.read_as(path, _reading(convention, folder, streams))
+    reading = _reading(convention, folder, index, times)
+    dataset, states_grid = activitynet.read_as(path, reading)
     if dataset.name in (path.stem, ""):
         stem = folder.resolve().name if convention.split else path.stem
         dataset = dataclasses.replace(dataset, name=stem)
-    videos = (*dataset.train, *dataset.test)
     notes: list[str] = []
-    if convention.short_durations and of_videos:
-        dataset, notes = _longer(dataset, of_videos)
+    if convention.short_durations and not states_grid:
+        dataset, notes = _longer(dataset, dataset.grid.replaced(*times), index)
+    videos = (*dataset.train, *dataset.test)
+    if unknown := sorted(set(reading.split or ()) - {video.name for video in videos}):
+        notes.append(f"{len(unknown)} listed videos are not in {path.name}, {unknown[0]} first")
     present = {video.name for video in videos if of_videos and of_videos.paths(video.name)}
     absent = tuple(v.name for v in videos if v.name not in present) if of_videos else ()
     used = {path for video in videos if of_videos for path in of_videos.paths(video.name) or ()}
@@ -176,10 +186,13 @@ class _Features:
 
     def __init__(self, folder: Path, streams: list[dict[str, Path]]):
         self._folder, self._streams = folder, streams
+        self.prefixed = all(name.startswith(_PREFIX) for stream in streams for name in stream)
+        self.prefixed &= all(streams)
 
     def paths(self, video: str) -> list[Path] | None:
         """The video's file of every stream; None if one is missing."""
-        for name in (video, _PREFIX + video):
+        names = (video, _PREFIX + video)
+        for name in reversed(names) if self.prefixed else names:
             if all(name in stream for stream in self._streams):
                 return [stream[name] for stream in self._streams]
         return None
@@ -213,15 +226,15 @@ def _annotation_file(convention: Convention, folder: Path, name: str) -> Path:
     return (named or found)[0]
 
 
-def _reading(convention: Convention, folder: Path, streams) -> activitynet.Reading:
+def _reading(
+    convention: Convention, folder: Path, index: _Features, times: tuple[float, float, float]
+) -> activitynet.Reading:
     """What the layout's annotations mean where they do not say it."""
-    activity_net = any(name.startswith(_PREFIX) for name in streams[0])
-    grid = TimeGrid() if activity_net else convention.grid
-    index = _Features(folder, streams)
+    grid = WTALC_GRID if index.prefixed else convention.grid
 
     def seconds(name: str) -> float | None:
         snippets = index.snippets(name)
-        return float(grid.to_seconds(snippets)) if snippets else None
+        return float(grid.replaced(*times).to_seconds(snippets)) if snippets else None
 
     def fps(entry: dict[str, Any], duration: float) -> Any:
         if grid.stride == grid.window:
@@ -247,7 +260,13 @@ def _split(folder: Path) -> dict[str, str] | None:
     paths = {subset: folder / f"split_{subset}.txt" for subset in _SUBSETS}
     if not all(path.is_file() for path in paths.values()):
         return None
-    return {name: subset for subset, path in paths.items() for name in _lines(path)}
+    lists = {subset: _lines(path) for subset, path in paths.items()}
+    if both := sorted(set(lists["train"]) & set(lists["test"])):
+        raise UserError(
+            f"{paths['train']} and {paths['test'].name}: {shown(both[0])} is in both; remove it "
+            "from one"
+        )
+    return {name: subset for subset, names in lists.items() for name in names}
 
 
 def _lines(path: Path) -> list[str]:
@@ -271,12 +290,12 @@ def _declared_missing(folder: Path) -> set[str]:
     return names | {name.removeprefix(_PREFIX) for name in names}
 
 
-def _longer(dataset: Dataset, of_videos: _Features) -> tuple[Dataset, list[str]]:
+def _longer(dataset: Dataset, grid: TimeGrid, index: _Features) -> tuple[Dataset, list[str]]:
     """Durations that are much shorter than the features are replaced by the features'."""
     changed = []
 
     def longer(video: Video) -> Video:
-        seconds = float(dataset.grid.of([video]).to_seconds(of_videos.snippets(video.name))[0])
+        seconds = float(grid.to_seconds(index.snippets(video.name)))
         if video.duration > 0.95 * seconds:
             return video
         changed.append(video.name)
@@ -328,8 +347,9 @@ def annotation_files(convention: Convention, dataset: Dataset) -> dict[str, str]
     subsets = convention.subsets
     if dataset.name.startswith("ActivityNet") and not convention.split:
         subsets = ("training", "validation")
-    segment = (lambda times: [repr(time) for time in times]) if convention.text else list
-    content = activitynet.to_content(dataset, subsets, segment, _more(convention, dataset))
+    segment = activitynet.as_text if convention.text else list
+    more = {} if convention.split else _more(dataset)
+    content = activitynet.to_content(dataset, subsets, segment, **more)
     texts = {_file_name(convention, dataset): json.dumps(content)}
     if convention.split:
         for subset, videos in zip(_SUBSETS, (dataset.train, dataset.test), strict=True):
@@ -349,13 +369,16 @@ def _file_name(convention: Convention, dataset: Dataset) -> str:
     return convention.annotations.replace("*", dataset.name)
 
 
-def _more(convention: Convention, dataset: Dataset) -> Callable[[Video], dict[str, Any]]:
-    """The further fields that ActionFormer and OpenTAD read."""
+def _more(dataset: Dataset) -> dict[str, Callable]:
+    """The further fields that ActionFormer and OpenTAD read, for `activitynet.to_content`."""
+
+    def fps(video: Video) -> float:
+        return float(dataset.grid.fps if video.fps is None else video.fps)
+
+    def of_instance(video: Video, label: int, times: list[float]) -> dict[str, Any]:
+        return {"label_id": label, "segment(frames)": [time * fps(video) for time in times]}
 
     def more(video: Video) -> dict[str, Any]:
-        if convention.split:
-            return {}
-        fps = float(dataset.grid.fps if video.fps is None else video.fps)
-        return {"fps": fps, "frame": round(video.duration * fps)}
+        return {"fps": fps(video), "frame": round(video.duration * fps(video))}
 
-    return more
+    return {"more": more, "of_instance": of_instance}

@@ -1,7 +1,7 @@
 """A data set as it lies on disk: annotations in memory, features read video by video."""
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +26,8 @@ class Source:
         declared_missing: those of them that the data set itself says are missing.
         unannotated: names of the feature files that belong to no video of the data set.
         states_grid: the files state the time grid; else it is what the layout's programs assume.
+        snippets: of a video the shape (T, 2D) of its features, which are not read for it; raises
+            UserError likewise. None: the layout does not know it.
     """
 
     layout: str
@@ -37,6 +39,7 @@ class Source:
     declared_missing: tuple[str, ...] = ()
     unannotated: tuple[str, ...] = ()
     states_grid: bool = False
+    snippets: Callable[[Video], tuple[int, int]] | None = None
 
     @property
     def videos(self) -> tuple[Video, ...]:
@@ -49,32 +52,39 @@ class Source:
             raise UserError(f"{self.path}: annotations only, no features of {video.name} or others")
         return dataclasses.replace(video, features=self.features(video))
 
-    def each(self, skip_damaged: bool = False, how_to_skip: str = "") -> Iterator[Video]:
+    def each(
+        self,
+        skip_damaged: bool = False,
+        how_to_skip: str = "",
+        without: Collection[str] = (),
+        like: tuple[str, int] | None = None,
+    ) -> Iterator[Video]:
         """All videos with features, training videos first, one after the other.
 
-        Videos that the data set says are missing are left out. One whose features are missing or
-        damaged is an error, or left out with a warning.
+        Videos that the data set says are missing are left out. One whose features are missing,
+        damaged or of another width is an error, or left out with a warning.
 
         Args:
             skip_damaged: leave it out.
             how_to_skip: the option that does so, for the error.
+            without: names of videos that are not wanted.
+            like: name and width of a video that has the right one; None: the first has it.
         """
-        known = set(self.declared_missing)
-        first = None
         for video in self.videos:
-            if video.name in known:
+            if video.name in self.declared_missing or video.name in without:
                 continue
             try:
                 full = self.read(video)
-                check_widths((first or full, full), f"{self.path}")
-                first = first or full
-                yield full
+                like = check_width(full, f"{self.path}", like)
             except UserError as error:
                 if self.features is None:
                     raise
                 if not skip_damaged:
                     raise UserError(f"{error}; {how_to_skip} leaves such videos out") from None
                 warn(f"left out: {error}")
+                continue
+            yield full
+            del full  # before the next one is read
 
     def load(self, skip_damaged: bool = False) -> Dataset:
         """The data set with all features in memory.
@@ -93,22 +103,24 @@ class Source:
                 f"{self.path}: features of {len(train)} training and {len(test)} test videos; "
                 "wanted some of both"
             )
-        check_widths((*train, *test), f"{self.path}")
         return dataclasses.replace(self.dataset, train=train, test=test)
 
 
-def check_widths(videos, where: str) -> None:
-    """Raise UserError if features differ in width, or it is odd: RGB and flow are as wide."""
-    first = videos[0]
-    for video in videos:
-        width = video.features.shape[1]
-        if width % 2:
-            raise UserError(
-                f"{where}, video {video.name}: {width} features a snippet; wanted an even number, "
-                "RGB then flow"
-            )
-        if width != first.features.shape[1]:
-            raise UserError(
-                f"{where}, video {video.name}: {width} features a snippet, but {first.name} has "
-                f"{first.features.shape[1]}; extract all videos with the same network"
-            )
+def check_width(video: Video, where: str, like: tuple[str, int] | None) -> tuple[str, int]:
+    """Raise UserError if features are of another width than `like`, or it is odd.
+
+    Returns:
+        `like`, or without one the video's own name and width.
+    """
+    width = video.features.shape[1]
+    if width % 2:
+        raise UserError(
+            f"{where}, video {video.name}: {width} features a snippet; wanted an even number, "
+            "RGB then flow"
+        )
+    if like is not None and width != like[1]:
+        raise UserError(
+            f"{where}, video {video.name}: {width} features a snippet, but {like[0]} has "
+            f"{like[1]}; extract all videos with the same network"
+        )
+    return like or (video.name, width)

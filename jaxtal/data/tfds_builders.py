@@ -27,7 +27,7 @@ from tensorflow_datasets.core.utils import tqdm_utils
 from jaxtal.data import prepared, synthetic
 from jaxtal.data.dataset import NO_FEATURES, Video, unique
 from jaxtal.data.features import check_name
-from jaxtal.data.source import Source, check_widths
+from jaxtal.data.source import Source, check_width
 from jaxtal.data.synthetic import SyntheticConfig
 from jaxtal.errors import UserError
 
@@ -128,14 +128,12 @@ class _Contents:
         self._source, self._skip_damaged = source, skip_damaged
         self._kept: dict[str, list[Video]] = {split: [] for split in _SPLITS}
         self._headers: dict[str, dict[str, Any]] = {}
-        self._first: Video | None = None
+        self._like: tuple[str, int] | None = None
 
     def examples(self, split: str) -> Iterator[dict[str, Any]]:
         """The records of a split; UserError for damaged features or if there is none."""
         for video in self._videos(split):
-            stub = dataclasses.replace(video, features=video.features[:1])
-            self._first = self._first or stub
-            check_widths((self._first, stub), f"{self._source.path}")
+            self._like = check_width(video, f"{self._source.path}", self._like)
             self._headers[video.name] = prepared.header(video.features)
             self._kept[split].append(dataclasses.replace(video, features=NO_FEATURES))
             yield self._example(video)

@@ -75,7 +75,7 @@ def _names(folder: Path) -> list[str]:
 
 
 def read(paths: tuple[Path, ...]) -> np.ndarray:
-    """(T, 2D) features of a video from its file, or from its RGB and flow file; mapped if it can.
+    """(T, 2D) features of a video from its file, or from its RGB and flow file.
 
     Raises:
         UserError: a file is missing or damaged, or two do not fit.

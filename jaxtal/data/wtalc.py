@@ -17,6 +17,7 @@ from jaxtal.data.dataset import (
     TimeGrid,
     Video,
     class_indices,
+    subset_called,
     train_and_test,
     unique,
 )
@@ -89,7 +90,8 @@ def source(folder: Path, name: str, features: bool | None = True) -> Source:
     for name_of_video in names:
         check_name(name_of_video, f"{annotations / 'videoname.npy'}")
     ambiguous = _read_ambiguous(annotations / _AMBIGUOUS)
-    subsets = _texts(columns["subset"], f"{annotations / 'subset.npy'}")
+    told = _texts(columns["subset"], f"{annotations / 'subset.npy'}")
+    subsets = [subset_called(text) for text in told]
     train_name, test_name = train_and_test(subsets, f"{annotations / 'subset.npy'}")
     parts: dict[str, list[Video]] = {train_name: [], test_name: []}
     for row, video in enumerate(names):

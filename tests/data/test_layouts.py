@@ -301,7 +301,7 @@ def test_what_is_no_data_set(tmp_path):
         layouts.read(tmp_path)
     with pytest.raises(UserError, match=r"no such file or folder"):
         layouts.read(tmp_path / "nothing")
-    with pytest.raises(UserError, match=r"no layout is called 'x'; it is one of tfds, hamnet"):
+    with pytest.raises(UserError, match=r"no layout is called 'x'; it is one of hamnet, wtalc"):
         layouts.read(tmp_path, layout="x")
     basnet(tmp_path / "b")
     with pytest.raises(UserError, match=r"no features; the layout 'acmnet' has them in"):
@@ -336,3 +336,101 @@ def test_the_trainer_reads_any_layout(tmp_path):
     assert (len(loaded.train), len(loaded.test)) == (1, 1)
     assert loaded.grid == TimeGrid(25, 4, 16)
     assert dataclasses.replace(loaded.train[0], fps=None).fps == loaded.train[0].fps
+
+
+# ------------------------------------------------------------------------- what could go wrong
+
+
+def test_a_single_subset_is_not_both(tmp_path):
+    opentad(tmp_path)
+    path = tmp_path / "annotations" / "thumos_14_anno.json"
+    content = json.loads(path.read_text())
+    for entry in content["database"].values():
+        entry["subset"] = "training"
+    text(path, content)
+    source = layouts.read(tmp_path, features=None)
+    assert (len(source.dataset.train), len(source.dataset.test)) == (4, 0)
+    for entry in content["database"].values():
+        entry["subset"] = "Val"
+    text(path, content)
+    assert len(layouts.read(tmp_path, features=None).dataset.test) == 4
+
+
+def test_training_videos_alone_stay_training_videos(tmp_path):
+    data = dataclasses.replace(layout_cases.dataset(), test=())
+    wanted = layout_cases.source(data)
+    for layout in FOLDERS:
+        if layout in ("basnet", "acmnet", "opentad"):
+            convert.convert(wanted, layout, tmp_path / layout)
+            layout_cases.assert_same(layouts.read(tmp_path / layout), wanted)
+            continue
+        with pytest.raises(UserError, match=rf"6 training and 0 test videos; .* '{layout}' needs"):
+            convert.convert(wanted, layout, tmp_path / layout)
+
+
+def test_durations_follow_from_the_grid_that_is_given(tmp_path):
+    basnet(tmp_path / "b")
+    source = layouts.read(tmp_path / "b", fps=30)
+    assert source.videos[0].duration == pytest.approx(20 * 16 / 30)
+    acmnet(tmp_path / "a")
+    source = layouts.read(tmp_path / "a", fps=30)  # 20 snippets are 10.7 s
+    assert [video.duration for video in source.videos] == [12.9, pytest.approx(20 * 16 / 30)]
+    alone = layouts.read(tmp_path / "a", fps=30, features=False)
+    assert [v.duration for v in alone.videos] == [v.duration for v in source.videos]
+
+
+def test_a_video_that_is_shorter_than_its_features(tmp_path):
+    data = layout_cases.dataset()
+    data = data.map(lambda video: dataclasses.replace(video, duration=video.duration / 2))
+    wanted = layout_cases.source(data)
+    for layout in FOLDERS:
+        convert.convert(wanted, layout, tmp_path / layout)
+        layout_cases.assert_same(layouts.read(tmp_path / layout), wanted)
+
+
+def test_one_file_with_a_prefix_is_not_activitynet(tmp_path):
+    actionformer(tmp_path)
+    save(tmp_path / "i3d_features" / "v_c.npy", 72, 6)
+    assert layouts.read(tmp_path).dataset.grid == TimeGrid(30, 4, 16)
+
+
+def test_names_that_differ_in_the_prefix(tmp_path):
+    data = layout_cases.dataset(name="ActivityNet1.3")
+    first, second, *others = data.train
+    names = (dataclasses.replace(first, name="a"), dataclasses.replace(second, name="v_a"))
+    wanted = layout_cases.source(dataclasses.replace(data, train=(*names, *others)))
+    for layout in FOLDERS:
+        convert.convert(wanted, layout, tmp_path / layout)
+        layout_cases.assert_same(layouts.read(tmp_path / layout), wanted)
+
+
+def test_lists_that_contradict(tmp_path):
+    basnet(tmp_path)
+    text(tmp_path / "split_train.txt", "a\nd\n")
+    assert "1 listed videos are not in gt.json, d first" in layouts.read(tmp_path).notes
+    text(tmp_path / "split_train.txt", "a\nb\n")
+    with pytest.raises(UserError, match=r"split_test\.txt: 'b' is in both; remove it from one"):
+        layouts.read(tmp_path)
+
+
+def test_the_annotation_folder_stands_for_the_data_set(tmp_path):
+    wanted = layout_cases.source(layout_cases.dataset(TimeGrid(30, 4, 16)))
+    convert.convert(wanted, "hamnet", tmp_path)
+    assert data.annotations(tmp_path / "Tiny-Annotations").grid == TimeGrid(30, 4, 16)
+
+
+def test_names_are_no_paths(tmp_path):
+    write_wtalc(tmp_path)
+    with pytest.raises(UserError, match=r"the name of the data set: '\.\./x' cannot be a name"):
+        layouts.read(tmp_path, name="../x")
+
+
+def test_what_actionformer_reads_is_there(tmp_path):
+    wanted = layout_cases.source(layout_cases.dataset())
+    convert.convert(wanted, "actionformer", tmp_path)
+    content = json.loads((tmp_path / "annotations" / "Tiny.json").read_text())
+    entry = content["database"][wanted.videos[2].name]
+    one = entry["annotations"][0]
+    assert one["label_id"] == wanted.videos[2].segment_labels[0]
+    assert one["segment(frames)"] == [25 * time for time in one["segment"]]
+    assert (entry["fps"], entry["subset"]) == (25, "Validation")
