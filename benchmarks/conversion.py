@@ -26,7 +26,7 @@ import numpy as np
 from rich.table import Table
 
 from benchmarks.timing import Rows, parser_of, row, show
-from jaxtal.data import convert, features, manifest, object_arrays
+from jaxtal.data import convert, features, inspection, manifest, object_arrays
 from jaxtal.data.dataset import Dataset, Video
 from jaxtal.data.source import Source
 
@@ -111,7 +111,8 @@ def killed(source: Path, layout: str, target: Path, kills: int, seconds: float, 
                 done += 1
                 process.wait()
                 incomplete += sum(not whole(path) for path in target.rglob("*.npy"))
-                incomplete += (target / manifest.NAME).exists()
+                if (target / manifest.NAME).exists():  # which says that all is there
+                    incomplete += len(inspection.changed_files(target) or ())
                 continue
         process.wait()
         if done == kills:

@@ -1,9 +1,12 @@
 """Orbax checkpoints of everything that the next step depends on."""
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers as policies
 
@@ -59,37 +62,43 @@ class Checkpoints:
         abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
         return self._restore(step, ocp.args.StandardRestore(abstract))
 
-    def restore_variables(self, step: int, like: dict[str, Any]) -> tuple[dict, dict[str, Any]]:
-        """Only "params" and "model_state" of the state saved at `step`, and progress.
+    def restore_variables(self, step: int) -> tuple[dict[str, Any], dict[str, Any]]:
+        """All members' variables saved at `step`, whatever the config was, and progress.
 
-        Args:
-            like: {"params", "model_state"}: shapes and types, which are put on the default device.
+        Returns:
+            {"params": ..., and the model's other collections}, NumPy arrays with a leading axis M;
+            and progress.
 
         Raises:
             UserError: as of `restore`.
         """
-        device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-        abstract = jax.tree.map(
-            lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=device), like
-        )
-        wanted = ocp.args.PyTreeRestore(
-            item=abstract,
-            restore_args=ocp.checkpoint_utils.construct_restore_args(abstract),
-            partial_restore=True,
-        )
-        return self._restore(step, wanted)
+        folder = self._manager.directory / str(step) / "state"
+        with self._telling(step), contextlib.closing(ocp.PyTreeCheckpointHandler()) as handler:
+            saved = handler.metadata(folder).tree
+            wanted = {name: saved[name] for name in ("params", "model_state")}
+        # As NumPy arrays: the devices on which they were saved may not be here.
+        as_arrays = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), wanted)
+        how = ocp.args.PyTreeRestore(wanted, restore_args=as_arrays, partial_restore=True)
+        state, progress = self._restore(step, how)
+        return {"params": state["params"], **state["model_state"]}, progress
 
     def _restore(self, step: int, state) -> tuple[Any, dict[str, Any]]:
         wanted = ocp.args.Composite(state=state, progress=ocp.args.JsonRestore())
-        try:
+        with self._telling(step):
             restored = self._manager.restore(step, args=wanted)
-        except (KeyError, OSError, ValueError) as error:
+        return restored["state"], restored["progress"]
+
+    @contextlib.contextmanager
+    def _telling(self, step: int) -> Iterator[None]:
+        """UserError for a checkpoint that is not as it was written."""
+        try:
+            yield
+        except (AttributeError, KeyError, OSError, TypeError, ValueError) as error:
             raise UserError(
                 f"{self._manager.directory / str(step)}: this checkpoint cannot be read "
                 f"({str(error)[:200]}); delete the folder to continue from the one before, or give "
                 "another --workdir"
             ) from None
-        return restored["state"], restored["progress"]
 
     def close(self) -> None:
         """Wait until everything is on disk."""

@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-import orbax.checkpoint as ocp
 from flax.traverse_util import flatten_dict
 
 from jaxtal import data, methods, torch_names
@@ -57,6 +56,7 @@ def from_torch(
     files = Workdir(workdir)
     if files.latest_step() is not None:
         raise UserError(f"{workdir} has a checkpoint already; give another --workdir")
+    grid = _grid(config)
     if config is not None:
         _check_config(method, config)
         files.check_config(config.to_dict())
@@ -71,9 +71,20 @@ def from_torch(
     _write(files, variables, config)
     if classes:
         name = "" if config is None else config.data.name
-        files.write_model(classes, TimeGrid(), 2 * widths.features, name)
+        files.write_model(classes, grid, 2 * widths.features, name)
     leaves = jax.tree.leaves(variables["params"])
     return Converted(widths, sum(math.prod(leaf.shape) for leaf in leaves))
+
+
+def _grid(config) -> TimeGrid:
+    """The published programs' time grid, but for what the config says of the features'."""
+    if config is None:
+        return TimeGrid()
+    times = [config.data.get(name, 0) for name in ("fps", "stride", "window")]
+    try:
+        return TimeGrid().replaced(*times)
+    except UserError as error:
+        raise UserError(f"{error} (config.data)") from None
 
 
 def _check_config(method: str, config) -> None:
@@ -145,7 +156,7 @@ def read_classes(path: Path) -> tuple[str, ...]:
 
     Args:
         path: a text file with a name a line, a classlist.npy, an ActivityNet-form JSON file, or a
-            W-TALC annotation folder.
+            folder in any layout that has annotations.
 
     Raises:
         UserError: it is none of these, or a name is there twice.
@@ -217,20 +228,8 @@ def latest_variables(workdir: Path) -> dict[str, Any]:
     step = files.latest_step()
     if step is None:
         raise UserError(f"{workdir} has no checkpoint; train there first, or give another folder")
-    folder = (files.checkpoints / str(step)).resolve()
-    reader = ocp.Checkpointer(ocp.CompositeCheckpointHandler(state=ocp.PyTreeCheckpointHandler()))
+    checkpoints = Checkpoints(files.checkpoints)
     try:
-        saved = reader.metadata(folder).item_metadata["state"].tree
-        wanted = {name: saved[name] for name in ("params", "model_state")}
-        # As NumPy arrays: the devices on which they were saved may not be here.
-        as_arrays = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), wanted)
-        how = ocp.args.PyTreeRestore(wanted, restore_args=as_arrays, partial_restore=True)
-        state = reader.restore(folder, args=ocp.args.Composite(state=how))["state"]
-    except (AttributeError, KeyError, OSError, TypeError, ValueError) as error:
-        raise UserError(
-            f"{folder}: this checkpoint cannot be read ({str(error)[:200]}); delete the folder to "
-            "take the one before"
-        ) from None
+        return checkpoints.restore_variables(step)[0]
     finally:
-        reader.close()
-    return {"params": state["params"], **state["model_state"]}
+        checkpoints.close()

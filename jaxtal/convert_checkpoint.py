@@ -35,7 +35,8 @@ _CLASSES = flags.DEFINE_string(
     "classes",
     None,
     "With --torch, optional: class names in the order of the outputs; a text file with a name a "
-    "line, classlist.npy, a JSON file in ActivityNet form, or a W-TALC annotation folder.",
+    "line, classlist.npy, a JSON file in ActivityNet form, or a folder in any layout that has "
+    "annotations.",
 )
 _MEMBER = flags.DEFINE_integer("member", None, "With --to_torch: which member of a population.")
 

@@ -6,8 +6,8 @@ r"""Look at data sets and convert them between the field's layouts.
 PATH is a folder in any of the layouts, or a JSON file of annotations. The layout is recognised, or
 given by --layout; where the time grid of the features is not what is assumed, --fps, --stride and
 --window say so and it is recorded. `inspect` prints what is there and what is wrong, and draws one
-figure. `convert` keeps every bit of features and segments, needs the memory of two videos, goes on
-where it was interrupted, and leaves SHA256SUMS, which `sha256sum -c` and `inspect` check.
+figure. `convert` keeps every bit of features and segments, needs the memory of a few videos, goes
+on where it was interrupted, and leaves SHA256SUMS, which `sha256sum -c` and `inspect` check.
 
 Layouts: wtalc, hamnet, basnet, acmnet, actionformer, opentad, activitynet (annotations alone); tfds
 (see python -m jaxtal.prepare) can be converted from.
@@ -19,18 +19,13 @@ from pathlib import Path
 
 from absl import app, flags
 
-from jaxtal import command_line, console
+from jaxtal import command_line, console, data_flags
 from jaxtal.data import convert, inspection, json_files, layouts
 from jaxtal.data.dataset import TimeGrid
 from jaxtal.errors import UserError, warn
 
 _TO = flags.DEFINE_string("to", None, f"Layout to convert to: {', '.join(convert.LAYOUTS)}.")
-_LAYOUT = flags.DEFINE_string("layout", "", "The layout of PATH, if it is not to be recognised.")
-_NAME = flags.DEFINE_string("name", "", "The data set's name, <DS>; by default as its files say.")
-_FPS = flags.DEFINE_float("fps", 0, "Frames per second of the features; 0: as the data set says.")
-_STRIDE = flags.DEFINE_float("stride", 0, "Frames from one snippet to the next; 0: the same.")
-_WINDOW = flags.DEFINE_float("window", 0, "Frames a snippet is computed from; 0: the same.")
-_SKIP = flags.DEFINE_bool("skip_damaged", False, "Leave videos with unreadable features out.")
+flags.adopt_module_key_flags(data_flags)
 _QUICK = flags.DEFINE_bool("quick", False, "inspect: do not read features and checksums.")
 _OUTPUT = flags.DEFINE_string("output", None, "inspect: JSON file for every number.")
 _FIGURE = flags.DEFINE_string(
@@ -68,7 +63,7 @@ def to_layout(path: Path, folder: Path) -> None:
         source,
         layout,
         folder,
-        skip_damaged=_SKIP.value,
+        skip_damaged=data_flags.SKIP_DAMAGED.value,
         how_to_skip="--skip_damaged",
         progress=_counting("converting"),
     )
@@ -77,10 +72,10 @@ def to_layout(path: Path, folder: Path) -> None:
         "annotations and features" if source.features and layout != "activitynet" else "annotations"
     )
     console.say(f"{what} of {count} videos are in {folder} ({source.layout} to {layout})")
-    if layout not in ("actionformer", "opentad") and written.grid != TimeGrid():
+    if layout != "activitynet" and written.grid != (assumed := convert.assumed(layout, written)):
         warn(
             f"the features are on a grid of {_words(written.grid)}; other programs that read the "
-            f"layout {layout!r} assume {_words(TimeGrid())}"
+            f"layout {layout!r} assume {_words(assumed)}"
         )
 
 
@@ -89,8 +84,7 @@ def _words(grid: TimeGrid) -> str:
 
 
 def _read(path: Path):
-    grid = {"fps": _FPS.value, "stride": _STRIDE.value, "window": _WINDOW.value}
-    return layouts.read(path, _LAYOUT.value, _NAME.value, **grid, features=None)
+    return layouts.read(path, **data_flags.reading(), features=None)
 
 
 def _counting(what: str):

@@ -3,8 +3,9 @@ r"""Evaluate detections under named protocols, and say where they err; needs no 
     python -m jaxtal.evaluate --annotations thumos14.json --detections detections.json \
         --protocol thumos14 --protocol thumos_co2 --output scores.json --figure errors.png
 
-Annotations: a JSON file in ActivityNet form, or a W-TALC folder <DS>-Annotations; of several, which
-must have the same classes, each is evaluated against. Detections: JSON in that form, in seconds.
+Annotations: a JSON file in ActivityNet form, a data set in any layout that has annotations (as
+python -m jaxtal.datasets lists them), or its folder <DS>-Annotations alone; of several, which must
+have the same classes, each is evaluated against. Detections: JSON in that form, in seconds.
 Published quirks are switches behind a protocol's name, as in thumos_d2+stop_at_empty_class.
 Exit codes: 0 done, 2 something that you can mend (the last line says what).
 """
@@ -21,7 +22,10 @@ from jaxtal.data.dataset import Dataset
 from jaxtal.errors import UserError, warn
 
 _ANNOTATIONS = flags.DEFINE_multi_string(
-    "annotations", None, "Ground truth: JSON file or W-TALC annotation folder; may be repeated."
+    "annotations",
+    None,
+    "Ground truth: JSON file in ActivityNet form, or a folder in any layout that has annotations; "
+    "may be repeated.",
 )
 _DETECTIONS = flags.DEFINE_string("detections", None, "JSON file in ActivityNet form.")
 _PROTOCOLS = flags.DEFINE_multi_string(

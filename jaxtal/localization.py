@@ -459,7 +459,9 @@ def localize(
 
 
 def localize_all(evidence: Iterable, rows, snippets, grid, config: LocalizationConfig) -> Segments:
-    """Detections in many videos, in seconds.
+    """Detections in many videos, in seconds, none before 0.
+
+    Where windows are shorter than strides, the first snippet stands for time before its video.
 
     Args:
         evidence: of each video, as for `propose_all`.
@@ -471,4 +473,4 @@ def localize_all(evidence: Iterable, rows, snippets, grid, config: LocalizationC
     detections = suppress(propose_all(evidence, config), config)
     scale = (np.asarray(snippets) / np.asarray(rows))[detections.video]
     own = grid.take(detections.video)
-    return detections.with_times(lambda at: own.to_seconds(at * scale))
+    return detections.with_times(lambda at: np.maximum(own.to_seconds(at * scale), 0.0))

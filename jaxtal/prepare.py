@@ -18,7 +18,7 @@ from typing import Any
 
 from absl import app, flags, logging
 
-from jaxtal import command_line
+from jaxtal import command_line, data_flags
 from jaxtal.errors import UserError, warn
 
 _BUILDER = flags.DEFINE_string("builder", None, "<name> or <name>/<config>; see above.")
@@ -26,19 +26,7 @@ _MANUAL_DIR = flags.DEFINE_string(
     "manual_dir", None, "The folder with annotations and features, in any layout."
 )
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "The TFDS data folder to write to.")
-_LAYOUT = flags.DEFINE_string("layout", "", "Of the manual folder; default: what is recognised.")
-_NAME = flags.DEFINE_string("name", "", "<DS> of the files' names; default: the builder's.")
-_GRID = {
-    name: flags.DEFINE_float(name, 0.0, f"{what}; 0: what the data set or layout says.")
-    for name, what in (
-        ("fps", "Frames per second of the features"),
-        ("stride", "Frames from one snippet to the next"),
-        ("window", "Frames that a snippet is computed from"),
-    )
-}
-_SKIP_DAMAGED = flags.DEFINE_bool(
-    "skip_damaged", False, "Leave out videos without features or with damaged ones."
-)
+flags.adopt_module_key_flags(data_flags)
 
 
 def prepare(
@@ -124,7 +112,6 @@ def _say(folder: Path, name: str, data_dir: Path) -> None:
 
 def _run(_: list[str]) -> int:
     logging.set_verbosity(logging.ERROR)  # TFDS warns of every configuration that is not its own
-    grid = {name: flag.value for name, flag in _GRID.items()}
     try:
         name = command_line.required(_BUILDER)
         data_dir = Path(command_line.required(_DATA_DIR))
@@ -132,10 +119,8 @@ def _run(_: list[str]) -> int:
             name,
             data_dir,
             Path(_MANUAL_DIR.value) if _MANUAL_DIR.value else None,
-            layout=_LAYOUT.value,
-            name=_NAME.value,
-            skip_damaged=_SKIP_DAMAGED.value,
-            **grid,
+            skip_damaged=data_flags.SKIP_DAMAGED.value,
+            **data_flags.reading(),
         )
         _say(folder, name, data_dir)
     except UserError as error:

@@ -1,14 +1,17 @@
 """A trained model from a run's work directory, as a `Predictor`."""
 
+import contextlib
 import dataclasses
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+from flax.traverse_util import flatten_dict
 from ml_collections import ConfigDict
 
-from jaxtal import inference, methods
+from jaxtal import checks, inference, methods
 from jaxtal.checkpoints import Checkpoints
 from jaxtal.errors import UserError
 from jaxtal.localization import LocalizationConfig
@@ -30,28 +33,55 @@ def load(folder: Path, member: int | None = None) -> Predictor:
             its training has diverged.
     """
     files = Workdir(folder)
-    config = config_from(files.read_config())
-    method = methods.get(config.method)
-    method.check(config)
+    saved, where = files.read_config(), folder / "config.json"
+    with _naming(where):
+        config = config_from(saved)
+        method = methods.get(config.method)
+        checks.at_least(config, {"population": 1, "data.min_snippets": 0})
+        method.check(config)
+        from_config = _from_config(config, method)
     member = _pick(member, config.population, folder)
     described = files.read_model()
-    model = method.build(config.model, len(described.classes))
-    variables = _variables(files, config, model, described.feature_width, member)
-    settings = method.localization(**config.localization)
-    of_all = {field.name for field in dataclasses.fields(LocalizationConfig)}
+    with _naming(where):
+        model = method.build(config.model, len(described.classes))
+        shapes = _shapes(config, model, described.feature_width)
+        program = program_of(method, model, config.precision)
     return Predictor(
-        method=method.name,
         classes=described.classes,
         grid=described.grid,
         feature_width=described.feature_width,
-        min_snippets=config.data.min_snippets,
-        row_limits=method.row_limits(config),
-        recipe=method.recipe(config),
-        localized=method.localized,
-        localization=LocalizationConfig(**{name: getattr(settings, name) for name in of_all}),
-        variables=variables,
-        program=jax.jit(program_of(method, model, config.precision)),
+        variables=_variables(files, shapes, member),
+        program=jax.jit(program),
+        **from_config,
     )
+
+
+@contextlib.contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """UserError for a config that was edited, or that another version of this program wrote."""
+    try:
+        yield
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        raise UserError(
+            f"{path}: {str(error)[:200]}; wanted the config as a run writes it; delete it, and the "
+            "run's command with --mode=eval writes it"
+        ) from None
+
+
+def _from_config(config, method: Method) -> dict[str, Any]:
+    """Those fields of a `Predictor` that follow from the config alone."""
+    settings = method.localization(**config.localization)
+    of_all = {field.name for field in dataclasses.fields(LocalizationConfig)}
+    return {
+        "method": method.name,
+        "min_snippets": config.data.min_snippets,
+        "row_limits": method.row_limits(config),
+        "recipe": method.recipe(config),
+        "localized": method.localized,
+        "localization": LocalizationConfig(**{name: getattr(settings, name) for name in of_all}),
+    }
 
 
 def program_of(method: Method, model, precision: str):
@@ -90,25 +120,35 @@ def _pick(member: int | None, population: int, folder: Path) -> int:
     return member or 0
 
 
-def _variables(files: Workdir, config, model, feature_width: int, member: int) -> dict[str, Any]:
+def _shapes(config, model, feature_width: int) -> dict[str, Any]:
+    """{"a/b": shape} of all members' parameters and other variables."""
+    state = jax.eval_shape(lambda: init_state(model, hyper_from(config), feature_width))
+    variables = flatten_dict({"params": state.params, **state.model_state}, sep="/")
+    return {name: (config.population, *leaf.shape) for name, leaf in variables.items()}
+
+
+def _variables(files: Workdir, wanted: dict[str, Any], member: int) -> dict[str, Any]:
     """{"params": ..., ...} of one member from the latest checkpoint."""
     step = files.latest_step()
     if step is None:
         raise UserError(f"{files.path} has no checkpoint; train first, with jaxtal.main")
-    state = jax.eval_shape(lambda: init_state(model, hyper_from(config), feature_width))
-    like = jax.tree.map(
-        lambda leaf: jax.ShapeDtypeStruct((config.population, *leaf.shape), leaf.dtype),
-        {"params": state.params, "model_state": state.model_state},
-    )
     checkpoints = Checkpoints(files.checkpoints)
     try:
-        saved, progress = checkpoints.restore_variables(step, like)
+        saved, progress = checkpoints.restore_variables(step)
     finally:
         checkpoints.close()
+    found = {name: leaf.shape for name, leaf in flatten_dict(saved, sep="/").items()}
+    for name in sorted(found.keys() | wanted.keys()):
+        if found.get(name) != wanted.get(name):
+            raise UserError(
+                f"{files.checkpoints / str(step)}: {name} is {found.get(name, 'absent')}, but "
+                f"{wanted.get(name, 'absent')} by config.json and model.json; they are of another "
+                "run or were edited, so delete them, and the run's command with --mode=eval "
+                "writes them"
+            )
     if progress["diverged"][member] is not None:
         raise UserError(
             f"{files.path}: member {member}'s training has diverged before step "
             f"{progress['diverged'][member]}; give another --member"
         )
-    of_member = jax.tree.map(lambda leaf: leaf[member], saved)
-    return {"params": of_member["params"], **of_member["model_state"]}
+    return jax.device_put(jax.tree.map(lambda leaf: leaf[member], saved))

@@ -53,6 +53,7 @@ def train_and_evaluate(config, workdir: Path, mode: str = "train") -> dict[str, 
     pick_protocols(method, dataset, config.evaluation.protocol)
     data_seen = fingerprint(dataset, generated=not config.data.dir)
     files.check_data(data_seen)
+    files.check_model(dataset.classes, dataset.feature_width)
     console.describe(dataset)
     files.open(config.to_dict(), data_seen)
     files.write_model(dataset.classes, dataset.grid, dataset.feature_width, dataset.name)

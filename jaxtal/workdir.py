@@ -1,6 +1,7 @@
 """The files of a run's work directory. Whole files appear at once or not at all."""
 
 import dataclasses
+import itertools
 import json
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,7 +11,7 @@ import numpy as np
 from jaxtal.data import activations, activitynet, json_files
 from jaxtal.data import detections as detection_files
 from jaxtal.data.dataset import Dataset, TimeGrid
-from jaxtal.errors import UserError
+from jaxtal.errors import UserError, shown
 from jaxtal.segments import Segments
 
 
@@ -76,16 +77,34 @@ class Workdir:
                 "give another --workdir, or the same data"
             )
 
+    def check_model(self, classes: tuple[str, ...], feature_width: int) -> None:
+        """Raise UserError if model.json is of other classes or features; changes nothing.
+
+        That of a converted checkpoint is there before any data have been used.
+        """
+        path = self.path / "model.json"
+        if not path.is_file():
+            return
+        model = self.read_model()
+        pairs: dict[str, tuple] = {"feature_width": (model.feature_width, feature_width)}
+        for index, names in enumerate(itertools.zip_longest(model.classes, classes)):
+            pairs[f"class {index} (counted from 0)"] = names
+        for what, (there, here) in pairs.items():
+            if there != here:
+                raise UserError(
+                    f"{path}: the model there is not of these data: {what} is {shown(there)} "
+                    f"there, {shown(here)} here; give another --workdir, or data with the model's "
+                    "features, and its classes in its order"
+                )
+
     def _differences(self, name: str, now: dict[str, Any], prefix: str = "") -> list[str]:
         """What differs from the file of an earlier run, as `config.a.b: 1 there, 2 here`."""
         path = self.path / name
         if not path.is_file():
             return []
-        try:
-            before = _flatten(json.loads(path.read_text()))
-        except ValueError as error:
-            raise UserError(f"{path}: not a JSON file ({error}); give another --workdir") from None
-        after = _flatten(json.loads(json_files.to_text(now)))
+        form = "what a run writes; give another --workdir"
+        before = _ADDED | _flatten(json_files.load(path, form))
+        after = _ADDED | _flatten(json.loads(json_files.to_text(now)))
         return [
             f"{prefix}{key}: {before.get(key)} there, {after.get(key)} here"
             for key in sorted(before.keys() | after.keys())
@@ -123,7 +142,8 @@ class Workdir:
 
     def read_model(self) -> ModelDescription:
         """What model.json says; UserError where it is missing or something in it is."""
-        path, form = self.path / "model.json", "model.json as a run writes it"
+        path = self.path / "model.json"
+        form = "model.json as a run writes it; delete it, and the run with --mode=eval writes it"
         if not path.is_file():
             raise UserError(
                 f"{path}: no such file; the run there is older than this file: the same command "
@@ -139,7 +159,7 @@ class Workdir:
                 tuple(map(str, classes)), TimeGrid(**grid), int(width), str(data)
             )
         except (TypeError, ValueError) as error:
-            raise UserError(f"{path}: {error}; wanted {form}; --mode=eval writes it") from None
+            raise UserError(f"{path}: {error}; wanted {form}") from None
 
     def read_config(self) -> dict[str, Any]:
         """The config of the run, lists for tuples; UserError where there was none."""
@@ -219,6 +239,15 @@ _MAY_DIFFER = (
     "profile",
     "data.device_share",
 )
+
+# Fields that a config.json of earlier versions lacks, with what their runs did.
+_ADDED = {
+    "data.layout": "",
+    "data.fps": 0.0,
+    "data.stride": 0.0,
+    "data.window": 0.0,
+    "data.skip_damaged": False,
+}
 
 
 def _flatten(tree: dict, prefix: str = "") -> dict[str, Any]:

@@ -13,13 +13,15 @@ from flax.traverse_util import flatten_dict
 from jax.experimental.compilation_cache import compilation_cache
 
 from configs import co2net_demo, co2net_thumos, d2net_anet12, d2net_demo, d2net_thumos
-from jaxtal import conversion, torch_names
+from jaxtal import conversion, data, torch_names
 from jaxtal.checkpoints import Checkpoints
 from jaxtal.data import torch_files
+from jaxtal.data.dataset import TimeGrid
 from jaxtal.errors import UserError
 from jaxtal.step import TrainState
 from jaxtal.trainer import train_and_evaluate
-from tests.command import TINY, run_program
+from jaxtal.workdir import Workdir
+from tests.command import TINY, run_program, snapshot
 
 D, C = 8, 3
 CONFIGS = {"co2net": co2net_demo, "d2net": d2net_demo}
@@ -163,6 +165,28 @@ def test_detections_are_those_of_the_network(tmp_path, method, compiled_once):
     found = (first / "detections.json").read_bytes()
     assert found.count(b"segment") > 2
     assert (second / "detections.json").read_bytes() == found
+
+
+def test_classes_in_another_order_than_the_data(tmp_path):
+    """Told before anything is written."""
+    config, source, run = tiny("d2net"), write(tmp_path / "a.pkl", "d2net"), tmp_path / "run"
+    names = data.load(config.data).classes
+    conversion.from_torch("d2net", source, run, config, names[::-1])
+    before = snapshot(run)
+    with pytest.raises(UserError, match=f"class 0 .* is '{names[-1]}' there, '{names[0]}' here"):
+        train_and_evaluate(config, run, "eval")
+    assert snapshot(run) == before
+
+
+def test_the_time_grid_of_the_config(tmp_path):
+    source, config = write(tmp_path / "a.pkl", "d2net"), tiny("d2net")
+    config.data.update(fps=30.0, stride=8.0)
+    conversion.from_torch("d2net", source, tmp_path / "run", config, tuple("abc"))
+    assert Workdir(tmp_path / "run").read_model().grid == TimeGrid(30, 8)
+    config.data.fps = -1.0
+    with pytest.raises(UserError, match=r"fps is -1.0; wanted a number above 0.* \(config.data\)"):
+        conversion.from_torch("d2net", source, tmp_path / "none", config, tuple("abc"))
+    assert not (tmp_path / "none").exists()
 
 
 def test_the_command(tmp_path):

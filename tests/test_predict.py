@@ -15,12 +15,13 @@ import pytest
 
 from jaxtal import data, exported, restored, trainer
 from jaxtal.checkpoints import Checkpoints
-from jaxtal.data import unannotated
+from jaxtal.data import layouts, unannotated
 from jaxtal.data.dataset import TimeGrid
 from jaxtal.errors import NotFiniteError, UserError
 from jaxtal.localization import LocalizationConfig
-from jaxtal.predict import predict
+from jaxtal.prediction import predict
 from jaxtal.step import init_state
+from jaxtal.workdir import Workdir
 from tests.command import run_program, snapshot
 from tests.data.test_wtalc import objects
 from tests.data.test_wtalc import write as write_wtalc
@@ -181,7 +182,7 @@ def test_time_grid_of_flags_data_set_and_model(tmp_path, capsys):
     assert "30 fps, stride 8, window 8 (the training data's)" in one_line(capsys)
     np.testing.assert_allclose(ends(15, 0, 0), 2 * model)
     np.testing.assert_allclose(ends(0, 16, 0), 2 * model)
-    assert "30 fps, stride 16, window 16 (given)" in one_line(capsys)
+    assert "30 fps, stride 16, window 16 (stride given)" in one_line(capsys)
     np.testing.assert_allclose(ends(0, 0, 14), model + 3 / 30)
     with pytest.raises(UserError, match=r"stride is -1.0; wanted a number above 0"):
         ends(0, -1.0, 0)
@@ -201,13 +202,61 @@ def test_an_annotated_data_set(tmp_path, capsys):
     assert all(found.values())
     assert "4 videos of 25 fps, stride 16, window 16 (assumed for wtalc)" in one_line(capsys)
     predict(predictor, tmp_path, tmp_path / "found.json", (30, 0, 0))
-    assert "4 videos of 30 fps, stride 16, window 16 (given)" in one_line(capsys)
+    assert "4 videos of 30 fps, stride 16, window 16 (fps given)" in one_line(capsys)
     features[2][3] = np.nan
     write_wtalc(tmp_path, features=objects(features))
     with pytest.raises(UserError, match=r"c.*: NaN features .*; --skip_damaged leaves such videos"):
         predict(predictor, tmp_path, tmp_path / "found.json")
     left = predicted(predictor, tmp_path, tmp_path / "found.json", skip_damaged=True)
     assert rows_of(left) == rows_of({name: found[name] for name in "abd"})
+
+
+def test_a_data_set_by_its_layout_and_name(tmp_path, features):
+    predictor, output = toy_predictor(), tmp_path / "found.json"
+    for name in ("One", "Two"):
+        write_wtalc(tmp_path, features=objects([video.read() for video in stored((5, 6, 7, 8))]))
+        for path in tmp_path.glob("Tiny-*"):
+            path.rename(tmp_path / path.name.replace("Tiny", name))
+    with pytest.raises(UserError, match="Two"):
+        predict(predictor, tmp_path, output)
+    assert list(predicted(predictor, tmp_path, output, name="Two")) == ["a", "b", "c", "d"]
+    with pytest.raises(UserError, match="no layout is called 'x'"):
+        predict(predictor, tmp_path, output, layout="x")
+    with pytest.raises(UserError, match=r"--name=x: .*features is not recognised as a data set"):
+        predict(predictor, features, output, name="x")
+
+
+def test_shapes_that_are_known_are_not_read(tmp_path, monkeypatch, capsys):
+    """And videos with frames per second of their own are counted."""
+    write_wtalc(tmp_path, features=objects([video.read() for video in stored((5, 6, 7, 8))]))
+    source, read = layouts.read(tmp_path), []
+    shapes = {video.name: source.read(video).features.shape for video in source.videos}
+
+    def features(video):
+        read.append(video.name)
+        return source.features(video)
+
+    own = source.dataset.map(lambda v: dataclasses.replace(v, fps=30 if v.name < "c" else None))
+    known = dataclasses.replace(
+        source, dataset=own, features=features, snippets=lambda video: shapes[video.name]
+    )
+    monkeypatch.setattr(layouts, "read", lambda *_: known)
+    predict(toy_predictor(), tmp_path, tmp_path / "found.json")
+    assert sorted(read) == ["a", "b", "c", "d"]
+    assert "4 videos of 25 fps (2 videos have their own), stride 16" in one_line(capsys)
+
+
+def test_windows_shorter_than_strides_begin_at_zero(tmp_path):
+    """What no evaluation would take: detections that begin before their video."""
+    features, output = write(tmp_path / "features", [80]), tmp_path / "found.json"
+    times = [
+        np.array(
+            [row[1:] for row in rows_of(predicted(toy_predictor(), features, output, grid))["v0"]]
+        )
+        for grid in ((25, 16, 16), (25, 16, 4))
+    ]
+    assert times[0].min() == 0
+    np.testing.assert_allclose(times[1], np.maximum(times[0] - 6 / 25, 0))
 
 
 @pytest.fixture
@@ -338,6 +387,17 @@ def test_work_directories_that_lack_something(tmp_path):
         restored.load(tmp_path, 1)
 
 
+@pytest.mark.parametrize("field", ["", "method", "localization", "loss", "optimizer", "precision"])
+def test_configs_that_lack_something(tmp_path, field):
+    config = json.loads(CONFIGS["co2net"].to_json()) if field else {}
+    config.pop(field, None)
+    files = Workdir(tmp_path)
+    files.open(config, {})
+    files.write_model(("a", "b"), TimeGrid(), 8, "Tiny")
+    with pytest.raises(UserError, match=rf"config.json: .*{field or 'method'}"):
+        restored.load(tmp_path)
+
+
 def test_a_member_that_has_diverged(trained, monkeypatch):
     run, *_ = trained("d2net")
     read = Checkpoints.restore_variables
@@ -357,6 +417,17 @@ def test_a_damaged_checkpoint(trained, tmp_path):
         if path.is_file():
             path.write_bytes(b"")
     with pytest.raises(UserError, match=r"checkpoints/0: this checkpoint cannot be read"):
+        restored.load(tmp_path / "run")
+
+
+def test_a_checkpoint_of_another_network(trained, tmp_path):
+    run, *_ = trained("co2net")
+    shutil.copytree(run, tmp_path / "run")
+    files = Workdir(tmp_path / "run")
+    model = files.read_model()
+    files.write_model(("a", *model.classes), model.grid, model.feature_width, model.data)
+    message = r"0: params/cls1/bias is \(1, 4\), but \(1, 5\) by config.json and model.json; they"
+    with pytest.raises(UserError, match=message):
         restored.load(tmp_path / "run")
 
 

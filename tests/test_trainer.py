@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import shutil
 
 import jax
 import numpy as np
@@ -192,6 +193,20 @@ def test_evaluating_twice_changes_no_file_but_the_result(single):
         train_and_evaluate(config, single, "eval")
     after = (single / "metrics.jsonl").read_text(), (single / "detections.json").read_text()
     assert before == after
+
+
+def test_a_work_directory_of_an_earlier_version_continues(single, tmp_path):
+    """Its config.json lacks the fields that came later, and there is no model.json."""
+    shutil.copytree(single, tmp_path / "run")
+    before = json.loads((tmp_path / "run" / "config.json").read_text())
+    for name in ("layout", "fps", "stride", "window", "skip_damaged"):
+        del before["data"][name]
+    (tmp_path / "run" / "config.json").write_text(json.dumps(before))
+    (tmp_path / "run" / "model.json").unlink()
+    train_and_evaluate(config_of(train__steps=7), tmp_path / "run", "eval")
+    parts, whole = (at / "detections.json" for at in (tmp_path / "run", single))
+    assert parts.read_bytes() == whole.read_bytes()
+    assert (tmp_path / "run" / "model.json").exists()
 
 
 @pytest.fixture(scope="module")

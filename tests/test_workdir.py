@@ -7,7 +7,7 @@ import unittest.mock
 import numpy as np
 import pytest
 
-from jaxtal.data.dataset import Dataset, Video
+from jaxtal.data.dataset import Dataset, TimeGrid, Video
 from jaxtal.errors import UserError
 from jaxtal.segments import Segments
 from jaxtal.workdir import Workdir
@@ -35,9 +35,10 @@ def test_another_config_is_refused_and_named(tmp_path):
     with pytest.raises(UserError, match=r"config\.extra: None there, 3 here"):
         files.check_config({**CONFIG, "extra": 3})
     assert (tmp_path / "config.json").read_text() == before
-    (tmp_path / "config.json").write_text("{")
-    with pytest.raises(UserError, match=r"config\.json: not a JSON file"):
-        files.check_config(CONFIG)
+    for text, message in (("{", "not a JSON file"), ("[]", r"\[\]; wanted what a run writes")):
+        (tmp_path / "config.json").write_text(text)
+        with pytest.raises(UserError, match=rf"config\.json: {message}.*; give another --workdir"):
+            files.check_config(CONFIG)
 
 
 def test_other_data_are_refused_and_named(tmp_path):
@@ -47,6 +48,37 @@ def test_other_data_are_refused_and_named(tmp_path):
     files.check_data(DATA)
     with pytest.raises(UserError, match="other data: checksum: 7 there, 8 here; give another"):
         files.check_data({**DATA, "checksum": 8})
+
+
+def test_a_config_of_an_earlier_version_may_continue(tmp_path):
+    """Fields that came later had these values then; others are still differences."""
+    files = Workdir(tmp_path)
+    files.open(CONFIG, DATA)
+    later = {"layout": "", "fps": 0.0, "stride": 0.0, "window": 0.0, "skip_damaged": False}
+    files.check_config({**CONFIG, "data": {**CONFIG["data"], **later}})
+    with pytest.raises(UserError, match=r"config: config\.data\.fps: 0.0 there, 30.0 here; give"):
+        files.check_config({**CONFIG, "data": {**CONFIG["data"], **later, "fps": 30.0}})
+    files.open({**CONFIG, "data": {**CONFIG["data"], **later, "fps": 30.0}}, DATA)
+    with pytest.raises(UserError, match=r"config: config\.data\.fps: 30.0 there, 0.0 here; give"):
+        files.check_config(CONFIG)
+
+
+def test_a_model_of_other_classes_is_refused_and_named(tmp_path):
+    files = Workdir(tmp_path)
+    files.check_model(("a", "b"), 8)
+    files.write_model(("a", "b"), TimeGrid(), 8, "Tiny")
+    files.check_model(("a", "b"), 8)
+    for classes, width, message in (
+        (("b", "a"), 8, r"class 0 \(counted from 0\) is 'a' there, 'b' here; give another"),
+        (("a",), 8, r"class 1 \(counted from 0\) is 'b' there, None here"),
+        (("a", "b", "c"), 8, r"class 2 \(counted from 0\) is None there, 'c' here"),
+        (("b", "a"), 6, r"feature_width is 8 there, 6 here"),
+    ):
+        with pytest.raises(UserError, match=f"model.json: .* not of these data: {message}"):
+            files.check_model(classes, width)
+    (tmp_path / "model.json").write_text("{")
+    with pytest.raises(UserError, match=r"model.json: not a JSON file .* delete it, and the run"):
+        files.check_model(("a", "b"), 8)
 
 
 def test_metrics_are_cut_back_and_half_a_line_is_forgotten(tmp_path):

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.lib import format as npy
 
 from jaxtal.data import activitynet, hamnet, json_files, manifest, object_arrays, per_video, wtalc
-from jaxtal.data.dataset import Dataset, Video
+from jaxtal.data.dataset import Dataset, TimeGrid, Video
 from jaxtal.data.files import checksum, replacing
 from jaxtal.data.source import Source
 from jaxtal.errors import UserError
@@ -289,6 +289,15 @@ def _annotation_files(layout: str, dataset: Dataset) -> dict[str, str]:
     if layout == "wtalc":
         return {}
     return per_video.annotation_files(_convention(layout), dataset)
+
+
+def assumed(layout: str, dataset: Dataset) -> TimeGrid:
+    """The grid that a layout's programs assume of a data set's features."""
+    if layout in _JOINT or dataset.name.startswith("ActivityNet"):
+        return TimeGrid()
+    grid = _convention(layout).grid
+    overlapping = grid.stride != grid.window  # then they read frame rates from the annotations
+    return dataclasses.replace(grid, fps=dataset.grid.fps) if overlapping else grid
 
 
 def _convention(layout: str) -> per_video.Convention:

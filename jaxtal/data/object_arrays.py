@@ -22,7 +22,8 @@ import numpy as np
 from numpy.lib import format as npy
 
 from jaxtal.data.files import open_regular
-from jaxtal.errors import UserError, shown
+from jaxtal.data.pickles import RefusedError, blaming
+from jaxtal.errors import shown
 
 _TYPES = re.compile(r"[|<>=]?(?:b1|[iu][1248]|f[248]|[SU][0-9]{1,9}|O8?)")
 _HEADER = re.compile(
@@ -38,10 +39,6 @@ _BYTES_A_BYTE = 32  # that what is built may take more than the file
 _ENTRIES_A_BYTE = 8  # that lists hold, all written out: entries may be the same list
 
 
-class _RefusedError(ValueError):
-    """The pickle holds something that is not data."""
-
-
 class _DType:
     """`numpy.dtype(code, align, copy)` and the state that follows it."""
 
@@ -52,7 +49,7 @@ class _DType:
     def __setstate__(self, state: Any) -> None:
         order = state[1].decode("ascii") if isinstance(state[1], bytes) else state[1]
         if order not in ("<", ">", "|", "=") or any(part is not None for part in state[2:5]):
-            raise _RefusedError("a structured array")
+            raise RefusedError("a structured array")
         self.code = self.code if self.is_object else order + self.code.lstrip("|<>=")
 
     @property
@@ -65,7 +62,7 @@ class _DType:
 
 def _checked_type(code: Any) -> str:
     if not isinstance(code, str) or not _TYPES.fullmatch(code):
-        raise _RefusedError(f"an array of type {shown(code, 40)}")
+        raise RefusedError(f"an array of type {shown(code, 40)}")
     return code
 
 
@@ -79,12 +76,12 @@ class _Array:
         _, shape, dtype, fortran, contents = state
         axes = isinstance(shape, tuple) and len(shape) <= _MOST_AXES
         if not axes or not all(type(n) is int and n >= 0 for n in shape):
-            raise _RefusedError("a malformed array")
+            raise RefusedError("a malformed array")
         if not isinstance(dtype, _DType):
-            raise _RefusedError("a malformed array")
+            raise RefusedError("a malformed array")
         kind = list if dtype.is_object else (bytes, str, memoryview)
         if not isinstance(contents, kind):
-            raise _RefusedError("a malformed array")
+            raise RefusedError("a malformed array")
         self.state = shape, dtype, bool(fortran), contents
 
     @property
@@ -95,7 +92,7 @@ class _Array:
     def build(self, objects: list | None, spend: Callable[[int], None]) -> np.ndarray:
         """The array; `objects` are its entries, converted, and `spend` counts bytes."""
         if self.state is None:
-            raise _RefusedError("an array without contents")
+            raise RefusedError("an array without contents")
         shape, dtype, fortran, contents = self.state
         if objects is not None:
             spend(8 * len(objects))
@@ -112,7 +109,7 @@ class _Scalar:
 
     def __init__(self, dtype: Any, contents: Any):
         if not isinstance(dtype, _DType) or dtype.is_object:
-            raise _RefusedError("a malformed number")
+            raise RefusedError("a malformed number")
         self.dtype, self.contents = dtype, contents
 
     def build(self, spend: Callable[[int], None]) -> Any:
@@ -123,7 +120,7 @@ class _NDArray:
     """Stands for `numpy.ndarray`, which only ever is an argument of `_reconstruct`."""
 
     def __init__(self, *_: Any):  # once: it ends the reading
-        raise _RefusedError("a call of numpy.ndarray")
+        raise RefusedError("a call of numpy.ndarray")
 
 
 def _raw(contents: Any, spend: Callable[[int], None]) -> Any:
@@ -139,7 +136,7 @@ def _letters(array: np.ndarray) -> np.ndarray:
     if array.dtype.kind == "U":
         codes = np.ascontiguousarray(array).view(array.dtype.byteorder.replace("|", "=") + "u4")
         if codes.max(initial=0) > sys.maxunicode:
-            raise _RefusedError("text of letters that Unicode does not have")
+            raise RefusedError("text of letters that Unicode does not have")
     return array
 
 
@@ -151,7 +148,7 @@ for _module in ("numpy.core.multiarray", "numpy._core.multiarray"):
 
 def _refuse(what: str):
     def refuse(unpickler: Any) -> None:
-        raise _RefusedError(what)
+        raise RefusedError(what)
 
     return refuse
 
@@ -184,19 +181,19 @@ class _Unpickler(_Base):
         """Count bytes that are made of the file's."""
         self._left -= size
         if self._left < 0:
-            raise _RefusedError(f"contents that take more than {_BYTES_A_BYTE} times its size")
+            raise RefusedError(f"contents that take more than {_BYTES_A_BYTE} times its size")
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) == ("_codecs", "encode"):
             return self._encode
         if (module, name) not in _ALLOWED:
-            raise _RefusedError(f"a reference to {shown(module, 40)[1:-1]}.{shown(name, 40)[1:-1]}")
+            raise RefusedError(f"a reference to {shown(module, 40)[1:-1]}.{shown(name, 40)[1:-1]}")
         return _ALLOWED[module, name]
 
     def _encode(self, text: Any, codec: Any = "latin1") -> bytes:
         """`_codecs.encode`, by which old protocols write bytes."""
         if not isinstance(text, str) or codec not in ("latin1", b"latin1"):
-            raise _RefusedError(f"a call of _codecs.encode with codec {shown(codec, 40)}")
+            raise RefusedError(f"a call of _codecs.encode with codec {shown(codec, 40)}")
         self.spend(len(text))
         return text.encode("latin1")
 
@@ -217,13 +214,13 @@ class _Unpickler(_Base):
     def _load_put(self) -> None:
         index = int(self.readline()[:-1])
         if not 0 <= index < 2**32:
-            raise _RefusedError(f"a memo of index {shown(index, 40)}")
+            raise RefusedError(f"a memo of index {shown(index, 40)}")
         self.memo[index] = self.stack[-1]
 
     def _load_build(self) -> None:
         state = self.stack.pop()
         if not isinstance(self.stack[-1], (_DType, _Array)):
-            raise _RefusedError("a state for something else than an array")
+            raise RefusedError("a state for something else than an array")
         self.stack[-1].__setstate__(state)
 
     dispatch[pickle.BINBYTES[0]] = lambda self: self._load_contents("<I")
@@ -258,10 +255,10 @@ class _Converter:
         """What `value` stands for, and the number of its entries."""
         if id(value) not in self._done:
             if depth > _DEPTH:
-                raise _RefusedError(f"containers nested more than {_DEPTH} deep")
+                raise RefusedError(f"containers nested more than {_DEPTH} deep")
             result, entries = self._built(value, depth + 1)
             if entries > self._most:
-                raise _RefusedError("lists of lists that repeat themselves without end")
+                raise RefusedError("lists of lists that repeat themselves without end")
             self._done[id(value)] = result, entries
         return self._done[id(value)]
 
@@ -283,14 +280,10 @@ class _Converter:
         if isinstance(value, (bytes, memoryview)):
             return bytes(value).decode("utf-8", "replace")
         if isinstance(value, int) and abs(value) >= 2**63:
-            raise _RefusedError(f"an integer of {value.bit_length()} bits")
+            raise RefusedError(f"an integer of {value.bit_length()} bits")
         if value is None or isinstance(value, (str, int, float)):
             return value
-        raise _RefusedError(f"a {type(value).__name__}")
-
-
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split())[:120]
+        raise RefusedError(f"a {type(value).__name__}")
 
 
 def _read_header(file: Any) -> tuple[tuple[int, ...], bool, np.dtype]:
@@ -298,16 +291,16 @@ def _read_header(file: Any) -> tuple[tuple[int, ...], bool, np.dtype]:
     version = npy.read_magic(file)
     form = {(1, 0): "<H", (2, 0): "<I"}.get(version)
     if form is None:
-        raise _RefusedError(f"format version {version[0]}.{version[1]}")
+        raise RefusedError(f"format version {version[0]}.{version[1]}")
     (size,) = struct.unpack(form, file.read(struct.calcsize(form)))
     if size > _MOST_HEADER:
-        raise _RefusedError(f"a header of {size} bytes")
+        raise RefusedError(f"a header of {size} bytes")
     text = file.read(size).decode("latin1")
     found = _HEADER.fullmatch(text)
     if len(text) < size:
         raise EOFError("the file ends in its header")
     if not found or None in found.groups():
-        raise _RefusedError(f"the header {shown(text)}")
+        raise RefusedError(f"the header {shown(text)}")
     dtype = np.dtype(_checked_type(found["descr"]))
     sizes = found["shape"].replace("L", "").split(",")  # Python 2 wrote 3L
     shape = tuple(int(part) for part in sizes if part.strip())
@@ -322,7 +315,7 @@ def _read(mapped: mmap.mmap) -> np.ndarray:
         saved = unpickler.load()
         array, _ = converter.convert(saved)
         if not isinstance(array, np.ndarray) or array.shape != shape:
-            raise _RefusedError("something else than the array that its header announces")
+            raise RefusedError("something else than the array that its header announces")
         return array
     return _plain(mapped, mapped.tell(), shape, fortran, dtype)
 
@@ -345,7 +338,7 @@ def plain(content: bytes) -> np.ndarray:
     file = io.BytesIO(content)
     header = _read_header(file)
     if header[2].hasobject:
-        raise _RefusedError("objects, which are pickles")
+        raise RefusedError("objects, which are pickles")
     return _plain(content, file.tell(), *header)
 
 
@@ -358,22 +351,9 @@ def load(path: Path) -> np.ndarray:
     Raises:
         UserError: the file is missing, is not a .npy file, is cut short, or holds anything else.
     """
-    with open_regular(path) as file:
-        try:
-            return _read(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
-        except OSError as error:
-            raise UserError(f"{path}: cannot be read ({error.strerror or error})") from None
-        except _RefusedError as error:
-            raise UserError(
-                f"{path}: refused, because it contains {error}; wanted an array of numbers, "
-                "strings, lists and arrays only. Nothing in it was executed; save the data again "
-                "with numpy.save"
-            ) from None
-        except Exception as error:  # whatever parsing a stranger's file raises, it is at fault
-            raise UserError(
-                f"{path}: not a complete .npy file ({type(error).__name__}: {_line(error)}); "
-                "copy or download it again"
-            ) from None
+    wanted = "an array of numbers, strings, lists and arrays only, as numpy.save writes it"
+    with open_regular(path) as file, blaming(path, ".npy", wanted):
+        return _read(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
 
 
 _RECONSTRUCT = b"cnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\x00\x85C\x01b\x87R"

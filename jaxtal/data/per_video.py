@@ -164,6 +164,7 @@ def source(
         dataset=dataset,
         states_grid=states_grid,
         features=of_videos,
+        snippets=of_videos.shape if of_videos else None,
         notes=tuple(notes),
         missing=absent,
         declared_missing=tuple(sorted(set(absent) & _declared_missing(folder))),
@@ -206,10 +207,21 @@ class _Features:
             return 0
         return shape[0] if len(shape) == 2 else 0
 
-    def __call__(self, video: Video) -> np.ndarray:
+    def _found(self, video: Video) -> list[Path]:
         paths = self.paths(video.name)
         if paths is None:
             raise UserError(f"{self._folder}: no feature file of video {video.name}")
+        return paths
+
+    def shape(self, video: Video) -> tuple[int, int]:
+        """(T, 2D), from the headers."""
+        shapes = [features.shape(path) for path in self._found(video)]
+        if any(len(shape) != 2 for shape in shapes):
+            self(video)  # which says what is wrong
+        return shapes[0][0], sum(shape[1] for shape in shapes)
+
+    def __call__(self, video: Video) -> np.ndarray:
+        paths = self._found(video)
         joint, *flow = map(features.load, paths)
         return features.join_streams(joint, flow[0], f"{paths[0]}") if flow else joint
 

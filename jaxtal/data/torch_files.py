@@ -8,7 +8,6 @@ only those that `torch.save` writes are followed. No code of PyTorch's or of the
 runs, and no more memory is taken than what the file really holds.
 """
 
-import contextlib
 import dataclasses
 import functools
 import io
@@ -18,7 +17,7 @@ import pickle
 import struct
 import sys
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, ClassVar
 
@@ -26,7 +25,7 @@ import ml_dtypes
 import numpy as np
 
 from jaxtal.data.files import open_regular, replacing
-from jaxtal.errors import UserError
+from jaxtal.data.pickles import RefusedError, blaming
 
 _DTYPES = {
     "FloatStorage": np.dtype(np.float32),
@@ -43,11 +42,7 @@ _DTYPES = {
 _NESTED = ("state_dict", "model_state_dict", "model")  # where training programs put the tensors
 _MAGIC, _PROTOCOL = 0x1950A86A20F9469CFC6C, 1001  # of the older form
 _MOST_PICKLED = _MOST_LISTED = 2**21  # bytes of a pickle, of an archive's list: 10,000 tensors
-_WANTED = "wanted the tensors alone, as torch.save(model.state_dict(), path) writes them"
-
-
-class _RefusedError(ValueError):
-    """The file holds something that is not a state dict."""
+_WANTED = "the tensors alone, as torch.save(model.state_dict(), path) writes them"
 
 
 @dataclasses.dataclass(frozen=True, eq=False, slots=True)
@@ -91,7 +86,7 @@ class _Mapping(dict):
     def __setitem__(self, key: Any, value: Any) -> None:
         # Keys of other types could be made to collide, which takes a time without end.
         if type(key) is not str and not (type(key) is int and 0 <= key < 2**31):
-            raise _RefusedError(f"a mapping with keys of type {type(key).__name__}")
+            raise RefusedError(f"a mapping with keys of type {type(key).__name__}")
         super().__setitem__(key, value)
 
 
@@ -111,14 +106,14 @@ def _tensor(storage, offset, shape, strides, grad=False, hooks=None, metadata=No
     for part in (shape, strides):
         counts = type(part) is tuple and len(part) <= 16
         if not counts or any(type(n) is not int or not 0 <= n < 2**60 for n in part):
-            raise _RefusedError("a malformed tensor")
+            raise RefusedError("a malformed tensor")
     numbers = type(storage) is _Storage and type(offset) is int and offset >= 0
     if not numbers or len(shape) != len(strides):
-        raise _RefusedError("a malformed tensor")
+        raise RefusedError("a malformed tensor")
     count = math.prod(shape)
     last = offset + sum((n - 1) * stride for n, stride in zip(shape, strides, strict=True))
     if count > storage.count or (last if count else offset - 1) >= storage.count:
-        raise _RefusedError(
+        raise RefusedError(
             f"a tensor {_shape(shape)} from number {offset} of a storage of {storage.count}"
         )
     return _Tensor(storage, offset, shape, strides)
@@ -127,7 +122,7 @@ def _tensor(storage, offset, shape, strides, grad=False, hooks=None, metadata=No
 def _parameter(data, grad=False, hooks=None) -> _Tensor:
     """`torch._utils._rebuild_parameter`."""
     if type(data) is not _Tensor:
-        raise _RefusedError("a malformed tensor")
+        raise RefusedError("a malformed tensor")
     return data
 
 
@@ -145,7 +140,7 @@ _ALLOWED: dict[tuple[str, str], Any] = {
 
 
 def _refuse(_: Any) -> None:
-    raise _RefusedError("an instruction that torch.save does not write")
+    raise RefusedError("an instruction that torch.save does not write")
 
 
 def _empty_mapping(unpickler: Any) -> None:
@@ -156,7 +151,7 @@ def _build(unpickler: Any) -> None:
     """A state dict's own state, the versions of its modules, is let go."""
     unpickler.stack.pop()
     if type(unpickler.stack[-1]) is not _Mapping:
-        raise _RefusedError("a state for something else than a mapping")
+        raise RefusedError("a state for something else than a mapping")
 
 
 _FOLLOWED = (
@@ -184,22 +179,22 @@ class _Unpickler(pickle._Unpickler):
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) not in _ALLOWED:
-            raise _RefusedError(f"a reference to {module}.{name}"[:120])
+            raise RefusedError(f"a reference to {module}.{name}"[:120])
         return _ALLOWED[module, name]
 
     def persistent_load(self, saved: Any) -> _Storage:
         """A storage, named as ("storage", type, key, device, count) and in the older form None."""
         if type(saved) is not tuple or len(saved) not in (5, 6):
-            raise _RefusedError("a malformed storage")
+            raise RefusedError("a malformed storage")
         kind, of_type, key, _, count = saved[:5]
         numbers = type(key) is str and type(count) is int and 0 <= count < 2**60
         if type(of_type) is not _StorageType or not numbers or kind != "storage":
-            raise _RefusedError("a malformed storage")
+            raise RefusedError("a malformed storage")
         if len(saved) == 6 and saved[5] is not None:
-            raise _RefusedError("a storage that is a part of another")
+            raise RefusedError("a storage that is a part of another")
         before = self.storages.setdefault(key, _Storage(of_type.dtype, key, count))
         if (before.dtype, before.count) != (of_type.dtype, count):
-            raise _RefusedError(f"two descriptions of storage {key:.40}")
+            raise RefusedError(f"two descriptions of storage {key:.40}")
         return before
 
 
@@ -217,40 +212,15 @@ def load(path: Path) -> dict[str, np.ndarray]:
         UserError: the file is missing, is none that `torch.save` writes, is cut short, or holds
             anything but tensors (a whole model, say, whose classes are code).
     """
-    with open_regular(path) as file, _blaming(path):
+    with open_regular(path) as file, blaming(path, "PyTorch", _WANTED):
         size = os.fstat(file.fileno()).st_size
         start = file.read(2)
         file.seek(0)
         if start == b"PK":
             return _load_archive(file, size)
         if start[:1] != pickle.PROTO:
-            raise _RefusedError(f"something of another kind, which begins with {start!r}")
+            raise RefusedError(f"something of another kind, which begins with {start!r}")
         return _load_sequence(file, size)
-
-
-@contextlib.contextmanager
-def _blaming(path: Path) -> Iterator[None]:
-    """Whatever parsing a stranger's file raises, the file is at fault."""
-    try:
-        yield
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror or error})") from None
-    except _RefusedError as error:
-        raise UserError(
-            f"{path}: refused, because it contains {_line(error)}; {_WANTED}. "
-            "Nothing in it was executed"
-        ) from None
-    except Exception as error:
-        raise UserError(
-            f"{path}: not a complete PyTorch file ({type(error).__name__}: {_line(error)}); "
-            "copy or download it again"
-        ) from None
-
-
-def _line(error: Exception) -> str:
-    """What an error says, which may be the file's own words, as part of a line."""
-    text = " ".join(str(error).split())[:160]
-    return "".join(letter if letter.isprintable() else "?" for letter in text)
 
 
 class _Bounded:
@@ -261,7 +231,7 @@ class _Bounded:
 
     def read(self, count: int = -1) -> bytes:
         if count > self.most:
-            raise _RefusedError(f"a list of members or a member of {count} bytes")
+            raise RefusedError(f"a list of members or a member of {count} bytes")
         return self._file.read(count)
 
     def __getattr__(self, name: str) -> Any:
@@ -275,7 +245,7 @@ def _load_archive(file: BinaryIO, size: int) -> dict[str, np.ndarray]:
         bounded.most = size
         pickled = members["data.pkl"]
         if pickled.file_size > _MOST_PICKLED:
-            raise _RefusedError(f"a pickle of {pickled.file_size} bytes")
+            raise RefusedError(f"a pickle of {pickled.file_size} bytes")
         saved = _Unpickler(io.BytesIO(archive.read(pickled))).load()
         swapped = False
         if "byteorder" in members:
@@ -284,7 +254,7 @@ def _load_archive(file: BinaryIO, size: int) -> dict[str, np.ndarray]:
         def read(storage: _Storage) -> Any:
             raw = archive.read(members[f"data/{storage.key}"])
             if len(raw) != storage.count * storage.dtype.itemsize:
-                raise _RefusedError(f"{len(raw)} bytes in place of storage {storage.key:.40}")
+                raise RefusedError(f"{len(raw)} bytes in place of storage {storage.key:.40}")
             return _swap(raw, storage.dtype.itemsize) if swapped else raw
 
         return _arrays(saved, read)
@@ -294,16 +264,16 @@ def _members(archive: zipfile.ZipFile, size: int) -> dict[str, zipfile.ZipInfo]:
     """The archive's members by their names below its one folder; all lie in it as they are."""
     listed = archive.infolist()
     if any(info.compress_type != zipfile.ZIP_STORED for info in listed):
-        raise _RefusedError("compressed members")
+        raise RefusedError("compressed members")
     if any(info.compress_size != info.file_size for info in listed):
-        raise _RefusedError("members of two sizes")
+        raise RefusedError("members of two sizes")
     if sum(info.file_size for info in listed) > size:
-        raise _RefusedError("members that are longer than the file")
+        raise RefusedError("members that are longer than the file")
     members = {info.filename.partition("/")[2]: info for info in listed}
     if len(members) < len(listed):
-        raise _RefusedError("two members of the same name")
+        raise RefusedError("two members of the same name")
     if "data.pkl" not in members:
-        raise _RefusedError(f"no <name>/data.pkl, only {', '.join(sorted(members))[:80]}")
+        raise RefusedError(f"no <name>/data.pkl, only {', '.join(sorted(members))[:80]}")
     return members
 
 
@@ -318,10 +288,10 @@ def _load_sequence(file: BinaryIO, size: int) -> dict[str, np.ndarray]:
     for number in (_MAGIC, _PROTOCOL):
         found = _Unpickler(start).load()
         if type(found) is not int or found != number:
-            raise _RefusedError("a pickle of something else")
+            raise RefusedError("a pickle of something else")
     system = _Unpickler(start).load()
     if type(system) is not _Mapping or system.get("little_endian") is not True:
-        raise _RefusedError("numbers of an unknown byte order")
+        raise RefusedError("numbers of an unknown byte order")
     unpickler = _Unpickler(start)
     saved, keys = unpickler.load(), _Unpickler(start).load()
     places = _places(file, size, start.tell(), keys, unpickler.storages)
@@ -341,15 +311,15 @@ def _places(
 ) -> dict[str, int]:
     """Where in the file the numbers of every storage begin, from the order of their keys."""
     if type(keys) is not list or any(type(key) is not str for key in keys):
-        raise _RefusedError("a malformed list of storages")
+        raise RefusedError("a malformed list of storages")
     if sorted(keys) != sorted(storages):
-        raise _RefusedError("another list of storages than its tensors name")
+        raise RefusedError("another list of storages than its tensors name")
     places, place = {}, start
     for key in keys:
         file.seek(place)
         (count,) = struct.unpack("<q", file.read(8))
         if count != storages[key].count:
-            raise _RefusedError(f"{count} numbers in place of {storages[key].count}")
+            raise RefusedError(f"{count} numbers in place of {storages[key].count}")
         places[key] = place + 8
         place += 8 + count * storages[key].dtype.itemsize
         if place > size:
@@ -366,14 +336,14 @@ def _arrays(saved: Any, read: Callable[[_Storage], Any]) -> dict[str, np.ndarray
 def _tensors(saved: Any) -> dict[str, _Tensor]:
     """The state dict in what was saved."""
     if type(saved) is not _Mapping:
-        raise _RefusedError(f"no names of tensors, but a {type(saved).__name__.lstrip('_')}")
+        raise RefusedError(f"no names of tensors, but a {type(saved).__name__.lstrip('_')}")
     for candidate in (saved, *(saved.get(name) for name in _NESTED)):
         if type(candidate) is _Mapping and candidate:
             named = all(type(name) is str for name in candidate)
             if named and all(type(value) is _Tensor for value in candidate.values()):
                 return candidate
     names = [str(name)[:40] for name, value in saved.items() if type(value) is not _Tensor]
-    raise _RefusedError(
+    raise RefusedError(
         f"other things than tensors: {', '.join(names[:5])}" if names else "no named tensors"
     )
 

@@ -5,7 +5,6 @@ It is what W-TALC, CO2-Net, D2-Net and many others read. Strings may be bytes or
 have <DS>-I3D-RGBFeatures.npy and <DS>-I3D-FLOWFeatures.npy instead of the joint file.
 """
 
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -112,8 +111,9 @@ def source(folder: Path, name: str, features: bool | None = True) -> Source:
                 )
             )
     dataset = Dataset(name, classes, tuple(parts[train_name]), tuple(parts[test_name]), TimeGrid())
-    of_video = _features_of(feature_files, names) if features else None
-    return Source("wtalc", folder, dataset, features=of_video)
+    of_video = _Features(feature_files, names) if features else None
+    shape = of_video.shape if of_video else None
+    return Source("wtalc", folder, dataset, features=of_video, snippets=shape)
 
 
 def _paths(folder: Path, name: str, features: bool) -> tuple[Path, list[Path]]:
@@ -216,26 +216,37 @@ def _read_ambiguous(path: Path) -> dict[str, np.ndarray]:
     return {video: np.array(pairs) for video, pairs in intervals.items()}
 
 
-def _features_of(paths: list[Path], names: list[str]) -> Callable[[Video], np.ndarray]:
-    """A function that gives a video's features, from the joint file or from RGB's and flow's."""
-    files = [object_arrays.load(path) for path in paths]
-    for path, arrays in zip(paths, files, strict=True):
-        if np.ndim(arrays) == 0 or len(arrays) != len(names):
-            raise UserError(
-                f"{path}: features of {np.size(arrays)} videos, but the annotations list "
-                f"{len(names)}; they must be of the same data set, in the same order"
-            )
-    rows = {name: row for row, name in enumerate(names)}
+class _Features:
+    """Gives a video's features, from the joint file or from RGB's and flow's."""
 
-    def of_video(video: Video) -> np.ndarray:
-        joint, *flow = (
-            check(arrays[rows[video.name]], f"{path}, video {video.name}")
-            for path, arrays in zip(paths, files, strict=True)
-        )
-        where = f"{paths[0].parent}, video {video.name}"
+    def __init__(self, paths: list[Path], names: list[str]):
+        self._files = {path: object_arrays.load(path) for path in paths}
+        self._rows = {name: row for row, name in enumerate(names)}
+        for path, arrays in self._files.items():
+            if np.ndim(arrays) == 0 or len(arrays) != len(names):
+                raise UserError(
+                    f"{path}: features of {np.size(arrays)} videos, but the annotations list "
+                    f"{len(names)}; they must be of the same data set, in the same order"
+                )
+
+    def _parts(self, video: Video) -> list[np.ndarray]:
+        row = self._rows[video.name]
+        return [
+            check(arrays[row], f"{path}, video {video.name}")
+            for path, arrays in self._files.items()
+        ]
+
+    def shape(self, video: Video) -> tuple[int, int]:
+        """(T, 2D); nothing is copied for it."""
+        shapes = [np.shape(arrays[self._rows[video.name]]) for arrays in self._files.values()]
+        if any(len(shape) != 2 for shape in shapes):
+            self._parts(video)  # which says what is wrong
+        return shapes[0][0], sum(shape[1] for shape in shapes)
+
+    def __call__(self, video: Video) -> np.ndarray:
+        joint, *flow = self._parts(video)
+        where = f"{next(iter(self._files)).parent}, video {video.name}"
         return join_streams(joint, flow[0], where) if flow else joint
-
-    return of_video
 
 
 def write_annotations(folder: Path, dataset: Dataset) -> None:

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 import pytest
 
-from benchmarks import end_to_end, everything, population, training
+from benchmarks import conversion, end_to_end, everything, population, training
 from benchmarks.scaling import exponents
 from jaxtal import evaluation
 
@@ -130,3 +130,11 @@ def test_exponents_of_a_power_law():
         assert fit["exponent"] == pytest.approx(2)
         assert fit["quartiles"] == pytest.approx([2, 2])
     assert exponents([10], [[1.0]])["exponent"] is None
+
+
+def test_conversion(monkeypatch, capsys, tmp_path):
+    monkeypatch.setattr(conversion, "CASES", conversion.CASES[:1])
+    arguments = f"--videos 4 --snippets 5 --width 6 --repeats 1 --folder {tmp_path}"
+    (row,), table = run("conversion", arguments, monkeypatch, capsys)
+    assert (row["case"], row["same"], row["incomplete"]) == ("acmnet to basnet", True, 0)
+    assert "all of 0" in table

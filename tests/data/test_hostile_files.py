@@ -275,5 +275,5 @@ def test_inspect_and_convert_say_one_line(tmp_path):
     content["name"] = "../../strays"
     path.write_text(json.dumps(content))
     said = refused("datasets", "convert", folder, tmp_path / "out", "--to=activitynet")
-    assert "'../../strays' cannot be the name of" in said
+    assert "'../../strays' cannot be a name" in said
     assert not (tmp_path / "out").exists()
