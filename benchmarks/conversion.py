@@ -29,6 +29,7 @@ from benchmarks.timing import Rows, parser_of, row, show
 from jaxtal.data import convert, features, inspection, manifest, object_arrays
 from jaxtal.data.dataset import Dataset, Video
 from jaxtal.data.source import Source
+from jaxtal.errors import UserError
 
 # From, to.
 CASES = (("acmnet", "basnet"), ("acmnet", "wtalc"), ("wtalc", "acmnet"))
@@ -127,7 +128,7 @@ def whole(path: Path) -> bool:
     try:
         array = object_arrays.load(path)
         return len(array) > 0 and (array.dtype == object or features.shape(path)[0] > 0)
-    except Exception:
+    except UserError:
         return False
 
 

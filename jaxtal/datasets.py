@@ -74,8 +74,8 @@ def to_layout(path: Path, folder: Path) -> None:
     console.say(f"{what} of {count} videos are in {folder} ({source.layout} to {layout})")
     if layout != "activitynet" and written.grid != (assumed := convert.assumed(layout, written)):
         warn(
-            f"the features are on a grid of {_words(written.grid)}; other programs that read the "
-            f"layout {layout!r} assume {_words(assumed)}"
+            f"the time grid that is recorded is {_words(written.grid)}; other programs that read "
+            f"the layout {layout!r} assume {_words(assumed)}"
         )
 
 

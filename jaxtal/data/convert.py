@@ -50,18 +50,12 @@ class _Journal:
 
     def __init__(self, folder: Path, task: dict[str, Any]):
         self.path = folder / JOURNAL
-        lines = self._lines()
-        if lines and lines[0] != task:
-            raise UserError(
-                f"{folder} holds an unfinished conversion of something else "
-                f"({str(lines[0])[:200]}); convert to another folder, or delete it"
-            )
-        self.done: dict[str, dict] = {line["video"]: line for line in lines[1:]}
         self.sums: dict[str, str] = {}
         self._task = task
         self._lock = open(folder / _LOCK, "w")  # noqa: SIM115
         try:
-            self._take_lock(folder)
+            self._take_lock(folder)  # before anything is read that another process may change
+            self.done = self._done(folder)
             self._begin()
         except BaseException:
             self._lock.close()
@@ -72,6 +66,16 @@ class _Journal:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             raise UserError(f"{folder}: another process is converting to it; wait for it") from None
+
+    def _done(self, folder: Path) -> dict[str, dict]:
+        """Video name -> its line, of an earlier run of the same conversion."""
+        lines = self._lines()
+        if lines and lines[0] != self._task:
+            raise UserError(
+                f"{folder} holds an unfinished conversion of something else "
+                f"({str(lines[0])[:200]}); convert to another folder, or delete it"
+            )
+        return {line["video"]: line for line in lines[1:]}
 
     def _begin(self) -> None:
         lines = self._task, *self.done.values()
