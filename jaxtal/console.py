@@ -133,6 +133,12 @@ def print_population(result: dict, workdir: Path) -> None:
     for group in result.get("groups", [result]):
         if "mean" in group:
             _add_means(table, group, averages, chosen)
+        if "ensemble" in group:
+            ensemble = group["ensemble"]
+            name = f"ensemble of {ensemble['members']}{_values(group.get('values', {}))}"
+            numbers = [f"{100 * ensemble['average'][key]:.1f}" for key in averages]
+            video_level = f"{100 * ensemble['classification_map']:.1f}"
+            table.add_row(escape(name), *numbers, "", video_level)
     _wide().print(table)
     rich.print(f"{_seconds(result)}; everything is in {workdir}")
 

@@ -18,14 +18,15 @@ from jaxtal.errors import UserError
 _WORKDIR = flags.DEFINE_string("workdir", None, "The work directory of the run.")
 _OUTPUT = flags.DEFINE_string("output", "model.jaxtal", "The file to write.")
 _MEMBER = flags.DEFINE_integer("member", None, "Which member of a population, counted from 0.")
+_ENSEMBLE = flags.DEFINE_boolean("ensemble", False, "All members of a population, averaged.")
 
 
-def export(workdir: Path, output: Path, member: int | None = None) -> None:
+def export(workdir: Path, output: Path, member: int | None = None, ensemble: bool = False) -> None:
     """Write the model of a work directory to one file; see `restored.load`, `exported.save`."""
     # Imported here, so that --help and bad flags answer at once.
     from jaxtal import console, exported, restored
 
-    header = exported.save(output, restored.load(workdir, member))
+    header = exported.save(output, restored.load(workdir, member, ensemble))
     console.say(
         f"{header['method']}, {len(header['classes'])} classes, {header['feature_width']} features "
         f"a snippet, for {', '.join(header['platforms'])}: {output}, "
@@ -39,7 +40,7 @@ def _run(_: list[str]) -> int:
     try:
         command_line.check_outputs([_OUTPUT], [])
         workdir = Path(command_line.required(_WORKDIR))
-        export(workdir, Path(command_line.required(_OUTPUT)), _MEMBER.value)
+        export(workdir, Path(command_line.required(_OUTPUT)), _MEMBER.value, _ENSEMBLE.value)
     except UserError as error:
         return command_line.fail(str(error))
     return 0

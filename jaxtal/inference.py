@@ -1,5 +1,6 @@
 """The model over test videos, in length buckets, and what comes of it: results."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -120,6 +121,18 @@ class Inference:
                         name: out[member, row, : self._rows[video]] for name, out in outputs.items()
                     }
         return result
+
+
+def averaged(members: Sequence[list[dict[str, np.ndarray]]]) -> list[dict[str, np.ndarray]]:
+    """The mean of several models' outputs for every video: an ensemble's.
+
+    Args:
+        members: of each model the outputs of all videos, as of `Inference`.
+    """
+    return [
+        {name: np.mean([own[name] for own in outputs], axis=0) for name in outputs[0]}
+        for outputs in zip(*members, strict=True)
+    ]
 
 
 def pick_protocols(method: Method, dataset: Dataset, name: str = "") -> tuple[Protocol, Protocol]:

@@ -110,30 +110,42 @@ def summary(results: Sequence) -> dict[str, Any]:
     return {**about, **statistics(kept)["mean"], "members": {criterion_name(kept[0]): criteria}}
 
 
-def result(members: Sequence[dict]) -> dict[str, Any]:
+def groups(members: Sequence, config) -> list[tuple[dict[str, float], list[int]]]:
+    """Which members differ in nothing but the seed: (`values_of` them, their numbers) each."""
+    values = [values_of(member, config) for member in members]
+    distinct = [value for index, value in enumerate(values) if value not in values[:index]]
+    return [(value, [i for i, other in enumerate(values) if other == value]) for value in distinct]
+
+
+def result(members: Sequence[dict], grouped: Sequence, ensembles: Sequence) -> dict[str, Any]:
     """What result.json holds of a population.
 
     Args:
         members: results with "seed" and "values"; of one that has diverged there are no numbers.
+        grouped: as of `groups`.
+        ensembles: of each group the result of its members' mean outputs, or None.
 
     Returns:
         "population", the number of members; step and protocol; `statistics` over all of them
         ("mean", "sd", "interval_95") and, where they differ in more than the seed, over each
-        group of equal values ("groups"); "members".
+        group of equal values ("groups"); "ensemble", in the group's place; "members".
     """
     kept = [member for member in members if "map" in member]
-    values = [member["values"] for member in members]
-    distinct = [value for index, value in enumerate(values) if value not in values[:index]]
-    groups = [
-        {"values": value, **statistics([member for member in kept if member["values"] == value])}
-        for value in distinct
+    parts = [
+        {
+            "values": values,
+            **statistics([members[index] for index in numbers if "map" in members[index]]),
+            **({} if ensemble is None else {"ensemble": ensemble}),
+        }
+        for (values, numbers), ensemble in zip(grouped, ensembles, strict=True)
     ]
+    alone = {name: value for name, value in parts[0].items() if name == "ensemble"}
     return {
         "population": len(members),
         **{name: kept[0][name] for name in ("step", "protocol")},
         "diverged": [index for index, member in enumerate(members) if "diverged" in member],
         **{name: value for name, value in statistics(kept).items() if name != "members"},
-        **({"groups": groups} if len(groups) > 1 else {}),
+        **({"groups": parts} if len(parts) > 1 else alone),
         "members": list(members),
     }
 

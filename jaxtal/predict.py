@@ -22,6 +22,7 @@ flags.adopt_module_key_flags(data_flags)
 _WORKDIR = flags.DEFINE_string("workdir", None, "The work directory of a run, the model.")
 _EXPORTED = flags.DEFINE_string("exported", None, "Instead: a file that jaxtal.export wrote.")
 _MEMBER = flags.DEFINE_integer("member", None, "Which member of a population, counted from 0.")
+_ENSEMBLE = flags.DEFINE_boolean("ensemble", False, "All members of a population, averaged.")
 _FEATURES = flags.DEFINE_string("features", None, "A .npy file, a folder, or a data set.")
 _OUTPUT = flags.DEFINE_string("output", "detections.json", "JSON file in ActivityNet form.")
 _PLOTS = flags.DEFINE_string("plots", None, "Folder for a picture of each video.")
@@ -41,9 +42,11 @@ def _load():
     if _WORKDIR.value:
         from jaxtal import restored
 
-        return restored.load(Path(_WORKDIR.value), _MEMBER.value)
-    if _MEMBER.value is not None:
-        raise UserError("--member is for --workdir; an exported file holds one model")
+        return restored.load(Path(_WORKDIR.value), _MEMBER.value, _ENSEMBLE.value)
+    if _MEMBER.value is not None or _ENSEMBLE.value:
+        raise UserError(
+            "--member and --ensemble are for --workdir; an exported file holds one model"
+        )
     from jaxtal import exported  # and neither flax nor the methods' modules
 
     return exported.load(Path(command_line.required(_EXPORTED)))

@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax.traverse_util import flatten_dict
 from ml_collections import ConfigDict
 
@@ -21,12 +22,13 @@ from jaxtal.step import hyper_from, init_state
 from jaxtal.workdir import Workdir
 
 
-def load(folder: Path, member: int | None = None) -> Predictor:
+def load(folder: Path, member: int | None = None, ensemble: bool = False) -> Predictor:
     """The latest checkpoint's model; neither the run's data nor its config file are needed.
 
     Args:
         folder: the work directory.
-        member: of a population, counted from 0; None where there is one.
+        member: of a population, counted from 0; None where there is one, or with `ensemble`.
+        ensemble: all members of a population that have not diverged, their outputs averaged.
 
     Raises:
         UserError: something is missing, damaged or of another version; there is no such member, or
@@ -40,12 +42,14 @@ def load(folder: Path, member: int | None = None) -> Predictor:
         checks.at_least(config, {"population": 1, "data.min_snippets": 0})
         method.check(config)
         from_config = _from_config(config, method)
-    member = _pick(member, config.population, folder)
+    if ensemble and member is not None:
+        raise UserError(f"give either --member={member} or --ensemble, which is all members")
+    member = None if ensemble else _pick(member, config.population, folder)
     described = files.read_model()
     with _naming(where):
         model = method.build(config.model, len(described.classes))
         shapes = _shapes(config, model, described.feature_width)
-        program = program_of(method, model, config.precision)
+        program = program_of(method, model, config.precision, ensemble)
     return Predictor(
         classes=described.classes,
         grid=described.grid,
@@ -84,9 +88,19 @@ def _from_config(config, method: Method) -> dict[str, Any]:
     }
 
 
-def program_of(method: Method, model, precision: str):
-    """`inference.forward` as `Predictor.program` is: lengths in place of a mask."""
-    forward = inference.forward(method, model, precision)
+def program_of(method: Method, model, precision: str, ensemble: bool = False):
+    """`inference.forward` as `Predictor.program` is: lengths in place of a mask.
+
+    Args:
+        ensemble: the variables have a leading axis of members, over which outputs are averaged.
+    """
+    of_one = inference.forward(method, model, precision)
+
+    def of_all(variables, features, mask):
+        outputs = jax.vmap(of_one, in_axes=(0, None, None))(variables, features, mask)
+        return jax.tree.map(lambda leaf: leaf.mean(0), outputs)
+
+    forward = of_all if ensemble else of_one
 
     def program(variables, features, lengths):
         mask = jnp.arange(features.shape[1])[None] < lengths[:, None]
@@ -110,7 +124,7 @@ def _pick(member: int | None, population: int, folder: Path) -> int:
     if member is None and population > 1:
         raise UserError(
             f"{folder} holds a population of {population}; say which with --member, 0 to "
-            f"{population - 1} (result.json has everyone's result)"
+            f"{population - 1} (result.json has everyone's result), or --ensemble for all"
         )
     if not 0 <= (member or 0) < population:
         raise UserError(
@@ -127,8 +141,11 @@ def _shapes(config, model, feature_width: int) -> dict[str, Any]:
     return {name: (config.population, *leaf.shape) for name, leaf in variables.items()}
 
 
-def _variables(files: Workdir, wanted: dict[str, Any], member: int) -> dict[str, Any]:
-    """{"params": ..., ...} of one member from the latest checkpoint."""
+def _variables(files: Workdir, wanted: dict[str, Any], member: int | None) -> dict[str, Any]:
+    """{"params": ..., ...} of one member from the latest checkpoint; of None, of all that are left.
+
+    The latter have a leading axis.
+    """
     step = files.latest_step()
     if step is None:
         raise UserError(f"{files.path} has no checkpoint; train first, with jaxtal.main")
@@ -146,6 +163,9 @@ def _variables(files: Workdir, wanted: dict[str, Any], member: int) -> dict[str,
                 "run or were edited, so delete them, and the run's command with --mode=eval "
                 "writes them"
             )
+    if member is None:
+        left = np.flatnonzero([step is None for step in progress["diverged"]])
+        return jax.device_put(jax.tree.map(lambda leaf: leaf[left], saved))
     if progress["diverged"][member] is not None:
         raise UserError(
             f"{files.path}: member {member}'s training has diverged before step "

@@ -19,7 +19,7 @@ from jaxtal.data.dataset import fingerprint
 from jaxtal.errors import NotFiniteError, UserError
 from jaxtal.evaluation import criterion, criterion_name
 from jaxtal.feeding import DTYPES, Stream, place, prefetched, return_memory
-from jaxtal.inference import Inference, assess, pick_protocols
+from jaxtal.inference import Inference, assess, averaged, pick_protocols
 from jaxtal.metrics import MetricsLog
 from jaxtal.segments import Segments, concatenate
 from jaxtal.step import TrainState, init_state, over_members, train_steps
@@ -363,14 +363,19 @@ class Run:
     def finish(self) -> dict[str, Any]:
         """Evaluate the last step and write result.json, detections.json, plots, activations."""
         assessments = self.evaluate()
+        grouped = population.groups(self.members, self.config)
+        ensembles = [self._ensemble([assessments[i] for i in numbers]) for _, numbers in grouped]
         result = {
             "method": self.method.name,
             "data": self.dataset.name,
-            **self._result(assessments),
+            **self._result(assessments, grouped, ensembles),
             "seconds": {name: round(value, 2) for name, value in self.seconds.items()},
         }
+        self.files.write_annotations(self.dataset)
         for member, assessment in enumerate(assessments):
-            self._write_member(member, assessment)
+            self._write(self._folder(member), assessment)
+        if len(self.members) > 1 and len(ensembles) == 1:
+            self._write(self.files.of_ensemble(), ensembles[0])
         self.files.write_result(result)
         self._draw(next(assessment for assessment in assessments if assessment.result))
         show = console.print_result if len(self.members) == 1 else console.print_population
@@ -382,7 +387,18 @@ class Run:
             self.files, self.config, self.dataset, self.method, shown.outputs, shown.detections
         )
 
-    def _result(self, assessments: "list[Assessment]") -> dict[str, Any]:
+    def _ensemble(self, assessments: "list[Assessment]") -> "Assessment | None":
+        """What the mean of several members' outputs does; those that diverged have no part."""
+        outputs = [assessment.outputs for assessment in assessments if assessment.result]
+        if len(outputs) < 2:
+            return None
+        mean = averaged(outputs)
+        result, detections = assess(self.method, self.config, self.dataset, mean)
+        return Assessment(self._step(), {"members": len(outputs), **result}, detections, mean)
+
+    def _result(
+        self, assessments: "list[Assessment]", grouped: list, ensembles: "list[Assessment | None]"
+    ) -> dict[str, Any]:
         """A single run's result, or the population's with every member's."""
         members = [
             self._member_result(member, assessment.result)
@@ -392,7 +408,8 @@ class Run:
             return members[0]
         for member, result in zip(self.members, members, strict=True):
             result["values"] = population.values_of(member, self.config)
-        return population.result(members)
+        of_groups = [ensemble and ensemble.result for ensemble in ensembles]
+        return population.result(members, grouped, of_groups)
 
     def _member_result(self, member: int, result: dict | None) -> dict[str, Any]:
         best, diverged = (self.progress[name][member] for name in ("best", "diverged"))
@@ -403,9 +420,11 @@ class Run:
         skipped = int(self.state.skipped[member])
         return {"seed": self.members[member].seed, **shown, **told, "skipped_updates": skipped}
 
-    def _write_member(self, member: int, assessment: "Assessment") -> None:
-        files = self.files if len(self.members) == 1 else self.files.of_member(member)
-        if not assessment.result:  # what an earlier end of this run had found
+    def _folder(self, member: int) -> Workdir:
+        return self.files if len(self.members) == 1 else self.files.of_member(member)
+
+    def _write(self, files: Workdir, assessment: "Assessment | None") -> None:
+        if not assessment or not assessment.result:  # what an earlier end of this run had found
             shutil.rmtree(files.path)
             return
         files.write_detections(assessment.detections, self.dataset)

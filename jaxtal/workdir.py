@@ -54,7 +54,14 @@ class Workdir:
 
     def of_member(self, member: int) -> "Workdir":
         """The folder of a population's member, for detections and activations; created."""
-        files = Workdir(self.path / "members" / str(member))
+        return self._folder("members", str(member))
+
+    def of_ensemble(self) -> "Workdir":
+        """The same folder of what a population's members find together; created."""
+        return self._folder("ensemble")
+
+    def _folder(self, *names: str) -> "Workdir":
+        files = Workdir(self.path.joinpath(*names))
         files.path.mkdir(parents=True, exist_ok=True)
         return files
 
@@ -212,9 +219,12 @@ class Workdir:
         names = [video.name for video in dataset.test]
         self._write("detections.json", detection_files.to_json(detections, names, dataset.classes))
 
-    def write_activations(self, outputs, dataset: Dataset, names: tuple[str, ...]) -> None:
-        """Write those outputs for the test videos to activations.npz, and annotations.json."""
+    def write_annotations(self, dataset: Dataset) -> None:
+        """Write annotations.json, the ground truth that the detections are judged against."""
         self._write("annotations.json", activitynet.to_json(dataset))
+
+    def write_activations(self, outputs, dataset: Dataset, names: tuple[str, ...]) -> None:
+        """Write those outputs for the test videos to activations.npz."""
         activations.write(
             self.path / "activations.npz",
             activations.Activations(
@@ -247,6 +257,9 @@ _ADDED = {
     "data.stride": 0.0,
     "data.window": 0.0,
     "data.skip_damaged": False,
+    "model.fusion": "ccm",
+    "model.ccm_main": "global",
+    "model.ccm_auxiliary": "local",
 }
 
 

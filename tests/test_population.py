@@ -105,12 +105,29 @@ def test_groups_of_equal_values_and_the_diverged():
         {"step": 7, "seed": 2, "values": whole, "diverged": 3},
         result(0.3, seed=3, values=without),
     ]
-    found = population.result(members)
+    grouped = [(without, [0, 3]), (whole, [1, 2])]
+    together = {"members": 2, "map": {"0.5": 0.6}}
+    found = population.result(members, grouped, [together, None])
     assert (found["population"], found["diverged"]) == (4, [2])
     assert found["mean"]["map"]["0.5"] == pytest.approx(0.3)
     first, second = found["groups"]
     assert (first["values"], first["members"]) == (without, 2)
+    assert first["ensemble"] == together
+    assert "ensemble" not in second
+    assert "ensemble" not in found
     assert first["mean"]["map"]["0.5"] == pytest.approx(0.2)
     assert (second["values"], second["members"]) == (whole, 1)
     assert found["members"] == members
-    assert "groups" not in population.result([result(0.1, values={}), result(0.2, values={})])
+    alike = [result(0.1, values={}), result(0.2, values={})]
+    found = population.result(alike, [({}, [0, 1])], [together])
+    assert "groups" not in found
+    assert found["ensemble"] == together
+
+
+def test_members_are_grouped_by_what_they_differ_in_besides_the_seed():
+    config = config_of(4, "seed=1,2,3,4 loss.weights.norm=0,1,1,0")
+    assert population.groups(population.members_of(config), config) == [
+        ({"loss.weights.norm": 0.0}, [0, 3]), ({"loss.weights.norm": 1.0}, [1, 2])
+    ]  # fmt: skip
+    config = config_of(3)
+    assert population.groups(population.members_of(config), config) == [({}, [0, 1, 2])]

@@ -83,6 +83,19 @@ def test_equal_to_the_evaluation_of_the_run(trained, name, tmp_path, capsys):
     assert snapshot(run) == before
 
 
+def test_an_ensemble_is_the_mean_of_the_members(trained, tmp_path):
+    run, features, _ = trained("d2net")
+    wanted = json.loads((run / "ensemble" / "detections.json").read_text())["results"]
+    predictor = restored.load(run, ensemble=True)
+    exported.save(tmp_path / "model", predictor)
+    for which in (predictor, exported.load(tmp_path / "model")):
+        found = predicted(which, features, tmp_path / "found.json")
+        assert rows_of(found) == rows_of(wanted)
+        np.testing.assert_allclose(scores_of(found), scores_of(wanted), rtol=0, atol=1e-5)
+    with pytest.raises(UserError, match="give either --member=1 or --ensemble, which is all"):
+        restored.load(run, 1, ensemble=True)
+
+
 def test_short_videos_are_named_and_have_no_detections(trained):
     _, features, wanted = trained("d2net")
     lengths = {path.stem: len(np.load(path)) for path in features.iterdir()}
@@ -366,7 +379,7 @@ def test_work_directories_that_lack_something(tmp_path):
         restored.load(tmp_path)
     config = CONFIGS["d2net"]
     (tmp_path / "config.json").write_text(config.to_json())
-    with pytest.raises(UserError, match="holds a population of 2; say which with --member, 0 to 1"):
+    with pytest.raises(UserError, match="holds a population of 2; say which with --member, 0 to 1 "):
         restored.load(tmp_path)
     with pytest.raises(UserError, match=r"--member is 2, but .* a population of 2; wanted 0 to 1"):
         restored.load(tmp_path, 2)

@@ -130,6 +130,30 @@ def test_what_a_population_leaves(population):
     assert [len(line["members"]["0.1:0.7"]) for line in evaluations] == [3, 3]
 
 
+def test_an_ensemble_finds_what_its_members_find_on_average(tmp_path):
+    """Of all that differ in the seed alone and have not diverged."""
+    config = config_of(population=3, evaluation__save_activations=True)
+    result = train_and_evaluate(config, tmp_path)
+    assert result["ensemble"]["members"] == 3
+    assert set(result["ensemble"]["average"]) == set(result["mean"]["average"])
+    folders = [tmp_path / "members" / member for member in "012"]
+    members = [np.load(folder / "activations.npz") for folder in folders]
+    together = np.load(tmp_path / "ensemble" / "activations.npz")
+    assert together.files == members[0].files
+    cas = [name for name in together.files if name.endswith("cas")]
+    assert cas
+    for name in cas:
+        mean = np.mean([member[name] for member in members], axis=0)
+        np.testing.assert_allclose(together[name], mean, rtol=1e-5, atol=1e-6)
+    assert detections(tmp_path / "ensemble") not in map(detections, folders)
+
+
+def test_only_what_differs_in_the_seed_alone_is_an_ensemble(population):
+    folder, result = population
+    assert not any("ensemble" in group for group in (result, *result["groups"]))
+    assert not (folder / "ensemble").exists()
+
+
 def test_a_population_continues_bit_for_bit(population, tmp_path):
     folder, _ = population
     for steps in (3, 8):
