@@ -5,6 +5,8 @@ here: the features are not part of this project. Put `ActivityNet1.2-I3D-JOINTFe
 `ActivityNet1.2-Annotations/` into `config.data.dir`.
 
     python -m jaxtal.main --config configs/co2net_anet12.py --config.data.dir=FOLDER
+
+`:paper` behind the file's name as in configs/co2net_thumos.py.
 """
 
 from ml_collections import ConfigDict
@@ -12,9 +14,13 @@ from ml_collections import ConfigDict
 from configs import co2net_thumos
 
 
-def get_config() -> ConfigDict:
-    """The THUMOS14 config with what differs on ActivityNet 1.2 (METHODS 2.a to 2.d)."""
-    config = co2net_thumos.get_config()
+def get_config(preset: str = "code") -> ConfigDict:
+    """The THUMOS14 config with what differs on ActivityNet 1.2 (METHODS 2.a to 2.d).
+
+    Args:
+        preset: see `co2net_thumos.get_config`.
+    """
+    config = co2net_thumos.get_config(preset)
     config.data.name = "ActivityNet1.2"
     config.data.num_snippets = 60
     config.data.min_snippets = 11

@@ -7,6 +7,7 @@ CPU cores:
 
 `config.data.generator` holds every property of the generator (jaxtal/data/synthetic.py), e.g.
 `--config.data.generator.annotations=FILE` for features of the videos in an ActivityNet-form JSON.
+`:paper` behind the file's name as in configs/co2net_thumos.py.
 """
 
 import dataclasses
@@ -17,9 +18,13 @@ from configs import co2net_thumos
 from jaxtal.data.synthetic import DEMO, SyntheticConfig
 
 
-def get_config() -> ConfigDict:
-    """The THUMOS14 config with smaller numbers and generated data."""
-    config = co2net_thumos.get_config()
+def get_config(preset: str = "code") -> ConfigDict:
+    """The THUMOS14 config with smaller numbers and generated data.
+
+    Args:
+        preset: see `co2net_thumos.get_config`.
+    """
+    config = co2net_thumos.get_config(preset)
     config.seed = 0
     config.data.dir = ""
     config.data.name = "Synthetic"

@@ -118,7 +118,7 @@ def _check_fits(config, params: dict, widths: Widths, where: str) -> None:
 def _as_published(widths: Widths) -> str:
     """The fields on which shapes depend, with the values of a published checkpoint."""
     if not widths.taps:
-        return "config.model.classifier=code"
+        return torch_names.CO2NET_AS_PUBLISHED
     hidden, last = widths.taps
     return f"config.model.kernel_size={hidden} and config.model.classifier_kernel_size={last}"
 

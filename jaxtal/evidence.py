@@ -18,6 +18,7 @@ TERMS = {
     "cas": lambda cas, attention: cas,
     "probability": lambda cas, attention: localization.softmax(cas),
     "refined": lambda cas, attention: attention * cas,
+    "refined_probability": lambda cas, attention: attention * localization.softmax(cas),
 }
 GIVEN = "scores"  # class scores that are an output themselves
 

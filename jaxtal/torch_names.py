@@ -19,6 +19,11 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 
 from jaxtal.errors import UserError
 
+# The fields of a config on which CO2-Net's parameters depend, with what is published.
+CO2NET_AS_PUBLISHED = (
+    "config.model.classifier=code, fusion=ccm, ccm_main=global and ccm_auxiliary=local"
+)
+
 
 class Widths(NamedTuple):
     """What the shapes of published parameters say.
@@ -253,7 +258,7 @@ def from_variables(method: str, variables: dict[str, Any], where: str) -> dict[s
         other = params.keys() ^ wanted
         raise UserError(
             f"{where}: no {method} as published, differing in {_some(other)}; wanted another "
-            "--method, or for co2net config.model.classifier=code, the only one published"
+            f"--method, or for co2net a run with {CO2NET_AS_PUBLISHED}"
         )
     found = {}
     for layer in names:

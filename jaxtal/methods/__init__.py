@@ -5,7 +5,7 @@ A new one in this package adds a module with a METHOD and its name here; one out
 """
 
 from jaxtal.errors import UserError
-from jaxtal.methods import co2net, d2net, twostream
+from jaxtal.methods import co2net, d2net, hybrid, twostream
 from jaxtal.methods.method import Method
 
 METHODS: dict[str, Method] = {}
@@ -17,7 +17,7 @@ def register(method: Method) -> None:
         raise UserError(f"there are two methods called {method.name!r}; give one another name")
 
 
-for _module in (co2net, d2net, twostream):
+for _module in (co2net, d2net, twostream, hybrid):
     register(_module.METHOD)
 
 

@@ -1,10 +1,14 @@
 """CO2-Net: cross-modal consensus network (Hong et al., ACM Multimedia 2021).
 
 RGB and flow each gate their own features by what the other modality agrees with (cross-modal
-consensus module), give an attention each, and share one T-CAM with a background class.
+consensus module), give an attention each, and share one T-CAM with a background class. The fusions
+that the paper compares with the consensus are here too (its Tables 5 and 6).
 """
 
 import functools
+import operator
+from collections.abc import Callable, Collection
+from typing import NamedTuple
 
 import flax.linen as nn
 import jax
@@ -25,17 +29,6 @@ _one_of_three_taps = nn.initializers.variance_scaling(2 / 3, "fan_in", "uniform"
 # Dropout after the attention unit's first and second convolution and on its logit. On the logit it
 # gives half of the snippets an attention of 0.5 in training.
 _ATTENTION_DROPOUT = {"code": (0.5, 0.0, 0.5), "paper": (0.7, 0.7, 0.0)}
-
-# What the published code and the paper do differently (METHODS 2.b, 2.c): the values of a field.
-_OPTIONS = {
-    "model.attention_unit": tuple(_ATTENTION_DROPOUT),
-    "model.classifier": ("code", "paper"),
-    "model.ccm_dropout": ("code", "paper"),
-    "loss.suppression": tuple(losses.SUPPRESSIONS),
-    "loss.norm_reduction": tuple(losses.REDUCTIONS),
-    "loss.opposition_reduction": tuple(losses.REDUCTIONS),
-    "loss.mutual_metric": tuple(losses.METRICS),
-}
 
 
 class AttentionUnit(nn.Module):
@@ -59,37 +52,124 @@ class AttentionUnit(nn.Module):
         return nn.sigmoid(drop(TemporalConv(1, 1, name="att2")(hidden, mask), on_logit))
 
 
-class CrossModalConsensus(nn.Module):
-    """Cross-modal consensus module, CCM (CO2-Net, section 3.2; METHODS 2.b).
-
-    The global context of the main modality and the local one of the auxiliary modality together
-    gate the main modality's features.
+class Modality(nn.Module):
+    """A modality on its own: its features as they are, and their attention (METHODS 2.b).
 
     Attributes:
-        dropout: what follows both convolutions: leaky ReLU and dropout ("code") or neither, as the
-            "paper" mentions none.
         attention_unit: see `AttentionUnit`.
     """
 
-    dropout: str
     attention_unit: str
 
     @nn.compact
     def __call__(self, main: jax.Array, auxiliary: jax.Array, mask: jax.Array, train: bool):
         """Main and auxiliary [B, T, D] to attention [B, T, 1] and enhanced features [B, T, D]."""
-
-        def activate(x):
-            return Dropout(0.5)(leaky_relu(x), train) if self.dropout == "code" else x
-
-        width = main.shape[-1]
-        context = TemporalConv(width, 1, _one_of_three_taps, name="global")(
-            temporal_mean(main, mask), jnp.ones_like(mask[:, :1])
-        )
-        context = activate(context)
-        local = activate(TemporalConv(width, 3, name="local")(auxiliary, mask))
-        enhanced = nn.sigmoid(local * context) * main
+        enhanced = self.enhance(main, auxiliary, mask, train)
         unit = AttentionUnit(self.attention_unit, name="attention")
         return unit(enhanced, mask, train), enhanced
+
+    def enhance(self, main, auxiliary, mask, train: bool):
+        """What a fusion makes of the main modality, [B, T, D]."""
+        return main
+
+
+class CrossModalConsensus(Modality):
+    """Cross-modal consensus module, CCM (CO2-Net, section 3.2; METHODS 2.b).
+
+    A context of the main modality and one of the auxiliary modality together gate the main
+    modality's features.
+
+    Attributes:
+        dropout: what follows both convolutions: leaky ReLU and dropout ("code") or neither, as the
+            "paper" mentions none.
+        main, auxiliary: the contexts, "global" of the video or "local" of three snippets. The
+            official model has the global one of the main modality (paper, Table 5).
+    """
+
+    dropout: str
+    main: str
+    auxiliary: str
+
+    def enhance(self, main, auxiliary, mask, train: bool):
+        def context(role, kind, x):
+            x = _CONTEXTS[kind](x, mask, _CONTEXT_NAMES[role, kind])
+            return Dropout(0.5)(leaky_relu(x), train) if self.dropout == "code" else x
+
+        of_main = context("main", self.main, main)
+        return nn.sigmoid(of_main * context("auxiliary", self.auxiliary, auxiliary)) * main
+
+
+def _global(x, mask, name: str):
+    """[B, T, D] to [B, 1, D]."""
+    conv = TemporalConv(x.shape[-1], 1, _one_of_three_taps, name=name)
+    return conv(temporal_mean(x, mask), jnp.ones_like(mask[:, :1]))
+
+
+def _local(x, mask, name: str):
+    """[B, T, D] to [B, T, D]."""
+    return TemporalConv(x.shape[-1], 3, name=name)(x, mask)
+
+
+_CONTEXTS = {"global": _global, "local": _local}
+
+# The official model's layers have the short names, so that others are never taken for them.
+_CONTEXT_NAMES = {
+    ("main", "global"): "global",
+    ("main", "local"): "local_main",
+    ("auxiliary", "global"): "global_auxiliary",
+    ("auxiliary", "local"): "local",
+}
+
+
+class SqueezeExcitation(Modality):
+    """A modality gates its channels by its own mean over time (SE; paper, Table 6).
+
+    METHODS 2.b writes the two dense layers without biases; like all layers here they have some,
+    which begin at 0.
+    """
+
+    def enhance(self, main, auxiliary, mask, train: bool):
+        width, once = main.shape[-1], jnp.ones_like(mask[:, :1])
+        squeeze = TemporalConv(max(1, width // 16), name="squeeze")
+        hidden = nn.relu(squeeze(temporal_mean(main, mask), once))
+        return nn.sigmoid(TemporalConv(width, name="excite")(hidden, once)) * main
+
+
+class JointAdaptation(nn.Module):
+    """Both modalities gate both, snippet by snippet (SSMA; paper, Table 6); [B, T, 2D]."""
+
+    @nn.compact
+    def __call__(self, x: jax.Array, mask: jax.Array) -> jax.Array:
+        width = x.shape[-1]
+        hidden = nn.relu(TemporalConv(max(1, width // 16), 3, name="squeeze")(x, mask))
+        return nn.sigmoid(TemporalConv(width, 3, name="excite")(hidden, mask)) * x
+
+
+class Fusion(NamedTuple):
+    """How RGB and flow meet: a row of the paper's Table 6 (METHODS 2.b, ablation variants).
+
+    Attributes:
+        modality: `Modality` or a subclass; each modality goes through one.
+        options: the fields of `CO2Net` that it takes besides attention_unit.
+        adapt: ([B, T, 2D], mask) -> [B, T, 2D], before the modalities are parted.
+        join: their enhanced features -> what the fusion layer sees.
+        taps: of the fusion layer.
+    """
+
+    modality: type[Modality] = Modality
+    options: tuple[str, ...] = ()
+    adapt: Callable = lambda x, mask: x
+    join: Callable = lambda rgb, flow: jnp.concatenate([rgb, flow], axis=-1)
+    taps: int = 1
+
+
+_FUSIONS = {
+    "ccm": Fusion(CrossModalConsensus, ("ccm_dropout", "ccm_main", "ccm_auxiliary")),
+    "add": Fusion(join=operator.add),
+    "concat": Fusion(),
+    "se": Fusion(SqueezeExcitation),
+    "ssma": Fusion(adapt=lambda x, mask: JointAdaptation(name="ssma")(x, mask), taps=3),
+}
 
 
 class CO2Net(nn.Module):
@@ -97,10 +177,12 @@ class CO2Net(nn.Module):
 
     Attributes:
         num_classes: C.
-        attention_unit, ccm_dropout: "code" or "paper", see `AttentionUnit`, `CrossModalConsensus`.
+        attention_unit: "code" or "paper", see `AttentionUnit`.
         classifier: "code", a fusion layer whose output is the embedding and two temporal
             convolutions; or "paper", three temporal convolutions on the enhanced features, which
-            are the embedding.
+            are the embedding. The latter has no fusion layer, which "add" and "ssma" change.
+        ccm_dropout, ccm_main, ccm_auxiliary: of the fusion "ccm", see `CrossModalConsensus`.
+        fusion: see `_FUSIONS`.
         pool_window: snippets, odd; T-CAM and attentions are averaged over so many. 1 = not at all.
     """
 
@@ -108,6 +190,9 @@ class CO2Net(nn.Module):
     attention_unit: str = "code"
     classifier: str = "code"
     ccm_dropout: str = "code"
+    ccm_main: str = "global"
+    ccm_auxiliary: str = "local"
+    fusion: str = "ccm"
     pool_window: int = 1
 
     @nn.compact
@@ -121,15 +206,16 @@ class CO2Net(nn.Module):
 
         Returns:
             cas [B, T, C + 1] raw logits, background last; attention, attention_rgb,
-            attention_flow [B, T, 1]; embeddings [B, T, 2D].
+            attention_flow [B, T, 1]; embeddings, and enhanced features, [B, T, 2D] each.
         """
-        rgb, flow = jnp.split(x, 2, axis=-1)
-        consensus = functools.partial(CrossModalConsensus, self.ccm_dropout, self.attention_unit)
-        attention_rgb, rgb_hat = consensus(name="ccm_rgb")(rgb, flow, mask, train)
-        attention_flow, flow_hat = consensus(name="ccm_flow")(flow, rgb, mask, train)
-        enhanced = jnp.concatenate([rgb_hat, flow_hat], axis=-1)
+        fusion = _FUSIONS[self.fusion]
+        rgb, flow = jnp.split(fusion.adapt(x, mask), 2, axis=-1)
+        options = [getattr(self, name) for name in fusion.options]
+        modality = functools.partial(fusion.modality, self.attention_unit, *options)
+        attention_rgb, rgb_hat = modality(name=f"{self.fusion}_rgb")(rgb, flow, mask, train)
+        attention_flow, flow_hat = modality(name=f"{self.fusion}_flow")(flow, rgb, mask, train)
         classify = self._classify if self.classifier == "code" else self._classify_as_in_paper
-        cas, embeddings = classify(enhanced, mask, train)
+        cas, embeddings = classify(fusion.join(rgb_hat, flow_hat), mask, train, x.shape[-1])
         cas, attention_rgb, attention_flow = (
             average_pool(x, mask, self.pool_window) for x in (cas, attention_rgb, attention_flow)
         )
@@ -139,23 +225,23 @@ class CO2Net(nn.Module):
             "attention_rgb": attention_rgb,
             "attention_flow": attention_flow,
             "embeddings": embeddings,
+            "enhanced": jnp.concatenate([rgb_hat, flow_hat], axis=-1),
         }
 
-    def _classify(self, enhanced, mask, train: bool):
+    def _classify(self, enhanced, mask, train: bool, width: int):
         """T-CAM and embeddings from the enhanced features, as the published code has it."""
-        width = enhanced.shape[-1]
-        embeddings = leaky_relu(TemporalConv(width, 1, name="fusion")(enhanced, mask))
-        embeddings = Dropout(0.7)(embeddings, train)
+        fuse = TemporalConv(width, _FUSIONS[self.fusion].taps, name="fusion")
+        embeddings = Dropout(0.7)(leaky_relu(fuse(enhanced, mask)), train)
         # A second dropout in front of the classifier; L_cas uses what lies between the two.
         hidden = TemporalConv(width, 3, name="cls0")(Dropout(0.7)(embeddings, train), mask)
         hidden = Dropout(0.7)(leaky_relu(hidden), train)
         return TemporalConv(self.num_classes + 1, 1, name="cls1")(hidden, mask), embeddings
 
-    def _classify_as_in_paper(self, enhanced, mask, train: bool):
+    def _classify_as_in_paper(self, enhanced, mask, train: bool, width: int):
         """The same by three temporal convolutions with dropout between them (METHODS 2.b)."""
         hidden = enhanced
         for name in ("cls0", "cls1"):
-            hidden = leaky_relu(TemporalConv(enhanced.shape[-1], 3, name=name)(hidden, mask))
+            hidden = leaky_relu(TemporalConv(width, 3, name=name)(hidden, mask))
             hidden = Dropout(0.7)(hidden, train)
         return TemporalConv(self.num_classes + 1, 1, name="cls2")(hidden, mask), enhanced
 
@@ -209,9 +295,35 @@ def loss_terms(outputs: dict, batch: sampling.Batch, context: Context, config):
     return terms, context.state
 
 
+# Where the published code and the paper differ (METHODS 2.b, 2.c): the values of a field.
+_OPTIONS = {
+    "model.attention_unit": tuple(_ATTENTION_DROPOUT),
+    "model.classifier": ("code", "paper"),
+    "model.ccm_dropout": ("code", "paper"),
+    "loss.suppression": tuple(losses.SUPPRESSIONS),
+    "loss.norm_reduction": tuple(losses.REDUCTIONS),
+    "loss.opposition_reduction": tuple(losses.REDUCTIONS),
+    "loss.mutual_metric": tuple(losses.METRICS),
+}
+
+# The paper's Tables 5 and 6. The config of an earlier run lacks these fields: the defaults hold.
+_VARIANTS: dict[str, Collection[str]] = {
+    "fusion": _FUSIONS,
+    "ccm_main": _CONTEXTS,
+    "ccm_auxiliary": _CONTEXTS,
+}
+
+
 def check(config) -> None:
-    """Raise UserError for options that do not exist and numbers that cannot be."""
-    checks.one_of(config, _OPTIONS)
+    """Raise UserError for options that do not exist or go together and numbers that cannot be."""
+    model = config.model
+    variants = {f"model.{name}": known for name, known in _VARIANTS.items() if name in model}
+    checks.one_of(config, _OPTIONS | variants)
+    if model.classifier == "paper" and model.get("fusion") in ("add", "ssma"):
+        raise UserError(
+            f"config.model.fusion is {model.fusion!r}, which changes the fusion layer, but "
+            "config.model.classifier=paper has none; set config.model.classifier=code"
+        )
     checks.at_least(config, {"loss.topk_divisor": 1, "model.pool_window": 1, "train.pairs": 0})
     localization.check(config)
     if config.model.pool_window % 2 == 0:

@@ -27,6 +27,11 @@ _SHORTEST = 5  # snippets; shorter videos give no loss
 # Probabilities stay this far from 0 and 1 in the losses (METHODS 3.c).
 _MARGIN = 1e-3
 
+_DENOISING = {
+    "loss.denoising": (*MEASURES, "l1", "bce", "none"),
+    "loss.snippet_joint": ("class_conditional", "joint"),
+    "loss.video_joint": ("filtered", "joint"),
+}
 _OPTIONS = {
     "model.padding": ("masked", "published"),
     "loss.classification": ("discriminative", "focal", "cross_entropy"),
@@ -34,9 +39,6 @@ _OPTIONS = {
     "loss.pairs": discriminative.PAIRS,
     "loss.reduction": ("mean", "sum"),
     "loss.running_background": ("peak", "mean"),
-    "loss.denoising": (*MEASURES, "l1", "bce", "none"),
-    "loss.snippet_joint": ("class_conditional", "joint"),
-    "loss.video_joint": ("filtered", "joint"),
     "localization.class_scores": ("refined", "cas"),
 }
 
@@ -143,10 +145,7 @@ def loss_terms(outputs: dict, batch: sampling.Batch, context: Context, config):
     """The loss terms of METHODS 3.c, unweighted, and the model's state with the new background."""
     cas, embeddings, settings = outputs["cas"], outputs["embeddings"], config.loss
     labels = batch.labels
-    valid = (batch.mask.sum(-1) >= _SHORTEST) & (labels > 0).any(-1)
-    mask = batch.mask & valid[:, None]
-    pooled = losses.top_mean(cas, mask, settings.topk_divisor, round_up=True)
-    probability = jnp.clip(pooled, _MARGIN, 1 - _MARGIN)
+    valid, mask = _taking_part(batch)
     attention = cas.max(-1)
     foreground = attended_embeddings(embeddings, attention, settings.foreground_threshold, mask)
     background = attended_embeddings(embeddings, 1 - attention, settings.background_threshold, mask)
@@ -166,20 +165,51 @@ def loss_terms(outputs: dict, batch: sampling.Batch, context: Context, config):
         weights = discriminative.cosine_weights(
             foreground, background, valid, pairing, settings.separation_row, settings.pairs
         )
+    probability = _video_probability(cas, mask, settings)
     classification = _classification(probability, labels, weights, settings)
-    snippet = video = jnp.float32(0)
-    if settings.denoising != "none":
-        bottom_up = bottom_up_attention(embeddings, running)
-        snippet = _snippets_of_all_videos(cas, labels, bottom_up, mask, settings)
-        video = video_denoising(probability, labels, valid, settings)
-    step = context.step
-    active = (step >= settings.denoising_start) & (step % settings.denoising_every == 0)
     terms = {
         "discriminative": losses.mean_over_videos(classification, mask),
-        "snippet_denoising": snippet * active,
-        "video_denoising": video * active,
+        **denoising_terms(
+            cas, bottom_up_attention(embeddings, running), batch, context.step, settings
+        ),
     }
     return terms, {"running": {"background": running}}
+
+
+def _taking_part(batch: sampling.Batch) -> tuple[jax.Array, jax.Array]:
+    """Which videos [B] give a loss, and their snippets [B, T]."""
+    valid = (batch.mask.sum(-1) >= _SHORTEST) & (batch.labels > 0).any(-1)
+    return valid, batch.mask & valid[:, None]
+
+
+def _video_probability(cas, mask, settings) -> jax.Array:
+    """The videos' p [B, C], kept away from 0 and 1."""
+    pooled = losses.top_mean(cas, mask, settings.topk_divisor, round_up=True)
+    return jnp.clip(pooled, _MARGIN, 1 - _MARGIN)
+
+
+def denoising_terms(cas, attention, batch: sampling.Batch, step, settings) -> dict:
+    """L_DS and L_DV, 0 at the steps without denoising (METHODS 3.c).
+
+    Args:
+        cas: [B, T, C] probabilities.
+        attention: [B, T] without gradient, by whose height snippets are pseudo-foreground or
+            -background: D2-Net's bottom-up attention.
+        batch: whose labels and mask count.
+        step: int32 scalar.
+        settings: `config.loss`.
+
+    Returns:
+        {"snippet_denoising": scalar, "video_denoising": scalar}.
+    """
+    snippet = video = jnp.float32(0)
+    if settings.denoising != "none":
+        valid, mask = _taking_part(batch)
+        snippet = _snippets_of_all_videos(cas, batch.labels, attention, mask, settings)
+        probability = _video_probability(cas, mask, settings)
+        video = video_denoising(probability, batch.labels, valid, settings)
+    active = (step >= settings.denoising_start) & (step % settings.denoising_every == 0)
+    return {"snippet_denoising": snippet * active, "video_denoising": video * active}
 
 
 def _classification(probability, labels, weights, settings):
@@ -279,12 +309,8 @@ def check(config) -> None:
             "model.dilation": 1,
             "model.classifier_kernel_size": 1,
             "model.dropout": 0,
-            "loss.topk_divisor": 1,
             "loss.focusing": 0,
             "loss.gamma": 0,
-            "loss.denoising_start": 0,
-            "loss.denoising_every": 1,
-            "loss.gradient_cap": 0,
         },
     )
     for name in ("kernel_size", "classifier_kernel_size"):
@@ -294,13 +320,28 @@ def check(config) -> None:
                 "convolution has a middle"
             )
     checks.below(config, {"model.dropout": 1})
+    check_denoising(config)
+    localization.check(config)
+
+
+def check_denoising(config) -> None:
+    """Raise UserError for values of the denoising losses' fields that cannot be."""
+    checks.one_of(config, _DENOISING)
+    checks.at_least(
+        config,
+        {
+            "loss.topk_divisor": 1,
+            "loss.denoising_start": 0,
+            "loss.denoising_every": 1,
+            "loss.gradient_cap": 0,
+        },
+    )
     if config.loss.bottom_up_background > config.loss.bottom_up_foreground:
         raise UserError(
             f"config.loss.bottom_up_background is {config.loss.bottom_up_background}, above "
             f"config.loss.bottom_up_foreground={config.loss.bottom_up_foreground}: a snippet would "
             "be both; lower it"
         )
-    localization.check(config)
 
 
 def check_data(dataset, config) -> None:

@@ -19,14 +19,17 @@ from jaxtal.evidence import Evidence
 from jaxtal.layers import Dropout, TemporalConv, torch_default
 from jaxtal.methods.method import Context, Method
 
+DICTIONARY = {
+    "loss.dictionary_init": ("class_mean", "uniform", "class_mean_bg_global"),
+    "loss.warmup": ("loss_ramp", "freeze_dict", "none"),
+}
 _OPTIONS = {
     "model.embedding": ("residual", "plain"),
     "model.attention": ("softmax", "sigmoid"),
     "model.branches": ("both", "attention", "mil"),
     "loss.fusion": ("scores", "losses"),
     "loss.guide_reduction": tuple(losses.REDUCTIONS),
-    "loss.dictionary_init": ("class_mean", "uniform", "class_mean_bg_global"),
-    "loss.warmup": ("loss_ramp", "freeze_dict", "none"),
+    **DICTIONARY,
 }
 
 
@@ -82,9 +85,7 @@ class TwoStream(nn.Module):
         classify_snippets = classify if self.share_fc else layer("mil", total)
         logits = classify_snippets(Dropout(self.dropout)(x, train), mask)
 
-        weight = jnp.where(mask[..., None], attention, 0)
-        pooled = jnp.einsum("btr,btd->brd", weight, jnp.where(mask[..., None], x, 0))
-        pooled = pooled / (weight.sum(1)[..., None] + 1e-8)  # eq. 1
+        pooled = pool_by_attention(x, attention, mask)
         by_attention = nn.softmax(classify(pooled, mask))  # one tap, so the mask has no part
         z = attention[..., None] * logits[:, :, None]  # eq. 2, [B, T, 3, C + 1]
         by_mil = nn.softmax(
@@ -100,11 +101,6 @@ class TwoStream(nn.Module):
         branch_scores = jnp.stack(branches[self.branches], axis=1)
 
         dictionary = self.param("dictionary", nn.initializers.uniform(1.0), (total, width))
-        nearest = jax.nn.one_hot(logits.argmax(-1), total, dtype=x.dtype)
-        # A product with one-hot rows, exact at this precision: its gradient is a product too, where
-        # that of a gather would be a scatter, whose order of summation accelerators leave open.
-        centroid = jnp.einsum("btc,cd->btd", nearest, dictionary, precision="highest")
-        distance = jnp.sqrt(((x - centroid) ** 2).sum(-1, keepdims=True) + 1e-12)  # eq. 6
         return {
             "embeddings": x,
             "attention": attention[..., :1],
@@ -114,8 +110,42 @@ class TwoStream(nn.Module):
             "cas": z[:, :, 0],
             "branch_scores": branch_scores,
             "scores": branch_scores[:, :, 0].mean(1, keepdims=True),
-            "distance": distance,
+            "distance": centroid_distance(x, logits, dictionary),
         }
+
+
+def pool_by_attention(x: jax.Array, attention: jax.Array, mask: jax.Array) -> jax.Array:
+    """Means of the features weighted by each attention (eq. 1).
+
+    Args:
+        x: [B, T, D].
+        attention: [B, T, R].
+        mask: [B, T] bool.
+
+    Returns:
+        [B, R, D].
+    """
+    weight = jnp.where(mask[..., None], attention, 0)
+    total = jnp.einsum("btr,btd->brd", weight, jnp.where(mask[..., None], x, 0))
+    return total / (weight.sum(1)[..., None] + 1e-8)
+
+
+def centroid_distance(x: jax.Array, logits: jax.Array, dictionary: jax.Array) -> jax.Array:
+    """Distance of each snippet from the centroid of its predicted class (eq. 6).
+
+    Args:
+        x: [B, T, D] embeddings.
+        logits: [B, T, C + 1], the largest of which names the class.
+        dictionary: [C + 1, D], Q.
+
+    Returns:
+        [B, T, 1], Euclidean.
+    """
+    nearest = jax.nn.one_hot(logits.argmax(-1), len(dictionary), dtype=x.dtype)
+    # A product with one-hot rows, exact at this precision: its gradient is a product too, where
+    # that of a gather would be a scatter, whose order of summation accelerators leave open.
+    centroid = jnp.einsum("btc,cd->btd", nearest, dictionary, precision="highest")
+    return jnp.sqrt(((x - centroid) ** 2).sum(-1, keepdims=True) + 1e-12)
 
 
 def sample(context: Context, index: sampling.Index, config) -> sampling.Draw:
@@ -158,12 +188,17 @@ def loss_terms(outputs: dict, batch: sampling.Batch, context: Context, config):
         attention, outputs["cas"], mask, settings.guide_reduction
     )
     semantic = losses.mean_over_time(outputs["distance"][..., 0], mask)
-    if settings.warmup == "loss_ramp" and settings.warmup_steps:
-        semantic = semantic * jnp.minimum(context.step / settings.warmup_steps, 1)
-    per_video["semantic"] = semantic
+    per_video["semantic"] = semantic * ramp(context.step, settings)
     return {
         name: losses.mean_over_videos(value, mask) for name, value in per_video.items()
     }, context.state
+
+
+def ramp(step: jax.Array, settings) -> jax.Array | float:
+    """What L_smt is multiplied by in its warm-up, 0 to 1 (METHODS 4.b)."""
+    if settings.warmup == "loss_ramp" and settings.warmup_steps:
+        return jnp.minimum(step / settings.warmup_steps, 1)
+    return 1.0
 
 
 def initialise(params: dict, dataset, config) -> dict:

@@ -1,33 +1,75 @@
-"""CO2-Net's network: size, initial values, its readings against plain loops, and its batches."""
+"""CO2-Net's network and its variants: size, initial values, against plain loops; its batches."""
 
+import functools
 import math
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax.traverse_util import flatten_dict
 
-from configs import co2net_anet12, co2net_demo
+from configs import co2net_anet12, co2net_demo, co2net_thumos
+from jaxtal import torch_names
 from jaxtal.data.dataset import Dataset, Video
 from jaxtal.errors import UserError
 from jaxtal.layers import Dropout
 from jaxtal.methods import co2net
 from jaxtal.methods.co2net import CO2Net
 from jaxtal.sampling import pack
+from jaxtal.workdir import Workdir
 from tests.contexts import drawn
+from tests.methods import co2net_oracle
 
 C, WIDTH = 4, 24
 MODEL = CO2Net(C)
 PARAMS = MODEL.init(jax.random.key(0), jnp.zeros((1, 2, WIDTH)), jnp.ones((1, 2), bool))
 
 
-def test_number_of_parameters():
-    shape = jax.eval_shape(
-        CO2Net(20).init, jax.random.key(0), jnp.zeros((1, 1, 2048)), jnp.ones((1, 1), bool)
-    )
-    count = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(shape))
+# The rows of the paper's Tables 5 and 6 (METHODS 2.b, ablation variants).
+VARIANTS = {
+    "local, local": {"ccm_main": "local"},
+    "local, global": {"ccm_main": "local", "ccm_auxiliary": "global"},
+    "global, global": {"ccm_auxiliary": "global"},
+    "add": {"fusion": "add"},
+    "concat": {"fusion": "concat"},
+    "se": {"fusion": "se"},
+    "ssma": {"fusion": "ssma"},
+}
+
+
+def shapes(fields: dict, width: int = 2048) -> dict:
+    """The parameters' shapes, C = 20."""
+    model = CO2Net(20, **fields)
+    x, mask = jnp.zeros((1, 1, width)), jnp.ones((1, 1), bool)
+    return jax.eval_shape(model.init, jax.random.key(0), x, mask)
+
+
+# Weights and biases by hand, D = 1024 (METHODS 2.b).
+ATTENTIONS = 2 * (1_573_376 + 786_944 + 513)
+CLASSIFIER = 12_584_960 + 2049 * 21
+FUSION = 4_196_352
+LOCAL, GLOBAL = 3_146_752, 1_049_600  # 3 * 1024 * 1024 + 1024; one tap of the three
+COUNTS = {
     # METHODS 2.b counts all three taps of the two global layers; only one acts and is kept here.
-    assert count == 34_133_015 - 2 * 2 * 1024 * 1024
+    "": 34_133_015 - 2 * 2 * 1024 * 1024,
+    "local, local": ATTENTIONS + 4 * LOCAL + FUSION + CLASSIFIER,
+    "local, global": ATTENTIONS + 2 * LOCAL + 2 * GLOBAL + FUSION + CLASSIFIER,
+    "global, global": ATTENTIONS + 4 * GLOBAL + FUSION + CLASSIFIER,
+    "add": ATTENTIONS + (1024 * 2048 + 2048) + CLASSIFIER,
+    "concat": ATTENTIONS + FUSION + CLASSIFIER,
+    "se": ATTENTIONS + 2 * (1024 * 64 + 64 + 64 * 1024 + 1024) + FUSION + CLASSIFIER,
+    "ssma": ATTENTIONS
+    + (3 * 2048 * 128 + 128 + 3 * 128 * 2048 + 2048)
+    + (3 * 2048 * 2048 + 2048)
+    + CLASSIFIER,
+}
+
+
+@pytest.mark.parametrize("name", COUNTS)
+def test_number_of_parameters(name):
+    shape = shapes(VARIANTS.get(name, {}))
+    assert sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(shape)) == COUNTS[name]
 
 
 def test_initial_values():
@@ -71,62 +113,6 @@ def test_dropout_acts_in_training_only():
     assert half == pytest.approx(0.5, abs=0.1)
 
 
-def reference(params: dict, x: np.ndarray, model: CO2Net) -> dict[str, np.ndarray]:
-    """METHODS 2.b for one video (T, 2D) without dropout, snippet by snippet, in float64."""
-    time, width = len(x), x.shape[1] // 2
-
-    def conv(x, layer):
-        kernel, bias = (np.asarray(layer[name], np.float64) for name in ("kernel", "bias"))
-        reach = len(kernel) // 2
-        out = np.tile(bias, (len(x), 1))
-        for t in range(len(x)):
-            for tap in range(len(kernel)):
-                if 0 <= t + tap - reach < len(x):
-                    out[t] += x[t + tap - reach] @ kernel[tap]
-        return out
-
-    def lrelu(x):
-        return np.where(x > 0, x, 0.2 * x)
-
-    def sigmoid(x):
-        return 1 / (1 + np.exp(-x))
-
-    def consensus(main, auxiliary, p):
-        context = conv(main.mean(axis=0, keepdims=True), p["global"])
-        local = conv(auxiliary, p["local"])
-        if model.ccm_dropout == "code":
-            context, local = lrelu(context), lrelu(local)
-        enhanced = sigmoid(local * context) * main
-        hidden = lrelu(conv(enhanced, p["attention"]["att0"]))
-        hidden = lrelu(conv(hidden, p["attention"]["att1"]))
-        return sigmoid(conv(hidden, p["attention"]["att2"])), enhanced
-
-    def pool(x):
-        reach = model.pool_window // 2
-        return np.stack(
-            [x[max(0, t - reach) : t + reach + 1].sum(axis=0) for t in range(time)]
-        ) / model.pool_window  # fmt: skip
-
-    attention_rgb, rgb = consensus(x[:, :width], x[:, width:], params["ccm_rgb"])
-    attention_flow, flow = consensus(x[:, width:], x[:, :width], params["ccm_flow"])
-    enhanced = np.concatenate([rgb, flow], axis=1)
-    if model.classifier == "code":
-        embeddings = lrelu(conv(enhanced, params["fusion"]))
-        cas = conv(lrelu(conv(embeddings, params["cls0"])), params["cls1"])
-    else:
-        embeddings = enhanced
-        cas = conv(
-            lrelu(conv(lrelu(conv(enhanced, params["cls0"])), params["cls1"])), params["cls2"]
-        )
-    return {
-        "cas": pool(cas),
-        "attention": pool((attention_rgb + attention_flow) / 2),
-        "attention_rgb": pool(attention_rgb),
-        "attention_flow": pool(attention_flow),
-        "embeddings": embeddings,  # not pooled: L_cas uses them as they are
-    }
-
-
 @pytest.mark.parametrize(
     "fields",
     [
@@ -152,11 +138,69 @@ def test_the_network_equals_the_loops(fields):
     )
     outputs = jax.jit(model.apply)({"params": params}, x, mask)
     for row, length in enumerate((9, 4, 1)):
-        wanted = reference(params, np.float64(x[row, :length]), model)
+        wanted = co2net_oracle.network(params, np.float64(x[row, :length]), **fields)
         assert set(outputs) == set(wanted)
         for name, value in wanted.items():
             got = outputs[name][row, :length]
             np.testing.assert_allclose(got, value, rtol=1e-5, atol=1e-5, err_msg=name)
+
+
+@pytest.mark.parametrize(
+    "fields", [*VARIANTS.values(), {"fusion": "se", "classifier": "paper"}], ids=str
+)
+def test_a_variant_equals_the_loops(fields):
+    """Whatever the mask hides and in whichever order videos come; and it trains all that it has."""
+    model, lengths, order = CO2Net(C, **fields), np.array([9, 4, 1, 0]), np.array([2, 0, 3, 1])
+    rng = np.random.default_rng(5)
+    x = rng.random((4, 12, 64), np.float32)  # behind the mask too
+    mask = np.arange(12) < lengths[:, None]
+    variables = jax.eval_shape(model.init, jax.random.key(0), x, mask)
+    variables = jax.tree.map(lambda p: 0.3 * rng.normal(size=p.shape).astype(np.float32), variables)
+
+    @jax.jit
+    @functools.partial(jax.grad, argnums=(0, 1), has_aux=True)
+    def run(variables, x, mask):
+        """The gradient of a sum over the valid snippets, and the outputs."""
+        outputs = model.apply(variables, x, mask)
+        of_snippet = sum(jnp.sin(value).sum(-1) for value in outputs.values())
+        return jnp.where(mask, of_snippet, 0).sum(), outputs
+
+    (gradient, of_x), outputs = run(variables, x, mask)
+    for row, length in enumerate(lengths[:3]):
+        wanted = co2net_oracle.network(variables["params"], np.float64(x[row, :length]), **fields)
+        assert set(outputs) == set(wanted)
+        for name, value in wanted.items():
+            got = outputs[name][row, :length]
+            np.testing.assert_allclose(got, value, rtol=1e-4, atol=1e-4, err_msg=name)
+    assert all(np.any(leaf) for leaf in jax.tree.leaves(gradient))
+    assert np.isfinite(of_x).all()
+    assert not np.any(np.asarray(of_x)[~mask])
+    _, permuted = run(variables, x[order], mask[order])
+    for name, value in outputs.items():
+        value = np.asarray(value)[order][mask[order]]
+        got = np.asarray(permuted[name])[mask[order]]
+        np.testing.assert_allclose(got, value, rtol=1e-5, atol=1e-5, err_msg=name)
+
+
+def test_initial_values_of_the_variants():
+    """A global layer is one of three taps, of whichever modality; SE's are dense."""
+    x, mask = jnp.zeros((1, 1, 256)), jnp.ones((1, 1), bool)
+    for fields, path, inputs in (
+        ({"ccm_main": "local", "ccm_auxiliary": "global"}, "ccm_rgb/global_auxiliary", 3 * 128),
+        ({"ccm_main": "local"}, "ccm_flow/local_main", 3 * 128),
+        ({"fusion": "se"}, "se_rgb/squeeze", 128),
+        ({"fusion": "ssma"}, "ssma/squeeze", 3 * 256),
+        ({"fusion": "add"}, "fusion", 128),
+    ):
+        # XLA leaves out what is not asked for.
+        kernel = jax.jit(
+            lambda model, path: flatten_dict(model.init(jax.random.key(0), x, mask), sep="/")[
+                f"params/{path}/kernel"
+            ],
+            static_argnums=(0, 1),
+        )(CO2Net(C, **fields), path)
+        bound = math.sqrt(6 / inputs)
+        assert 0.98 * bound < jnp.abs(kernel).max() <= bound
 
 
 DROPOUTS = {
@@ -242,3 +286,58 @@ def test_the_numbers_of_activitynet():
     assert config.loss.topk_divisor == 5
     wanted = 2 * (config.data.num_snippets // config.loss.topk_divisor // 2) + 1
     assert config.model.pool_window == wanted == 13
+
+
+def test_the_paper_s_preset():
+    """METHODS 2.b, the table of code against paper; the reductions stay as they are read."""
+    fields = {"attention_unit": "paper", "classifier": "paper", "ccm_dropout": "paper"}
+    for module in (co2net_thumos, co2net_anet12, co2net_demo):
+        code, paper = module.get_config(), module.get_config("paper")
+        co2net.check(paper)
+        code.model.update(fields)
+        code.loss.suppression = "product"
+        assert code.to_dict() == paper.to_dict()
+    with pytest.raises(ValueError, match="preset 'papper'; wanted code or paper"):
+        co2net_thumos.get_config("papper")
+
+
+REFUSED = {
+    ("model.fusion", "sum"): r"fusion is 'sum'; it must be one of ccm, add, concat, se, ssma",
+    ("model.ccm_main", "none"): r"ccm_main is 'none'; it must be one of global, local",
+    ("model.ccm_auxiliary", "main"): r"ccm_auxiliary is 'main'; it must be one of global, local",
+    ("model.fusion", "add"): r"'add', which changes the fusion layer, but .*classifier=paper has",
+    ("model.fusion", "ssma"): r"'ssma', which changes the fusion layer.*set config\.model\.class",
+}
+
+
+@pytest.mark.parametrize(("field", "value"), REFUSED)
+def test_variants_that_do_not_exist(field, value):
+    config = co2net_thumos.get_config("paper")
+    config.update_from_flattened_dict({field: value})
+    with pytest.raises(UserError, match=REFUSED[field, value]):
+        co2net.check(config)
+
+
+def test_runs_from_before_the_variants(tmp_path):
+    """Their config.json goes on as what it was, and nothing else."""
+    config = co2net_demo.get_config()
+    old = co2net_demo.get_config()
+    for field in ("fusion", "ccm_main", "ccm_auxiliary"):
+        del old.model[field]
+    co2net.check(old)
+    assert co2net.METHOD.build(old.model, C) == co2net.METHOD.build(config.model, C)
+    files = Workdir(tmp_path)
+    (tmp_path / "config.json").write_text(old.to_json())
+    files.check_config(config.to_dict())
+    config.model.fusion = "se"
+    with pytest.raises(UserError, match=r"config\.model\.fusion: ccm there, se here"):
+        files.check_config(config.to_dict())
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_no_variant_is_taken_for_the_published_network(name):
+    """The layers' names tell them apart, also where all shapes agree."""
+    with pytest.raises(
+        UserError, match=r"run: no co2net as published.*classifier=code, fusion=ccm"
+    ):
+        torch_names.from_variables("co2net", shapes(VARIANTS[name], 16), "run")

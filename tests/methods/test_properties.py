@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from configs import co2net_thumos, d2net_anet12, d2net_thumos, twostream_thumos
+from configs import co2net_thumos, d2net_anet12, d2net_thumos, hybrid_thumos, twostream_thumos
 from jaxtal import methods
 from jaxtal.sampling import Batch
 from jaxtal.step import hyper_from, objective
@@ -44,6 +44,7 @@ CASES = {
         4,
         10,
     ),
+    "hybrid": (hybrid_thumos, {}, 4, 16),
     "d2net": (d2net_thumos, {}, 4, 16),
     "d2net, one class": (d2net_thumos, {}, 1, 2),
     "d2net, ActivityNet": (d2net_anet12, {}, 9, 6),

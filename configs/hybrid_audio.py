@@ -1,0 +1,21 @@
+"""The hybrid on AudioWTAL, real recordings as two-stream features.
+
+    python -m jaxtal.main --config configs/hybrid_audio.py --config.data.dir=FOLDER
+
+Steps, snippets and batches are those of configs/co2net_audio.py, the rest is the hybrid's as it was
+chosen on the demo's training videos (configs/hybrid_demo.py): nothing was chosen on the recordings.
+"""
+
+from ml_collections import ConfigDict
+
+from configs import co2net_audio, hybrid_demo
+
+
+def get_config() -> ConfigDict:
+    """The demo's config with the recordings' data and number of steps."""
+    config = hybrid_demo.get_config()
+    audio = co2net_audio.get_config()
+    config.seed, config.data, config.train = audio.seed, audio.data, audio.train
+    # The same shares of the run as in the demo.
+    config.loss.update(denoising_start=500, warmup_steps=140)
+    return config

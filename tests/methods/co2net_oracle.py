@@ -1,0 +1,111 @@
+"""CO2-Net's network of METHODS 2.b once more, in plain NumPy loops and float64: an oracle.
+
+Written from the specification alone, its readings and ablation variants included. A video comes
+alone, as its T valid snippets: no padding, no mask, no dropout. Parameters have the names of
+`CO2Net`'s, kernels (taps, in, out).
+"""
+
+import numpy as np
+
+
+def lrelu(x):
+    return np.where(x > 0, x, 0.2 * x)
+
+
+def relu(x):
+    return np.where(x > 0, x, 0)
+
+
+def sigmoid(x):
+    return 1 / (1 + np.exp(-x))
+
+
+def conv(x, layer):
+    """METHODS 0, conv: x (T, I) -> (T, O), snippet by snippet and tap by tap."""
+    kernel, bias = (np.asarray(layer[name], np.float64) for name in ("kernel", "bias"))
+    out = np.tile(bias, (len(x), 1))
+    for t in range(len(x)):
+        for tap in range(len(kernel)):
+            u = t + tap - len(kernel) // 2
+            if 0 <= u < len(x):
+                out[t] += x[u] @ kernel[tap]
+    return out
+
+
+def mean(x):
+    """(T, D) -> (1, D)."""
+    return sum(x)[None] / len(x)
+
+
+def attention_unit(x, p):
+    hidden = lrelu(conv(lrelu(conv(x, p["att0"])), p["att1"]))
+    return sigmoid(conv(hidden, p["att2"]))
+
+
+def consensus(main, auxiliary, p, ccm_main, ccm_auxiliary, ccm_dropout):
+    """E of the main modality, (T, D), by M = F1(main) * F2(auxiliary)."""
+    first = {
+        "global": lambda: conv(mean(main), p["global"]),
+        "local": lambda: conv(main, p["local_main"]),
+    }[ccm_main]()
+    second = {
+        "global": lambda: conv(mean(auxiliary), p["global_auxiliary"]),
+        "local": lambda: conv(auxiliary, p["local"]),
+    }[ccm_auxiliary]()
+    if ccm_dropout == "code":
+        first, second = lrelu(first), lrelu(second)
+    return sigmoid(first * second) * main
+
+
+def squeeze_excitation(x, p):
+    return x * sigmoid(conv(relu(conv(mean(x), p["squeeze"])), p["excite"]))
+
+
+def pool(x, window):
+    """The temporal average pool of the ActivityNet variant: zeros outside, divisor `window`."""
+    reach = window // 2
+    return np.stack([sum(x[max(0, t - reach) : t + reach + 1]) / window for t in range(len(x))])
+
+
+def network(
+    p: dict,
+    x: np.ndarray,
+    *,
+    classifier="code",
+    ccm_dropout="code",
+    ccm_main="global",
+    ccm_auxiliary="local",
+    fusion="ccm",
+    pool_window=1,
+    **_,
+) -> dict[str, np.ndarray]:
+    """One video (T, 2D) to cas (T, C + 1), attentions (T, 1), embeddings and E (T, 2D)."""
+    width = x.shape[1] // 2
+    if fusion == "ssma":
+        hidden = relu(conv(x, p["ssma"]["squeeze"]))
+        x = sigmoid(conv(hidden, p["ssma"]["excite"])) * x
+    rgb, flow = x[:, :width], x[:, width:]
+    of_rgb, of_flow = p[f"{fusion}_rgb"], p[f"{fusion}_flow"]
+    if fusion == "ccm":
+        kinds = ccm_main, ccm_auxiliary, ccm_dropout
+        rgb, flow = consensus(rgb, flow, of_rgb, *kinds), consensus(flow, rgb, of_flow, *kinds)
+    if fusion == "se":
+        rgb, flow = squeeze_excitation(rgb, of_rgb), squeeze_excitation(flow, of_flow)
+    attention_rgb = attention_unit(rgb, of_rgb["attention"])
+    attention_flow = attention_unit(flow, of_flow["attention"])
+
+    joined = rgb + flow if fusion == "add" else np.concatenate([rgb, flow], axis=1)
+    if classifier == "code":
+        embeddings = lrelu(conv(joined, p["fusion"]))
+        cas = conv(lrelu(conv(embeddings, p["cls0"])), p["cls1"])
+    else:
+        embeddings = joined
+        cas = conv(lrelu(conv(lrelu(conv(joined, p["cls0"])), p["cls1"])), p["cls2"])
+    return {
+        "cas": pool(cas, pool_window),
+        "attention": pool((attention_rgb + attention_flow) / 2, pool_window),
+        "attention_rgb": pool(attention_rgb, pool_window),
+        "attention_flow": pool(attention_flow, pool_window),
+        "embeddings": embeddings,  # not pooled: L_cas uses them as they are
+        "enhanced": np.concatenate([rgb, flow], axis=1),
+    }
