@@ -43,6 +43,7 @@ COMMANDS = {
         "--workdir={to}/run", "--features={to}/features", "--output={to}/found.json",
         "--plots={to}/plots",
     ],
+    "report": ["--workdir={to}/run", "--output={to}/report.html"],
     "convert_checkpoint": ["--method=co2net", "--workdir={to}/run", "--to_torch={to}/torch.pkl"],
 }  # fmt: skip
 

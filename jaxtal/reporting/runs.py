@@ -1,0 +1,235 @@
+"""Finished work directories, read: what a report is made of."""
+
+import dataclasses
+import functools
+import itertools
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from jaxtal import data, diagnosis, evaluation, methods, protocols
+from jaxtal.data import activations, activitynet
+from jaxtal.data import detections as detection_files
+from jaxtal.data.activations import Activations
+from jaxtal.data.dataset import Dataset
+from jaxtal.diagnosis import Diagnosis
+from jaxtal.errors import UserError, printable
+from jaxtal.evaluation import Evaluation
+from jaxtal.evidence import Evidence
+from jaxtal.reporting import results
+from jaxtal.reporting.results import Result
+from jaxtal.restored import config_from
+from jaxtal.segments import Segments
+from jaxtal.workdir import Workdir
+
+ERRORS_AT = 0.5  # t-IoU at which detections are told right from wrong
+METRICS = "metrics.jsonl as a run writes it; delete it to go without curves"
+
+
+class Curves(NamedTuple):
+    """Saved outputs, and how the T-CAM to be drawn follows from them."""
+
+    saved: Activations
+    recipe: Evidence
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Model:
+    """What a model found in the test videos.
+
+    Attributes:
+        name: of the work directory, and which model in it where there are several.
+        truth: the ground truth; its test videos are what the others index into.
+        protocol: the name of the protocol that it is judged by.
+        found: detections, in seconds.
+        curves: its outputs for the same videos, if they were saved.
+    """
+
+    name: str
+    truth: Dataset
+    protocol: str
+    found: Segments
+    curves: Curves | None = None
+
+    @functools.cached_property
+    def evaluation(self) -> Evaluation:
+        """Judged under the protocol."""
+        protocol = protocols.get(self.protocol)
+        truth = self.truth
+        return evaluation.evaluate(truth.test, self.found, protocol, len(truth.classes), truth.grid)
+
+    @functools.cached_property
+    def diagnosis(self) -> Diagnosis:
+        """Where it errs, at t-IoU `ERRORS_AT`."""
+        return diagnosis.diagnose(self.evaluation, ERRORS_AT)
+
+    @functools.cached_property
+    def kind(self) -> np.ndarray:
+        """(n,) int, which of KINDS each of `found` is; len(KINDS) if the protocol left it out."""
+        kind = np.full(len(self.found), len(diagnosis.KINDS))
+        kind[self.evaluation.given] = self.diagnosis.kind
+        return kind
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Run:
+    """A finished work directory.
+
+    Attributes:
+        name: of the folder; with folders above it where several are called so.
+        result: what result.json says.
+        metrics: the lines of metrics.jsonl.
+        truth: the ground truth, None where it was not saved.
+        models: the model that was trained; of a population the first member that did not diverge
+            and the ensemble of all, if there is one.
+        missing: what of the report there is not, and how to get it, a line each.
+    """
+
+    name: str
+    result: Result
+    metrics: list[dict[str, Any]]
+    truth: Dataset | None
+    models: list[Model]
+    missing: list[str]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Group:
+    """Runs on the same test videos with the same ground truth and official protocol.
+
+    Attributes:
+        title: the name of the data set, and a number where several are called so.
+        truth: None where it was not saved.
+    """
+
+    title: str
+    truth: Dataset | None
+    runs: list[Run]
+
+    @property
+    def models(self) -> list[Model]:
+        """All models of the runs."""
+        return [model for run in self.runs for model in run.models]
+
+
+def read(folders: Sequence[Path]) -> list[Run]:
+    """The runs in finished work directories.
+
+    Raises:
+        UserError: a folder is given twice, is no work directory, its run has not finished, or a
+            file in it is damaged or does not fit the others.
+    """
+    called = names(folders)
+    return [_read(Workdir(folder), name) for folder, name in zip(folders, called, strict=True)]
+
+
+def names(folders: Sequence[Path]) -> list[str]:
+    """The folders' names, with as many folders above them as it takes to tell them apart."""
+    paths = [folder.resolve() for folder in folders]
+    for index, path in enumerate(paths):
+        if path in paths[:index]:
+            raise UserError(f"--workdir {folders[index]} is given twice; name each folder once")
+
+    def last(path: Path, count: int) -> str:
+        return "/".join(path.parts[-count:])
+
+    return [
+        next(
+            printable(last(path, count))
+            for count in itertools.count(1)
+            if [last(other, count) for other in paths].count(last(path, count)) == 1
+        )
+        for path in paths
+    ]
+
+
+def _read(files: Workdir, name: str) -> Run:
+    config = files.read_config()
+    result = results.read(files.path, name)
+    missing = []
+    if result.diverged:
+        numbers = ", ".join(map(str, result.diverged))
+        missing.append(f"{name}: diverged, and left out of every number: member {numbers}")
+    annotations = files.path / "annotations.json"
+    truth = data.annotations(annotations) if annotations.is_file() else None
+    models = []
+    for called, folder in _folders(files.path, name, result):
+        detections, saved = folder / "detections.json", folder / "activations.npz"
+        absent = [path for path in (annotations, detections, saved) if not path.is_file()]
+        if absent:
+            missing.append(_lack(called, [path.name for path in absent]))
+        if truth is None or detections in absent:
+            continue
+        found = detection_files.read(detections, truth)
+        curves = None
+        if config.get("method") not in methods.METHODS:
+            missing.append(f"{called}: without curves, as its method is none of this package's")
+        elif saved not in absent:
+            curves = _curves(saved, truth, config)
+        models.append(Model(called, truth, result.official, found, curves))
+    return Run(name, result, _metrics(files), truth, models, missing)
+
+
+def _folders(path: Path, name: str, result: Result) -> Iterator[tuple[str, Path]]:
+    """What is shown of a work directory, and where its detections and activations are."""
+    if result.member is None:
+        yield name, path
+        return
+    yield f"{name}, member {result.member}", path / "members" / str(result.member)
+    if result.ensemble:
+        yield f"{name}, ensemble", path / "ensemble"
+
+
+def _lack(name: str, files: list[str]) -> str:
+    what = "curves of its attention and T-CAM"
+    if files != ["activations.npz"]:
+        what = "AP by class, errors and videos"
+    return (
+        f"{name}: without {what}, for there is no {' and no '.join(files)}; the run's command with "
+        "--mode=eval --config.evaluation.save_activations=True writes what is missing"
+    )
+
+
+def _curves(path: Path, truth: Dataset, config: dict[str, Any]) -> Curves:
+    """The saved outputs of the test videos."""
+    method = methods.get(config["method"])
+    with results.naming(f"the config of {path.parent}", "what a run writes"):
+        recipe = method.recipe(config_from(config))
+    saved = activations.read(path, method.localized)
+    first = next(filter(None, saved.outputs), None)
+    columns = len(truth.classes) if first is None else recipe.activations(first).shape[1]
+    names = tuple(video.name for video in truth.test)
+    if (saved.videos, saved.classes, columns) != (names, truth.classes, len(truth.classes)):
+        raise UserError(
+            f"{path}: its videos or classes are not those of annotations.json; the run's command "
+            "with --mode=eval --config.evaluation.save_activations=True writes both"
+        )
+    return Curves(saved, recipe)
+
+
+def _metrics(files: Workdir) -> list[dict[str, Any]]:
+    with results.naming(files.path / "metrics.jsonl", METRICS):
+        return files.metrics()
+
+
+def groups(runs: Sequence[Run]) -> list[Group]:
+    """The runs by what they were tested on and its official protocol, in the order given."""
+    found: dict[tuple[str, str, str | None], list[Run]] = {}
+    for run in runs:
+        tested = None
+        if run.truth is not None:  # what it was trained on makes no difference
+            tested = activitynet.to_json(dataclasses.replace(run.truth, train=()))
+        key = run.result.data, run.result.official, tested
+        found.setdefault(key, []).append(run)
+    named: Counter[str] = Counter()
+    made = []
+    for (name, _, tested), members in found.items():
+        named[name] += tested is not None
+        title = name if named[name] == 1 else f"{name} ({named[name]})"
+        if members[0].truth is None:
+            title = f"{name}, annotations not saved"
+        made.append(Group(title, members[0].truth, members))
+    return made

@@ -1,0 +1,42 @@
+"""Which runs belong together, and what they are called."""
+
+import dataclasses
+
+import pytest
+
+from benchmarks.report import drawn_runs
+from jaxtal.errors import UserError
+from jaxtal.reporting import runs
+
+
+def test_names_are_as_long_as_it_takes(tmp_path):
+    paths = [tmp_path / name for name in ("a/run", "b/run", "c/a/run", "other")]
+    assert runs.names(paths) == [f"{tmp_path.name}/a/run", "b/run", "c/a/run", "other"]
+    assert runs.names([tmp_path / "a" / ".." / "run"]) == ["run"]
+    assert runs.names([tmp_path / "a\nb"]) == ["a b"]
+
+
+def test_a_folder_may_be_given_once(tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "run")
+    for again in ("run", "run/../run", "link"):
+        with pytest.raises(UserError, match=r"--workdir .* is given twice"):
+            runs.names([tmp_path / "run", tmp_path / again])
+
+
+def test_only_the_same_ground_truth_is_together():
+    first, second, third, fourth = drawn_runs(2, 4)
+    other = dataclasses.replace(
+        first.truth, test=tuple(dataclasses.replace(v, duration=1e4) for v in first.truth.test)
+    )
+    trained = dataclasses.replace(third.truth, train=third.truth.test)
+    second = dataclasses.replace(second, truth=other)
+    third = dataclasses.replace(third, truth=trained)
+    fourth = dataclasses.replace(fourth, truth=None, models=[])
+    made = runs.groups([first, second, third, fourth])
+    assert [(group.title, group.runs) for group in made] == [
+        ("Drawn", [first, third]),
+        ("Drawn (2)", [second]),
+        ("Drawn, annotations not saved", [fourth]),
+    ]
+    assert made[0].models == [*first.models, *third.models]
