@@ -85,7 +85,7 @@ def _run(name: str, dataset: Dataset, outputs, method: Method, config, seed: int
     result = results.parse(content, name)
     curves = Curves(saved, method.recipe(config))
     model = Model(name, dataset, result.official, found, curves)
-    return Run(name, result, [*losses, evaluated], dataset, [model], [])
+    return Run(name, result, [*losses, evaluated], dataset, [model], [], "")
 
 
 def chromium() -> str | None:

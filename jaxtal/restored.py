@@ -12,7 +12,7 @@ import numpy as np
 from flax.traverse_util import flatten_dict
 from ml_collections import ConfigDict
 
-from jaxtal import checks, inference, methods
+from jaxtal import checks, inference, methods, population
 from jaxtal.checkpoints import Checkpoints
 from jaxtal.errors import UserError
 from jaxtal.localization import LocalizationConfig
@@ -42,9 +42,10 @@ def load(folder: Path, member: int | None = None, ensemble: bool = False) -> Pre
         checks.at_least(config, {"population": 1, "data.min_snippets": 0})
         method.check(config)
         from_config = _from_config(config, method)
-    if ensemble and member is not None:
-        raise UserError(f"give either --member={member} or --ensemble, which is all members")
-    member = None if ensemble else _pick(member, config.population, folder)
+    if ensemble:
+        _check_ensemble(member, config, folder)
+    else:
+        member = _pick(member, config.population, folder)
     described = files.read_model()
     with _naming(where):
         model = method.build(config.model, len(described.classes))
@@ -120,18 +121,28 @@ def config_from(saved: dict[str, Any]) -> ConfigDict:
     return ConfigDict(with_tuples(saved))
 
 
-def _pick(member: int | None, population: int, folder: Path) -> int:
-    if member is None and population > 1:
+def _pick(member: int | None, count: int, folder: Path) -> int:
+    if member is None and count > 1:
         raise UserError(
-            f"{folder} holds a population of {population}; say which with --member, 0 to "
-            f"{population - 1} (result.json has everyone's result), or --ensemble for all"
+            f"{folder} holds a population of {count}; say which with --member, 0 to {count - 1} "
+            "(result.json has everyone's result), or --ensemble for all"
         )
-    if not 0 <= (member or 0) < population:
+    if not 0 <= (member or 0) < count:
         raise UserError(
-            f"--member is {member}, but {folder} holds a population of {population}; wanted 0 to "
-            f"{population - 1}"
+            f"--member is {member}, but {folder} holds a population of {count}; wanted 0 to "
+            f"{count - 1}"
         )
     return member or 0
+
+
+def _check_ensemble(member: int | None, config, folder: Path) -> None:
+    if member is not None:
+        raise UserError(f"give either --member={member} or --ensemble, which is all members")
+    if len(population.groups(population.members_of(config), config)) > 1:
+        raise UserError(
+            f"{folder} holds a population whose members differ in more than the seed: "
+            f"{config.vary}; what they find on average was never evaluated, so give a --member"
+        )
 
 
 def _shapes(config, model, feature_width: int) -> dict[str, Any]:

@@ -379,8 +379,14 @@ def test_work_directories_that_lack_something(tmp_path):
         restored.load(tmp_path)
     config = CONFIGS["d2net"]
     (tmp_path / "config.json").write_text(config.to_json())
-    with pytest.raises(UserError, match="holds a population of 2; say which with --member, 0 to 1 "):
+    with pytest.raises(UserError, match=r"population of 2; say which with --member, 0 to 1 \("):
         restored.load(tmp_path)
+    config.vary = "loss.weights.video_denoising=0,0.1"
+    (tmp_path / "config.json").write_text(config.to_json())
+    with pytest.raises(UserError, match=r"differ in more than the seed: loss.weights.video_den"):
+        restored.load(tmp_path, ensemble=True)
+    config.vary = ""
+    (tmp_path / "config.json").write_text(config.to_json())
     with pytest.raises(UserError, match=r"--member is 2, but .* a population of 2; wanted 0 to 1"):
         restored.load(tmp_path, 2)
     with pytest.raises(UserError, match=r"model.json: no such file; .* with --mode=eval writes it"):

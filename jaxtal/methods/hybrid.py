@@ -7,7 +7,7 @@
 - From D2-Net (ICCV 2021) comes pDMI denoising of the T-CAM's probabilities, and a refined T-CAM,
   attention times probability, for the localisation. What tells pseudo-foreground is not D2-Net's
   bottom-up attention, 1/2 and less wherever embeddings have no negative entries as the enhanced
-  features have none, but the attention on which RGB and flow agree.
+  features have none, but the attention, the mean of both modalities'.
 
 Each part has an ablation: `model.fusion=concat` takes the consensus away, a loss weight of 0 the
 rest. What trains alone is not in the way at test time, where the body alone runs.
@@ -108,5 +108,4 @@ METHOD = dataclasses.replace(
     initialise=twostream.initialise,
     limit_updates=twostream.limit_updates,
     recipe=recipe,
-    protocols={},
 )

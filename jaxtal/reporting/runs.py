@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import itertools
+import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxtal import data, diagnosis, evaluation, methods, protocols
-from jaxtal.data import activations, activitynet
+from jaxtal.data import activations, activitynet, json_files
 from jaxtal.data import detections as detection_files
 from jaxtal.data.activations import Activations
 from jaxtal.data.dataset import Dataset
@@ -86,6 +87,7 @@ class Run:
         models: the model that was trained; of a population the first member that did not diverge
             and the ensemble of all, if there is one.
         missing: what of the report there is not, and how to get it, a line each.
+        data: what data.json says of the data, "" where there is none.
     """
 
     name: str
@@ -94,6 +96,7 @@ class Run:
     truth: Dataset | None
     models: list[Model]
     missing: list[str]
+    data: str
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -170,7 +173,11 @@ def _read(files: Workdir, name: str) -> Run:
         elif saved not in absent:
             curves = _curves(saved, truth, config)
         models.append(Model(called, truth, result.official, found, curves))
-    return Run(name, result, _metrics(files), truth, models, missing)
+    seen = files.path / "data.json"
+    about = (
+        json.dumps(json_files.load(seen, "a run's data"), sort_keys=True) if seen.is_file() else ""
+    )
+    return Run(name, result, _metrics(files), truth, models, missing, about)
 
 
 def _folders(path: Path, name: str, result: Result) -> Iterator[tuple[str, Path]]:
@@ -217,19 +224,18 @@ def _metrics(files: Workdir) -> list[dict[str, Any]]:
 
 def groups(runs: Sequence[Run]) -> list[Group]:
     """The runs by what they were tested on and its official protocol, in the order given."""
-    found: dict[tuple[str, str, str | None], list[Run]] = {}
+    found: dict[tuple[str, str, bool, str], list[Run]] = {}
     for run in runs:
-        tested = None
+        tested = run.data
         if run.truth is not None:  # what it was trained on makes no difference
             tested = activitynet.to_json(dataclasses.replace(run.truth, train=()))
-        key = run.result.data, run.result.official, tested
+        key = run.result.data, run.result.official, run.truth is None, tested
         found.setdefault(key, []).append(run)
     named: Counter[str] = Counter()
     made = []
-    for (name, _, tested), members in found.items():
-        named[name] += tested is not None
+    for (name, _, unknown, _), members in found.items():
+        name = f"{name}, annotations not saved" if unknown else name
+        named[name] += 1
         title = name if named[name] == 1 else f"{name} ({named[name]})"
-        if members[0].truth is None:
-            title = f"{name}, annotations not saved"
         made.append(Group(title, members[0].truth, members))
     return made

@@ -11,7 +11,6 @@
 
   const LEFT = 200, RIGHT = 16, AXIS = 22, TRUTH = 20, LANE = 62, CURVES = 66, GAP = 8; // pixels
   const COLOURS = 7; // --c0 to --c6; --c7, grey, is for all further classes
-  const LISTED = 300; // rows of the table
   const state = { filter: "", shown: videos, video: videos[0], share: data.shares.indexOf(20) };
 
   function add(parent, name, attributes = {}, text = "") {
@@ -191,7 +190,7 @@
     const body = byId("listed").querySelector("tbody");
     body.replaceChildren();
     video.group.models.forEach((model, number) => {
-      for (const index of kept(video.found[number], model).slice(0, LISTED)) {
+      for (const index of kept(video.found[number], model)) {
         const { label, kind, score } = describe(video, video.found[number], index);
         const { start, end } = video.found[number];
         const row = add(body, "tr");

