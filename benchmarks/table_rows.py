@@ -1,0 +1,319 @@
+"""The rows of the papers' tables as configs: a method's config file and what a row changes."""
+
+import dataclasses
+import functools
+import operator
+import runpy
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict
+
+import configs
+from benchmarks.published import TABLES, Published
+from jaxtal import methods
+from jaxtal.errors import UserError
+
+
+def _without(*terms: str) -> dict[str, float]:
+    return {f"loss.weights.{term}": 0.0 for term in terms}
+
+
+_CO2NET_TERMS: dict[str, dict[str, Any]] = {
+    "mil": _without("opposition", "mutual", "co_activity", "norm"),
+    "mil+oppo": _without("mutual", "co_activity", "norm"),
+    "mil+oppo+ml": _without("co_activity", "norm"),
+    "mil+oppo+ml+cas": _without("norm"),
+    "mil+oppo+cas+norm": _without("mutual"),
+    "all": {},
+}
+_TWOSTREAM_TERMS: dict[str, dict[str, Any]] = {
+    "fg": _without("background", "context", "guide", "semantic"),
+    "fg+bg": _without("context", "guide", "semantic"),
+    "fg+bg+ct": _without("guide", "semantic"),
+    "fg+bg+ct+gui": _without("semantic"),
+    "fg+bg+ct+gui+smt": {},
+}
+_CLASSIFICATION_ONLY = _TWOSTREAM_TERMS["fg+bg+ct"]
+_BRANCHES: dict[str, dict[str, Any]] = {
+    "attention only": {"model.branches": "attention", **_CLASSIFICATION_ONLY},
+    "MIL only": {"model.branches": "mil", **_CLASSIFICATION_ONLY},
+    "both": _CLASSIFICATION_ONLY,
+}
+# Of every row the fields that differ from the method's full config.
+OVERRIDES: dict[str, dict[str, dict[str, Any]]] = {
+    "co2net/1": {"CO2-Net": {}},
+    "co2net/2": {"CO2-Net": {}},
+    "co2net/3": _CO2NET_TERMS,
+    "co2net/4": {
+        "MAE": {"loss.mutual_metric": "mae"},
+        "KL": {"loss.mutual_metric": "kl"},
+        "JS": {"loss.mutual_metric": "js"},
+        "MSE": {},
+    },
+    "co2net/5": {
+        "Local/Local": {"model.ccm_main": "local"},
+        "Local/Global": {"model.ccm_main": "local", "model.ccm_auxiliary": "global"},
+        "Global/Local": {},
+    },
+    "co2net/6": {
+        "Add": {"model.fusion": "add"},
+        "Concat": {"model.fusion": "concat"},
+        "SSMA": {"model.fusion": "ssma"},
+        "SE": {"model.fusion": "se"},
+        "CCM": {},
+    },
+    "d2net/1": {"D2-Net": {}},
+    "d2net/2": {"D2-Net": {}},
+    "d2net/3": {
+        "L_CE": {"loss.classification": "cross_entropy", "loss.denoising": "none"},
+        "L_F": {"loss.classification": "focal", "loss.denoising": "none"},
+        "L_Dis": {"loss.denoising": "none"},
+        "L_Dis + L_D": {},
+    },
+    "d2net/4": {
+        "L1": {"loss.denoising": "l1"},
+        "BCE": {"loss.denoising": "bce"},
+        "pDMI": {},
+    },
+    "twostream/1": {"two-stream": {}},
+    "twostream/2": {"two-stream": {}},
+    "twostream/3": _TWOSTREAM_TERMS,
+    "twostream/4": _TWOSTREAM_TERMS,
+    "twostream/5": _BRANCHES,
+    "twostream/6": _BRANCHES,
+}
+
+# Our own table: the methods as they are, under one protocol.
+_METHODS = {"CO2-Net": "co2net", "D2-Net": "d2net", "two-stream": "twostream", "hybrid": "hybrid"}
+COMPARISON = Published(
+    key="methods",
+    title="All methods under one protocol",
+    columns=("0.1:0.5", "0.1:0.7", "0.1:0.9"),
+    rows=dict.fromkeys(_METHODS, ()),
+    judged=("0.1:0.7",),
+    others=(),
+)
+_PROTOCOL = "co2"
+
+# Each method's ActivityNet config, and the protocol of its table.
+ACTIVITYNET = {
+    "co2net": ("co2net_anet12", "anet12_co2"),
+    "d2net": ("d2net_anet12", "anet12_d2"),
+    "twostream": ("twostream_anet13", "anet13"),
+}
+# On other data a row of an ActivityNet table has ActivityNet's model, losses, localisation, batches
+# and weight decay, but as these data have it what is about videos or counted in steps:
+_OF_THE_DATA = (
+    "seed",
+    "data",
+    "train.steps",
+    "train.log_every",
+    "train.eval_every",
+    "optimizer.learning_rate",
+    "loss.denoising_start",
+    "loss.warmup_steps",
+    "model.embedding",
+    "model.attention",
+)
+
+SCALES: dict[str, dict[str, dict[str, Any]]] = {
+    "config": {},
+    # About 10 seconds a model on 2 CPU cores, for the demo's videos.
+    "table": {
+        "co2net": {
+            "data.num_snippets": 40,
+            "train.steps": 800,
+            "train.eval_every": 400,
+            "optimizer.learning_rate": 1e-3,
+        },
+        "d2net": {
+            "data.num_snippets": 50,
+            "train.steps": 600,
+            "train.eval_every": 300,
+            "optimizer.learning_rate": 1e-3,
+            "loss.denoising_start": 150,
+        },
+        "twostream": {
+            "data.num_snippets": 50,
+            "data.test_snippets": 200,
+            "train.steps": 800,
+            "train.eval_every": 400,
+            "optimizer.learning_rate": 2e-4,
+            "loss.warmup_steps": 60,
+        },
+        "hybrid": {
+            "data.num_snippets": 50,
+            "train.steps": 600,
+            "train.eval_every": 300,
+            "loss.denoising_start": 150,
+            "loss.warmup_steps": 45,
+        },
+    },
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Setting:
+    """What all rows are trained on and how.
+
+    Attributes:
+        folder: of the config files, METHOD_SUFFIX.py each.
+        suffix: which data: demo, thumos, audio, ...
+        scale: of `SCALES`.
+        given: fields and values that every row has, but where the row itself says something else.
+    """
+
+    folder: Path
+    suffix: str
+    scale: str = "config"
+    given: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """A row of a table that can be trained.
+
+    Attributes:
+        table: its key.
+        name: as in the table.
+        config: of a single run with the first seed.
+        overrides: in what it differs from the method's full config.
+    """
+
+    table: str
+    name: str
+    config: ConfigDict
+    overrides: dict[str, Any]
+
+    @property
+    def ensemble(self) -> bool:
+        """Whether the table also shows what the seeds find together."""
+        return self.table == COMPARISON.key
+
+    @property
+    def label(self) -> str:
+        """Table and name, for people."""
+        return f"{self.table} {self.name}"
+
+
+def setting_of(data: str, scale: str, given: dict[str, Any]) -> Setting:
+    """What `--data` means: a config file METHOD_SUFFIX.py of any method, or the suffix alone.
+
+    Raises:
+        UserError: it is neither.
+    """
+    path = Path(data)
+    if path.suffix != ".py":
+        return Setting(Path(configs.__path__[0]), data, scale, given)
+    suffix = path.stem.partition("_")[2]
+    if not suffix or not path.is_file():
+        raise UserError(
+            f"--data {data}: no config file METHOD_SUFFIX.py; give one such as "
+            "configs/co2net_demo.py, or the suffix alone"
+        )
+    return Setting(path.parent, suffix, scale, given)
+
+
+def rows_of(table: str, setting: Setting) -> list[Row]:
+    """The rows of one of the papers' tables, or of "methods", in its order.
+
+    Raises:
+        UserError: a config file is missing, a field does not exist or has a value that cannot be.
+    """
+    if table == COMPARISON.key:
+        return [
+            Row(table, name, _compared(method, setting), {}) for name, method in _METHODS.items()
+        ]
+    return [
+        Row(table, name, _of_paper(TABLES[table], setting, overrides, name), overrides)
+        for name, overrides in OVERRIDES[table].items()
+    ]
+
+
+def _of_paper(
+    table: Published, setting: Setting, overrides: Mapping[str, Any], name: str
+) -> ConfigDict:
+    """A row's config: the full method's on the setting's data, and what the row changes."""
+    on_activitynet = setting.suffix.startswith("anet")
+    if on_activitynet and not table.activitynet:
+        raise UserError(
+            f"--table {table.key} has t-IoU from 0.1 on, as on THUMOS14, but with --data "
+            f"{setting.suffix} they begin at 0.5; choose another of the two"
+        )
+    config = load(setting, f"{table.method}_{setting.suffix}")
+    if table.activitynet and not on_activitynet:
+        config = _as_on_activitynet(config, setting)
+    _scale(config, setting)
+    return _checked(_override(config, overrides, f"{table.key} {name}"))
+
+
+def _compared(method: str, setting: Setting) -> ConfigDict:
+    """A method's own config under the one protocol."""
+    config = load(setting, f"{method}_{setting.suffix}")
+    _scale(config, setting)
+    chosen = setting.given.get("evaluation.protocol", _PROTOCOL)
+    of_method = methods.get(config.method)
+    own = of_method.protocols.get(config.data.name, of_method.default_protocol)
+    # "" where that is the same: then this is the row of the paper's own table.
+    config.evaluation.protocol = "" if chosen == own else chosen
+    return _checked(config)
+
+
+def _scale(config: ConfigDict, setting: Setting) -> None:
+    _override(config, SCALES[setting.scale].get(config.method, {}), f"--scale {setting.scale}")
+    _override(config, setting.given, "--set")
+
+
+def load(setting: Setting, name: str) -> ConfigDict:
+    """The config of a file in the setting's folder; UserError if it is not there."""
+    path = setting.folder / f"{name}.py"
+    if not path.is_file():
+        raise UserError(
+            f"{path}: no such config file, which a row needs; add it, or choose other --table or "
+            "--data"
+        )
+    return runpy.run_path(str(path))["get_config"]()
+
+
+def _as_on_activitynet(own: ConfigDict, setting: Setting) -> ConfigDict:
+    """The method's ActivityNet config on other data; `own` is the method's config for them."""
+    name, protocol = ACTIVITYNET[own.method]
+    config = load(setting, name)
+    config.evaluation.protocol = protocol
+    for field in _OF_THE_DATA:
+        source, last = branch_of(own, field)
+        if last in source:
+            branch_of(config, field)[0][last] = source[last]
+    return config
+
+
+def branch_of(config: ConfigDict, field: str) -> tuple[ConfigDict, str]:
+    """The part of a config that holds a field such as train.steps, and the last of its names."""
+    *parents, last = field.split(".")
+    return functools.reduce(operator.getitem, parents, config), last
+
+
+def _override(config: ConfigDict, fields: Mapping[str, Any], where: str) -> ConfigDict:
+    """The config with other values.
+
+    Raises:
+        UserError: it has not such a field, or a value is of another type.
+    """
+    for field, value in fields.items():
+        try:
+            branch, last = branch_of(config, field)
+            branch[last]  # a config takes new fields, too
+            branch[last] = value
+        except (KeyError, TypeError):
+            raise UserError(
+                f"{where}: the config of {config.method} has no field {field} that can be "
+                f"{value!r}; see configs/{config.method}_thumos.py"
+            ) from None
+    return config
+
+
+def _checked(config: ConfigDict) -> ConfigDict:
+    methods.get(config.method).check(config)
+    return config
