@@ -171,7 +171,8 @@ def table_of(title: str, runs: dict[str, dict[str, float]]) -> Table:
     return table
 
 
-def _field(text: str) -> tuple[str, Any]:
+def field(text: str) -> tuple[str, Any]:
+    """FIELD=VALUE of a command line."""
     name, equals, value = text.partition("=")
     if not equals:
         raise argparse.ArgumentTypeError(f"{text!r} is not FIELD=VALUE")
@@ -190,7 +191,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--eval_every", type=int, help="default: the demo config's; thumos: 200")
     parser.add_argument("--population", type=int, default=1, metavar="M")
     parser.add_argument(
-        "--set", nargs="+", type=_field, default=[], metavar="FIELD=VALUE",
+        "--set", nargs="+", type=field, default=[], metavar="FIELD=VALUE",
         help="other fields of the config, e.g. data.generator.num_test=20",
     )  # fmt: skip
     return parser.parse_args()

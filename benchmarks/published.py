@@ -36,7 +36,7 @@ class Published:
     def heading(self) -> str:
         """The table's name for people."""
         method, _, number = self.key.partition("/")
-        return f"{PAPERS[method]}, Table {number}: {self.title}" if number else self.title
+        return f"{PAPERS[method]}, Table {number}: {self.title}" if method in PAPERS else self.title
 
     @property
     def activitynet(self) -> bool:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.published import TABLES, Published
-from benchmarks.table_rows import COMPARISON, Row
+from benchmarks.table_rows import OWN, Row
 from benchmarks.table_runs import Found, identity, with_seeds
 from jaxtal import population
 from jaxtal.data import json_files
@@ -63,7 +63,8 @@ def _measured(
 
     Returns:
         "name", "overrides"; "paper", as printed, by column; "members", each with "seed", "step",
-        "protocol", "values" by column and those of judged columns "best_on_test", or with "failed",
+        "protocol", "values" by column and those of judged columns "best_on_test", at the step with
+        the best "selected_by" on the test videos, or with "failed",
         the reason; "n", how many did not fail; by column "mean", "sd", "interval_95", and by judged
         column "best_on_test", the mean; "failed", reasons; "ensemble" where the table has it.
     """
@@ -100,6 +101,7 @@ def _member(table: Published, config, found: Found, failed: Mapping[str, str]) -
         "protocol": result["protocol"],
         "values": {column: at(result, column) for column in table.columns},
         "best_on_test": {column: at(result["best_on_test"], column) for column in table.judged},
+        "selected_by": result["best_on_test"]["selected_by"],
     }
 
 
@@ -127,8 +129,8 @@ def orders(rows: Sequence[Mapping], column: str) -> list[dict[str, Any]]:
 
     Returns:
         For each pair "column"; "rows", names, the one that the paper finds better first; their
-        numbers, "paper" and "here"; "difference", first less second, the mean over the "n" seeds
-        that both have, and its "interval_95" (Student's).
+        numbers, "paper" and "here"; "difference", first less second, with its "interval_95"
+        (Student's). What is ours is over the "n" seeds that both have.
     """
     there = [row for row in rows if row["n"] and not math.isnan(row["paper"].get(column, math.nan))]
     ranked = sorted(there, key=lambda row: -row["paper"][column])
@@ -145,13 +147,14 @@ def _compared(first: Mapping, second: Mapping, column: str) -> dict[str, Any]:
         {m["seed"]: m["values"][column] for m in row["members"] if "values" in m}
         for row in (first, second)
     )
-    differences = [{"d": {column: own[seed] - other[seed]}} for seed in own if seed in other]
+    shared = [seed for seed in own if seed in other]
+    differences = [{"d": {column: own[seed] - other[seed]}} for seed in shared]
     numbers = _statistics(differences, "d")
     return {
         "column": column,
         "rows": [first["name"], second["name"]],
         "paper": [first["paper"][column], second["paper"][column]],
-        "here": [first["mean"][column], second["mean"][column]],
+        "here": [sum(v[seed] for seed in shared) / max(1, len(shared)) for v in (own, other)],
         "n": numbers["n"],
         "difference": numbers.get("mean", {}).get(column, math.nan),
         "interval_95": numbers.get("interval_95", {}).get(column, [math.nan, math.nan]),
@@ -173,5 +176,5 @@ def read(path: Path) -> Report:
 def read_all(folder: Path) -> list[Report]:
     """The reports in a folder, the demo's first, each data's in the order of the tables."""
     reports = [read(path) for path in folder.glob("*.json")]
-    order = [*TABLES, COMPARISON.key]
+    order = [*TABLES, *OWN]
     return sorted(reports, key=lambda c: (c["data"] != "demo", c["data"], order.index(c["table"])))

@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 
 import configs
 from benchmarks.published import TABLES, Published
-from jaxtal import methods
+from jaxtal import methods, protocols
 from jaxtal.errors import UserError
 
 
@@ -85,7 +85,7 @@ OVERRIDES: dict[str, dict[str, dict[str, Any]]] = {
     "twostream/6": _BRANCHES,
 }
 
-# Our own table: the methods as they are, under one protocol.
+# Our own tables. The methods as they are, under one protocol:
 _METHODS = {"CO2-Net": "co2net", "D2-Net": "d2net", "two-stream": "twostream", "hybrid": "hybrid"}
 COMPARISON = Published(
     key="methods",
@@ -96,6 +96,25 @@ COMPARISON = Published(
     others=(),
 )
 _PROTOCOL = "co2"
+# The hybrid without one of its parts, and without all that is not CO2-Net's but the localisation.
+_BRANCH = _without("foreground", "background")
+_DENOISING = _without("snippet_denoising", "video_denoising")
+_PARTS: dict[str, dict[str, Any]] = {
+    "without consensus": {"model.fusion": "concat"},
+    "without attention branch": _BRANCH,
+    "without dictionary": _without("semantic"),
+    "without denoising": _DENOISING,
+    "without the three": {**_BRANCH, **_without("semantic"), **_DENOISING},
+    "hybrid": {},
+}
+PARTS = dataclasses.replace(
+    COMPARISON,
+    key="hybrid/1",
+    title="The hybrid and its parts",
+    rows=dict.fromkeys(_PARTS, ()),
+)
+OWN = {table.key: table for table in (COMPARISON, PARTS)}
+OVERRIDES[PARTS.key] = _PARTS
 
 # Each method's ActivityNet config, and the protocol of its table.
 ACTIVITYNET = {
@@ -116,6 +135,7 @@ _OF_THE_DATA = (
     "loss.warmup_steps",
     "model.embedding",
     "model.attention",
+    "localization.thresholds",  # of probabilities, so they depend on the number of classes
 )
 
 SCALES: dict[str, dict[str, dict[str, Any]]] = {
@@ -141,7 +161,7 @@ SCALES: dict[str, dict[str, dict[str, Any]]] = {
             "train.steps": 800,
             "train.eval_every": 400,
             "optimizer.learning_rate": 2e-4,
-            "loss.warmup_steps": 60,
+            "loss.warmup_steps": 80,
         },
         "hybrid": {
             "data.num_snippets": 50,
@@ -205,13 +225,13 @@ def setting_of(data: str, scale: str, given: dict[str, Any]) -> Setting:
         UserError: it is neither.
     """
     path = Path(data)
-    if path.suffix != ".py":
+    if path.suffix != ".py" and data.isidentifier():
         return Setting(Path(configs.__path__[0]), data, scale, given)
     suffix = path.stem.partition("_")[2]
     if not suffix or not path.is_file():
         raise UserError(
             f"--data {data}: no config file METHOD_SUFFIX.py; give one such as "
-            "configs/co2net_demo.py, or the suffix alone"
+            "configs/co2net_demo.py, or the suffix alone (and no preset, as rows are variants)"
         )
     return Setting(path.parent, suffix, scale, given)
 
@@ -227,7 +247,7 @@ def rows_of(table: str, setting: Setting) -> list[Row]:
             Row(table, name, _compared(method, setting), {}) for name, method in _METHODS.items()
         ]
     return [
-        Row(table, name, _of_paper(TABLES[table], setting, overrides, name), overrides)
+        Row(table, name, _of_paper(TABLES.get(table, PARTS), setting, overrides, name), overrides)
         for name, overrides in OVERRIDES[table].items()
     ]
 
@@ -246,7 +266,7 @@ def _of_paper(
     if table.activitynet and not on_activitynet:
         config = _as_on_activitynet(config, setting)
     _scale(config, setting)
-    return _checked(_override(config, overrides, f"{table.key} {name}"))
+    return _checked(_override(config, overrides, f"{table.key} {name}"), table)
 
 
 def _compared(method: str, setting: Setting) -> ConfigDict:
@@ -258,7 +278,7 @@ def _compared(method: str, setting: Setting) -> ConfigDict:
     own = of_method.protocols.get(config.data.name, of_method.default_protocol)
     # "" where that is the same: then this is the row of the paper's own table.
     config.evaluation.protocol = "" if chosen == own else chosen
-    return _checked(config)
+    return _checked(config, COMPARISON)
 
 
 def _scale(config: ConfigDict, setting: Setting) -> None:
@@ -314,6 +334,19 @@ def _override(config: ConfigDict, fields: Mapping[str, Any], where: str) -> Conf
     return config
 
 
-def _checked(config: ConfigDict) -> ConfigDict:
-    methods.get(config.method).check(config)
+def _checked(config: ConfigDict, table: Published) -> ConfigDict:
+    """The config; UserError if its method does not accept it, or not all columns would be found."""
+    method = methods.get(config.method)
+    method.check(config)
+    own = method.protocols.get(config.data.name, method.default_protocol)
+    if name := config.evaluation.protocol or own:
+        protocol = protocols.get(name)
+        known = {f"{threshold:g}" for threshold in protocol.thresholds} | {"F1"}
+        known |= {f"{low:g}:{high:g}" for low, high in protocol.averages}
+        if lacking := [column for column in table.columns if column not in known]:
+            raise UserError(
+                f"--table {table.key} has the columns {', '.join(lacking)}, but the protocol "
+                f"{name} has {', '.join(sorted(known))}; --set evaluation.protocol=NAME takes "
+                "another"
+            )
     return config

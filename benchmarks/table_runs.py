@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+from flax.traverse_util import flatten_dict
 from ml_collections import ConfigDict
 from rich.console import Console
 from rich.progress import (
@@ -33,10 +34,15 @@ from jaxtal import population, trainer
 from jaxtal.data import json_files
 from jaxtal.errors import UserError
 
+# Fields without a part in what is trained and found, so far as they are no numbers of the tables.
+_ONLY_SHOWN = ("evaluation.plot_videos", "evaluation.save_activations", "profile")
+
 
 def identity(config: ConfigDict) -> str:
     """A short text that is the same for equal configs, also of one read from its JSON file."""
-    text = json.dumps(json_files.finite(config.to_dict()), sort_keys=True)
+    fields = flatten_dict(config.to_dict(), sep=".", keep_empty_nodes=True)
+    told = {name: value for name, value in fields.items() if name not in _ONLY_SHOWN}
+    text = json.dumps(json_files.finite(told), sort_keys=True, default=repr)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
@@ -54,11 +60,12 @@ class Found:
     Attributes:
         members: results by `identity` of the single run's config, as in result.json; of one that
             has diverged there are no numbers.
-        ensembles: results of several members together, by their identities.
+        ensembles: results of several members together, by their identities; None where too few
+            of them are left.
     """
 
     members: dict[str, dict[str, Any]]
-    ensembles: dict[frozenset[str], dict[str, Any]]
+    ensembles: dict[frozenset[str], dict[str, Any] | None]
 
     def missing(self, members: Sequence[ConfigDict], ensemble: bool) -> list[ConfigDict]:
         """Those to be trained; all if their `ensemble` is wanted, and they were not together."""
@@ -81,8 +88,8 @@ def find(workdir: Path) -> Found:
         found.members |= dict(zip(names, result.get("members", [result]), strict=True))
         grouped = population.groups(members, config)
         for (_, numbers), group in zip(grouped, result.get("groups", [result]), strict=True):
-            if "ensemble" in group:
-                found.ensembles[frozenset(names[i] for i in numbers)] = group["ensemble"]
+            if len(numbers) > 1:
+                found.ensembles[frozenset(names[i] for i in numbers)] = group.get("ensemble")
     return found
 
 
@@ -162,7 +169,7 @@ def _job(rows: list[tuple[str, list[ConfigDict]]]) -> Job:
     config.vary = " ".join(
         f"{field}={','.join(map(repr, values))}"
         for field, values in varied.items()
-        if len(set(values)) > 1
+        if len(set(values)) > 1 or (field == "seed" and len(members) > 1)
     )
     return Job(config, members, [label for label, _ in rows])
 

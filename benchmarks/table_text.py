@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from benchmarks.table_report import Report
-from benchmarks.table_rows import COMPARISON
+from benchmarks.table_rows import OWN
 from jaxtal.data import json_files
 from jaxtal.data.files import open_regular
 from jaxtal.errors import UserError
@@ -35,16 +35,17 @@ def _command(arguments: Sequence[str]) -> str:
 
 def _about(content: Report) -> str:
     members = [m for row in content["rows"] for m in row["members"]]
-    protocols, steps, seeds = (
+    protocols, steps, seeds, selected = (
         ", ".join(str(value) for value in sorted({m[name] for m in members if name in m}))
-        for name in ("protocol", "step", "seed")
+        for name in ("protocol", "step", "seed", "selected_by")
     )
     text = (
         f"mAP, per cent, at the last step ({steps}); data `{content['data']}`, scale "
         f"`{content['scale']}`, protocol `{protocols}`, seeds {seeds}: mean ± standard deviation, "
-        "95 % interval of the mean, number of seeds; at the right the best step on the test videos."
+        "95 % interval of the mean, number of seeds; at the right the step with the best "
+        f"{selected} on the test videos."
     )
-    if content["table"] == COMPARISON.key:
+    if content["table"] in OWN:
         return text
     return f"{text} The paper's numbers are of {content['published_on']}, best on test."
 
@@ -55,7 +56,7 @@ def _named(column: str) -> str:
 
 def _header(content: Report) -> list[str]:
     judged = ", ".join(map(_named, content["judged"]))
-    by_seed = [f"{judged} by seed"] if content["table"] == COMPARISON.key else []
+    by_seed = [f"{judged} by seed"] if content["table"] in OWN else []
     columns = map(_named, content["columns"])
     return ["", "", *columns, f"95 %, {judged}", "n", f"{judged}, best on test", *by_seed]
 
@@ -74,12 +75,13 @@ def _rows(content: Report) -> Iterator[list[str]]:
 def _here(content: Report, row: Mapping) -> list[str]:
     columns, judged = content["columns"], content["judged"]
     if not row["n"]:
-        return [row["name"], f"failed: {'; '.join(row['failed'])}", *[""] * (len(columns) + 3)]
+        why = " ".join("; ".join(row["failed"]).replace("|", "/").split())
+        return [row["name"], f"failed: {why}", *[""] * (len(columns) + 3)]
     spread = [c for c in columns if len(columns) <= _MOST_WITH_SD or ":" in c]
     cells = [_number(row["mean"][c]) + _sd(row, c) * (c in spread) for c in columns]
     best = ", ".join(_number(row["best_on_test"][c]) for c in judged)
     cells += [", ".join(_interval(row, c) for c in judged), str(row["n"]), best]
-    if content["table"] == COMPARISON.key:
+    if content["table"] in OWN:
         values = [m.get("values", {}).get(judged[0]) for m in row["members"]]
         cells.append(", ".join(map(_number, values)))
     return [row["name"], "here", *cells]
@@ -118,56 +120,55 @@ def _others(content: Report) -> list[str]:
 
 
 def sentences(content: Report) -> list[str]:
-    """What a report's orders come to: a sentence for those that hold, and one for each other.
+    """What a report's orders come to; and for each row of which some members failed: why.
 
-    Of the methods under one protocol: whether the last one is better than the others. And for each
-    row of which some members failed: why.
+    Of our own tables: whether the last row is better than the others.
     """
     lines = [
         f"`{row['name']}`: of {len(row['members'])} seeds {row['n']}; {'; '.join(row['failed'])}"
         for row in content["rows"]
         if row["failed"] and row["n"]
     ]
-    if content["table"] == COMPARISON.key:
+    if content["table"] in OWN:
         return lines + _of_the_last(content["rows"], content["judged"][0])
     for column in content["judged"]:
         pairs = [pair for pair in content["order"] if pair["column"] == column and pair["n"]]
-        held = [pair for pair in pairs if pair["difference"] > 0]
-        if held:
-            lines.append(_holding(held, len(pairs)))
-        lines += [_not_holding(pair) for pair in pairs if pair not in held]
+        lines += _on_the_order(_named(column), pairs)
     return lines
 
 
-def _holding(pairs: Sequence[Mapping], count: int) -> str:
-    """One sentence on all pairs whose difference has the paper's sign."""
-    clear = [pair for pair in pairs if pair["n"] > 1 and pair["interval_95"][0] > 0]
-    rest = [pair for pair in pairs if pair not in clear]
-    parts = [
-        f"{how} {', '.join(map(_order, several))}"
-        for how, several in (("clearly", clear), ("on average", rest))
-        if several
-    ]
-    return (
-        f"{_named(pairs[0]['column'])}: the paper's order holds here for {len(pairs)} of {count} "
-        f"pairs, {'; '.join(parts)}."
-    )
+def _on_the_order(column: str, pairs: Sequence[Mapping]) -> Iterator[str]:
+    """How many of the paper's orders hold, then which; each one that is reversed by itself."""
+    parts: dict[str, list[Mapping]] = {"holds": [], "reversed": [], "open": []}
+    for pair in pairs:
+        low, high = pair["interval_95"] if pair["n"] > 1 else (-1, 1)
+        parts["holds" if low > 0 else "reversed" if high < 0 else "open"].append(pair)
+    counts = {name: len(part) for name, part in parts.items()}
+    if pairs:
+        yield (
+            f"{column}: of {len(pairs)} orders of the paper {counts['holds']} "
+            f"{'holds' if counts['holds'] == 1 else 'hold'} here, {counts['reversed']} "
+            f"{'is' if counts['reversed'] == 1 else 'are'} reversed and {counts['open']} cannot be "
+            "told apart (differences paired by seed, each with its own 95 % interval)."
+        )
+    if parts["holds"]:
+        yield f"{column}, holds: {', '.join(map(_order, parts['holds']))}."
+    for pair in parts["reversed"]:
+        (first, second), (one, other), (mine, theirs) = (
+            pair[name] for name in ("rows", "paper", "here")
+        )
+        yield (
+            f"{column}: the paper's order `{first}` > `{second}` ({one:.1f} > {other:.1f}) does "
+            f"not hold here but the reverse: {mine:.1f} and {theirs:.1f}, difference "
+            f"{_difference(pair)}."
+        )
+    if parts["open"]:
+        yield f"{column}, cannot be told apart: {', '.join(map(_order, parts['open']))}."
 
 
 def _order(pair: Mapping) -> str:
     first, second = pair["rows"]
     return f"`{first}` > `{second}` ({_difference(pair)})"
-
-
-def _not_holding(pair: Mapping) -> str:
-    (first, second), (one, other), (mine, theirs) = pair["rows"], pair["paper"], pair["here"]
-    reverse = pair["n"] > 1 and pair["interval_95"][1] < 0
-    told = "the reverse holds" if reverse else "cannot be told apart"
-    return (
-        f"{_named(pair['column'])}: the paper's order `{first}` > `{second}` ({one:.1f} > "
-        f"{other:.1f}) does not hold here: {mine:.1f} vs {theirs:.1f}, difference "
-        f"{_difference(pair)} ({told})."
-    )
 
 
 def _difference(pair: Mapping) -> str:
@@ -207,7 +208,8 @@ _CSV = (
 def to_csv(content: Report) -> str:
     """A line for each row and column: ours ("here"), an "ensemble", the "paper", other methods.
 
-    Per cent; `low` and `high` are the 95 % interval's ends, `by_seed` the members' numbers.
+    Per cent; `low` and `high` are the 95 % interval's ends, `by_seed` has seed:number of all
+    members.
     """
     file = io.StringIO()
     writer = csv.DictWriter(file, _CSV, restval="", lineterminator="\n")
@@ -223,12 +225,14 @@ def _csv_lines(content: Report) -> Iterator[dict]:
             where = {"row": row["name"], "column": column}
             if row["n"]:
                 low, high = row["interval_95"][column]
-                values = (m["values"][column] for m in row["members"] if "values" in m)
+                values = (
+                    f"{m['seed']}:{m['values'][column]}" for m in row["members"] if "values" in m
+                )
                 yield where | {
                     "source": "here", "mean": row["mean"][column], "sd": row["sd"][column],
                     "low": low, "high": high, "n": row["n"],
                     "best_on_test": row["best_on_test"].get(column, ""),
-                    "by_seed": " ".join(map(str, values)),
+                    "by_seed": " ".join(values),
                 }  # fmt: skip
             if ensemble := row.get("ensemble"):
                 yield where | {"source": "ensemble", "mean": ensemble["values"][column], "n": 1}
@@ -240,11 +244,11 @@ def _csv_lines(content: Report) -> Iterator[dict]:
             yield where | {"mean": number}
 
 
-def replace_block(path: Path, block: str) -> None:
-    """Put a text between the markers of a Markdown file, in place of what is there.
+def around_block(path: Path) -> tuple[str, str]:
+    """What a Markdown file has before and after the block between the markers.
 
     Raises:
-        UserError: the file cannot be read or written, or has not each marker once.
+        UserError: the file cannot be read, or has not each marker once.
     """
     with open_regular(path) as file:
         text = file.read().decode()
@@ -252,4 +256,14 @@ def replace_block(path: Path, block: str) -> None:
     _, end, after = rest.partition(_END)
     if not start or not end or _START in rest or _END in after:
         raise UserError(f"{path}: wanted one {_START} and after it one {_END}; add these lines")
-    json_files.write(path, f"{before}{start}\n\n{block}\n{end}{after}")
+    return before, after
+
+
+def replace_block(path: Path, block: str) -> None:
+    """Put a text between the markers of a Markdown file, in place of what is there.
+
+    Raises:
+        UserError: as `around_block`, or the file cannot be written.
+    """
+    before, after = around_block(path)
+    json_files.write(path, f"{before}{_START}\n\n{block}\n{_END}{after}")

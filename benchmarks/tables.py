@@ -10,8 +10,8 @@ same suffix. What is trained already is not trained again, and what was interrup
 Every table becomes a JSON, a CSV and a Markdown file in the output folder; --readme puts all tables
 of that folder into a file, between the lines `<!-- tables -->` and `<!-- /tables -->`.
 
-Exit codes: 0 done, 1 a row could not be trained (its line in the table says why), 2 something that
-you can mend (the last line says what).
+Exit codes: 0 done, 1 a row, or one of its seeds, could not be trained (the table says why), 2
+something that you can mend (the last line says what).
 """
 
 import argparse
@@ -21,7 +21,7 @@ from pathlib import Path
 from absl import logging
 
 from benchmarks import table_figure, table_report, table_rows, table_runs, table_text
-from benchmarks.end_to_end import _field
+from benchmarks.end_to_end import field
 from benchmarks.published import TABLES
 from jaxtal import command_line
 from jaxtal.data import json_files
@@ -31,7 +31,7 @@ _SETS = {
     "all": [key for key, table in TABLES.items() if not table.activitynet],
     "all-anet": [key for key, table in TABLES.items() if table.activitynet],
 }
-_NAMES = [*TABLES, *_SETS, table_rows.COMPARISON.key]
+_NAMES = [*TABLES, *_SETS, *table_rows.OWN]
 
 
 def parse() -> argparse.Namespace:
@@ -51,12 +51,12 @@ def parse() -> argparse.Namespace:
         help="config: steps and sizes as the config says; table: small ones, for many rows",
     )  # fmt: skip
     parser.add_argument(
-        "--set", nargs="+", action="extend", type=_field, default=[], metavar="FIELD=VALUE",
+        "--set", nargs="+", action="extend", type=field, default=[], metavar="FIELD=VALUE",
         help="other fields of every row's config, e.g. data.dir=FOLDER",
     )  # fmt: skip
     parser.add_argument(
         "--members", type=_positive, default=10,
-        help="models that are trained at once, if so many make up a row; default: 10",
+        help="of rows trained together, models at once; a row's seeds stay together; default: 10",
     )  # fmt: skip
     parser.add_argument("--workdir", type=Path, default=Path("runs/tables"), help="for the runs")
     parser.add_argument("--output", type=Path, default=Path("benchmarks/results/tables"))
@@ -77,6 +77,7 @@ def _positive(text: str) -> int:
 
 def run(options: argparse.Namespace) -> int:
     """Train what is missing and write the tables; the exit code."""
+    _check_outputs(options)
     setting = table_rows.setting_of(options.data, options.scale, dict(options.set))
     keys = [key for name in options.table for key in _SETS.get(name, [name])]
     rows = {key: table_rows.rows_of(key, setting) for key in dict.fromkeys(keys)}
@@ -88,10 +89,13 @@ def run(options: argparse.Namespace) -> int:
     jobs = table_runs.plan(every, options.seeds, options.members, table_runs.find(options.workdir))
     failed = table_runs.run(jobs, options.workdir)
     found = table_runs.find(options.workdir)
-    about = {"data": setting.suffix, "scale": options.scale, "command": sys.argv[1:]}
+    shared = ["--data", options.data, "--seeds", str(options.seeds), "--scale", options.scale]
+    shared += ["--set", *(f"{name}={value}" for name, value in options.set)] * bool(options.set)
     reports = []
     for key, own in rows.items():
-        table = TABLES.get(key, table_rows.COMPARISON)
+        table = TABLES.get(key) or table_rows.OWN[key]
+        command = ["--table", key, *shared]
+        about = {"data": setting.suffix, "scale": options.scale, "command": command}
         content = table_report.report(table, own, options.seeds, found, failed, about)
         if not any(row["n"] for row in content["rows"]):
             warn(f"{key}: no row could be trained; its files, if any, are left as they are")
@@ -108,6 +112,18 @@ def run(options: argparse.Namespace) -> int:
         table_figure.draw(reports, options.figure)
     whole = [not row["failed"] for content in reports for row in content["rows"]]
     return 0 if len(reports) == len(rows) and all(whole) else 1
+
+
+def _check_outputs(options: argparse.Namespace) -> None:
+    """Raise UserError for what could not be written hours later."""
+    if options.readme:
+        table_text.around_block(options.readme)
+    if options.figure and (
+        options.figure.suffix not in (".png", ".svg", ".pdf") or not options.figure.parent.is_dir()
+    ):
+        raise UserError(
+            f"--figure {options.figure}: wanted a file .png, .svg or .pdf in a folder that there is"
+        )
 
 
 _HEADING = "## Results: the papers' tables\n"

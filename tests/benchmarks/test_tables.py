@@ -158,13 +158,14 @@ def differing(one, other) -> dict:
     return {field: value for field, value in first.items() if second.get(field, NOTHING) != value}
 
 
-@pytest.mark.parametrize("key", TABLES)
+@pytest.mark.parametrize("key", [*TABLES, "hybrid/1"])
 def test_rows_are_the_full_config_but_for_what_they_state(key):
     """Also that each method accepts it, which `rows_of` asks."""
     rows = table_rows.rows_of(key, DEMO)
-    assert [row.name for row in rows] == list(TABLES[key].rows)
-    name = table_rows.ACTIVITYNET[TABLES[key].method][0] if TABLES[key].activitynet else ""
-    full = table_rows.load(DEMO, name or f"{TABLES[key].method}_demo")
+    table = TABLES.get(key) or table_rows.OWN[key]
+    assert [row.name for row in rows] == list(table.rows)
+    name = table_rows.ACTIVITYNET[table.method][0] if table.activitynet else ""
+    full = table_rows.load(DEMO, name or f"{table.method}_demo")
     for row in rows:
         found = differing(row.config, full)
         if name:
@@ -175,7 +176,7 @@ def test_rows_are_the_full_config_but_for_what_they_state(key):
 
 
 OF_THE_DATA = ("seed", "data.", "train.", "optimizer.learning_rate", "loss.denoising_start",
-               "loss.warmup_steps", "model.embedding")  # fmt: skip
+               "loss.warmup_steps", "model.embedding", "localization.thresholds")  # fmt: skip
 
 
 def test_an_activitynet_row_on_other_data():
@@ -184,7 +185,8 @@ def test_an_activitynet_row_on_other_data():
     assert config.data == demo.data
     assert config.train.steps == demo.train.steps
     assert (config.train.batch_size, demo.train.batch_size) == (32, 16)
-    assert config.localization.thresholds == (0.005, 0.025, 5)
+    # ActivityNet's, 0.005 to 0.025, are of probabilities among 201 classes.
+    assert config.localization.thresholds == demo.localization.thresholds
     assert (config.evaluation.protocol, demo.evaluation.protocol) == ("anet13", "")
 
 
@@ -208,6 +210,8 @@ def test_setting_of_a_file_and_its_suffix():
     ("table", "data", "given", "message"),
     [
         ("d2net/4", "configs/nothing_there.py", {}, "--data configs/nothing_there.py: no config"),
+        ("d2net/4", "configs/d2net_demo.py:paper", {}, "and no preset, as rows are variants"),
+        ("co2net/1", "demo", {"evaluation.protocol": "anet12"}, "has the columns 0.1, 0.2, 0.3,"),
         ("d2net/4", "nothing", {}, "d2net_nothing.py: no such config file"),
         ("d2net/4", "anet12", {}, "--table d2net/4 has t-IoU from 0.1 on"),
         (
@@ -251,6 +255,27 @@ def test_a_population_has_the_rows_members():
         assert [m.to_dict() for m in members] == [m.to_dict() for m in job.members]
         assert [m.seed for m in members] == [0, 1, 2] * (len(members) // 3)
         assert population._fields(job.config) == ["seed", *table_runs.varied_fields(job.config)]
+
+
+def test_seeds_that_are_added_and_a_single_one():
+    """Members of different rows may have the same seed."""
+    (job, *_) = plan("co2net/3", seeds=1)
+    assert [m.seed for m in population.members_of(job.config)] == [0] * 6
+    rows = table_rows.rows_of("co2net/3", DEMO)
+    members = [m for row in rows for m in table_runs.with_seeds(row.config, 2)]
+    found = table_runs.Found({table_runs.identity(m): result(0, 50.0) for m in members}, {})
+    (job,) = plan("co2net/3", seeds=3, found=found)
+    assert [m.seed for m in population.members_of(job.config)] == [2] * 6
+    assert [m.to_dict() for m in population.members_of(job.config)] == [
+        m.to_dict() for m in job.members
+    ]
+
+
+def test_what_is_only_shown_trains_nothing_again():
+    (one,) = table_rows.rows_of("co2net/1", DEMO)
+    given = {"evaluation.save_activations": True, "evaluation.plot_videos": 0}
+    (other,) = table_rows.rows_of("co2net/1", table_rows.setting_of("demo", "config", given))
+    assert table_runs.identity(one.config) == table_runs.identity(other.config)
 
 
 def test_a_row_s_seeds_stay_together():
@@ -298,7 +323,11 @@ def result(seed: int, value: float) -> dict:
         "average": dict.fromkeys(("0.1:0.5", "0.1:0.7", "0.1:0.9", "0.5:0.95"), value / 100),
         "f1": value / 100,
     }
-    best = {**numbers, "average": {name: v + 0.01 for name, v in numbers["average"].items()}}
+    best = {
+        "selected_by": "0.1:0.7",
+        **numbers,
+        "average": {name: v + 0.01 for name, v in numbers["average"].items()},
+    }
     return {"seed": seed, "step": 7, "protocol": "co2", **numbers, "best_on_test": best}
 
 
@@ -329,42 +358,48 @@ LADDER = {
 
 
 def test_sentences_on_the_paper_s_order():
-    held, *others = table_text.sentences(report_of("co2net/3", LADDER))
-    assert held.startswith("0.1:0.7: the paper's order holds here for 6 of 9 pairs, clearly ")
-    clearly, average = held.split("; on average ")
-    # 45, 44, 46 less 40, 42, 41: 4 +- 1.73, Student's 4.303 * 1.73 / sqrt(3).
-    assert "`all` > `mil+oppo+ml+cas` (4.0 [-0.3, 8.3])" in average
-    assert "`all` > `mil` (14.0 [11.5, 16.5])" in clearly
-    assert others == [
-        "0.1:0.7: the paper's order `all` > `mil+oppo+cas+norm` (44.6 > 42.6) does not hold here: "
-        "45.0 vs 49.0, difference -4.0 [-6.5, -1.5] (the reverse holds).",
+    count, holds, *reverse, unknown = table_text.sentences(report_of("co2net/3", LADDER))
+    assert count == (
+        "0.1:0.7: of 9 orders of the paper 5 hold here, 2 are reversed and 2 cannot be told apart "
+        "(differences paired by seed, each with its own 95 % interval)."
+    )
+    assert holds.startswith("0.1:0.7, holds: ")
+    assert "`all` > `mil` (14.0 [11.5, 16.5])" in holds
+    assert reverse == [
+        "0.1:0.7: the paper's order `all` > `mil+oppo+cas+norm` (44.6 > 42.6) does not hold here "
+        "but the reverse: 45.0 and 49.0, difference -4.0 [-6.5, -1.5].",
         "0.1:0.7: the paper's order `mil+oppo+ml+cas` > `mil+oppo+cas+norm` (42.8 > 42.6) does not "
-        "hold here: 41.0 vs 49.0, difference -8.0 [-10.5, -5.5] (the reverse holds).",
-        "0.1:0.7: the paper's order `mil+oppo+ml` > `mil+oppo` (41.4 > 40.0) does not hold here: "
-        "35.7 vs 36.0, difference -0.3 [-3.2, 2.5] (cannot be told apart).",
+        "hold here but the reverse: 41.0 and 49.0, difference -8.0 [-10.5, -5.5].",
     ]
+    # 45, 44, 46 less 40, 42, 41: 4 +- 1.73, Student's 4.303 * 1.73 / sqrt(3).
+    assert unknown == (
+        "0.1:0.7, cannot be told apart: `all` > `mil+oppo+ml+cas` (4.0 [-0.3, 8.3]), "
+        "`mil+oppo+ml` > `mil+oppo` (-0.3 [-3.2, 2.5])."
+    )
 
 
 def test_all_pairs_may_hold_or_none():
     paper = {name: [numbers[0] + i for i in range(3)] for name, numbers in
              TABLES["co2net/6"].rows.items()}  # fmt: skip
-    (line,) = table_text.sentences(report_of("co2net/6", paper))
-    assert line.startswith("0.1:0.7: the paper's order holds here for 7 of 7 pairs, clearly ")
-    assert "on average" not in line
+    count, holds = table_text.sentences(report_of("co2net/6", paper))
+    assert count.startswith("0.1:0.7: of 7 orders of the paper 7 hold here, 0 are reversed and 0 ")
+    assert holds.count(">") == 7
     turned = {name: [100 - value for value in values] for name, values in paper.items()}
-    lines = table_text.sentences(report_of("co2net/6", turned))
+    count, *lines = table_text.sentences(report_of("co2net/6", turned))
+    assert "0 hold here, 7 are reversed" in count
     assert len(lines) == 7
-    assert all("(the reverse holds)" in line for line in lines)
+    assert all("does not hold here but the reverse" in line for line in lines)
 
 
 def test_two_judged_columns_and_one_seed():
-    """Without an interval nothing is clear."""
+    """One seed tells nothing apart."""
     values = {"L_CE": [10.0], "L_F": [20.0], "L_Dis": [30.0], "L_Dis + L_D": [25.0]}
     lines = table_text.sentences(report_of("d2net/3", values))
-    assert [line.partition(":")[0] for line in lines] == ["0.5", "0.5", "F1 at 0.5", "F1 at 0.5"]
-    assert lines[0].startswith("0.5: the paper's order holds here for 4 of 5 pairs, on average ")
-    assert "`L_Dis + L_D` > `L_Dis` (36.7 > 30.7) does not hold here: 25.0 vs 30.0" in lines[3]
-    assert lines[3].endswith("difference -5.0, one seed (cannot be told apart).")
+    heads = ["0.5:", "0.5, cannot be told apart:", "F1 at 0.5:", "F1 at 0.5, cannot be told apart:"]
+    for line, head in zip(lines, heads, strict=True):
+        assert line.startswith(head)
+    assert "of 5 orders of the paper 0 hold here, 0 are reversed and 5 cannot" in lines[0]
+    assert "`L_Dis + L_D` > `L_Dis` (-5.0, one seed)" in lines[3]
 
 
 def test_rows_and_members_that_failed():
@@ -402,7 +437,7 @@ def test_markdown_and_csv_have_every_row(key):
         assert (here.split(" | ")[1], paper.split(" | ")[1]) == ("here", "paper")
     rows = [*csv.DictReader(table_text.to_csv(content).splitlines())]
     assert len(rows) == len(table.columns) * (2 * len(table.rows) + len(table.others))
-    assert rows[0]["by_seed"] == "40.0 42.0 43.0"
+    assert rows[0]["by_seed"] == "0:40.0 1:42.0 2:43.0"
     assert float(rows[0]["mean"]) == pytest.approx(125 / 3)
     assert {(row["data"], row["table"]) for row in rows} == {("demo", key)}
 
@@ -565,7 +600,8 @@ def test_rows_are_trained_once_also_after_an_interruption(monkeypatch, tmp_path,
     values = [100 * member["average"]["0.1:0.7"] for member in result["members"]]
     assert [m["values"]["0.1:0.7"] for m in both["members"]] == pytest.approx(values)
     assert both["mean"]["0.1:0.7"] == pytest.approx(sum(values) / 2)
-    assert content["command"] == [str(argument) for argument in arguments]
+    assert content["command"][:4] == ["--table", "twostream/5", "--data", "demo"]
+    assert str(tmp_path) not in (output / "demo_twostream_5.md").read_text()
     assert f"    python -m benchmarks.tables {shlex.join(content['command'])}" in readme.read_text()
 
     files = {path: path.read_bytes() for path in [*output.iterdir(), readme]}
@@ -613,4 +649,16 @@ def test_misuse_is_told_in_one_line(monkeypatch, tmp_path, capsys):
     said = capsys.readouterr().err
     assert said.startswith("error: --set: the config of d2net has no field train.step ")
     assert said.count("\n") == 1
+    assert not (tmp_path / "w").exists()
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [("--readme", "wanted one <!-- tables -->"), ("--figure", "wanted a file .png, .svg or .pdf")],
+)
+def test_outputs_are_checked_before_anything_is_trained(monkeypatch, tmp_path, option, message):
+    file = tmp_path / "file"
+    file.write_text("no markers")
+    with pytest.raises(UserError, match=message):
+        run(monkeypatch, "--table", "d2net/4", "--workdir", tmp_path / "w", option, file)
     assert not (tmp_path / "w").exists()
