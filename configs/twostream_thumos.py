@@ -44,7 +44,7 @@ def get_config(row: str = "full") -> ConfigDict:
     config.optimizer.update(learning_rate=1e-4, weight_decay=5e-5)
     config.model = ConfigDict(
         {
-            "embedding": "residual",  # x = f + ReLU(conv(f)); "plain": without f, safer (README)
+            "embedding": "residual",  # x = f + ReLU(conv(f)); "plain": without f, safer (docs)
             "attention": "softmax",  # over foreground, context, background; "sigmoid" of each
             "branches": "both",  # averaged, or "attention" or "mil" alone (Tables 5, 6)
             "share_fc": False,  # one classifier for both branches

@@ -5,6 +5,7 @@ import re
 from tests.conftest import ROOT
 
 README = (ROOT / "README.md").read_text()
+RESULTS = (ROOT / "docs" / "results.md").read_text()
 
 
 def test_ci_runs_the_readme_s_test_command():
@@ -16,7 +17,8 @@ def test_ci_runs_the_readme_s_test_command():
 def test_every_path_named_exists():
     named = re.findall(r"`((?:jaxtal|configs|launch|benchmarks|docs)/[\w/.]*)`", README)
     named += re.findall(r"\]\(([\w/.]+)\)", README)
-    named += re.findall(r"--config (configs/\w+\.py)", README)
+    named += re.findall(r"--config (configs/\w+\.py)", README + RESULTS)
+    named += [f"docs/{path}" for path in re.findall(r"\]\(([\w/.]+)\)", RESULTS)]
     assert len(named) > 5
     for path in named:
         assert (ROOT / path).exists(), path
