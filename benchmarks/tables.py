@@ -7,8 +7,8 @@
 those of ActivityNet; `methods`, all methods under one protocol, and ensembles. Rows are trained on
 the data of a config file METHOD_SUFFIX.py, those of other methods on that method's file with the
 same suffix. What is trained already is not trained again, and what was interrupted continues.
-Every table becomes a JSON, a CSV and a Markdown file in the output folder; --readme puts all tables
-of that folder into a file, between the lines `<!-- tables -->` and `<!-- /tables -->`.
+Every table becomes a JSON, a CSV and a Markdown file in the output folder, all of them together its
+README.md; --readme puts that into a file, between `<!-- tables -->` and `<!-- /tables -->`.
 
 Exit codes: 0 done, 1 a row, or one of its seeds, could not be trained (the table says why), 2
 something that you can mend (the last line says what).
@@ -105,9 +105,11 @@ def run(options: argparse.Namespace) -> int:
         json_files.write(path.with_suffix(".md"), table_text.markdown(reports[-1]))
         json_files.write(path.with_suffix(".csv"), table_text.to_csv(reports[-1]))
         print(table_text.markdown(reports[-1]))
+    every_table = map(table_text.markdown, table_report.read_all(options.output))
+    text = "\n".join(every_table)
+    json_files.write(options.output / "README.md", f"{_HEADING}\n{text}")
     if options.readme:
-        parts = [table_text.markdown(content) for content in table_report.read_all(options.output)]
-        table_text.replace_block(options.readme, "\n".join([_HEADING, *parts]))
+        table_text.replace_block(options.readme, text)
     if options.figure:
         table_figure.draw(reports, options.figure)
     whole = [not row["failed"] for content in reports for row in content["rows"]]
@@ -126,7 +128,7 @@ def _check_outputs(options: argparse.Namespace) -> None:
         )
 
 
-_HEADING = "## Results: the papers' tables\n"
+_HEADING = "# The papers' tables, trained here with several seeds\n"
 
 
 def main() -> None:

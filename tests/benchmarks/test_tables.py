@@ -633,9 +633,10 @@ def test_a_row_that_cannot_be_trained(monkeypatch, tmp_path, capsys):
     assert "d2net/4 L1: failed: out of luck" in said.err
     assert "d2net/1: no row could be trained" in said.err
     assert {path.name for path in output.iterdir()} == {
-        f"demo_d2net_4.{suffix}" for suffix in ("json", "md", "csv")
-    }
+        "README.md", *(f"demo_d2net_4.{suffix}" for suffix in ("json", "md", "csv"))
+    }  # fmt: skip
     text = (output / "demo_d2net_4.md").read_text()
+    assert (output / "README.md").read_text().endswith(text)
     assert "| BCE | here | 30.5 ± 0.7 | 24.1 to 36.9 | 2 | 30.5 |" in text
     assert "| pDMI | failed: out of luck |" in text
 
