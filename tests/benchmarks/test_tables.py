@@ -22,6 +22,7 @@ from benchmarks import (
     tables,
 )
 from benchmarks.published import PAPERS, TABLES
+from configs import twostream_demo
 from jaxtal import population
 from jaxtal.data import json_files
 from jaxtal.errors import UserError
@@ -173,6 +174,16 @@ def test_rows_are_the_full_config_but_for_what_they_state(key):
             assert found.pop("evaluation.protocol").startswith("anet1")
         assert found == row.overrides
     assert len({table_runs.identity(row.config) for row in rows}) == len(rows)
+
+
+def test_two_stream_rows_are_the_presets_of_its_config():
+    names = ["fg", "fg_bg", "fg_bg_ct", "fg_bg_ct_gui", "full"]
+    presets = dict(zip(TABLES["twostream/3"].rows, names, strict=True))
+    presets |= {"attention only": "attention", "MIL only": "mil", "both": "fg_bg_ct"}
+    for key in ("twostream/3", "twostream/5"):
+        for row in table_rows.rows_of(key, DEMO):
+            config = twostream_demo.get_config(presets[row.name])
+            assert table_runs.identity(row.config) == table_runs.identity(config)
 
 
 OF_THE_DATA = ("seed", "data.", "train.", "optimizer.learning_rate", "loss.denoising_start",
