@@ -186,6 +186,8 @@ def run(jobs: Sequence[Job], workdir: Path) -> dict[str, str]:
         What could not be trained: the reason by `identity` of the single run's config.
     """
     failed: dict[str, str] = {}
+    if not jobs:
+        return failed
     with _bar() as bar:
         task = bar.add_task("", total=sum(len(job.rows) for job in jobs))
         for job in jobs:
