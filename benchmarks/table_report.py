@@ -174,7 +174,7 @@ def read(path: Path) -> Report:
 
 
 def read_all(folder: Path) -> list[Report]:
-    """The reports in a folder, the demo's first, each data's in the order of the tables."""
+    """The reports in a folder, our own tables first, of each the demo's."""
     reports = [read(path) for path in folder.glob("*.json")]
-    order = [*TABLES, *OWN]
-    return sorted(reports, key=lambda c: (c["data"] != "demo", c["data"], order.index(c["table"])))
+    order = [*OWN, *TABLES]
+    return sorted(reports, key=lambda c: (order.index(c["table"]), c["data"] != "demo", c["data"]))
