@@ -140,7 +140,7 @@ _OF_THE_DATA = (
 
 SCALES: dict[str, dict[str, dict[str, Any]]] = {
     "config": {},
-    # About 10 seconds a model on 2 CPU cores, for the demo's videos.
+    # 10 to 20 seconds a model on 2 CPU cores with compilation, for the demo's videos.
     "table": {
         "co2net": {
             "data.num_snippets": 40,
