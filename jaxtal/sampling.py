@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxtal import mesh as meshes
 from jaxtal.data.dataset import Video, multi_hot
 from jaxtal.errors import UserError
 
@@ -143,7 +144,7 @@ def gather(data: PackedVideos, draw: Draw, streamed: jax.Array | None = None) ->
     if data.features is not None:
         streamed = data.features[rows]
     features = jnp.where(mask[..., None], jnp.asarray(streamed, jnp.float32), 0)
-    return Batch(features, mask, data.videos.labels[draw.videos])
+    return meshes.divided(Batch(features, mask, data.videos.labels[draw.videos]))
 
 
 def choose(key: jax.Array, allowed: jax.Array, count: int) -> jax.Array:
@@ -171,7 +172,7 @@ def pairs_and_singles(
         pool: [V] bool, the videos that the other rows are drawn from; at least one.
 
     Returns:
-        [2 * pairs + singles] video indices; rows (0, 1), (2, 3), ... are the pairs.
+        [2 * pairs + singles] video indices; `in_pairs` finds the pairs among the rows.
     """
     class_key, pair_key, single_key = jax.random.split(key, 3)
     single = uniform(single_key, pool, singles)
@@ -180,7 +181,24 @@ def pairs_and_singles(
     eligible = jnp.broadcast_to(labels.sum(0) >= 2, (pairs, labels.shape[1]))
     drawn = choose(class_key, eligible, 1)[:, 0]
     paired = choose(pair_key, labels.T[drawn] > 0, 2)
-    return jnp.concatenate([paired.reshape(-1), single])
+    parts = parts_with_pairs(pairs, singles)
+    return jnp.concatenate([paired.reshape(parts, -1), single.reshape(parts, -1)], 1).reshape(-1)
+
+
+def parts_with_pairs(pairs: int, singles: int) -> int:
+    """Into how many parts a batch can be divided, each with as many pairs and other videos."""
+    return math.gcd(pairs, singles) or 1
+
+
+def in_pairs(rows: jax.Array, pairs: int) -> jax.Array:
+    """The pairs of a batch of `pairs_and_singles`: [B, ...] to [pairs, 2, ...].
+
+    Each of the batch's parts begins with its pairs, so that no pair is on two devices that share
+    the batch. With 3 pairs and 4 other videos there is one part.
+    """
+    parts = parts_with_pairs(pairs, len(rows) - 2 * pairs)
+    rows = rows.reshape(parts, -1, *rows.shape[1:])[:, : 2 * pairs // parts]
+    return rows.reshape(pairs, 2, *rows.shape[2:])
 
 
 def bin_bounds(lengths: jax.Array, count: int) -> tuple[jax.Array, jax.Array]:

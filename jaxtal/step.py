@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from jaxtal import mesh as meshes
 from jaxtal.methods.method import Context, Method
 from jaxtal.sampling import Draw, Index, PackedVideos, gather
 
@@ -155,7 +156,7 @@ def train_step(
     """
     keys = keys_of(hyper.seed, state.step)
     drawn, rows = streamed or (draw(hyper.seed, state.step, data.videos, method, config), None)
-    batch = gather(data, drawn, rows)
+    batch = gather(data, meshes.whole(drawn), rows)
     context = Context(state.step, keys.loss, keys.run, state.model_state)
     (loss, (terms, model_state)), gradient = jax.value_and_grad(objective, has_aux=True)(
         state.params, batch, context, keys.dropout, hyper, model, method, config
@@ -216,17 +217,23 @@ def train_steps(
     return state, means, in_row.max()
 
 
-def over_members(function: Callable, members: int, axes: tuple) -> Callable:
+def over_members(
+    function: Callable, members: int, axes: tuple, mesh: jax.sharding.Mesh | None = None
+) -> Callable:
     """`function` for all members of a population at once, over a leading axis M.
 
     Args:
         function: of one model.
         members: M; a single one goes through `function` itself, without batched products.
         axes: for each argument 0, or None where all members share it.
+        mesh: the devices that share them, see `mesh.arrange`; None for one device.
 
     Returns:
         A function whose arguments of axis 0 and whose results have the leading axis.
     """
+    if mesh is not None and mesh.size > 1:
+        mine = over_members(function, members // mesh.shape[meshes.MEMBER], axes)
+        return meshes.over_axis(mine, mesh, axes)
     if members > 1:
         return jax.vmap(function, in_axes=axes)
 

@@ -247,7 +247,7 @@ class CO2Net(nn.Module):
 
 
 def sample(context: Context, index: sampling.Index, config) -> sampling.Draw:
-    """A training batch: the first rows in same-class pairs, N random snippets of every video.
+    """A training batch: some rows in same-class pairs, N random snippets of every video.
 
     A video of zeros is in no pair, one below `config.data.min_snippets` in pairs only.
     """
@@ -271,7 +271,7 @@ def loss_terms(outputs: dict, batch: sampling.Batch, context: Context, config):
     pairs = config.train.pairs
 
     def in_pairs(x):
-        return x[: 2 * pairs].reshape(pairs, 2, *x.shape[1:])
+        return sampling.in_pairs(x, pairs)
 
     def of_all_attentions(loss):
         return jax.vmap(loss)(attentions).mean(0)
@@ -312,6 +312,12 @@ _VARIANTS: dict[str, Collection[str]] = {
     "ccm_main": _CONTEXTS,
     "ccm_auxiliary": _CONTEXTS,
 }
+
+
+def parts(config) -> int:
+    """Equal parts that a batch can be divided in, no pair in two of them."""
+    pairs = config.train.pairs
+    return sampling.parts_with_pairs(pairs, config.train.batch_size - 2 * pairs)
 
 
 def check(config) -> None:
@@ -367,6 +373,7 @@ METHOD = Method(
     build=lambda config, num_classes: CO2Net(num_classes, **config),
     sample=sample,
     loss_terms=loss_terms,
+    parts=parts,
     check=check,
     check_data=check_data,
     outputs=("cas", "attention", "attention_rgb", "attention_flow"),

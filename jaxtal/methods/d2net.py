@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxtal import checks, discriminative, localization, losses, sampling
+from jaxtal import checks, discriminative, localization, losses, mesh, sampling
 from jaxtal.discriminative import attended_embeddings, bottom_up_attention
 from jaxtal.errors import UserError
 from jaxtal.evidence import Evidence
@@ -147,8 +147,13 @@ def loss_terms(outputs: dict, batch: sampling.Batch, context: Context, config):
     labels = batch.labels
     valid, mask = _taking_part(batch)
     attention = cas.max(-1)
-    foreground = attended_embeddings(embeddings, attention, settings.foreground_threshold, mask)
-    background = attended_embeddings(embeddings, 1 - attention, settings.background_threshold, mask)
+    # The loss compares videos of the whole batch with each other, so every device has them all.
+    foreground, background = mesh.whole(
+        (
+            attended_embeddings(embeddings, attention, settings.foreground_threshold, mask),
+            attended_embeddings(embeddings, 1 - attention, settings.background_threshold, mask),
+        )
+    )
 
     running = context.state["running"]["background"]
     if settings.running_background == "peak":
@@ -162,8 +167,15 @@ def loss_terms(outputs: dict, batch: sampling.Batch, context: Context, config):
         pairing = discriminative.draw_pairing(
             context.key, foreground.exists, background.exists, settings.pairs
         )
-        weights = discriminative.cosine_weights(
-            foreground, background, valid, pairing, settings.separation_row, settings.pairs
+        weights = mesh.whole(
+            discriminative.cosine_weights(
+                foreground,
+                background,
+                mesh.whole(valid),
+                mesh.whole(pairing),
+                settings.separation_row,
+                settings.pairs,
+            )
         )
     probability = _video_probability(cas, mask, settings)
     classification = _classification(probability, labels, weights, settings)
@@ -207,7 +219,8 @@ def denoising_terms(cas, attention, batch: sampling.Batch, step, settings) -> di
         valid, mask = _taking_part(batch)
         snippet = _snippets_of_all_videos(cas, batch.labels, attention, mask, settings)
         probability = _video_probability(cas, mask, settings)
-        video = video_denoising(probability, batch.labels, valid, settings)
+        # An ill-conditioned joint matrix magnifies how sums are rounded: one order for all.
+        video = video_denoising(*mesh.whole((probability, batch.labels, valid)), settings)
     active = (step >= settings.denoising_start) & (step % settings.denoising_every == 0)
     return {"snippet_denoising": snippet * active, "video_denoising": video * active}
 
@@ -229,9 +242,8 @@ def _snippets_of_all_videos(cas, labels, bottom_up, mask, settings):
     """L_DS: mean of `snippet_denoising` over the videos that count."""
     is_foreground = mask & (bottom_up > settings.bottom_up_foreground)
     is_background = mask & (bottom_up < settings.bottom_up_background)
-    values, counted = jax.vmap(functools.partial(snippet_denoising, settings=settings))(
-        cas, labels, is_foreground, is_background
-    )
+    of_videos = mesh.by_video(jax.vmap(functools.partial(snippet_denoising, settings=settings)))
+    values, counted = of_videos(cas, labels, is_foreground, is_background)
     return values.sum() / jnp.maximum(counted.sum(), 1)
 
 

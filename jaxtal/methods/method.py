@@ -52,6 +52,9 @@ class Method:
             the training data. Leaves may have leading axes, one entry for every model.
         limit_updates: (updates, step, config) -> what is added to the parameters, where some must
             not change at a step.
+        parts: (config) -> into how many equal parts a batch can be divided, so that devices can
+            share it; a loss must not take a video of another part (see `mesh.whole`). By default
+            its videos.
         row_limits: (config) -> (least, most) rows that are fed of a video at test time, spread
             evenly over its snippets; None for no limit. By default all its snippets.
         protocols: data set name -> the protocol in which the method's authors evaluate there.
@@ -71,6 +74,7 @@ class Method:
     check_data: Callable[..., None] = lambda dataset, config: None
     initialise: Callable[..., Any] = lambda params, dataset, config: params
     limit_updates: Callable[..., Any] = lambda updates, step, config: updates
+    parts: Callable[..., int] = lambda config: config.train.batch_size
     row_limits: Callable[..., tuple[int, int | None]] = lambda config: (1, None)
     protocols: Mapping[str, str] = dataclasses.field(default_factory=dict)
     default_protocol: str = ""
