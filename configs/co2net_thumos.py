@@ -27,6 +27,13 @@ def get_config(preset: str = "code") -> ConfigDict:
             # a value for each member; also loss weights, weight decay, seed.
             "vary": "",
             "precision": "float32",  # of the layers' products; "bfloat16": the rest stays float32
+            # Devices: those that share the members and those that share a batch; -1: all the rest
+            # that the population, or the batch, can be divided over.
+            "mesh": {
+                "member": -1,
+                "data": 1,
+                "features": "replicated",  # on each device, or "sharded" over those of `data`
+            },
             "profile": False,  # write a trace of a few steps to profile/, for xprof
             "data": {
                 "dir": "data",  # "" = the embedded generator of untrimmed videos

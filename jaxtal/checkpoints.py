@@ -10,6 +10,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers as policies
 
+from jaxtal import seals
 from jaxtal.errors import UserError
 from jaxtal.step import TrainState
 
@@ -18,8 +19,8 @@ class Checkpoints:
     """The folder `checkpoints/` of a run: the latest two steps and the best on the test set.
 
     Beside the training state a checkpoint holds `progress`, a JSON object: the evaluation done at
-    its step and the best one so far. A checkpoint that was cut short is never chosen: orbax writes
-    under another name and renames.
+    its step and the best one so far. A checkpoint that was cut short is never chosen, see `seals`.
+    All processes of a job write what their devices hold, and read what their devices need.
     """
 
     def __init__(self, folder: Path):
@@ -29,21 +30,30 @@ class Checkpoints:
             options=ocp.CheckpointManagerOptions(
                 save_decision_policy=policies.FixedIntervalPolicy(1),
                 preservation_policy=policies.AnyPreservationPolicy([policies.LatestN(2), best]),
+                cleanup_tmp_directories=True,
+                async_options=ocp.AsyncOptions(post_finalization_callback=self._seal),
             ),
         )
+
+    def _seal(self) -> None:
+        """Called when a checkpoint is written, but has not its own name yet."""
+        if jax.process_index() == 0:
+            for folder in self._manager.directory.glob("*.orbax-checkpoint-tmp*"):
+                seals.seal(Path(folder))
 
     def latest_step(self) -> int | None:
         """The last complete checkpoint's step."""
         return self._manager.latest_step()
 
-    def save(self, state: TrainState, step: int, progress: dict, criterion: float) -> None:
+    def save(self, state: TrainState, step: int, progress: dict, criterion: float = -1) -> None:
         """Start writing; the state may be donated as soon as this returns.
 
         Args:
             state: what to save.
             step: its step.
             progress: JSON object saved beside it.
-            criterion: the number by which the best checkpoint is kept.
+            criterion: the number by which the best checkpoint is kept; less than any evaluation's
+                where there was none.
         """
         self._manager.save(
             step,
@@ -99,6 +109,17 @@ class Checkpoints:
                 f"({str(error)[:200]}); delete the folder to continue from the one before, or give "
                 "another --workdir"
             ) from None
+
+    def __enter__(self) -> "Checkpoints":
+        return self
+
+    def __exit__(self, kind, *_) -> None:
+        """Close; an error on the way, which may be why, is the one that is told."""
+        if kind is None:
+            self.close()
+            return
+        with contextlib.suppress(Exception):
+            self.close()
 
     def close(self) -> None:
         """Wait until everything is on disk."""

@@ -1,5 +1,7 @@
 """What is said to the person at the keyboard when something is wrong."""
 
+import errno
+import os
 import reprlib
 import sys
 from typing import Any
@@ -20,8 +22,27 @@ class NotFiniteError(UserError):
 
 
 def warn(message: str) -> None:
-    """A line on stderr."""
-    print(f"warning: {printable(message)}", file=sys.stderr)
+    """A line on stderr, once: of a job's processes only one speaks."""
+    if _speaks[-1]:
+        print(f"warning: {printable(message)}", file=sys.stderr)
+
+
+_speaks = [True]
+
+
+def keep_silent() -> None:
+    """No warnings from now on; errors are still told."""
+    _speaks.append(False)
+
+
+def disk_is_full(error: BaseException | None) -> str | None:
+    """What the system says of the disk, if that is what an error, or its cause, is about."""
+    while error is not None:
+        for number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            if getattr(error, "errno", None) == number or os.strerror(number) in str(error):
+                return os.strerror(number)
+        error = error.__cause__ or error.__context__
+    return None
 
 
 def printable(text: str) -> str:

@@ -11,8 +11,11 @@ import grain
 import jax
 import numpy as np
 import psutil
+from jax.sharding import Mesh
+from jax.sharding import PartitionSpec as P
 
 from jaxtal import console
+from jaxtal import mesh as meshes
 from jaxtal.data.dataset import Video
 from jaxtal.sampling import Draw, Index, PackedVideos, index_of, locate, pack_on_host
 from jaxtal.step import draw, over_members
@@ -36,7 +39,9 @@ class Placed:
     videos: tuple[Video, ...] = ()
 
 
-def place(videos, num_classes: int, config, what: str, used: int = 0) -> Placed:
+def place(
+    videos, num_classes: int, config, what: str, used: int = 0, mesh: Mesh | None = None
+) -> Placed:
     """Put the features of `videos` onto the device if they fit, and say where they are.
 
     Args:
@@ -46,28 +51,33 @@ def place(videos, num_classes: int, config, what: str, used: int = 0) -> Placed:
             features together may take.
         what: "training" or "test".
         used: bytes of features that are on the device already.
+        mesh: the devices; the first one by default. They have the features each, or, if
+            `config.mesh.features` is "sharded", those of `data` have equal parts.
 
     Raises:
         UserError: a feature is too large for the type.
     """
-    packed = pack_on_host(videos, config.data.device_dtype)
+    mesh = mesh or meshes.arrange(jax.local_devices(), 1, 1)
+    parts = mesh.shape[meshes.DATA] if config.mesh.features == "sharded" else 1
+    packed = pack_on_host(videos, config.data.device_dtype, parts)
     memory = device_memory()
     ends = np.cumsum([len(video.features) for video in videos])
-    parts = tuple(
+    kept = tuple(
         dataclasses.replace(video, features=packed[end - len(video.features) : end])
         for video, end in zip(videos, ends, strict=True)
     )
-    index = index_of(parts, num_classes)
+    index = meshes.put(mesh, index_of(kept, num_classes))
     size = f"{what} features: {packed.nbytes / 2**20:,.0f} MiB {packed.dtype}"
-    if used + packed.nbytes <= config.data.device_share * memory:
-        console.say(f"{size}, on the device")
-        return Placed(PackedVideos(jax.device_put(packed), index), None, parts)
+    if used + packed.nbytes / parts <= config.data.device_share * memory:
+        console.say(f"{size}, " + (f"in {parts} parts on" if parts > 1 else "on") + " the device")
+        spec = P(meshes.DATA) if parts > 1 else meshes.EVERYWHERE
+        return Placed(PackedVideos(meshes.put(mesh, packed, spec), index), None, kept)
     beside = f" beside {used / 2**20:,.0f} MiB" if used else ""
     console.say(
         f"{size}, do not fit{beside} into config.data.device_share={config.data.device_share:g} of "
         f"the device's {memory / 2**20:,.0f} MiB: streamed by the host"
     )
-    return Placed(PackedVideos(None, index), packed, parts)
+    return Placed(PackedVideos(None, index), packed, kept)
 
 
 def device_memory() -> int:
@@ -77,11 +87,9 @@ def device_memory() -> int:
 
 
 def prefetched(items: Sequence[int], load: Callable[[int], Any]) -> Iterator:
-    """`load` of each item, in order, on the device, done ahead in other threads."""
+    """`load` of each item, in order, done ahead in other threads."""
     options = grain.ReadOptions(num_threads=2, prefetch_buffer_size=2)
-    loaded = grain.MapDataset.source(items).map(load).to_iter_dataset(options)
-    device = jax.local_devices()[0]
-    return iter(grain.experimental.device_put(loaded, device, cpu_buffer_size=1))
+    return iter(grain.MapDataset.source(items).map(load).to_iter_dataset(options))
 
 
 def _processor() -> jax.Device:
@@ -107,18 +115,23 @@ class Stream:
     The draws depend on (seed, step) and the index alone, so they are made ahead, on the processor.
     """
 
-    def __init__(self, placed: Placed, method, config, seeds: np.ndarray):
+    def __init__(self, placed: Placed, method, config, seeds: np.ndarray, mesh: Mesh | None = None):
         self._host = placed.host
+        self._mesh = mesh or meshes.arrange(jax.local_devices(), 1, 1)
         self._method, self._config = method, config
-        self._known = jax.device_put((seeds, placed.data.videos), _processor())
+        known = jax.tree.map(np.asarray, (seeds, placed.data.videos))
+        self._known = jax.device_put(known, _processor())
         self._draw = jax.jit(over_members(self._draw_one, len(seeds), (0, None, None)))
 
     def _draw_one(self, seed, index: Index, step):
         drawn = draw(seed, step, index, self._method, self._config)
         return drawn, locate(index, drawn)[0]
 
-    def load(self, step: int) -> tuple[Draw, np.ndarray]:
+    def load(self, step: int) -> tuple[Draw, jax.Array]:
         """Draw and features of a step's batches, one of each member: leaves [M, 1, ...]."""
-        drawn, rows = jax.device_get(self._draw(*self._known, np.int32(step)))
+        found = jax.device_get(self._draw(*self._known, np.int32(step)))
+        drawn, rows = jax.tree.map(lambda leaf: leaf[:, None], found)
         assert self._host is not None
-        return jax.tree.map(lambda leaf: leaf[:, None], (drawn, self._host[rows]))
+        of_batches = P(meshes.MEMBER, None, meshes.DATA)
+        features = meshes.put_rows(self._mesh, self._host, rows, of_batches)
+        return meshes.put(self._mesh, drawn, meshes.OF_MEMBERS), features

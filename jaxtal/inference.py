@@ -1,13 +1,17 @@
 """The model over test videos, in length buckets, and what comes of it: results."""
 
+import dataclasses
+import functools
 from collections.abc import Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
 
 from jaxtal import evaluation, localization, protocols
+from jaxtal import mesh as meshes
 from jaxtal.buckets import length_buckets
 from jaxtal.data.dataset import Dataset, TimeGrid, multi_hot
 from jaxtal.errors import UserError
@@ -43,6 +47,43 @@ def forward(method: Method, model, precision: str):
     return outputs_of
 
 
+def draw_rows(index: Index, videos: jax.Array, rows: jax.Array, *, time: int):
+    """What a batch of test videos is made of, and the packed features' rows of it.
+
+    Args:
+        index: of all test videos.
+        videos: [B], negative where there is none.
+        rows: [B], how many are fed of each, spread evenly.
+        time: padded length.
+    """
+    drawn = Draw(videos, evenly(index.lengths[videos], rows, time))
+    return drawn, locate(index, drawn)[0]
+
+
+def evaluation_program(method: Method, model, config, mesh: Mesh):
+    """A jitted function: all members' outputs, leaves [M, B, T, n], for a batch of test videos.
+
+    Its arguments are the variables, leaves [M, ...], the packed test videos, `videos`, `rows` and
+    `time` of `draw_rows`, and if they are streamed the features. Members are divided over `member`,
+    videos over `data`.
+    """
+    outputs_of = forward(method, model, config.precision)
+    sharded = config.mesh.features == "sharded"
+
+    def of_one(time, variables, data: PackedVideos, videos, rows, streamed):
+        drawn, _ = draw_rows(data.videos, videos, rows, time=time)
+        batch = gather(data, drawn, streamed, sharded)
+        return outputs_of(variables, batch.features, batch.mask)
+
+    def of_members(variables, data, videos, rows, streamed, *, time: int):
+        axes = (0, None, None, None, None)
+        of_all = over_members(functools.partial(of_one, time), config.population, axes, mesh)
+        return of_all(variables, data, videos, rows, streamed)
+
+    divided = NamedSharding(mesh, P(meshes.MEMBER, meshes.DATA))
+    return jax.jit(of_members, static_argnames="time", out_shardings=divided)
+
+
 class Inference:
     """A compiled forward pass of all members over a fixed list of videos.
 
@@ -50,29 +91,22 @@ class Inference:
     detections.
     """
 
-    def __init__(self, method: Method, model, videos, config, placed: Placed):
+    def __init__(
+        self, method: Method, model, videos, config, placed: Placed, mesh: Mesh | None = None
+    ):
+        self._mesh = mesh = mesh or meshes.arrange(jax.local_devices(), 1, 1)
         lengths = np.array([len(video.features) for video in videos])
         self._rows = np.asarray(method.rows(lengths, config))
+        included = lengths >= config.data.min_snippets
         self._batches = [
-            (time, members, jnp.asarray(members), jnp.asarray(self._rows[members]))
-            for time, members in length_buckets(self._rows, lengths >= config.data.min_snippets)
+            (time, members, *meshes.put(mesh, (members.astype(np.int32), self._rows[members])))
+            for time, members in length_buckets(self._rows, included, mesh.shape[meshes.DATA])
         ]
         self._placed = placed
-        of_one = forward(method, model, config.precision)
-        self._outputs = over_members(of_one, config.population, (0, None, None))
         self._compiled: dict[int, Any] = {}
         self._members = config.population
-        self._forward = jax.jit(self._of_members, static_argnames="time")
-        self._draw = jax.jit(self._draw_rows, static_argnames="time")
-
-    def _draw_rows(self, index: Index, videos, rows, *, time: int):
-        drawn = Draw(videos, evenly(index.lengths[videos], rows, time))
-        return drawn, locate(index, drawn)[0]
-
-    def _of_members(self, variables, data: PackedVideos, videos, rows, streamed, *, time: int):
-        drawn, _ = self._draw_rows(data.videos, videos, rows, time=time)
-        batch = gather(data, drawn, streamed)
-        return self._outputs(variables, batch.features, batch.mask)
+        self._forward = evaluation_program(method, model, config, mesh)
+        self._draw = jax.jit(draw_rows, static_argnames="time")
 
     def _feed(self):
         """Features for each batch, or None where they are on the device."""
@@ -80,9 +114,12 @@ class Inference:
         if host is None:
             return [None] * len(self._batches)
 
-        def load(number: int) -> np.ndarray:
-            time, _, *batch = self._batches[number]
-            return host[np.asarray(self._draw(self._placed.data.videos, *batch, time=time)[1])]
+        index = jax.tree.map(np.asarray, self._placed.data.videos)
+
+        def load(number: int) -> jax.Array:
+            time, videos, *_ = self._batches[number]
+            rows = np.asarray(self._draw(index, videos, self._rows[videos], time=time)[1])
+            return meshes.put_rows(self._mesh, host, rows, P(meshes.DATA))
 
         return prefetched(range(len(self._batches)), load)
 
@@ -94,7 +131,8 @@ class Inference:
                 streamed = None
                 if host is not None:
                     shape = (len(videos), time, host.shape[1])
-                    streamed = jax.ShapeDtypeStruct(shape, host.dtype)
+                    divided = NamedSharding(self._mesh, P(meshes.DATA))
+                    streamed = jax.ShapeDtypeStruct(shape, host.dtype, sharding=divided)
                 arguments = (variables, self._placed.data, *batch, streamed)
                 self._compiled[time] = self._forward.lower(*arguments, time=time).compile()
 
@@ -113,7 +151,7 @@ class Inference:
             for (time, _, *batch), streamed in zip(self._batches, self._feed(), strict=True)
         ]
         result: list[list[dict]] = [[{} for _ in self._rows] for _ in range(self._members)]
-        fetched = jax.device_get(pending)
+        fetched = meshes.fetch(pending)
         for (_, videos, *_), outputs in zip(self._batches, fetched, strict=True):
             for row, video in enumerate(videos):
                 for member in range(self._members if video >= 0 else 0):
@@ -160,9 +198,7 @@ def localize(method: Method, config, outputs, snippets, grid: TimeGrid) -> Segme
     Raises:
         NotFiniteError: an output is not finite.
     """
-    for index, output in enumerate(outputs):
-        if output:
-            check_finite(output, method.localized, f"test video {index} (counted from 0)")
+    _check_finite(method, outputs)
     evidence = (method.evidence(output, config) if output else None for output in outputs)
     rows = [
         max((len(output[name]) for name in method.localized if output), default=1)
@@ -170,6 +206,25 @@ def localize(method: Method, config, outputs, snippets, grid: TimeGrid) -> Segme
     ]
     settings = method.localization(**config.localization)
     return localization.localize_all(evidence, rows, snippets, grid, settings)
+
+
+def _check_finite(method: Method, outputs) -> None:
+    for index, output in enumerate(outputs):
+        if output:
+            check_finite(output, method.localized, f"test video {index} (counted from 0)")
+
+
+def _localize_together(method: Method, config, outputs, snippets, grid: TimeGrid) -> Segments:
+    """`localize`, each process of a job its own share of the videos."""
+    if jax.process_count() == 1:
+        return localize(method, config, outputs, snippets, grid)
+    _check_finite(method, outputs)
+    mine = range(jax.process_index(), len(outputs), jax.process_count())
+    shared = [output if index in mine else {} for index, output in enumerate(outputs)]
+    found = localize(method, config, shared, snippets, grid)
+    columns = dataclasses.asdict(found)
+    found = Segments(**{name: meshes.behind_each_other(x) for name, x in columns.items()})
+    return found.take(np.argsort(found.video, kind="stable"))
 
 
 def assess(method: Method, config, dataset: Dataset, outputs) -> tuple[dict, Segments]:
@@ -186,7 +241,7 @@ def assess(method: Method, config, dataset: Dataset, outputs) -> tuple[dict, Seg
     seen = [index for index, output in enumerate(outputs) if output]
     snippets = [len(video.features) for video in dataset.test]
     grids = dataset.grid.of(dataset.test)
-    detections = localize(method, config, outputs, snippets, grids)
+    detections = _localize_together(method, config, outputs, snippets, grids)
     count = len(dataset.classes)
     first, second = (
         evaluation.evaluate(dataset.test, detections, protocol, count, dataset.grid).summary()

@@ -8,16 +8,18 @@ The config file says everything about a run; any field of it can be overridden:
 The work directory receives config.json, metrics.jsonl, result.json, detections.json (of a
 population in members/), checkpoints/ and plots/. The same command continues an interrupted run.
 Compiled programs are kept in the user's cache folder. Exit codes: 0 done, 2 something that you can
-mend (the last line says what).
+mend (the last line says what), 75 interrupted (the same command goes on): the run was told to stop
+by SIGTERM, or another process of its job was lost; see launch/README.md.
 """
 
 import re
+import sys
 from pathlib import Path
 
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from jaxtal import command_line
+from jaxtal import command_line, processes
 from jaxtal.command_line import keep_compiled
 from jaxtal.errors import UserError
 
@@ -44,6 +46,19 @@ _COMPILED = flags.DEFINE_string(
 )
 
 
+_DISTRIBUTED = flags.DEFINE_boolean(
+    "distributed",
+    False,
+    "This is one of the processes of a job that share the work; see launch/README.md.",
+)
+_EXPECT_DEVICES = flags.DEFINE_integer(
+    "expect_devices",
+    None,
+    "Start on so many devices only, all processes' together: a host that is missing is noticed.",
+    lower_bound=1,
+)
+
+
 def default_workdir(config_file: str) -> Path:
     """Where a run goes that names no --workdir: two presets of one file must not meet."""
     filename, _, text = config_file.partition(":")
@@ -52,6 +67,13 @@ def default_workdir(config_file: str) -> Path:
 
 
 def _run(_: list[str]) -> int:
+    if _DISTRIBUTED.value:
+        return processes.supervised(_train)
+    processes.listen()
+    return _train()
+
+
+def _train() -> int:
     # Imported here, so that --help and bad flags answer at once.
     from jaxtal.trainer import train_and_evaluate
 
@@ -60,9 +82,15 @@ def _run(_: list[str]) -> int:
     config_file = config_flags.get_config_filename(flags.FLAGS["config"])
     workdir = Path(_WORKDIR.value or default_workdir(config_file))
     try:
+        if _DISTRIBUTED.value:
+            processes.join()
+        processes.expect_devices(_EXPECT_DEVICES.value)
         train_and_evaluate(_CONFIG.value, workdir, _MODE.value)
     except UserError as error:
         return command_line.fail(str(error))
+    except processes.Interrupted as how:
+        print(f"{how}; the same command goes on", file=sys.stderr)
+        return processes.INTERRUPTED
     return 0
 
 

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding
@@ -21,6 +22,7 @@ from jaxtal.errors import UserError
 
 MEMBER, DATA = "member", "data"
 OF_MEMBERS, EVERYWHERE = P(MEMBER), P()
+FEATURES = ("replicated", "sharded")
 
 
 def arrange(devices: Sequence, member: int, data: int) -> Mesh:
@@ -44,8 +46,10 @@ def of_config(config, parts: int, devices: Sequence | None = None) -> Mesh:
         UserError: the sizes do not go with the devices, the population or the batch.
     """
     devices = jax.devices() if devices is None else devices
-    member, data = _sizes(config, parts, len(devices))
     given = f"config.mesh.member={config.mesh.member}, config.mesh.data={config.mesh.data}"
+    if 0 in (config.mesh.member, config.mesh.data):
+        raise UserError(f"{given}: wanted numbers of devices, or -1 for the rest of them")
+    member, data = _sizes(config, parts, len(devices))
     if member * data > len(devices):
         raise UserError(
             f"{given}: a mesh of {member} x {data} = {member * data} devices, but there are "
@@ -93,11 +97,50 @@ def put(mesh: Mesh, tree: Any, spec: P = EVERYWHERE) -> Any:
     return jax.tree.map(one, tree)
 
 
+def put_rows(mesh: Mesh, host: np.ndarray, rows: np.ndarray, spec: P) -> jax.Array:
+    """host[rows], of which every process gathers what its own devices get.
+
+    Args:
+        host: [n, D].
+        rows: [...], whose axes `spec` divides.
+    """
+    sharding = NamedSharding(mesh, spec)
+    shape = (*rows.shape, host.shape[1])
+    return jax.make_array_from_callback(shape, sharding, lambda index: host[rows[index[:-1]]])
+
+
+def put_again(mesh: Mesh, tree: Any, spec: P) -> Any:
+    """Arrays that were made of some on the mesh, where they belong."""
+    return jax.jit(_same, out_shardings=NamedSharding(mesh, spec))(tree)
+
+
+def spread(tree: Any) -> Any:
+    """The same arrays, whole in every process; does not wait for the devices."""
+    if jax.process_count() == 1:
+        return tree
+    everywhere = jax.tree.map(lambda leaf: NamedSharding(leaf.sharding.mesh, EVERYWHERE), tree)
+    return jax.jit(_same, out_shardings=everywhere)(tree)
+
+
+def _same(tree: Any) -> Any:
+    return tree
+
+
 def fetch(tree: Any) -> Any:
     """The same arrays as NumPy's, whole in every process; waits for the devices."""
+    return jax.device_get(spread(tree))
+
+
+def behind_each_other(array: np.ndarray) -> np.ndarray:
+    """The arrays (n, ...) of all processes, of any n each, as one that all of them get."""
     if jax.process_count() == 1:
-        return jax.device_get(tree)
-    return multihost_utils.process_allgather(tree, tiled=True)
+        return array
+    mine = np.frombuffer(np.ascontiguousarray(array).tobytes(), np.uint8)
+    sizes = multihost_utils.process_allgather(np.int32(len(mine)))
+    padded = np.pad(mine, (0, sizes.max() + 1 - len(mine)))
+    parts = zip(multihost_utils.process_allgather(padded), sizes, strict=True)
+    together = b"".join(part[:size].tobytes() for part, size in parts)
+    return np.frombuffer(together, array.dtype).reshape(-1, *array.shape[1:])
 
 
 def agreed(number: int) -> int:
@@ -149,6 +192,30 @@ def _constrained(tree: Any, spec: P) -> Any:
     return jax.tree.map(lambda leaf: jax.lax.with_sharding_constraint(leaf, spec), tree)
 
 
+def take(features: jax.Array, rows: jax.Array, sharded: bool) -> jax.Array:
+    """features[rows], [B, T, 2D], of which with `sharded` each device gets its own videos alone.
+
+    Args:
+        features: [n, 2D]; if `sharded`, every device of `data` has an equal part of the rows.
+        rows: [B, T].
+    """
+    if not sharded or _shares() == 1:
+        return features[rows]
+
+    def of_my_part(features, rows):
+        mine = rows - jax.lax.axis_index(DATA) * len(features)
+        here = (mine >= 0) & (mine < len(features))
+        found = jnp.where(here[..., None], features[jnp.where(here, mine, 0)], 0)
+        return jax.lax.psum_scatter(found, DATA, tiled=True)
+
+    return _over_data(of_my_part, (P(DATA), P()))(features, whole(rows))
+
+
+def _over_data(function: Callable, in_specs: Any) -> Callable:
+    manual = {"axis_names": {DATA}, "check_vma": False}
+    return jax.shard_map(function, in_specs=in_specs, out_specs=P(DATA), **manual)
+
+
 def by_video(function: Callable) -> Callable:
     """A function of batches that treats every video alone, each device with its own.
 
@@ -159,7 +226,6 @@ def by_video(function: Callable) -> Callable:
     def local(*batches):
         if _shares() == 1:
             return function(*batches)
-        manual = {"axis_names": {DATA}, "check_vma": False}
-        return jax.shard_map(function, in_specs=P(DATA), out_specs=P(DATA), **manual)(*batches)
+        return _over_data(function, P(DATA))(*batches)
 
     return local

@@ -5,6 +5,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
+from jaxtal import mesh as meshes
 from jaxtal.workdir import Workdir
 
 
@@ -35,6 +36,7 @@ class MetricsLog:
 
     def add(self, step: int, means: dict, skipped_in_row: jax.Array) -> None:
         """Keep what a dispatch of steps, the last one `step`, reported: leaves [M]."""
+        means, skipped_in_row = meshes.spread((means, skipped_in_row))
         before = self._open or _Window(step, [], [])
         in_row = [*before.skipped_in_row, skipped_in_row]
         self._open = _Window(step, [*before.means, means], in_row)

@@ -86,12 +86,13 @@ def pack(videos: tuple[Video, ...], num_classes: int) -> PackedVideos:
     return PackedVideos(features, index_of(videos, num_classes))
 
 
-def pack_on_host(videos, dtype: str) -> np.ndarray:
+def pack_on_host(videos, dtype: str, parts: int = 1) -> np.ndarray:
     """All features behind one another, [total snippets, 2D], filled video by video.
 
     Args:
         videos: with features.
         dtype: the float type to keep them in; "" for their own.
+        parts: zeros are added until there are so many equal parts.
 
     Raises:
         UserError: a feature is too large for the type.
@@ -99,7 +100,9 @@ def pack_on_host(videos, dtype: str) -> np.ndarray:
     first = videos[0].features
     own = np.result_type(*{video.features.dtype for video in videos})
     lengths = [len(video.features) for video in videos]
-    packed = _aligned((sum(lengths), first.shape[1]), jnp.dtype(dtype or own))
+    total = -(-sum(lengths) // parts) * parts
+    packed = _aligned((total, first.shape[1]), jnp.dtype(dtype or own))
+    packed[sum(lengths) :] = 0
     for video, end in zip(videos, np.cumsum(lengths), strict=True):
         with np.errstate(over="ignore"):
             rows = packed[end - len(video.features) : end]
@@ -131,7 +134,9 @@ def locate(index: Index, draw: Draw) -> tuple[jax.Array, jax.Array]:
     return index.offsets[videos][:, None] + jnp.where(mask, snippets, 0), mask
 
 
-def gather(data: PackedVideos, draw: Draw, streamed: jax.Array | None = None) -> Batch:
+def gather(
+    data: PackedVideos, draw: Draw, streamed: jax.Array | None = None, sharded: bool = False
+) -> Batch:
     """The batch of a draw.
 
     Args:
@@ -139,10 +144,11 @@ def gather(data: PackedVideos, draw: Draw, streamed: jax.Array | None = None) ->
         draw: what of them.
         streamed: [B, T, 2D] of any float type, the features of the draw's rows (see `locate`) where
             they are not on the device.
+        sharded: see `mesh.take`.
     """
     rows, mask = locate(data.videos, draw)
     if data.features is not None:
-        streamed = data.features[rows]
+        streamed = meshes.take(data.features, rows, sharded)
     features = jnp.where(mask[..., None], jnp.asarray(streamed, jnp.float32), 0)
     return meshes.divided(Batch(features, mask, data.videos.labels[draw.videos]))
 

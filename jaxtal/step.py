@@ -156,7 +156,7 @@ def train_step(
     """
     keys = keys_of(hyper.seed, state.step)
     drawn, rows = streamed or (draw(hyper.seed, state.step, data.videos, method, config), None)
-    batch = gather(data, meshes.whole(drawn), rows)
+    batch = gather(data, meshes.whole(drawn), rows, config.mesh.features == "sharded")
     context = Context(state.step, keys.loss, keys.run, state.model_state)
     (loss, (terms, model_state)), gradient = jax.value_and_grad(objective, has_aux=True)(
         state.params, batch, context, keys.dropout, hyper, model, method, config

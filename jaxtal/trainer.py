@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import functools
 import itertools
 import shutil
 from collections.abc import Callable, Iterator
@@ -10,19 +9,19 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from jaxtal import checks, console, data, methods, plots, population
+from jaxtal import checks, console, data, methods, plots, population, processes, programs
+from jaxtal import mesh as meshes
 from jaxtal.checkpoints import Checkpoints
 from jaxtal.data.dataset import fingerprint
-from jaxtal.errors import NotFiniteError, UserError
+from jaxtal.errors import NotFiniteError, UserError, disk_is_full
 from jaxtal.evaluation import criterion, criterion_name
 from jaxtal.feeding import DTYPES, Stream, place, prefetched, return_memory
 from jaxtal.inference import Inference, assess, averaged, pick_protocols
 from jaxtal.metrics import MetricsLog
 from jaxtal.segments import Segments, concatenate
-from jaxtal.step import TrainState, init_state, over_members, train_steps
+from jaxtal.step import TrainState
 from jaxtal.workdir import Workdir, summary_writer
 
 MAX_SKIPPED_IN_ROW = 10
@@ -31,6 +30,8 @@ PRECISIONS = ("float32", "bfloat16")
 
 def train_and_evaluate(config, workdir: Path, mode: str = "train") -> dict[str, Any]:
     """Run a config in a work directory, from its latest checkpoint if there is one.
+
+    Of a job's processes all run this alike; the first one writes and talks (see `mesh`).
 
     What resumes: of every member the parameters, Adam's moments, the model's other variables, the
     step (which with the seed gives every random choice), the counters of skipped updates, whether
@@ -43,10 +44,20 @@ def train_and_evaluate(config, workdir: Path, mode: str = "train") -> dict[str, 
 
     Returns:
         What result.json holds.
+
+    Raises:
+        UserError: something that the user can mend.
+        Interrupted: the run was told to stop, and has saved a checkpoint.
     """
     method = methods.get(config.method)
-    files = Workdir(workdir)
+    files = Workdir(workdir, writes=meshes.leads())
     _check(config, method, files, mode)
+    mesh = meshes.of_config(config, method.parts(config))
+    _describe(mesh)
+    if mode == "train" and meshes.leads():
+        files.set_broken_aside()
+    latest = files.latest_step()
+    saved = meshes.agreed(-1 if latest is None else latest)
     dataset = data.load(config.data)
     _check_lengths(dataset, config.data.min_snippets)
     method.check_data(dataset, config)
@@ -59,33 +70,60 @@ def train_and_evaluate(config, workdir: Path, mode: str = "train") -> dict[str, 
     files.write_model(dataset.classes, dataset.grid, dataset.feature_width, dataset.name)
     # The features are kept once, packed: what was read is let go, part by part.
     train_data, used = None, 0
-    if mode == "train" and files.latest_step() != config.train.steps:
-        train_data = place(dataset.train, len(dataset.classes), config, "training")
+    if mode == "train" and saved != config.train.steps:
+        train_data = place(dataset.train, len(dataset.classes), config, "training", mesh=mesh)
         dataset = dataclasses.replace(dataset, train=train_data.videos)
         used = 0 if train_data.data.features is None else train_data.data.features.nbytes
-    test_data = place(dataset.test, len(dataset.classes), config, "test", used)
+    test_data = place(dataset.test, len(dataset.classes), config, "test", used, mesh)
     dataset = dataclasses.replace(dataset, test=test_data.videos)
     return_memory()
-    checkpoints = Checkpoints(files.checkpoints)
-    try:
-        run = Run(config, method, dataset, (train_data, test_data), files, checkpoints)
+    with _telling(files), Checkpoints(files.checkpoints) as checkpoints:
+        placed = train_data, test_data
+        run = Run(config, method, dataset, placed, files, checkpoints, mesh, saved)
         if mode == "train":
             run.train()
         return run.finish()
-    except jax.errors.JaxRuntimeError as error:
-        if "RESOURCE_EXHAUSTED" not in str(error):
+
+
+@contextlib.contextmanager
+def _telling(files: Workdir) -> Iterator[None]:
+    """UserError where the device's memory or the disk is full."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        if isinstance(error, jax.errors.JaxRuntimeError) and "RESOURCE_EXHAUSTED" in str(error):
+            raise UserError(
+                f"the device's memory is full: {str(error)[:200]}; lower config.population, "
+                "config.train.batch_size, or config.data.device_share, so that features are "
+                "streamed"
+            ) from None
+        if (how := disk_is_full(error)) is None:
             raise
+        last = files.latest_step()
+        kept = "no checkpoint is there yet" if last is None else f"the checkpoint of step {last} is"
         raise UserError(
-            f"the device's memory is full: {str(error)[:200]}; lower config.population, "
-            "config.train.batch_size, or config.data.device_share, so that features are streamed"
+            f"{files.path}: the disk is full ({how}); {kept} good: make room, and the same command "
+            "goes on from there"
         ) from None
-    finally:
-        checkpoints.close()
+
+
+def _describe(mesh: jax.sharding.Mesh) -> None:
+    """One line, where there are several devices."""
+    if jax.device_count() > 1:
+        member, data = mesh.devices.shape
+        console.say(
+            f"{mesh.size} of {jax.device_count()} devices in {jax.process_count()} processes: "
+            f"{member} share the population, {data} a batch"
+        )
 
 
 _MINIMUMS = {
     "seed": 0,
     "population": 1,
+    "mesh.member": -1,
+    "mesh.data": -1,
     "data.device_share": 0,
     "data.num_snippets": 1,
     "data.min_snippets": 0,
@@ -103,7 +141,10 @@ def _check(config, method, files: Workdir, mode: str) -> None:
     """Raise UserError for what cannot be done with any data, before anything is read or written."""
     checks.at_least(config, _MINIMUMS)
     checks.at_most(config, {"data.device_share": 1})
-    checks.one_of(config, {"precision": PRECISIONS, "data.device_dtype": DTYPES})
+    checks.one_of(
+        config,
+        {"precision": PRECISIONS, "data.device_dtype": DTYPES, "mesh.features": meshes.FEATURES},
+    )
     weights = dict.fromkeys((f"loss.weights.{name}" for name in config.loss.weights), 0)
     for member in population.members_of(config):
         checks.at_least(member, _MINIMUMS | weights)
@@ -153,20 +194,31 @@ def boundaries(start: int, stop: int, window: int) -> Iterator[int]:
 class Run:
     """One training run: compiled programs, the members' state, and the progress saved with it."""
 
-    def __init__(self, config, method, dataset, placed, files: Workdir, checkpoints: Checkpoints):
+    def __init__(
+        self,
+        config,
+        method,
+        dataset,
+        placed,
+        files: Workdir,
+        checkpoints: Checkpoints,
+        mesh: jax.sharding.Mesh,
+        saved: int,
+    ):
         self.config, self.method, self.dataset = config, method, dataset
-        self.files, self.checkpoints = files, checkpoints
+        self.files, self.checkpoints, self.mesh = files, checkpoints, mesh
         self.members = population.members_of(config)
         self.seconds = {"compile": 0.0, "train": 0.0, "evaluate": 0.0}
         self.model = method.build(config.model, len(dataset.classes))
-        self.hyper = population.hypers(self.members)
+        self.hyper = meshes.put(mesh, population.hypers(self.members), meshes.OF_MEMBERS)
         self.train_data, test_data = placed
-        self.inference = Inference(method, self.model, dataset.test, config, test_data)
+        self.inference = Inference(method, self.model, dataset.test, config, test_data, mesh)
         self.progress: dict[str, list] = {
             name: [None] * len(self.members) for name in ("evaluation", "best", "diverged")
         }
         self.latest: list[Assessment] | None = None
-        self.state = self._initial_state()
+        self.step = max(saved, 0)
+        self.state = self._initial_state(saved)
         with self._timed("compile"):
             self.inference.compile(self._variables())
 
@@ -176,29 +228,23 @@ class Run:
     def _variables(self) -> dict[str, Any]:
         return {"params": self.state.params, **self.state.model_state}
 
-    def _step(self) -> int:
-        return int(self.state.step[0])
-
-    def _initial_state(self) -> TrainState:
-        """Fresh, or as the latest checkpoint has it."""
-        width = self.dataset.feature_width
-        init = functools.partial(init_state, self.model, feature_width=width)
+    def _initial_state(self, saved: int) -> TrainState:
+        """Fresh, or as the checkpoint of the step `saved` has it, if that is not negative."""
         with self._timed("compile"):
-            state = jax.jit(over_members(init, len(self.members), (0,)))(self.hyper)
-        step = self.checkpoints.latest_step()
-        if step is None:
-            self.files.cut_metrics(-1)
+            fresh = programs.fresh(self.model, self.config, self.mesh, self.dataset.feature_width)
+            state = fresh(self.hyper)
+        self.files.cut_metrics(saved)
+        if saved < 0:
             params = self.method.initialise(state.params, self.dataset, self.config)
-            return state._replace(params=params)
-        state, self.progress = self.checkpoints.restore(step, state)
-        self.files.cut_metrics(step)
-        console.say(f"continuing from step {step}")
+            return state._replace(params=meshes.put_again(self.mesh, params, meshes.OF_MEMBERS))
+        state, self.progress = self.checkpoints.restore(saved, state)
+        console.say(f"continuing from step {saved}")
         return state
 
     def train(self) -> None:
         """Train to `config.train.steps`, evaluating and saving every `config.train.eval_every`."""
         settings = self.config.train
-        start = self._step()
+        start = self.step
         if start == settings.steps:
             return
         window = steps_of_window(settings)
@@ -206,7 +252,7 @@ class Run:
         if settings.tensorboard:
             self.files.open_tensorboard(start)
         log = MetricsLog(self.files, len(self.members))
-        with console.progress(start, settings.steps) as show:
+        with console.progress(start, settings.steps) as show, processes.unsaved():
             while start < settings.steps:
                 stop = min(settings.steps, (start // settings.eval_every + 1) * settings.eval_every)
                 with self._timed("train"):
@@ -214,11 +260,24 @@ class Run:
                         dispatch(end, log)
                         show(end, log.flush())
                         self._check_finite(log)
+                        if end < stop and processes.told_to_stop():
+                            self._interrupt(log)
                     show(stop, log.flush(wait=True))
                     self._check_finite(log)
                 self._tell_skipped()
                 self.evaluate()
+                if processes.told_to_stop():
+                    self._interrupt()
                 start = stop
+
+    def _interrupt(self, log: MetricsLog | None = None) -> None:
+        """Save the present step, if evaluating it has not, and raise Interrupted."""
+        if log is not None:
+            log.flush(wait=True)
+            self._check_finite(log)
+            self.checkpoints.save(self.state, self.step, self.progress)
+        self.checkpoints.close()
+        raise processes.Interrupted(f"told to stop (SIGTERM); step {self.step} is saved")
 
     def _dispatcher(self, start: int, window: int) -> Callable[[int, MetricsLog], None]:
         """A function that trains up to a step, the end of a window, without waiting for the device.
@@ -230,11 +289,9 @@ class Run:
         feed: Iterator = itertools.repeat(None)
         like = None
         if streaming:
-            seeds = np.asarray(self.hyper.seed)
-            stream = Stream(self.train_data, self.method, self.config, seeds)
-            like = jax.tree.map(
-                lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), stream.load(start)
-            )
+            seeds = np.array([member.seed for member in self.members], np.uint32)
+            stream = Stream(self.train_data, self.method, self.config, seeds, self.mesh)
+            like = jax.tree.map(_shape_of, stream.load(start))
             feed = prefetched(range(start, self.config.train.steps), stream.load)
         program = self._compile(1 if streaming else window, like)
         traces = self._traces(start, window)
@@ -245,11 +302,12 @@ class Run:
             nonlocal done
             with next(traces):
                 for stop in range(done + 1, end + 1) if streaming else (end,):
+                    number = meshes.put(self.mesh, np.int32(stop))
                     self.state, *report = program(
-                        self.state, self.hyper, jnp.int32(stop), self.train_data.data, next(feed)
+                        self.state, self.hyper, number, self.train_data.data, next(feed)
                     )
                     log.add(stop, *report)
-            done = end
+            self.step = done = end
 
         return dispatch
 
@@ -266,21 +324,19 @@ class Run:
     def _profiled(self) -> Iterator[None]:
         jax.block_until_ready(self.state)
         trace = jax.profiler.trace(str(self.files.profile))
-        with trace, jax.profiler.StepTraceAnnotation("window", step_num=self._step()):
+        with trace, jax.profiler.StepTraceAnnotation("window", step_num=self.step):
             yield
             jax.block_until_ready(self.state)
         console.say(f"a trace of some steps is in {self.files.profile}; open it with xprof")
 
     def _compile(self, steps: int, streamed):
         """The program of up to `steps` steps of all members."""
-        loop = functools.partial(
-            train_steps, steps=steps, model=self.model, method=self.method, config=self.config
-        )
-        of_members = over_members(loop, len(self.members), (0, 0, None, None, 0))
-        arguments = (self.state, self.hyper, jnp.int32(0), self.train_data.data, streamed)
+        program = programs.training(self.model, self.method, self.config, self.mesh, steps)
+        number = meshes.put(self.mesh, np.int32(0))
+        arguments = (self.state, self.hyper, number, self.train_data.data, streamed)
         before = self.seconds["compile"]
         with self._timed("compile"):
-            compiled = jax.jit(of_members, donate_argnums=0).lower(*arguments).compile()
+            compiled = program.lower(*arguments).compile()
         return_memory()
         flops = (compiled.cost_analysis() or {}).get("flops", float("nan"))
         console.say(
@@ -322,12 +378,12 @@ class Run:
             )
 
     def _tell_skipped(self) -> None:
-        if skipped := int(self.state.skipped.sum()):
+        if skipped := int(meshes.fetch(self.state.skipped).sum()):
             console.say(f"{skipped} updates so far were not finite and left out")
 
     def evaluate(self) -> "list[Assessment]":
         """Evaluate the present step on the test videos and save a checkpoint with the result."""
-        step = self._step()
+        step = self.step
         if self.latest and self.latest[0].step == step:
             return self.latest
         with self._timed("evaluate"):
@@ -383,6 +439,8 @@ class Run:
         return result
 
     def _draw(self, shown: "Assessment") -> None:
+        if not self.files.writes:
+            return
         plots.draw(
             self.files, self.config, self.dataset, self.method, shown.outputs, shown.detections
         )
@@ -394,7 +452,7 @@ class Run:
             return None
         mean = averaged(outputs)
         result, detections = assess(self.method, self.config, self.dataset, mean)
-        return Assessment(self._step(), {"members": len(outputs), **result}, detections, mean)
+        return Assessment(self.step, {"members": len(outputs), **result}, detections, mean)
 
     def _result(
         self, assessments: "list[Assessment]", grouped: list, ensembles: "list[Assessment | None]"
@@ -413,23 +471,29 @@ class Run:
 
     def _member_result(self, member: int, result: dict | None) -> dict[str, Any]:
         best, diverged = (self.progress[name][member] for name in ("best", "diverged"))
-        shown: dict[str, Any] = {"step": self._step()}
+        shown: dict[str, Any] = {"step": self.step}
         if result is not None:
             shown = {**result, "best_on_test": {"selected_by": criterion_name(best), **best}}
         told = {} if diverged is None else {"diverged": diverged}
-        skipped = int(self.state.skipped[member])
+        skipped = int(meshes.fetch(self.state.skipped)[member])
         return {"seed": self.members[member].seed, **shown, **told, "skipped_updates": skipped}
 
     def _folder(self, member: int) -> Workdir:
         return self.files if len(self.members) == 1 else self.files.of_member(member)
 
     def _write(self, files: Workdir, assessment: "Assessment | None") -> None:
+        if not files.writes:
+            return
         if not assessment or not assessment.result:  # what an earlier end of this run had found
             shutil.rmtree(files.path)
             return
         files.write_detections(assessment.detections, self.dataset)
         if self.config.evaluation.save_activations:
             files.write_activations(assessment.outputs, self.dataset, self.method.localized)
+
+
+def _shape_of(leaf: jax.Array) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding)
 
 
 class Assessment(NamedTuple):

@@ -3,15 +3,17 @@
 import dataclasses
 import itertools
 import json
+import shutil
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from jaxtal import seals
 from jaxtal.data import activations, activitynet, json_files
 from jaxtal.data import detections as detection_files
 from jaxtal.data.dataset import Dataset, TimeGrid
-from jaxtal.errors import UserError, shown
+from jaxtal.errors import UserError, shown, warn
 from jaxtal.segments import Segments
 
 
@@ -41,11 +43,13 @@ class Workdir:
 
     model.json is what predictions need beside config and parameters: classes, time grid, feature
     width, the name of the data. Beside the files are checkpoints/ and plots/; a population's
-    detections are in members/<number>/, a trace in profile/.
+    detections are in members/<number>/, a trace in profile/. Where `writes` is false, as in all
+    processes of a job but one, nothing is written.
     """
 
-    def __init__(self, path: Path):
+    def __init__(self, path: Path, writes: bool = True):
         self.path = path
+        self.writes = writes
         self.checkpoints = path / "checkpoints"
         self.plots = path / "plots"
         self.profile = path / "profile"
@@ -61,8 +65,9 @@ class Workdir:
         return self._folder("ensemble")
 
     def _folder(self, *names: str) -> "Workdir":
-        files = Workdir(self.path.joinpath(*names))
-        files.path.mkdir(parents=True, exist_ok=True)
+        files = Workdir(self.path.joinpath(*names), self.writes)
+        if self.writes:
+            files.path.mkdir(parents=True, exist_ok=True)
         return files
 
     def check_config(self, config: dict[str, Any]) -> None:
@@ -120,6 +125,8 @@ class Workdir:
 
     def open(self, config: dict[str, Any], data: dict[str, Any]) -> None:
         """Create the directory, or continue in it; UserError if it cannot be written."""
+        if not self.writes:
+            return
         try:
             self.plots.mkdir(parents=True, exist_ok=True)
             self._write("config.json", json_files.to_text(config))
@@ -179,13 +186,24 @@ class Workdir:
         return json_files.load(path, "the config that a run writes")
 
     def latest_step(self) -> int | None:
-        """The last complete checkpoint's step (orbax names incomplete ones differently)."""
-        folder = self.checkpoints
-        names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
-        return max((int(name) for name in names if name.isdigit()), default=None)
+        """The last complete checkpoint's step."""
+        return seals.latest(self.checkpoints)
+
+    def set_broken_aside(self) -> None:
+        """Move checkpoints that were cut short to damaged/, so that their steps are done again."""
+        for step in seals.steps(self.checkpoints):
+            folder = self.checkpoints / str(step)
+            if how := seals.broken(folder):
+                aside = self.path / "damaged" / str(step)
+                warn(f"{folder}: this checkpoint is cut short ({how}); moved to {aside}")
+                shutil.rmtree(aside, ignore_errors=True)
+                aside.parent.mkdir(exist_ok=True)
+                folder.rename(aside)
 
     def append_metrics(self, line: dict[str, Any]) -> None:
         """Add a line to metrics.jsonl, and to TensorBoard's log if that is open."""
+        if not self.writes:
+            return
         with open(self._metrics, "a") as file:
             file.write(json.dumps(json_files.finite(line)) + "\n")
         if self._board:
@@ -196,7 +214,8 @@ class Workdir:
 
     def open_tensorboard(self, step: int) -> None:
         """From now on log to tensorboard/ too, in place of what it says of steps after `step`."""
-        self._board = summary_writer()(str(self.path / "tensorboard"), purge_step=step + 1)
+        if self.writes:
+            self._board = summary_writer()(str(self.path / "tensorboard"), purge_step=step + 1)
 
     def metrics(self) -> list[dict[str, Any]]:
         """The lines of metrics.jsonl; a last one that was cut short by a kill is left out."""
@@ -225,6 +244,8 @@ class Workdir:
 
     def write_activations(self, outputs, dataset: Dataset, names: tuple[str, ...]) -> None:
         """Write those outputs for the test videos to activations.npz."""
+        if not self.writes:
+            return
         activations.write(
             self.path / "activations.npz",
             activations.Activations(
@@ -237,7 +258,8 @@ class Workdir:
         )
 
     def _write(self, name: str, text: str) -> None:
-        json_files.write(self.path / name, text)
+        if self.writes:
+            json_files.write(self.path / name, text)
 
 
 _MAY_DIFFER = (
@@ -248,6 +270,9 @@ _MAY_DIFFER = (
     "evaluation.save_activations",
     "profile",
     "data.device_share",
+    "mesh.member",
+    "mesh.data",
+    "mesh.features",
 )
 
 # Fields that a config.json of earlier versions lacks, with what their runs did.
