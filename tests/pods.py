@@ -1,4 +1,4 @@
-"""One short run of every method, for jobs of several processes: `python -m tests.pods FOLDER`.
+"""One short run of every method, for jobs of several processes: `python -m tests.pods FOLDER --mesh 2 4`.
 
 Started by `launch/local.py`, whose `--distributed` and `--expect_devices` it takes like
 `jaxtal.main`. Each run goes to FOLDER/METHOD.
@@ -12,7 +12,6 @@ from pathlib import Path
 from ml_collections import ConfigDict
 
 METHODS = ("co2net", "d2net", "twostream")
-MEMBER, DATA = 2, 4  # the mesh, whatever processes its eight devices belong to
 
 
 def config_of(method: str, member: int, data: int, **fields) -> ConfigDict:
@@ -39,6 +38,7 @@ def main() -> None:
 
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path)
+    parser.add_argument("--mesh", type=int, nargs=2, metavar=("MEMBER", "DATA"))
     parser.add_argument("--distributed", action="store_true")
     parser.add_argument("--expect_devices", type=int)
     options = parser.parse_args()
@@ -48,7 +48,7 @@ def main() -> None:
     from jaxtal.trainer import train_and_evaluate
 
     for method in METHODS:
-        train_and_evaluate(config_of(method, MEMBER, DATA), options.folder / method)
+        train_and_evaluate(config_of(method, *options.mesh), options.folder / method)
 
 
 if __name__ == "__main__":
