@@ -5,7 +5,6 @@ from collections.abc import Callable
 from functools import partial
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
@@ -21,10 +20,10 @@ from configs import (
     twostream_demo,
     twostream_thumos,
 )
-from jaxtal import methods, population
+from jaxtal import mesh as meshes
+from jaxtal import methods, population, programs
 from jaxtal.data.dataset import Video
 from jaxtal.sampling import PackedVideos, pack
-from jaxtal.step import init_state, over_members, train_steps
 
 # Of each method the configs for the demo, THUMOS14 and ActivityNet.
 CONFIGS = {
@@ -88,19 +87,19 @@ class Trainer:
         assert data.features is not None  # they are on the device
         classes, width = data.videos.labels.shape[1], data.features.shape[1]
         model = method.build(config.model, classes)
-        members = population.members_of(config)
-        self._hyper, self._data = population.hypers(members), data
-        begin = over_members(partial(init_state, model, feature_width=width), len(members), (0,))
-        self.state = jax.jit(begin)(self._hyper)
-        loop = partial(train_steps, steps=steps, model=model, method=method, config=config)
-        of_members = over_members(loop, len(members), (0, 0, None, None))
-        self._stop = jnp.int32(2**31 - 1)
-        arguments = (self.state, self._hyper, self._stop, data)
-        self.compiled = jax.jit(of_members, donate_argnums=0).lower(*arguments).compile()
+        mesh = meshes.arrange(jax.devices(), 1, 1)
+        hyper = population.hypers(population.members_of(config))
+        self._hyper, self._data = meshes.put(mesh, (hyper, data))
+        self.state = programs.fresh(model, config, mesh, width)(self._hyper)
+        self._stop = meshes.put(mesh, np.int32(2**31 - 1))
+        program = programs.training(model, method, config, mesh, steps)
+        arguments = (self.state, self._hyper, self._stop, self._data, None)
+        self.compiled = program.lower(*arguments).compile()
 
     def __call__(self) -> dict:
         """Take the next steps; their mean metrics, still on the device."""
-        self.state, metrics, _ = self.compiled(self.state, self._hyper, self._stop, self._data)
+        arguments = (self.state, self._hyper, self._stop, self._data, None)
+        self.state, metrics, _ = self.compiled(*arguments)
         return metrics
 
 

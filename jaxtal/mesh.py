@@ -7,7 +7,6 @@ for jobs of several processes, too, each of which holds the parts of its own dev
 """
 
 import functools
-import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -78,10 +77,15 @@ def of_config(config, parts: int, devices: Sequence | None = None) -> Mesh:
 def _sizes(config, parts: int, devices: int) -> tuple[int, int]:
     member, data = config.mesh.member, config.mesh.data
     if member == -1:
-        member = math.gcd(config.population, max(1, devices // max(1, data)))
+        member = _divisor(config.population, devices // max(1, data))
     if data == -1:
-        data = math.gcd(parts, max(1, devices // member))
+        data = _divisor(parts, devices // member)
     return member, data
+
+
+def _divisor(number: int, most: int) -> int:
+    """The largest one up to `most`."""
+    return max(n for n in range(1, max(1, most) + 1) if number % n == 0)
 
 
 def put(mesh: Mesh, tree: Any, spec: P = EVERYWHERE) -> Any:

@@ -1,6 +1,5 @@
 """Eight devices, in whichever processes, train and evaluate as one does."""
 
-import importlib.util
 import json
 import os
 import subprocess

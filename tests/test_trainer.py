@@ -282,16 +282,16 @@ def test_a_profile_is_written_on_request(single, tmp_path):
 
 def test_a_run_traces_one_training_program(tmp_path, monkeypatch):
     """For whole windows, cut ones, all members; their values are arguments (test_step.py)."""
-    from jaxtal import trainer
+    from jaxtal import programs
 
     traces = itertools.count()
-    original = trainer.train_steps
+    original = programs.train_steps
 
     def counted(*arguments, **options):
         next(traces)
         return original(*arguments, **options)
 
-    monkeypatch.setattr(trainer, "train_steps", counted)
+    monkeypatch.setattr(programs, "train_steps", counted)
     train_and_evaluate(
         config_of(train__steps=7, population=2, vary="loss.weights.mil=1,0"), tmp_path
     )
