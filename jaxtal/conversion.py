@@ -225,9 +225,7 @@ def latest_variables(workdir: Path) -> dict[str, Any]:
         UserError: there is no checkpoint, or it cannot be read.
     """
     files = Workdir(workdir)
-    step = files.latest_step()
-    if step is None:
-        raise UserError(f"{workdir} has no checkpoint; train there first, or give another folder")
+    step = files.last_checkpoint()
     checkpoints = Checkpoints(files.checkpoints)
     try:
         return checkpoints.restore_variables(step)[0]

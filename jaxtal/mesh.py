@@ -26,9 +26,8 @@ FEATURES = ("replicated", "sharded")
 
 def arrange(devices: Sequence, member: int, data: int) -> Mesh:
     """A mesh of the first member * data devices."""
-    axes = {"axis_shapes": (member, data), "axis_names": (MEMBER, DATA)}
-    auto = (AxisType.Auto,) * 2
-    return jax.make_mesh(**axes, axis_types=auto, devices=list(devices)[: member * data])
+    auto, chosen = (AxisType.Auto,) * 2, list(devices)[: member * data]
+    return jax.make_mesh((member, data), (MEMBER, DATA), axis_types=auto, devices=chosen)
 
 
 def of_config(config, parts: int, devices: Sequence | None = None) -> Mesh:
@@ -110,7 +109,11 @@ def put_rows(mesh: Mesh, host: np.ndarray, rows: np.ndarray, spec: P) -> jax.Arr
     """
     sharding = NamedSharding(mesh, spec)
     shape = (*rows.shape, host.shape[1])
-    return jax.make_array_from_callback(shape, sharding, lambda index: host[rows[index[:-1]]])
+
+    def gathered(index: tuple[slice, ...] | None) -> np.ndarray:
+        return host[rows[(index or ())[:-1]]]
+
+    return jax.make_array_from_callback(shape, sharding, gathered)
 
 
 def put_again(mesh: Mesh, tree: Any, spec: P) -> Any:
@@ -171,8 +174,14 @@ def over_axis(function: Callable, mesh: Mesh, axes: tuple) -> Callable:
         A function whose results are divided over `member`.
     """
     specs = tuple(OF_MEMBERS if axis == 0 else EVERYWHERE for axis in axes)
-    manual = {"axis_names": {MEMBER}, "check_vma": False}
-    return jax.shard_map(function, mesh=mesh, in_specs=specs, out_specs=OF_MEMBERS, **manual)
+    return jax.shard_map(
+        function,
+        mesh=mesh,
+        in_specs=specs,
+        out_specs=OF_MEMBERS,
+        axis_names={MEMBER},
+        check_vma=False,
+    )
 
 
 def _shares() -> int:
@@ -216,8 +225,9 @@ def take(features: jax.Array, rows: jax.Array, sharded: bool) -> jax.Array:
 
 
 def _over_data(function: Callable, in_specs: Any) -> Callable:
-    manual = {"axis_names": {DATA}, "check_vma": False}
-    return jax.shard_map(function, in_specs=in_specs, out_specs=P(DATA), **manual)
+    return jax.shard_map(
+        function, in_specs=in_specs, out_specs=P(DATA), axis_names={DATA}, check_vma=False
+    )
 
 
 def by_video(function: Callable) -> Callable:

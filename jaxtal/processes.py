@@ -104,7 +104,7 @@ def join() -> None:
             **_from_environment(), heartbeat_timeout_seconds=SECONDS_OF_SILENCE
         )
         if jax.process_index() > 0:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.__stdout__.fileno())
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # standard output, whoever writes it
             keep_silent()
     except (RuntimeError, ValueError) as error:
         raise UserError(

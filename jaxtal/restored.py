@@ -157,9 +157,7 @@ def _variables(files: Workdir, wanted: dict[str, Any], member: int | None) -> di
 
     The latter have a leading axis.
     """
-    step = files.latest_step()
-    if step is None:
-        raise UserError(f"{files.path} has no checkpoint; train first, with jaxtal.main")
+    step = files.last_checkpoint()
     checkpoints = Checkpoints(files.checkpoints)
     try:
         saved, progress = checkpoints.restore_variables(step)

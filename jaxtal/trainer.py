@@ -153,10 +153,8 @@ def _check(config, method, files: Workdir, mode: str) -> None:
     if config.train.tensorboard:
         summary_writer()
     done = files.latest_step()
-    if mode == "eval" and done is None:
-        raise UserError(
-            f"{files.path} has no checkpoint to evaluate; train first, without --mode=eval"
-        )
+    if mode == "eval":
+        files.last_checkpoint()
     if mode == "train" and done is not None and done > config.train.steps:
         raise UserError(
             f"{files.path} is already at step {done}, beyond config.train.steps="

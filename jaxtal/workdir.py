@@ -189,6 +189,19 @@ class Workdir:
         """The last complete checkpoint's step."""
         return seals.latest(self.checkpoints)
 
+    def last_checkpoint(self) -> int:
+        """The same; UserError where there is none, or none that is complete."""
+        step = self.latest_step()
+        if step is not None:
+            return step
+        for broken in seals.steps(self.checkpoints)[-1:]:
+            how = seals.broken(self.checkpoints / str(broken))
+            raise UserError(
+                f"{self.checkpoints / str(broken)}: this checkpoint is cut short ({how}), and none "
+                "is complete; train again, or give another --workdir"
+            )
+        raise UserError(f"{self.path} has no checkpoint; train first, or give another folder")
+
     def set_broken_aside(self) -> None:
         """Move checkpoints that were cut short to damaged/, so that their steps are done again."""
         for step in seals.steps(self.checkpoints):

@@ -2,6 +2,7 @@
 and every file and folder as it was.
 """
 
+import os
 import re
 import shutil
 
@@ -133,7 +134,7 @@ CONFIG = {
     "--config.data.dir=": r"config\.data\.dir is empty, which means generated videos, but this config has no",
     "--config=configs/none.py": r"configs/none\.py: No such file or directory; --config wants a file such as",
     "--config=tests/conftest.py": r"tests/conftest\.py, line \d+: KeyError: 'get_config'; wanted a Python file with get_config",
-    "--mode=eval": r"has no checkpoint to evaluate; train first",
+    "--mode=eval": r"has no checkpoint; train first",
     "--mode=sing": r"sing.*train\|eval",
     "--stepz=4": r"Unknown command line flag 'stepz'",
     "something": r"unexpected argument 'something'; options begin with --",
@@ -278,12 +279,23 @@ def test_corrected_test_annotations_may_be_evaluated(copy):
 
 
 def test_a_damaged_checkpoint(copy):
-    shutil.rmtree(copy / "run" / "checkpoints" / "2" / "state")
+    manifest = copy / "run" / "checkpoints" / "2" / "state" / "manifest.ocdbt"
+    manifest.write_bytes(bytes(manifest.stat().st_size))
     code, _, err = run(*on(copy), "--config.train.steps=4", fresh=True)
     assert code == 2
     assert re.search(
         r"checkpoints/2: this checkpoint cannot be read \(.*\); delete the folder", err
     )
+
+
+def test_checkpoints_that_are_cut_short(copy):
+    """Nobody evaluates or predicts with one; `tests/test_survival.py` trains after one."""
+    for step in (copy / "run" / "checkpoints").iterdir():
+        os.truncate(step / "state" / "manifest.ocdbt", 3)
+    refused(
+        copy, r"checkpoints/2: this checkpoint is cut short \(state/manifest.ocdbt has 3 of",
+        *on(copy), "--mode=eval",
+    )  # fmt: skip
 
 
 def test_tiny_data_cannot_be_generated_from_nothing(tmp_path):

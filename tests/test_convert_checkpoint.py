@@ -305,7 +305,7 @@ def test_work_directories_that_do_not_fit(tmp_path):
             wrong()
     assert not target.exists()
     os.remove(run / "checkpoints" / "0" / "state" / "_METADATA")
-    with pytest.raises(UserError, match="this checkpoint cannot be read"):
+    with pytest.raises(UserError, match="this checkpoint is cut short"):
         conversion.to_torch("d2net", run, target)
 
 

@@ -13,7 +13,7 @@ import jax
 import numpy as np
 import pytest
 
-from jaxtal import data, exported, restored, trainer
+from jaxtal import data, exported, programs, restored, trainer
 from jaxtal.checkpoints import Checkpoints
 from jaxtal.data import layouts, unannotated
 from jaxtal.data.dataset import TimeGrid
@@ -44,7 +44,7 @@ def trained(tmp_path_factory):
     def of(name: str) -> tuple[Path, Path, dict]:
         folder, config = tmp_path_factory.mktemp(name), CONFIGS[name]
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(trainer, "init_state", functools.partial(far_from_zero, SCALE[name]))
+            patch.setattr(programs, "init_state", functools.partial(far_from_zero, SCALE[name]))
             trainer.train_and_evaluate(config, folder / "run")
         (folder / "features").mkdir()
         for video in data.load(config.data).test:

@@ -262,6 +262,28 @@ def test_streamed_features_give_the_same_run(single, tmp_path, capsys):
     assert_same_detections(tmp_path / "two" / "members" / "0", single)
 
 
+@pytest.mark.parametrize("fields", [
+    {"mesh__features": "sharded"}, {"data__device_share": 0.0}
+])  # fmt: skip
+def test_features_of_several_devices(tmp_path, fields):
+    """Two members on two devices each that share their batches; then one device goes on."""
+    config = config_of(train__steps=4, population=2, train__batch_size=6)
+    train_and_evaluate(config_on(config, 1, 1), tmp_path / "one")
+    config.update_from_flattened_dict({k.replace("__", "."): v for k, v in fields.items()})
+    train_and_evaluate(config_on(config, 2, 2), tmp_path / "four")
+    for member in ("0", "1"):
+        parts = (tmp_path / name / "members" / member for name in ("four", "one"))
+        assert_same_detections(*parts)
+    config.train.steps = 8
+    result = train_and_evaluate(config_on(config, 1, 1), tmp_path / "four")
+    assert (result["step"], result["population"]) == (8, 2)
+
+
+def config_on(config, member: int, data: int):
+    config.mesh.update(member=member, data=data)
+    return config
+
+
 def test_bfloat16_trains(single, tmp_path):
     result = train_and_evaluate(config_of(train__steps=7, precision="bfloat16"), tmp_path)
     assert result["skipped_updates"] == 0

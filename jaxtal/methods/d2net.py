@@ -220,7 +220,8 @@ def denoising_terms(cas, attention, batch: sampling.Batch, step, settings) -> di
         snippet = _snippets_of_all_videos(cas, batch.labels, attention, mask, settings)
         probability = _video_probability(cas, mask, settings)
         # An ill-conditioned joint matrix magnifies how sums are rounded: one order for all.
-        video = video_denoising(*mesh.whole((probability, batch.labels, valid)), settings)
+        probability, labels, valid = mesh.whole((probability, batch.labels, valid))
+        video = video_denoising(probability, labels, valid, settings)
     active = (step >= settings.denoising_start) & (step % settings.denoising_every == 0)
     return {"snippet_denoising": snippet * active, "video_denoising": video * active}
 
