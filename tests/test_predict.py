@@ -435,7 +435,7 @@ def test_a_damaged_checkpoint(trained, tmp_path):
     for path in (tmp_path / "run" / "checkpoints" / "0" / "state").rglob("*"):
         if path.is_file():
             path.write_bytes(b"")
-    with pytest.raises(UserError, match=r"checkpoints/0: this checkpoint cannot be read"):
+    with pytest.raises(UserError, match=r"checkpoints/0: this checkpoint is cut short"):
         restored.load(tmp_path / "run")
 
 
