@@ -154,25 +154,15 @@ def test_an_error_of_the_compiling_process_is_said():
         planned(Case("v9:4x4", "co2net"))
 
 
-@pytest.fixture(scope="module")
-def tiny() -> Case:
-    """A tiny CO2-Net for a slice of four chips; two members and, with `data`, half a batch each."""
+def test_on_tpus_members_say_nothing_and_parts_of_a_batch_are_summed_up():
+    """A tiny CO2-Net on 2 x 2 chips: two members on each, which has half of their batches."""
     pytest.importorskip("libtpu")
     fields = (("train.batch_size", 12), ("train.pairs", 4), ("data.num_snippets", 12))
-    return Case("v5e:2x2", "co2net", 2, shape="tiny", fields=fields)
-
-
-def test_on_tpus_members_say_nothing_to_each_other(tiny):
-    found = planned(tiny)
+    found = planned(Case("v5e:2x2", "co2net", 2, data=2, shape="tiny", fields=fields))
     assert found["fits"]
-    assert (found["chips"], found["population"]) == (4, 8)
-    assert found["collectives"] == []
+    assert (found["chips"], found["population"]) == (4, 4)
+    assert {(one["kind"], *one["axes"]) for one in found["collectives"]} == {("all-reduce", "data")}
+    assert any(one["in_loop"] for one in found["collectives"])
     assert 0 < found["bytes"]["donated"] < found["bytes"]["arguments"]
     assert found["flops_a_chip"] > 1e6
     assert 15 * 2**30 < found["bytes_available"] < 16 * 2**30
-
-
-def test_on_tpus_parts_of_a_batch_are_only_summed_up(tiny):
-    found = planned(tiny._replace(data=2))
-    assert {(one["kind"], *one["axes"]) for one in found["collectives"]} == {("all-reduce", "data")}
-    assert any(one["in_loop"] for one in found["collectives"])
