@@ -1,6 +1,7 @@
 """Orbax checkpoints of everything that the next step depends on."""
 
 import contextlib
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,9 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers as policies
+from orbax.checkpoint import multihost
 
+from jaxtal import mesh as meshes
 from jaxtal import seals
 from jaxtal.errors import UserError
 from jaxtal.step import TrainState
@@ -23,15 +26,24 @@ class Checkpoints:
     All processes of a job write what their devices hold, and read what their devices need.
     """
 
-    def __init__(self, folder: Path):
+    def __init__(self, folder: Path, writes: bool = False):
+        """Open the folder.
+
+        Args:
+            folder: of a run, which may be going on if it is only read.
+            writes: what earlier runs left unfinished is deleted, and `save` may be called.
+        """
         best = policies.BestN(get_metric_fn=lambda metrics: metrics["criterion"], n=1)
-        self._manager = ocp.CheckpointManager(
+        self._manager = _Manager(
             folder.resolve(),
             options=ocp.CheckpointManagerOptions(
                 save_decision_policy=policies.FixedIntervalPolicy(1),
                 preservation_policy=policies.AnyPreservationPolicy([policies.LatestN(2), best]),
-                cleanup_tmp_directories=True,
-                async_options=ocp.AsyncOptions(post_finalization_callback=self._seal),
+                cleanup_tmp_directories=writes,
+                read_only=not writes,
+                async_options=ocp.AsyncOptions(
+                    post_finalization_callback=self._seal, barrier_sync_fn=_wait_for_all
+                ),
             ),
         )
 
@@ -118,9 +130,34 @@ class Checkpoints:
         if kind is None:
             self.close()
             return
+        if jax.process_count() > 1:  # the others may not have failed: they would be waited for
+            return
         with contextlib.suppress(Exception):
             self.close()
 
     def close(self) -> None:
         """Wait until everything is on disk."""
         self._manager.close()
+
+    def wait(self) -> None:
+        """The same, to go on."""
+        self._manager.wait_until_finished()
+
+
+class _Manager(ocp.CheckpointManager):
+    """Orbax's, of which every process of a job decides the same."""
+
+    def reached_preemption(self, step: int) -> bool:
+        """No: the trainer asks JAX (`processes.told_to_stop`), who counts the questions."""
+        return False
+
+    def should_save(self, step: int) -> bool:
+        """What the first process finds: another may see an older state of a shared folder."""
+        return bool(meshes.agreed(int(super().should_save(step))))
+
+
+def _wait_for_all(*, key: str, timeout_ms: int) -> None:
+    """Orbax's barrier; but who has failed does not wait, so that all learn of it by its end."""
+    if (failed := sys.exc_info()[1]) is not None:
+        raise failed
+    multihost.get_barrier_sync_fn()(key=key, timeout_ms=timeout_ms)

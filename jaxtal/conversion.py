@@ -134,7 +134,7 @@ def _write(files: Workdir, variables: dict[str, Any], config) -> None:
     if config is not None:
         json_files.write(files.path / "config.json", json_files.to_text(config.to_dict()))
     progress: dict[str, list] = {name: [None] for name in ("evaluation", "best", "diverged")}
-    checkpoints = Checkpoints(files.checkpoints)
+    checkpoints = Checkpoints(files.checkpoints, writes=True)
     try:
         # Worse than any evaluation: it does not stay for having been the best.
         checkpoints.save(_state(variables), 0, progress, -1.0)

@@ -68,7 +68,8 @@ def place(
     )
     index = meshes.put(mesh, index_of(kept, num_classes))
     size = f"{what} features: {packed.nbytes / 2**20:,.0f} MiB {packed.dtype}"
-    if used + packed.nbytes / parts <= config.data.device_share * memory:
+    fits = used + packed.nbytes / parts <= config.data.device_share * memory
+    if meshes.agreed(int(fits)):
         console.say(f"{size}, " + (f"in {parts} parts on" if parts > 1 else "on") + " the device")
         spec = P(meshes.DATA) if parts > 1 else meshes.EVERYWHERE
         return Placed(PackedVideos(meshes.put(mesh, packed, spec), index), None, kept)

@@ -7,6 +7,7 @@ for jobs of several processes, too, each of which holds the parts of its own dev
 """
 
 import functools
+import zlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -155,6 +156,18 @@ def agreed(number: int) -> int:
     if jax.process_count() == 1:
         return number
     return int(multihost_utils.broadcast_one_to_all(np.int32(number)))
+
+
+def check_alike(text: str) -> None:
+    """Raise UserError in every process if one has another text: its config and data."""
+    if jax.process_count() == 1:
+        return
+    digests = multihost_utils.process_allgather(np.uint32(zlib.crc32(text.encode())))
+    if other := np.flatnonzero(digests != digests[0]).tolist():
+        raise UserError(
+            f"processes {other} of this job have another config or other data than process 0; "
+            "start all with the same arguments, on the same files"
+        )
 
 
 def leads() -> bool:

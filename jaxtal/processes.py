@@ -150,25 +150,29 @@ def supervised(run: Callable[[], int]) -> int:
         _die_with_parent()
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal sends it to both
         return _until_all_have_ended(run)
-    told = []
+    told: list[bool] = []
 
     def stop(*_):
-        told.append(time.monotonic())
-        os.kill(child, signal.SIGTERM)
-        signal.alarm(SECONDS_TO_STOP)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(child, signal.SIGTERM)
+        if not told:
+            signal.alarm(SECONDS_TO_STOP)
+        told.append(True)
 
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, stop)
     signal.signal(signal.SIGALRM, lambda *_: os.kill(child, signal.SIGKILL))
     code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     signal.alarm(0)
+    for number in (signal.SIGTERM, signal.SIGINT):  # from who ends all because of this end
+        signal.signal(number, signal.SIG_IGN)
     if code >= 0:
         return code
     how = signal.Signals(-code).name
     if told:
         why = f"told to stop (SIGTERM) where nothing could be saved in time ({how})"
     elif -code == signal.SIGABRT:
-        why = "another process of this job was lost, or cannot be reached any more"
+        why = "aborted: another process of this job was lost, or what is said above"
     else:
         why = f"this process was ended by {how}"
     print(f"error: {why}; {_GOES_ON}, started on all machines", file=sys.stderr)
@@ -182,7 +186,17 @@ def _die_with_parent() -> None:
         ctypes.CDLL(None).prctl(1, kill)  # PR_SET_PDEATHSIG
 
 
-_LOST = ("gloo", "coordination", "heartbeat", "connection", "barrier", "unavailable", "deadline")
+_LOST = (
+    "gloo",
+    "coordination",
+    "heartbeat",
+    "connection",
+    "barrier",
+    "unavailable",
+    "deadline",
+    "nccl",
+    "network",
+)
 
 
 def _until_all_have_ended(run: Callable[[], int]) -> int:

@@ -10,6 +10,7 @@ import os
 from pathlib import Path
 
 _NAME = "sealed.json"
+_PARTS = ("_CHECKPOINT_METADATA", "state", "progress")
 
 
 def seal(folder: Path) -> None:
@@ -19,7 +20,8 @@ def seal(folder: Path) -> None:
         _to_disk(path)
     sizes = {str(path.relative_to(folder)): path.stat().st_size for path in files}
     (folder / _NAME).write_text(json.dumps(sizes))
-    _to_disk(folder / _NAME)
+    for path in (folder / _NAME, folder, *(p for p in folder.rglob("*") if p.is_dir())):
+        _to_disk(path)
 
 
 def _counts(path: Path) -> bool:
@@ -28,24 +30,34 @@ def _counts(path: Path) -> bool:
 
 
 def _to_disk(path: Path) -> None:
-    with open(path, "rb") as file:
-        os.fsync(file.fileno())
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def broken(folder: Path) -> str:
-    """What is wrong with a sealed checkpoint, "" if nothing is, or if it is older than seals."""
-    if not (folder / _NAME).is_file():
-        return ""
+    """What is wrong with a checkpoint, "" if nothing is, as far as can be seen."""
+    if not (folder / _NAME).is_file():  # older than seals, or half deleted
+        lacks = [name for name in _PARTS if not (folder / name).exists()]
+        return f"{lacks[0]} is missing" if lacks else ""
     try:
         sizes = dict(json.loads((folder / _NAME).read_text()))
-    except (TypeError, ValueError):
+    except (OSError, TypeError, ValueError):
         return f"{_NAME} is cut short"
     for name, size in sizes.items():
-        path = folder / name
-        found = path.stat().st_size if path.is_file() else 0
+        found = _size(folder / name)
         if found != size:
             return f"{name} has {found:,} of {size:,} bytes"
     return ""
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0
 
 
 def steps(folder: Path) -> list[int]:

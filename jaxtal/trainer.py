@@ -14,6 +14,7 @@ import numpy as np
 from jaxtal import checks, console, data, methods, plots, population, processes, programs
 from jaxtal import mesh as meshes
 from jaxtal.checkpoints import Checkpoints
+from jaxtal.data import json_files
 from jaxtal.data.dataset import fingerprint
 from jaxtal.errors import NotFiniteError, UserError, disk_is_full
 from jaxtal.evaluation import criterion, criterion_name
@@ -54,32 +55,33 @@ def train_and_evaluate(config, workdir: Path, mode: str = "train") -> dict[str, 
     _check(config, method, files, mode)
     mesh = meshes.of_config(config, method.parts(config))
     _describe(mesh)
-    if mode == "train" and meshes.leads():
-        files.set_broken_aside()
-    latest = files.latest_step()
-    saved = meshes.agreed(-1 if latest is None else latest)
     dataset = data.load(config.data)
     _check_lengths(dataset, config.data.min_snippets)
     method.check_data(dataset, config)
     pick_protocols(method, dataset, config.evaluation.protocol)
     data_seen = fingerprint(dataset, generated=not config.data.dir)
+    meshes.check_alike(json_files.to_text({"config": config.to_dict(), "data": data_seen}))
     files.check_data(data_seen)
     files.check_model(dataset.classes, dataset.feature_width)
     console.describe(dataset)
     files.open(config.to_dict(), data_seen)
     files.write_model(dataset.classes, dataset.grid, dataset.feature_width, dataset.name)
+    if mode == "train" and meshes.leads():
+        files.set_broken_aside()
+    saved = _latest_step(files)
     # The features are kept once, packed: what was read is let go, part by part.
     train_data, used = None, 0
     if mode == "train" and saved != config.train.steps:
         train_data = place(dataset.train, len(dataset.classes), config, "training", mesh=mesh)
         dataset = dataclasses.replace(dataset, train=train_data.videos)
-        used = 0 if train_data.data.features is None else train_data.data.features.nbytes
+        if (features := train_data.data.features) is not None:
+            used = features.addressable_shards[0].data.nbytes
     test_data = place(dataset.test, len(dataset.classes), config, "test", used, mesh)
     dataset = dataclasses.replace(dataset, test=test_data.videos)
     return_memory()
-    with _telling(files), Checkpoints(files.checkpoints) as checkpoints:
+    with _telling(files), Checkpoints(files.checkpoints, mode == "train") as checkpoints:
         placed = train_data, test_data
-        run = Run(config, method, dataset, placed, files, checkpoints, mesh, saved)
+        run = Run(config, method, dataset, placed, files, checkpoints, mesh, saved, mode == "train")
         if mode == "train":
             run.train()
         return run.finish()
@@ -107,6 +109,12 @@ def _telling(files: Workdir) -> Iterator[None]:
             f"{files.path}: the disk is full ({how}); {kept} good: make room, and the same command "
             "goes on from there"
         ) from None
+
+
+def _latest_step(files: Workdir) -> int:
+    """The last whole checkpoint's, as process 0 finds it; -1 if there is none."""
+    step = files.latest_step()
+    return meshes.agreed(-1 if step is None else step)
 
 
 def _describe(mesh: jax.sharding.Mesh) -> None:
@@ -152,10 +160,10 @@ def _check(config, method, files: Workdir, mode: str) -> None:
         method.check(member)
     if config.train.tensorboard:
         summary_writer()
-    done = files.latest_step()
+    done = _latest_step(files)
     if mode == "eval":
         files.last_checkpoint()
-    if mode == "train" and done is not None and done > config.train.steps:
+    if mode == "train" and done > config.train.steps:
         raise UserError(
             f"{files.path} is already at step {done}, beyond config.train.steps="
             f"{config.train.steps}; raise it or give another --workdir"
@@ -202,7 +210,9 @@ class Run:
         checkpoints: Checkpoints,
         mesh: jax.sharding.Mesh,
         saved: int,
+        records: bool,
     ):
+        self.records = records  # evaluations are saved and logged
         self.config, self.method, self.dataset = config, method, dataset
         self.files, self.checkpoints, self.mesh = files, checkpoints, mesh
         self.members = population.members_of(config)
@@ -250,6 +260,8 @@ class Run:
         if settings.tensorboard:
             self.files.open_tensorboard(start)
         log = MetricsLog(self.files, len(self.members))
+        if start and start % settings.eval_every == 0 and not self._is_evaluated(start):
+            self.evaluate()  # what an interruption left out
         with console.progress(start, settings.steps) as show, processes.unsaved():
             while start < settings.steps:
                 stop = min(settings.steps, (start // settings.eval_every + 1) * settings.eval_every)
@@ -258,23 +270,21 @@ class Run:
                         dispatch(end, log)
                         show(end, log.flush())
                         self._check_finite(log)
-                        if end < stop and processes.told_to_stop():
+                        if processes.told_to_stop():
                             self._interrupt(log)
                     show(stop, log.flush(wait=True))
                     self._check_finite(log)
                 self._tell_skipped()
                 self.evaluate()
-                if processes.told_to_stop():
-                    self._interrupt()
                 start = stop
+            self.checkpoints.wait()
 
-    def _interrupt(self, log: MetricsLog | None = None) -> None:
-        """Save the present step, if evaluating it has not, and raise Interrupted."""
-        if log is not None:
-            log.flush(wait=True)
-            self._check_finite(log)
-            self.checkpoints.save(self.state, self.step, self.progress)
-        self.checkpoints.close()
+    def _interrupt(self, log: MetricsLog) -> None:
+        """Save the present step without evaluating it, and raise Interrupted."""
+        log.flush(wait=True)
+        self._check_finite(log)
+        self.checkpoints.save(self.state, self.step, self.progress)
+        self.checkpoints.wait()
         raise processes.Interrupted(f"told to stop (SIGTERM); step {self.step} is saved")
 
     def _dispatcher(self, start: int, window: int) -> Callable[[int, MetricsLog], None]:
@@ -390,17 +400,22 @@ class Run:
         results = [assessment.result for assessment in self.latest]
         if not any(results):
             raise self._diverged(f"at step {step} no member's outputs are finite any more")
-        if step in [result["step"] for result in self.progress["evaluation"] if result]:
+        if self._is_evaluated(step):
             return self.latest  # the checkpoint's own evaluation, done again
         best = [
             _better(now, before) for now, before in zip(results, self.progress["best"], strict=True)
         ]
         self.progress = {**self.progress, "evaluation": results, "best": best}
         line = population.summary(results)
-        self.files.append_metrics(line)
-        self.checkpoints.save(self.state, step, self.progress, criterion(line))
+        if self.records:
+            if not any(known["step"] == step and "map" in known for known in self.files.metrics()):
+                self.files.append_metrics(line)
+            self.checkpoints.save(self.state, step, self.progress, criterion(line))
         console.say(console.one_line(line))
         return self.latest
+
+    def _is_evaluated(self, step: int) -> bool:
+        return step in [result["step"] for result in self.progress["evaluation"] if result]
 
     def _assess(self, step: int, member: int, outputs) -> "Assessment":
         """A member's result and detections; of one that has diverged there are none."""

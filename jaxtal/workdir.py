@@ -208,10 +208,13 @@ class Workdir:
             folder = self.checkpoints / str(step)
             if how := seals.broken(folder):
                 aside = self.path / "damaged" / str(step)
-                warn(f"{folder}: this checkpoint is cut short ({how}); moved to {aside}")
-                shutil.rmtree(aside, ignore_errors=True)
-                aside.parent.mkdir(exist_ok=True)
-                folder.rename(aside)
+                warn(f"{folder}: this checkpoint is cut short ({how}); it goes to {aside}")
+                try:
+                    shutil.rmtree(aside, ignore_errors=True)
+                    aside.parent.mkdir(exist_ok=True)
+                    folder.rename(aside)
+                except OSError as error:
+                    raise UserError(f"{folder}: cannot be moved ({error.strerror})") from None
 
     def append_metrics(self, line: dict[str, Any]) -> None:
         """Add a line to metrics.jsonl, and to TensorBoard's log if that is open."""

@@ -219,10 +219,10 @@ def run(options: argparse.Namespace, module: str, port: int) -> int:
         return 0
     code = processes[failed].returncode
     after = " after this launcher was asked to end" if asked else ""
-    print(
-        f"{ending(failed, code)}{after}; the same command continues from the last checkpoint",
-        file=sys.stderr,
-    )
+    goes_on = "; the same command continues from the last checkpoint"
+    if exit_code(code) != INTERRUPTED:
+        goes_on = ", see above"
+    print(f"{ending(failed, code)}{after}{goes_on}", file=sys.stderr)
     return exit_code(code)
 
 

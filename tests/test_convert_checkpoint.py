@@ -314,7 +314,7 @@ def test_a_member_of_a_population(tmp_path):
     one = conversion.latest_variables(tmp_path / "one")
     both = jax.tree.map(lambda leaf: np.concatenate([leaf, leaf + 1]), one)
     zeros = jnp.zeros(2, jnp.int32)
-    checkpoints = Checkpoints(tmp_path / "two" / "checkpoints")
+    checkpoints = Checkpoints(tmp_path / "two" / "checkpoints", writes=True)
     others = {"running": both["running"]}
     checkpoints.save(TrainState(zeros, both["params"], others, {}, zeros, zeros), 7, {}, 0.0)
     checkpoints.close()

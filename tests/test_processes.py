@@ -14,7 +14,7 @@ ENDINGS = {
     "a code": ("sys.exit(3)", 3, ""),
     "nothing": ("pass", 0, ""),
     "interrupted": ("sys.exit(75)", 75, ""),
-    "a lost process": ("os.abort()", 75, "another process of this job was lost, or cannot be"),
+    "a lost process": ("os.abort()", 75, "aborted: another process of this job was lost"),
     "out of memory": ("os.kill(os.getpid(), 9)", 75, "this process was ended by SIGKILL"),
 }
 

@@ -54,4 +54,16 @@ def test_a_seal_that_is_cut_short(folder, text):
 
 def test_a_checkpoint_older_than_seals_counts(folder):
     (folder / "12" / "sealed.json").unlink()
+    (folder / "12" / "progress").mkdir()
     assert seals.latest(folder) == 12
+
+
+@pytest.mark.parametrize("name", ["_CHECKPOINT_METADATA", "state"])
+def test_a_checkpoint_that_is_half_deleted_does_not(folder, name):
+    for gone in ("sealed.json", name):
+        path = folder / "12" / gone
+        path.rename(folder / f"gone {gone}")
+    (folder / "12" / "progress").mkdir()
+    assert seals.broken(folder / "12") == f"{name} is missing"
+    assert seals.broken(folder / "16") == "_CHECKPOINT_METADATA is missing"
+    assert seals.latest(folder) == 4

@@ -116,12 +116,29 @@ def test_a_full_disk(calm, tmp_path):
     ends_like(calm, tmp_path)
 
 
-def test_a_lost_process_ends_the_job(tmp_path):
-    """No process waits for one that was killed; two go on where two, or one, or none was."""
-    arguments = [*RUN, "--config.population=2", f"--workdir={tmp_path}"]
-    launcher = [sys.executable, "launch/local.py", "--processes=2", "--", *arguments]
+TWO = [*RUN, "--config.population=2"]
+
+
+def job_of_two(folder: Path) -> subprocess.Popen:
+    """A job of two processes that has saved its first checkpoint a moment ago."""
+    arguments = ["--processes=2", "--", *TWO, f"--workdir={folder}"]
+    launcher = [sys.executable, "launch/local.py", *arguments]
     options = {"cwd": ROOT, "stderr": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-    job = wait_for_checkpoint(subprocess.Popen(launcher, **options), tmp_path)
+    return wait_for_checkpoint(subprocess.Popen(launcher, **options), folder)
+
+
+def test_a_lost_process_ends_a_job(tmp_path):
+    """After SIGTERM to all it goes on; of one that is killed the other one learns in time."""
+    job = job_of_two(tmp_path)
+    job.terminate()
+    _, err = job.communicate(timeout=30)
+    assert job.returncode == 75
+    steps = re.findall(r"told to stop \(SIGTERM\); step (\d+) is saved; the same", err)
+    assert [*map(int, steps)] == [seals.latest(tmp_path / "checkpoints")] * 2
+    job = job_of_two(tmp_path)
+    while int(steps[0]) == seals.latest(tmp_path / "checkpoints"):
+        assert job.poll() is None, job.communicate()[1]
+        time.sleep(0.02)
     children = Path(f"/proc/{job.pid}/task/{job.pid}/children").read_text().split()
     os.kill(int(children[1]), signal.SIGKILL)
     killed = time.monotonic()
@@ -130,7 +147,7 @@ def test_a_lost_process_ends_the_job(tmp_path):
     assert job.returncode == 75
     assert "another process of this job was lost" in err
     assert err.splitlines()[-1].startswith("process 1 was killed by signal 9")
-    code, out, err = run(*arguments)  # with one process and one device
+    code, out, err = run(*TWO, f"--workdir={tmp_path}")  # with one process and one device
     assert code == 0, err
     assert "continuing from step" in out
     assert json.loads((tmp_path / "result.json").read_text())["step"] == STEPS

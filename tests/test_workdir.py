@@ -114,7 +114,9 @@ def test_only_complete_checkpoints_count(tmp_path):
     (files.checkpoints / "20.orbax-checkpoint-tmp").mkdir(parents=True)
     assert files.latest_step() is None
     for step in (9, 10):
-        (files.checkpoints / str(step)).mkdir()
+        for name in ("state", "progress"):
+            (files.checkpoints / str(step) / name).mkdir(parents=True)
+        (files.checkpoints / str(step) / "_CHECKPOINT_METADATA").touch()
     assert files.latest_step() == 10
 
 

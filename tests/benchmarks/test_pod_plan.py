@@ -143,9 +143,9 @@ def test_the_table(monkeypatch, capsys, tmp_path):
     assert json.loads(rows.read_text()) == [full, refused]
     lines = table.read_text().splitlines()
     assert lines == markdown([full, refused]).splitlines()
-    assert [line.count("|") for line in lines] == [15] * 4
+    assert [line.count("|") for line in lines] == [16] * 4
     assert "| yes, rematerialised |" in lines[2]
-    assert "| v5e:4x4 | d2net | training | 9 | 144 |  |  |  |  | 0.25 | no |" in lines[3]
+    assert "| v5e:4x4 | 16 x 1 | d2net | training | 9 | 144 |  |  |  |  | 0.25 | no |" in lines[3]
     assert capsys.readouterr().out.endswith(table.read_text() + "\n")
 
 
