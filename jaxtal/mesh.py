@@ -218,6 +218,21 @@ def _constrained(tree: Any, spec: P) -> Any:
     return jax.tree.map(lambda leaf: jax.lax.with_sharding_constraint(leaf, spec), tree)
 
 
+def everywhere(function: Callable) -> Callable:
+    """A function of values that are whole, without a gradient, which each device computes whole.
+
+    XLA would otherwise divide a sort among the devices where it thinks it pays.
+    """
+
+    @functools.wraps(function)
+    def alone(*arguments):
+        if _shares() == 1:
+            return function(*arguments)
+        return _over_data(function, P(), P())(*arguments)
+
+    return alone
+
+
 def take(features: jax.Array, rows: jax.Array, sharded: bool) -> jax.Array:
     """features[rows], [B, T, 2D], of which with `sharded` each device gets its own videos alone.
 
@@ -234,12 +249,12 @@ def take(features: jax.Array, rows: jax.Array, sharded: bool) -> jax.Array:
         found = jnp.where(here[..., None], features[jnp.where(here, mine, 0)], 0)
         return jax.lax.psum_scatter(found, DATA, tiled=True)
 
-    return _over_data(of_my_part, (P(DATA), P()))(features, whole(rows))
+    return _over_data(of_my_part, (P(DATA), P()), P(DATA))(features, whole(rows))
 
 
-def _over_data(function: Callable, in_specs: Any) -> Callable:
+def _over_data(function: Callable, in_specs: Any, out_specs: Any) -> Callable:
     return jax.shard_map(
-        function, in_specs=in_specs, out_specs=P(DATA), axis_names={DATA}, check_vma=False
+        function, in_specs=in_specs, out_specs=out_specs, axis_names={DATA}, check_vma=False
     )
 
 
@@ -253,6 +268,6 @@ def by_video(function: Callable) -> Callable:
     def local(*batches):
         if _shares() == 1:
             return function(*batches)
-        return _over_data(function, P(DATA))(*batches)
+        return _over_data(function, P(DATA), P(DATA))(*batches)
 
     return local

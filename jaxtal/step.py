@@ -1,5 +1,6 @@
 """Training steps as pure functions: (state, hyper-parameters, data) to (state, metrics)."""
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -155,7 +156,8 @@ def train_step(
         The next state, and {"loss": total, each loss term, "gradient_norm": ...} as scalars.
     """
     keys = keys_of(hyper.seed, state.step)
-    drawn, rows = streamed or (draw(hyper.seed, state.step, data.videos, method, config), None)
+    drawing = meshes.everywhere(functools.partial(draw, method=method, config=config))
+    drawn, rows = streamed or (drawing(hyper.seed, state.step, data.videos), None)
     batch = gather(data, meshes.whole(drawn), rows, config.mesh.features == "sharded")
     context = Context(state.step, keys.loss, keys.run, state.model_state)
     (loss, (terms, model_state)), gradient = jax.value_and_grad(objective, has_aux=True)(

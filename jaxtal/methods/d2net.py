@@ -164,9 +164,8 @@ def loss_terms(outputs: dict, batch: sampling.Batch, context: Context, config):
 
     weights = None
     if settings.classification == "discriminative":
-        pairing = discriminative.draw_pairing(
-            context.key, foreground.exists, background.exists, settings.pairs
-        )
+        draw = functools.partial(discriminative.draw_pairing, pairs=settings.pairs)
+        pairing = mesh.everywhere(draw)(context.key, foreground.exists, background.exists)
         weights = mesh.whole(
             discriminative.cosine_weights(
                 foreground,

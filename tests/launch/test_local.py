@@ -156,8 +156,9 @@ def test_lines_of_other_processes_are_prefixed(start):
     ],
 )
 def test_exit_code_and_message_are_of_the_process_that_failed_first(start, program, code, ending):
-    continues = "the same command continues from the last checkpoint"
-    assert finish(start(program)) == (code, "", f"{ending}; {continues}\n")
+    continues = "; the same command continues from the last checkpoint"
+    and_then = continues if code == 75 else ", see above"
+    assert finish(start(program)) == (code, "", f"{ending}{and_then}\n")
 
 
 def test_others_have_time_to_notice_and_say_so(start):
@@ -173,7 +174,7 @@ def test_a_process_that_hangs_after_another_is_lost_gets_sigterm_then_sigkill(st
     begin = time.monotonic()
     code, out, err = finish(start(program, constants="GRACE_SECONDS=1 LOST_SECONDS=0.5"))
     assert (code, out) == (2, "term\n")
-    assert err.startswith("process 1 ended with exit code 2;")
+    assert err.startswith("process 1 ended with exit code 2, see above")
     assert 1.5 <= time.monotonic() - begin < 8
 
 
