@@ -74,9 +74,11 @@ def _stop(heard: int) -> None:
     while os.read(heard, 1)[0] != signal.SIGTERM:
         pass
     _told.set()
+    where = "where there was nothing to save"
     if _unsaved.is_set():
         time.sleep(SECONDS_TO_STOP)
-    _leave(f"told to stop (SIGTERM) where nothing could be saved in time; {_GOES_ON}", INTERRUPTED)
+        where = "where nothing could be saved in time"
+    _leave(f"told to stop (SIGTERM) {where}; {_GOES_ON}", INTERRUPTED)
 
 
 def _leave(message: str, code: int) -> None:

@@ -104,10 +104,10 @@ def _telling(files: Workdir) -> Iterator[None]:
         if (how := disk_is_full(error)) is None:
             raise
         last = files.latest_step()
-        kept = "no checkpoint is there yet" if last is None else f"the checkpoint of step {last} is"
+        kept = "nothing was saved yet" if last is None else f"the checkpoint of step {last} is good"
         raise UserError(
-            f"{files.path}: the disk is full ({how}); {kept} good: make room, and the same command "
-            "goes on from there"
+            f"{files.path}: the disk is full ({how}); {kept}: make room, and the same command goes "
+            "on from there"
         ) from None
 
 

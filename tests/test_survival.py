@@ -79,7 +79,7 @@ def test_told_to_stop_before_there_is_anything_to_save(tmp_path):
     process.terminate()
     _, err = process.communicate(timeout=5)
     assert process.returncode == 75
-    assert err.splitlines()[-1].startswith("error: told to stop (SIGTERM) where nothing could be")
+    assert err.splitlines()[-1].startswith("error: told to stop (SIGTERM) where there was nothing")
     assert not (tmp_path / "result.json").exists()
 
 
