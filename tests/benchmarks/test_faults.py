@@ -341,7 +341,7 @@ DISK = ["error: w: the disk is full (File too large); the checkpoint of step 50 
         ("full disk", 2, {"took": None}, DISK, []),
         ("full disk", 2, {"whole": 100}, DISK, ["says that step 50 is good"]),
         ("file limit", 2, {}, [*DISK, *LOST, "process 0 ended with exit code 2; again"], []),
-        ("file limit", 2, {}, [*DISK, "Traceback"], ["the last line is no error"]),
+        ("file limit", 2, {}, [*DISK, "Traceback"], ["the last line is no error: Traceback"]),
         ("file limit", 2, {}, ["error: what"], ["does not say that the disk is full"]),
     ],
 )
@@ -363,7 +363,7 @@ def finished(folder, value: float = 1.5, seconds: float = 3):
     (folder / "detections.json").write_text("[]")
     (folder / "metrics.jsonl").write_text('{"step": 3}\n')
     state = {"step": np.int32(3), "params": {"kernel": np.array([[value, np.nan]], np.float32)}}
-    with Checkpoints(folder / "checkpoints") as checkpoints:
+    with Checkpoints(folder / "checkpoints", writes=True) as checkpoints:
         checkpoints.save(state, 3, {"best": 0.25})
     return folder
 

@@ -154,13 +154,16 @@ def test_an_error_of_the_compiling_process_is_said():
         planned(Case("v9:4x4", "co2net"))
 
 
-def test_on_tpus_members_say_nothing_and_parts_of_a_batch_are_summed_up():
-    """A tiny CO2-Net on 2 x 2 chips: two members on each, which has half of their batches."""
+@pytest.mark.parametrize("method", ["co2net", "twostream"])
+def test_on_tpus_members_say_nothing_and_parts_of_a_batch_are_summed_up(method):
+    """A tiny model on 2 x 2 chips: two members on each, which has half of their batches."""
     pytest.importorskip("libtpu")
-    fields = (("train.batch_size", 12), ("train.pairs", 4), ("data.num_snippets", 12))
-    found = planned(Case("v5e:2x2", "co2net", 2, data=2, shape="tiny", fields=fields))
+    fields: tuple = (("train.batch_size", 12), ("data.num_snippets", 12))
+    fields += (("train.pairs", 4),) if method == "co2net" else ()
+    found = planned(Case("v5e:2x2", method, 2, data=2, shape="tiny", fields=fields))
     assert found["fits"]
     assert (found["chips"], found["population"]) == (4, 4)
+    # All gradients in one, and what their losses count.
     assert {(one["kind"], *one["axes"]) for one in found["collectives"]} == {("all-reduce", "data")}
     assert any(one["in_loop"] for one in found["collectives"])
     assert 0 < found["bytes"]["donated"] < found["bytes"]["arguments"]
