@@ -12,6 +12,7 @@ mend (the last line says what), 75 interrupted (the same command goes on): the r
 by SIGTERM, or another process of its job was lost; see launch/README.md.
 """
 
+import logging as std_logging
 import re
 import sys
 from pathlib import Path
@@ -77,7 +78,9 @@ def _train() -> int:
     # Imported here, so that --help and bad flags answer at once.
     from jaxtal.trainer import train_and_evaluate
 
-    logging.set_verbosity(logging.WARNING)  # orbax tells a page for every checkpoint
+    # Orbax tells a page for every checkpoint, and ten of what it then raises, which is told below.
+    logging.set_verbosity(logging.FATAL)
+    std_logging.getLogger("asyncio").setLevel(std_logging.CRITICAL)
     keep_compiled(_COMPILED.value)
     config_file = config_flags.get_config_filename(flags.FLAGS["config"])
     workdir = Path(_WORKDIR.value or default_workdir(config_file))
