@@ -41,10 +41,17 @@ def begun(folder: Path, **options) -> subprocess.Popen:
 
 
 def wait_for_checkpoint(process: subprocess.Popen, folder: Path) -> subprocess.Popen:
-    while seals.latest(folder / "checkpoints") is None:
-        assert process.poll() is None, process.communicate()[1]
-        time.sleep(0.02)
+    wait_until(lambda: seals.latest(folder / "checkpoints") is not None, process)
     return process
+
+
+def wait_until(condition, process: subprocess.Popen) -> None:
+    """For what a process is about to do; not for ever, and not without it."""
+    begun = time.monotonic()
+    while not condition():
+        assert process.poll() is None, process.communicate()[1]
+        assert time.monotonic() - begun < 300
+        time.sleep(0.02)
 
 
 def ends_like(calm: Path, folder: Path) -> str:
@@ -73,11 +80,9 @@ def test_told_to_stop(calm, tmp_path):
 
 def test_told_to_stop_before_there_is_anything_to_save(tmp_path):
     process = start(*RUN, f"--workdir={tmp_path}")
-    while not (tmp_path / "config.json").exists():  # written after SIGTERM is listened to
-        assert process.poll() is None
-        time.sleep(0.01)
+    wait_until((tmp_path / "config.json").exists, process)  # since when it listens to SIGTERM
     process.terminate()
-    _, err = process.communicate(timeout=5)
+    _, err = process.communicate(timeout=20)
     assert process.returncode == 75
     assert err.splitlines()[-1].startswith("error: told to stop (SIGTERM) where there was nothing")
     assert not (tmp_path / "result.json").exists()
@@ -85,8 +90,7 @@ def test_told_to_stop_before_there_is_anything_to_save(tmp_path):
 
 def test_a_checkpoint_that_is_cut_short_is_not_chosen(calm, tmp_path):
     process = begun(tmp_path, start_new_session=True)
-    while len(seals.steps(tmp_path / "checkpoints")) < 2:
-        time.sleep(0.02)
+    wait_until(lambda: len(seals.steps(tmp_path / "checkpoints")) > 1, process)
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
     *_, before, last = seals.steps(tmp_path / "checkpoints")
@@ -136,9 +140,7 @@ def test_a_lost_process_ends_a_job(tmp_path):
     steps = re.findall(r"told to stop \(SIGTERM\); step (\d+) is saved; the same", err)
     assert [*map(int, steps)] == [seals.latest(tmp_path / "checkpoints")] * 2
     job = job_of_two(tmp_path)
-    while int(steps[0]) == seals.latest(tmp_path / "checkpoints"):
-        assert job.poll() is None, job.communicate()[1]
-        time.sleep(0.02)
+    wait_until(lambda: int(steps[0]) < seals.latest(tmp_path / "checkpoints"), job)
     children = Path(f"/proc/{job.pid}/task/{job.pid}/children").read_text().split()
     os.kill(int(children[1]), signal.SIGKILL)
     killed = time.monotonic()
