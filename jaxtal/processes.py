@@ -189,16 +189,9 @@ def _die_with_parent() -> None:
 
 
 _LOST = (
-    "gloo",
-    "coordination",
-    "heartbeat",
-    "connection",
-    "barrier",
-    "unavailable",
-    "deadline",
-    "nccl",
-    "network",
-)
+    "gloo", "nccl", "coordination", "heartbeat", "barrier", "connection", "network", "socket",
+    "peer", "broken pipe", "closed", "aborted", "cancelled", "unavailable", "deadline",
+)  # fmt: skip
 
 
 def _until_all_have_ended(run: Callable[[], int]) -> int:
@@ -210,22 +203,17 @@ def _until_all_have_ended(run: Callable[[], int]) -> int:
 
     try:
         code = run()
-    except jax.errors.JaxRuntimeError as error:
-        if not any(word in str(error).lower() for word in _LOST):
-            _leave_with_traceback()
-        how = str(error).splitlines()[0][:200]
-        _leave(f"another process of this job was lost ({how}); {_GOES_ON}", INTERRUPTED)
-    except Exception:  # a defect, which must not hide behind minutes of waiting
-        _leave_with_traceback()
+    except Exception as error:
+        how = " ".join(str(error).split())[:200]
+        lost = any(word in str(error).lower() for word in _LOST)
+        if not (lost and isinstance(error, jax.errors.JaxRuntimeError)):
+            traceback.print_exc()
+        if lost:
+            _leave(f"another process of this job was lost ({how}); {_GOES_ON}", INTERRUPTED)
+        _leave(f"{type(error).__name__} ({how}): a defect of this program, see above", 1)
     if code not in (0, INTERRUPTED):
         # Process 0 holds what the others need to tell their own error.
         time.sleep(2 if jax.process_index() == 0 else 0)
         sys.stderr.flush()
         os._exit(code)
     return code
-
-
-def _leave_with_traceback() -> None:
-    traceback.print_exc()
-    sys.stderr.flush()
-    os._exit(1)
