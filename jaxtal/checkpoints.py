@@ -40,7 +40,6 @@ class Checkpoints:
                 save_decision_policy=policies.FixedIntervalPolicy(1),
                 preservation_policy=policies.AnyPreservationPolicy([policies.LatestN(2), best]),
                 cleanup_tmp_directories=writes,
-                read_only=not writes,
                 async_options=ocp.AsyncOptions(
                     post_finalization_callback=self._seal, barrier_sync_fn=_wait_for_all
                 ),

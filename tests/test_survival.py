@@ -3,7 +3,6 @@
 Whatever happens, the same command goes on and ends as an undisturbed run, bit for bit.
 """
 
-import functools
 import json
 import os
 import re
@@ -109,8 +108,8 @@ def test_a_full_disk(calm, tmp_path):
     """Files that cannot grow beyond some length, as those of the next checkpoint have to."""
     code, _, err = run(*RUN, "--config.train.steps=40", f"--workdir={tmp_path}")
     assert code == 0, err
-    full = functools.partial(resource.setrlimit, resource.RLIMIT_FSIZE, (9000, 9000))
-    process = start(*RUN, f"--workdir={tmp_path}", "--compiled=", preexec_fn=full)
+    process = start(*RUN, f"--workdir={tmp_path}", "--compiled=")
+    resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (9000, 9000))
     _, err = process.communicate(timeout=300)
     assert process.returncode == 2
     assert len(err.splitlines()) == 1

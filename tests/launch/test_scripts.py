@@ -328,7 +328,17 @@ def test_a_signal_to_tpu_run_stops_the_workers(worker, tmp_path, number):
     wait = 'trap "echo saved; exit 75" TERM; echo ready; for i in {1..400}; do sleep 0.05; done'
     tool(tmp_path, "home/jaxtal-venv/bin/python", wait)
     process = subprocess.Popen(
-        ["bash", str(LAUNCH / "tpu_vm.sh"), "run", *PLACE, V5E, *MAIN],
+        # What runs in the background ignores SIGINT, and so would bash.
+        [
+            "env",
+            "--default-signal=INT",
+            "bash",
+            str(LAUNCH / "tpu_vm.sh"),
+            "run",
+            *PLACE,
+            V5E,
+            *MAIN,
+        ],
         env={**os.environ, **worker},
         stdout=subprocess.PIPE,
         text=True,
