@@ -118,14 +118,17 @@ def test_the_gradient_is_exact_where_it_is_not_capped(size):
 
 
 def test_what_jax_alone_makes_of_the_worst_cases():
-    """The reason for a gradient of our own; if it goes, so may the rule."""
+    """The reason for a gradient of our own; if it goes, so may the rule.
+
+    Of equal rows one CPU's LAPACK makes a smallest singular value of 0, another's one of 1e-8.
+    """
 
     def plain(matrix):
         values = jnp.linalg.svd(matrix, compute_uv=False)
         return jnp.log(values[0] / values[-1])
 
     assert not np.isfinite(jax.grad(plain)(jnp.zeros((2, 2)))).all()
-    assert np.abs(jax.grad(plain)(jnp.ones((2, 2)))).max() > 1e6
+    assert not np.abs(jax.grad(plain)(jnp.ones((2, 2)))).max() <= 1e6  # larger, or NaN
     for matrix in (jnp.zeros((2, 2)), jnp.ones((2, 2))):
         assert np.abs(jax.grad(pdmi)(matrix)).max() <= CAP
 

@@ -18,12 +18,13 @@ from hypothesis import strategies as st
 
 from configs import co2net_thumos, d2net_anet12, d2net_thumos, hybrid_thumos, twostream_thumos
 from jaxtal import methods
-from jaxtal.sampling import Batch
+from jaxtal.sampling import Batch, in_pairs
 from jaxtal.step import hyper_from, objective
 from tests.contexts import context
 from tests.localizing import localize
 
 B, T = 6, 14
+PAIRS = 2  # where a method takes them; `in_pairs` says which rows they are
 
 # Name: (config, what differs from it, classes, features a snippet).
 CASES = {
@@ -108,7 +109,7 @@ def _build(name: str, float64: bool) -> types.SimpleNamespace:
     config.update_from_flattened_dict(changes)
     config.train.batch_size = B
     if "pairs" in config.train:
-        config.train.pairs = 2
+        config.train.pairs = PAIRS
     if "denoising_start" in config.loss:
         config.loss.update(denoising_start=0, denoising_every=1)
     method = methods.get(config.method)
@@ -147,7 +148,7 @@ def draw(name: str, seed: int, mask: np.ndarray) -> Batch:
     *_, num_classes, width = CASES[name]
     rng = np.random.default_rng(seed)
     labels = (rng.random((B, num_classes)) < 0.3).astype(float)
-    labels[:4, 0] = 1
+    labels[in_pairs(np.arange(B), PAIRS), 0] = 1
     features = rng.random((*mask.shape, width))
     return Batch(jnp.asarray(features), jnp.asarray(mask), jnp.asarray(labels))
 
@@ -240,7 +241,10 @@ def test_permuting_a_batch_permutes_the_result(name, seed, lengths):
     """
     case = build(name)
     batch = draw(name, seed, np.arange(T) < np.array(lengths)[:, None])
-    order = np.array([3, 2, 0, 1, 5, 4])
+    first, second = in_pairs(np.arange(B), PAIRS)
+    pairs, singles = np.concatenate([first, second]), np.setdiff1d(np.arange(B), [first, second])
+    order = np.arange(B)
+    order[pairs], order[singles] = [*second[::-1], *first], singles[::-1]
     wanted, got = case.evaluate(batch), case.evaluate(Batch(*(x[order] for x in batch)))
     if case.config.loss.get("classification") != "discriminative":
         same(got, wanted)
