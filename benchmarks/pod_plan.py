@@ -51,6 +51,7 @@ from jax.sharding import Mesh, SingleDeviceSharding
 
 from benchmarks.collectives import axes, collectives
 from benchmarks.end_to_end import field
+from benchmarks.timing import markdown_table
 from benchmarks.training import CONFIGS
 from jaxtal import inference, methods, programs
 from jaxtal import mesh as meshes
@@ -513,9 +514,7 @@ def markdown(rows: list[dict]) -> str:
         "temporaries", "results", "total", "available", "fits", "GFLOP a chip",
         "collectives in the loop, outside", "at most, member-steps a second",
     )  # fmt: skip
-    lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
-    lines += ["| " + " | ".join(cells(one)) + " |" for one in rows]
-    return "\n".join(lines) + "\n"
+    return markdown_table(head, map(cells, rows)) + "\n"
 
 
 def cells(one: dict) -> list[str]:

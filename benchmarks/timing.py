@@ -8,7 +8,7 @@ import statistics
 import sys
 import time
 import tracemalloc
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -100,6 +100,13 @@ def spread(seconds: list[float]) -> str:
 def show(table: Table) -> None:
     """Print a table, uncut where the output is no terminal."""
     (Console() if sys.stdout.isatty() else Console(width=160)).print(table)
+
+
+def markdown_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """The table as Markdown, without an end of line."""
+    escaped = ([cell.replace("|", "\\|") for cell in row] for row in (columns, *rows))
+    head, *lines = (f"| {' | '.join(row)} |" for row in escaped)
+    return "\n".join([head, "|---" * len(columns) + "|", *lines])
 
 
 def one_core() -> None:

@@ -7,7 +7,8 @@ STEPS = (
     ["ruff", "check", "."],
     ["ruff", "format", "--check", "."],
     ["mypy"],
-    ["pytest"],
+    # A file's tests share what they train. More workers than 4 would fill 16 GB.
+    ["pytest", "--numprocesses=auto", "--maxprocesses=4", "--dist=loadfile"],
 )
 
 for step in STEPS:

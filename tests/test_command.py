@@ -22,7 +22,7 @@ RUN = [
     "--workdir={to}/run",
 ]  # fmt: skip
 
-_SECONDS = r"\s*\b([\d.]+ ?(m?s\b|seconds)|\d+:\d\d:\d\d)"
+_SECONDS = r"\s*\b([\d.]+\s?(m?s\b|seconds)|\d+:\d\d:\d\d)"
 
 # A whole run of every program, in one of the folders that `folders` makes.
 COMMANDS = {

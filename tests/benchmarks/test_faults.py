@@ -5,12 +5,14 @@ import json
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from benchmarks import faults
-from benchmarks.faults import Event, Faulted, Job, Outcome, Reference, Run
+from benchmarks import fault_events, fault_jobs, fault_kinds, fault_report, faults
+from benchmarks.fault_events import Event, Faulted, Outcome, Reference
+from benchmarks.fault_jobs import Job, Run
 from jaxtal.checkpoints import Checkpoints
 from tests.conftest import ROOT
 
@@ -72,14 +74,14 @@ class InTheMiddle(Run):
 
     def __init__(self, words, limit=None):
         super().__init__(words, limit)
-        self.workdir = faults.Path(words[-2])
+        self.workdir = Path(words[-2])
 
     def wait_until(self, moment):
         if moment != MOMENT:
             return super().wait_until(moment)
         end = time.monotonic() + 30
-        first = faults.whole_step(self.workdir)
-        while (faults.last_step(self.workdir) or 0) < first + 70 and time.monotonic() < end:
+        first = fault_jobs.whole_step(self.workdir)
+        while (fault_jobs.last_step(self.workdir) or 0) < first + 70 and time.monotonic() < end:
             time.sleep(0.005)
         return False
 
@@ -96,7 +98,7 @@ class Drawn(np.random.Generator):
         return self.moment
 
 
-def stand_in(workdir: faults.Path, defect: str) -> list[str]:
+def stand_in(workdir: Path, defect: str) -> list[str]:
     """Its command."""
     return [sys.executable, "-c", STAND_IN, str(workdir), defect]
 
@@ -113,12 +115,16 @@ def reference(tmp_path_factory) -> Reference:
 @pytest.fixture
 def faulted(monkeypatch, tmp_path, reference):
     """Makes a job of the stand-in with a defect."""
-    monkeypatch.setattr(faults, "Run", InTheMiddle)
-    monkeypatch.setattr(faults, "checkpoint_of", lambda folder: {"step": faults.whole_step(folder)})
-    monkeypatch.setitem(faults.TINY, "train.log_every", 5)
+    monkeypatch.setattr(fault_events, "Run", InTheMiddle)
+    monkeypatch.setattr(
+        fault_events, "checkpoint_of", lambda folder: {"step": fault_jobs.whole_step(folder)}
+    )
+    monkeypatch.setitem(fault_jobs.TINY, "train.log_every", 5)
 
     def make(defect: str) -> Faulted:
-        monkeypatch.setattr(faults, "command", lambda _, workdir, __: stand_in(workdir, defect))
+        monkeypatch.setattr(
+            fault_events, "command", lambda _, workdir, __: stand_in(workdir, defect)
+        )
         job = Job(0, "co2net", 1, 1, 0, STEPS)
         made = Faulted(job, tmp_path / "job", tmp_path, reference, 0)
         made._rng = Drawn(np.random.PCG64(0))
@@ -157,7 +163,7 @@ def test_truncate(faulted):
 
 
 def test_file_limit(faulted, monkeypatch):
-    monkeypatch.setattr(faults, "limit_of", lambda *_: 120)
+    monkeypatch.setattr(fault_events, "limit_of", lambda *_: 120)
     event, differing = one(faulted("none"), "file limit")
     assert (event.code, event.wrong, differing) == (2, [], [])
     assert event.message == "error: the disk is full (File too large)"
@@ -165,9 +171,9 @@ def test_file_limit(faulted, monkeypatch):
 
 
 def test_full_disk(faulted, monkeypatch, tmp_path):
-    if not faults.can_mount(tmp_path):
+    if not fault_kinds.can_mount(tmp_path):
         pytest.skip("cannot mount")
-    monkeypatch.setattr(faults, "room_of", lambda *_: 4 * 4096)
+    monkeypatch.setattr(fault_events, "room_of", lambda *_: 4 * 4096)
     event, differing = one(faulted("none"), "full disk")
     assert (event.code, event.wrong, differing) == (2, [], [])
     assert event.message == "error: the disk is full (No space left on device)"
@@ -186,7 +192,7 @@ def test_full_disk(faulted, monkeypatch, tmp_path):
     ],
 )
 def test_defects_are_found_out(faulted, monkeypatch, defect, kind, wrong, differing):
-    monkeypatch.setattr(faults, "limit_of", lambda *_: 120)
+    monkeypatch.setattr(fault_events, "limit_of", lambda *_: 120)
     event, differs = one(faulted(defect), kind)
     assert wrong in "; ".join(event.wrong)
     assert bool(event.wrong) == bool(wrong)
@@ -195,7 +201,7 @@ def test_defects_are_found_out(faulted, monkeypatch, defect, kind, wrong, differ
 
 @pytest.mark.parametrize("kind", ["kill job", "truncate", "SIGTERM job", "file limit"])
 def test_a_run_that_is_done_is_no_event_and_leaves_no_trace(faulted, monkeypatch, kind):
-    monkeypatch.setattr(faults, "limit_of", lambda *_: 10**6)
+    monkeypatch.setattr(fault_events, "limit_of", lambda *_: 10**6)
     job = faulted("none")
     job._rng.moment = 60.0
     assert job._attempt(kind) is None
@@ -212,7 +218,7 @@ def test_an_end_without_a_fault_is_wrong(faulted, monkeypatch):
 
 
 def test_what_hangs_is_killed(faulted, monkeypatch):
-    monkeypatch.setattr(faults, "HUNG_SECONDS", 0.1)
+    monkeypatch.setattr(fault_events, "HUNG_SECONDS", 0.1)
     deaf = "import signal, time; signal.signal(15, signal.SIG_IGN); print(1, flush=True)"
     job = faulted("none")
     job._rng.moment = 0.5
@@ -248,7 +254,7 @@ def test_who_listens_to_sigterm():
         end = time.monotonic() + 30
         while not run.out and time.monotonic() < end:
             time.sleep(0.02)
-        heard = faults.listens(run.pid)
+        heard = fault_jobs.listens(run.pid)
         run.send(15)
         assert run.wait(30)
         assert (heard, run.code) == expected
@@ -258,14 +264,14 @@ def test_who_listens_to_sigterm():
 
 
 def test_jobs_are_of_all_kinds():
-    jobs = faults.jobs_of(20, 3)
+    jobs = fault_jobs.jobs_of(20, 3)
     assert {(job.method, job.processes) for job in jobs} == {
-        (method, processes) for method in faults.METHODS for processes in (1, 2)
+        (method, processes) for method in fault_jobs.METHODS for processes in (1, 2)
     }
     assert {job.population for job in jobs if job.processes == 1} == {1, 2}
     assert {job.population for job in jobs if job.processes == 2} == {2}
     assert [job.seed for job in jobs] == list(range(300, 320))
-    assert all(job.steps % faults.CHECKPOINTS == 0 for job in jobs)
+    assert all(job.steps % fault_jobs.CHECKPOINTS == 0 for job in jobs)
 
 
 def test_shares():
@@ -274,20 +280,20 @@ def test_shares():
 
 @pytest.mark.parametrize("processes", [1, 2])
 def test_classes_of_faults_are_equally_frequent(processes):
-    kinds = faults.kinds_of(40, processes, (), np.random.default_rng(0))
-    classes = faults.FAULTS[processes]
+    kinds = fault_kinds.kinds_of(40, processes, (), np.random.default_rng(0))
+    classes = fault_kinds.FAULTS[processes]
     assert set(kinds) == {kind for names in classes for kind in names}
     assert [sum(kind in names for kind in kinds) for names in classes] == [10] * 4
-    assert kinds == faults.kinds_of(40, processes, (), np.random.default_rng(0))
-    assert "full disk" not in faults.kinds_of(
+    assert kinds == fault_kinds.kinds_of(40, processes, (), np.random.default_rng(0))
+    assert "full disk" not in fault_kinds.kinds_of(
         40, processes, ("full disk",), np.random.default_rng(0)
     )
 
 
 def test_command(tmp_path):
-    single, pair = faults.jobs_of(2, 0)
-    assert faults.command(single, tmp_path, tmp_path)[1:3] == ["-m", "jaxtal.main"]
-    words = faults.command(pair, tmp_path / "work", tmp_path, steps=7)
+    single, pair = fault_jobs.jobs_of(2, 0)
+    assert fault_jobs.command(single, tmp_path, tmp_path)[1:3] == ["-m", "jaxtal.main"]
+    words = fault_jobs.command(pair, tmp_path / "work", tmp_path, steps=7)
     assert words[1:4] == ["launch/local.py", "--processes=2", "--"]
     assert {
         "--config.population=2", "--config.train.steps=7", f"--workdir={tmp_path / 'work'}",
@@ -298,9 +304,9 @@ def test_command(tmp_path):
 
 
 def test_told():
-    assert faults.told(["Synthetic: 12 videos", "continuing from step 30", "compiled 2"]) == 30
-    assert faults.told(["Synthetic: 12 videos", "compiled 20 steps a dispatch"]) == 0
-    assert faults.told(["Synthetic: 12 videos"]) is None
+    assert fault_jobs.told(["Synthetic: 12 videos", "continuing from step 30", "compiled 2"]) == 30
+    assert fault_jobs.told(["Synthetic: 12 videos", "compiled 20 steps a dispatch"]) == 0
+    assert fault_jobs.told(["Synthetic: 12 videos"]) is None
 
 
 def test_the_message_is_the_cause_without_folders():
@@ -308,9 +314,9 @@ def test_the_message_is_the_cause_without_folders():
         "Traceback", "error: /tmp/a.b/work: the disk is full; see a/b/c",
         "[process 1] error: another process was lost", "process 0 ended with exit code 2", "",
     ]  # fmt: skip
-    assert faults.message_of(lines) == "error: work: the disk is full; see a/b/c"
-    assert faults.message_of(["one", " two ", ""]) == "two"
-    assert faults.message_of([]) == ""
+    assert fault_jobs.message_of(lines) == "error: work: the disk is full; see a/b/c"
+    assert fault_jobs.message_of(["one", " two ", ""]) == "two"
+    assert fault_jobs.message_of([]) == ""
 
 
 LOST = ["[process 1] error: another process of this job was lost (Gloo)"]
@@ -350,7 +356,7 @@ def test_judge(kind, code, fields, lines, wrong):
     event = Event(0, kind, 1, code=code, message="", **{k: fields.get(k, known[k]) for k in known})
     about = {"near_end": False, "listened": True, "trained": True}
     about |= {name: value for name, value in fields.items() if name in about}
-    assert faults.judge(event, 50, **about, lines=lines) == wrong
+    assert fault_events.judge(event, 50, **about, lines=lines) == wrong
 
 
 # --- what is compared and told --------------------------------------------------------------------
@@ -370,22 +376,22 @@ def finished(folder, value: float = 1.5, seconds: float = 3):
 
 def test_differences(tmp_path):
     one = finished(tmp_path / "one")
-    assert faults.differences(one, finished(tmp_path / "same", seconds=4)) == []
+    assert fault_events.differences(one, finished(tmp_path / "same", seconds=4)) == []
     other = finished(tmp_path / "other", value=np.nextafter(np.float32(1.5), np.float32(2)))
-    assert faults.differences(other, one) == ["checkpoint: ['params']['kernel']"]
+    assert fault_events.differences(other, one) == ["checkpoint: ['params']['kernel']"]
     (other / "metrics.jsonl").write_text("")
     (other / "result.json").write_text('{"map": 0.25, "seconds": 3}')
     (other / "members").mkdir()
     (other / "members" / "detections.json").write_text("[]")
     progress = other / "checkpoints" / "3" / "progress" / "metadata"
     progress.write_text(progress.read_text().replace("0.25", "0.75"))
-    assert faults.differences(other, one) == [
+    assert fault_events.differences(other, one) == [
         "result.json", "members/detections.json", "metrics.jsonl",
         "checkpoint: ['params']['kernel']", "checkpoint: progress",
     ]  # fmt: skip
 
 
-JOBS = faults.jobs_of(2, 0)
+JOBS = fault_jobs.jobs_of(2, 0)
 OUTCOMES = [
     Outcome(JOBS[0], [Event(0, "kill job", 3.14, 40, -9, 0.51, "a | b", 30, 30)], 0, []),
     Outcome(
@@ -401,7 +407,7 @@ OUTCOMES = [
 
 
 def test_summary():
-    assert faults.summary(OUTCOMES) == [
+    assert fault_report.summary(OUTCOMES) == [
         ["kill job", "2", "1", "1", "1", "120.0", "1"],
         ["full disk", "1", "1", "0", "0", "", "0"],
         ["all", "3", "2", "1", "1", "120.0", "1"],
@@ -409,14 +415,14 @@ def test_summary():
 
 
 def test_markdown_and_json():
-    about = faults.conditions(faults.parse(["--seed=3", "--json=rows.json"]))
-    text = faults.markdown(OUTCOMES, about)
+    about = fault_report.conditions(faults.parse(["--seed=3", "--json=rows.json"]))
+    text = fault_report.markdown(OUTCOMES, about)
     assert "`python -m benchmarks.faults --jobs=20 --events=100 --seed=3 --at_once=2`" in text
     assert "1 of 2 jobs ended as without faults, bit by bit. 1 events found no run" in text
     assert "- job 1, co2net: result.json\n" in text
     assert "| 0 | co2net | 1 | kill job | 3.1 | 40 | -9 | 0.5 | 30 | 30 | a \\| b |  |" in text
     assert "| 1 | co2net | 2 | kill job | 1.0 |  | hung | 120.0 | 0 |  |  | hung |" in text
-    content = json.loads(faults.as_json(OUTCOMES, about))
+    content = json.loads(fault_report.as_json(OUTCOMES, about))
     assert content["jobs"][1]["wrong"] == ["result.json"]
     assert content["jobs"][0]["events"] == [dataclasses.asdict(OUTCOMES[0].events[0])]
 
