@@ -7,7 +7,7 @@ STEPS = (
     ["ruff", "check", "."],
     ["ruff", "format", "--check", "."],
     ["mypy"],
-    # A file's tests share what they train. More workers than 4 would fill 16 GB.
+    # A file's tests share what they train. Each process has threads for all cores anyway.
     ["pytest", "--numprocesses=auto", "--maxprocesses=4", "--dist=loadfile"],
 )
 

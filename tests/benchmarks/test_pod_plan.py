@@ -167,7 +167,7 @@ def test_on_tpus_members_say_nothing_and_parts_of_a_batch_are_summed_up(method, 
     assert {(one["kind"], *one["axes"]) for one in found["collectives"]} == {("all-reduce", "data")}
     assert any(one["in_loop"] for one in found["collectives"])
     assert 0 < found["bytes"]["donated"] < found["bytes"]["arguments"]
-    # Each weight is multiplied with every snippet: forward, for its gradient, most for the inputs'.
+    # Of a weight about 6 a snippet (forward, its gradient, its inputs'), and those of the losses.
     products = weights * 2 * 6 * 12
-    assert 4 * products < found["flops_a_chip"] < 12 * products
+    assert 6 * products < found["flops_a_chip"] < 10 * products
     assert 15 * 2**30 < found["bytes_available"] < 16 * 2**30

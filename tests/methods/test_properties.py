@@ -136,8 +136,8 @@ def _build(name: str, float64: bool) -> types.SimpleNamespace:
         return objective(params, batch, late, jax.random.key(2), hyper, model, method, config)
 
     def compiled(function):
-        # LLVM's optimisations take a third of the time and change no equation; but what is tried in
-        # single precision is tried as users have it.
+        # LLVM's optimisations take a quarter of the time and change no equation; but what is tried
+        # in single precision is tried as users have it.
         options = {"xla_backend_optimization_level": 0} if float64 else {}
         function = jax.value_and_grad(function, has_aux=True)
         return functools.partial(jax.jit(function, compiler_options=options), params)
