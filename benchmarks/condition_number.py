@@ -14,15 +14,15 @@ import json
 
 import jax
 import matplotlib
-
-matplotlib.use("Agg")
-
 import numpy as np
 from matplotlib import pyplot as plt
 
-from jaxtal.mutual_information import dmi, joint_matrix, pdmi
+from jaxtal.nn.mutual_information import dmi, joint_matrix, pdmi
 
-# Title: classes, labelled items a matrix, singular values that are discarded.
+matplotlib.use("Agg")
+
+
+# Title: classes, labeled items a matrix, singular values that are discarded.
 PANELS = {
     "snippet level: 2 x 2, 60 snippets": (2, 60, 0.0),
     "video level: 10 x 10, 20 videos": (10, 20, 1e-5),
@@ -82,8 +82,8 @@ def main() -> None:
     for axis, (title, (classes, items, discard)) in zip(axes, PANELS.items(), strict=True):
         joints, closeness = random_joints(options.count, classes, items)
         print(json.dumps(draw(axis, title, joints, closeness, discard)), flush=True)
-    colours = plt.cm.ScalarMappable(cmap="viridis")
-    figure.colorbar(colours, ax=axes, label="how closely predictions follow labels")
+    colors = plt.cm.ScalarMappable(cmap="viridis")
+    figure.colorbar(colors, ax=axes, label="how closely predictions follow labels")
     figure.savefig(options.output, dpi=110)
 
 

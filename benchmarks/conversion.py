@@ -26,16 +26,18 @@ import numpy as np
 from rich.table import Table
 
 from benchmarks.timing import Rows, parser_of, row, show
-from jaxtal.data import convert, features, inspection, manifest, object_arrays
+from jaxtal.data import conversion, inspection
 from jaxtal.data.dataset import Dataset, Video
-from jaxtal.data.source import Source
-from jaxtal.errors import UserError
+from jaxtal.data.io import feature_files, journal, object_arrays
+from jaxtal.data.layouts import manifest
+from jaxtal.data.lazy_dataset import LazyDataset
+from jaxtal.errors import JaxtalError
 
 # From, to.
 CASES = (("acmnet", "basnet"), ("acmnet", "wtalc"), ("wtalc", "acmnet"))
 
 
-def make(options: argparse.Namespace) -> Source:
+def make(options: argparse.Namespace) -> LazyDataset:
     """Videos of random features, all different, none kept in memory."""
     rng = np.random.default_rng(0)
     pool = rng.random((options.snippets + options.videos, options.width)).astype(np.float16)
@@ -52,7 +54,7 @@ def make(options: argparse.Namespace) -> Source:
     def of_video(video: Video) -> np.ndarray:
         return pool[numbers[video.name] :][: options.snippets]
 
-    return Source("random", Path(), dataset, of_video)
+    return LazyDataset("random", Path(), dataset, of_video)
 
 
 def copy(source: Path, target: Path) -> float:
@@ -81,7 +83,7 @@ def run(source: Path, layout: str, target: Path) -> tuple[float, int]:
     first, peak, begun = 0, 0, False
     while process.poll() is None:
         held = anonymous(process.pid)
-        begun = begun or (target / convert.JOURNAL).exists()
+        begun = begun or (target / journal.JOURNAL).exists()
         first = first if begun else held
         peak = max(peak, held)
         time.sleep(0.02)
@@ -127,8 +129,10 @@ def whole(path: Path) -> bool:
         return True
     try:
         array = object_arrays.load(path)
-        return len(array) > 0 and (array.dtype == object or features.shape(path)[0] > 0)
-    except UserError:
+        return len(array) > 0 and (
+            array.dtype == object or feature_files.feature_shape(path)[0] > 0
+        )
+    except JaxtalError:
         return False
 
 
@@ -143,7 +147,7 @@ def main() -> None:
     table = Table("from, to", "s", "copying / converting", "own memory MiB", "kills survived")
     with tempfile.TemporaryDirectory(dir=options.folder) as name:
         for layout in {source for source, _ in CASES}:
-            convert.convert(make(options), layout, Path(name) / layout)
+            conversion.convert(make(options), layout, Path(name) / layout)
         for case in CASES:
             line = measure(Path(name), *case, options)
             rows(line)
@@ -169,11 +173,11 @@ def measure(folder: Path, layout: str, other: str, options: argparse.Namespace) 
         seconds, held = run(source, other, target)
         times.append(seconds)
         memory.append(held)
-        sums = (target / convert.SUMS).read_text()
+        sums = (target / conversion.SUMS).read_text()
         shutil.rmtree(target)
     rng = np.random.default_rng(0)
     incomplete = killed(source, other, target, options.kills, min(times), rng)
-    same = (target / convert.SUMS).read_text() == sums
+    same = (target / conversion.SUMS).read_text() == sums
     shutil.rmtree(target)
     return row(
         f"{layout} to {other}",

@@ -16,8 +16,9 @@ from benchmarks.timing import interleaved, row
 from configs import d2net_demo, d2net_thumos
 from jaxtal import methods
 from jaxtal.data.dataset import Video
-from jaxtal.sampling import pack
-from jaxtal.step import hyper_from, init_state, train_step
+from jaxtal.input_pipeline.packing import pack
+from jaxtal.train.train_state import hyperparams_from_config, init_state
+from jaxtal.train.train_step import train_step
 
 # Name: config, training videos, snippets of each, classes, features a snippet.
 SHAPES = {
@@ -43,7 +44,7 @@ def compiled_step(config, denoising: str, data, classes: int, width: int):
     config.loss.denoising_start, config.loss.denoising_every = 0, 1
     method = methods.get(config.method)
     model = method.build(config.model, classes)
-    hyper = hyper_from(config)
+    hyper = hyperparams_from_config(config)
     state = jax.jit(partial(init_state, model), static_argnames="feature_width")(
         hyper, feature_width=width
     )

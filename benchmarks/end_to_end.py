@@ -35,9 +35,12 @@ from rich.table import Table
 
 from benchmarks.timing import Rows, parser_of, row, show
 from benchmarks.training import CONFIGS
-from jaxtal import data, evaluation, inference, plots, trainer
-from jaxtal.checkpoints import Checkpoints
-from jaxtal.data.synthetic import SyntheticConfig
+from jaxtal import data
+from jaxtal.data.synthetic.config import SyntheticConfig
+from jaxtal.evaluation import detection_map
+from jaxtal.train import evaluator, trainer
+from jaxtal.train.checkpoints import Checkpoints
+from jaxtal.visualization import plots
 
 # THUMOS14's videos: their number, classes, and snippets (least, median, most).
 THUMOS = SyntheticConfig(
@@ -46,21 +49,21 @@ THUMOS = SyntheticConfig(
 )  # fmt: skip
 # Parts that the trainer does not tell by itself: they are measured by wrapping these functions,
 # none of which calls another, for as long as a run lasts. The trainer's "evaluate" is forward,
-# localise and evaluate together. "checkpoints" is what the run waits for, the rest is written
+# localize and evaluate together. "checkpoints" is what the run waits for, the rest is written
 # meanwhile.
 WRAPPED = (
     (data, "load", "data"),
     (trainer, "place", "data"),
-    (inference.Inference, "__call__", "forward"),
-    (inference, "localize", "localise"),
-    (evaluation, "evaluate", "evaluate"),
-    (evaluation, "classification_map", "evaluate"),
+    (evaluator.Evaluator, "__call__", "forward"),
+    (evaluator, "localize", "localize"),
+    (detection_map, "evaluate", "evaluate"),
+    (detection_map, "classification_map", "evaluate"),
     (Checkpoints, "save", "checkpoints"),
     (Checkpoints, "close", "checkpoints"),
     (plots, "draw", "plots"),
 )
 PARTS = (
-    "data", "compile", "train", "forward", "localise", "evaluate", "checkpoints",
+    "data", "compile", "train", "forward", "localize", "evaluate", "checkpoints",
     "plots", "other",
 )  # fmt: skip
 

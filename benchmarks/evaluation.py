@@ -2,7 +2,7 @@
 
     python -m benchmarks.evaluation [--sizes thumos14 activitynet13 many] [--repeats N]
 
-The detections are those of CO2-Net's localisation in drawn activations (`untrimmed`). Prints one
+The detections are those of CO2-Net's localization in drawn activations (`untrimmed`). Prints one
 JSON row a case; `ratio` is the median of row_frames, the official evaluator's loop over rows of
 pandas frames, over this one. In row_loops, a leaner reference, the same loop has the instances in a
 dict of arrays. All must give the same mAP. `many` is 100,000 detections in 10,000 videos of 200
@@ -17,9 +17,10 @@ from benchmarks import untrimmed
 from benchmarks.localization import evidence, ours
 from benchmarks.timing import interleaved, one_core, peak_memory, row
 from configs import co2net_thumos
-from jaxtal import evaluation, methods
-from jaxtal.localization import LocalizationConfig
-from jaxtal.segments import Segments
+from jaxtal import methods
+from jaxtal.data.segments import Segments
+from jaxtal.evaluation import detection_map
+from jaxtal.localization.config import LocalizationConfig
 
 # Name: t-IoU thresholds, and how many detections of a video are evaluated.
 SIZES: dict[str, tuple[np.ndarray, int | None]] = {
@@ -36,7 +37,7 @@ def detections(outputs, limit: int | None) -> Segments:
     if limit is None:
         return found
     order = np.lexsort((-found.score, found.video))
-    return found.take(order[evaluation.rank_in_class(found.video[order]) < limit])
+    return found.take(order[detection_map.rank_in_class(found.video[order]) < limit])
 
 
 def compare(name: str, repeats: int) -> None:
@@ -58,7 +59,7 @@ def compare(name: str, repeats: int) -> None:
         for program, function in {
             "row_frames": row_frames.average_precision,
             "row_loops": row_loops.average_precision,
-            "ours": evaluation.average_precision,
+            "ours": detection_map.average_precision,
         }.items()
     }
     seconds = interleaved(cases, repeats)
@@ -86,7 +87,7 @@ def many(count: int, repeats: int) -> None:
     found = Segments(video[source], label, start, start + 20, rng.random(count))
 
     def call():
-        return evaluation.average_precision(truth, found, SIZES["activitynet13"][0], 200)
+        return detection_map.average_precision(truth, found, SIZES["activitynet13"][0], 200)
 
     (seconds,) = interleaved({"": call}, repeats).values()
     shapes = {

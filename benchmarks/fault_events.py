@@ -30,16 +30,8 @@ from benchmarks.fault_jobs import (
     whole_step,
     without_folders,
 )
-from benchmarks.fault_kinds import (
-    FILL,
-    kinds_of,
-    limit_of,
-    room_of,
-    small_disk,
-    strike,
-    truncate,
-)
-from jaxtal.processes import INTERRUPTED
+from benchmarks.fault_kinds import FILL, kinds_of, limit_of, room_of, small_disk, strike, truncate
+from jaxtal.parallel.preemption import INTERRUPTED
 
 # Exit code and most seconds from the fault to the end of all processes.
 KILLED = -signal.SIGKILL

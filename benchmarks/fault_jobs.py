@@ -14,8 +14,8 @@ from typing import IO, NamedTuple
 
 import psutil
 
-from jaxtal import seals
-from jaxtal.workdir import Workdir
+from jaxtal.train import checkpoint_integrity
+from jaxtal.train.workdir import Workdir
 
 ROOT = Path(__file__).parents[1]
 METHODS = ("co2net", "d2net", "twostream")
@@ -98,7 +98,7 @@ def environment() -> dict[str, str]:
     """What jobs are started with."""
     added = {"JAX_PLATFORMS": "cpu", "COLUMNS": "100", "PYTHONDONTWRITEBYTECODE": "1"}
     kept = {name: value for name, value in os.environ.items() if not name.startswith("JAX_")}
-    # JAX caches what process 0 compiles, the others compile at every start: without optimising.
+    # JAX caches what process 0 compiles, the others compile at every start: without optimizing.
     return {**kept, **added, "XLA_FLAGS": "--xla_backend_optimization_level=0"}
 
 
@@ -248,4 +248,4 @@ def last_step(workdir: Path) -> int | None:
 
 def whole_step(workdir: Path) -> int:
     """The last one with a whole checkpoint, 0 for none."""
-    return seals.latest(workdir / "checkpoints") or 0
+    return checkpoint_integrity.latest_complete_step(workdir / "checkpoints") or 0

@@ -12,7 +12,7 @@ import numpy as np
 import psutil
 
 from benchmarks.fault_jobs import Run, whole_step
-from jaxtal import seals
+from jaxtal.train import checkpoint_integrity
 
 # Of every number of processes the classes of faults, which are equally frequent, and their kinds.
 FILL = ("full disk", "file limit")
@@ -77,7 +77,9 @@ def truncate(workdir: Path, rng: np.random.Generator) -> tuple[str, int] | None:
     size = path.stat().st_size
     length = 0 if rng.integers(3) == 0 else int(rng.integers(size))
     os.truncate(path, length)
-    harmless = "" if seals.broken(folder) else "; not a part of what is sealed"
+    harmless = (
+        "" if checkpoint_integrity.find_corruption(folder) else "; not a part of what is sealed"
+    )
     return f"{path.relative_to(workdir)}: {length} of {size} bytes left{harmless}", step
 
 

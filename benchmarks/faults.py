@@ -22,7 +22,7 @@ from typing import Any
 
 import jax
 
-from benchmarks import fault_report as report
+from benchmarks import fault_report
 from benchmarks.fault_events import Faulted, Outcome, Reference
 from benchmarks.fault_jobs import CHECKPOINTS, Job, Run, command, interrupted, jobs_of, message_of
 from benchmarks.fault_kinds import can_mount
@@ -61,7 +61,7 @@ def run_job(
     faulted = Faulted(job, own, compiled, reference, seed)
     had = []
     for event in faulted.events(events, without):
-        print(report.line_of(job, event), flush=True)
+        print(fault_report.line_of(job, event), flush=True)
         had.append(event)
     wrong = faulted.finish()
     ending = f"differs in {', '.join(wrong)}" if wrong else "as without faults"
@@ -133,13 +133,13 @@ def main(argv: list[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     with tempfile.TemporaryDirectory(prefix="jaxtal_faults_", dir=options.folder) as name:
         outcomes = measure(options, Path(name).resolve())
-    about = report.conditions(options)
+    about = fault_report.conditions(options)
     if options.json:
-        options.json.write_text(report.as_json(outcomes, about))
+        options.json.write_text(fault_report.as_json(outcomes, about))
     if options.markdown:
-        options.markdown.write_text(report.markdown(outcomes, about))
-    show(report.rich_table("Events", report.COLUMNS, report.rows_of(outcomes)))
-    show(report.rich_table("By fault", report.SUMMARY, report.summary(outcomes)))
+        options.markdown.write_text(fault_report.markdown(outcomes, about))
+    show(fault_report.rich_table("Events", fault_report.COLUMNS, fault_report.rows_of(outcomes)))
+    show(fault_report.rich_table("By fault", fault_report.SUMMARY, fault_report.summary(outcomes)))
     events = [event for outcome in outcomes for event in outcome.events]
     return int(any(outcome.wrong for outcome in outcomes) or any(e.wrong for e in events))
 

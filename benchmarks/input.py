@@ -28,9 +28,9 @@ from benchmarks import per_bin_sampler
 from benchmarks.timing import Rows, interleaved, parser_of, row, show, spread
 from benchmarks.training import SHAPES, Trainer, config_of, training_set
 from jaxtal import methods
-from jaxtal.feeding import Placed, Stream, prefetched
-from jaxtal.sampling import PackedVideos, gather
-from jaxtal.step import draw
+from jaxtal.input_pipeline.packing import PackedVideos, gather
+from jaxtal.input_pipeline.placement import HostStream, PlacedVideos, prefetch
+from jaxtal.input_pipeline.sampling import sample_batch_indices
 
 VIDEOS = 200
 DRAWS, BATCHES, STREAMED = 50, 5, 5
@@ -50,14 +50,14 @@ def cases(config, data: PackedVideos) -> dict:
     method = methods.get(config.method)
 
     def drawn(data: PackedVideos, step):
-        return draw(jnp.uint32(config.seed), step, data.videos, method, config)
+        return sample_batch_indices(jnp.uint32(config.seed), step, data.videos, method, config)
 
     def batch(data: PackedVideos, step):
         return gather(data, drawn(data, step))
 
     assert data.features is not None
     host = np.asarray(data.features)
-    stream = Stream(Placed(PackedVideos(None, data.videos), host), method, config,
+    stream = HostStream(PlacedVideos(PackedVideos(None, data.videos), host), method, config,
                     np.array([config.seed], np.uint32))  # fmt: skip
     lengths, labels = (np.asarray(x) for x in (data.videos.lengths, data.videos.labels))
     features = np.split(host, np.cumsum(lengths)[:-1])
@@ -66,7 +66,7 @@ def cases(config, data: PackedVideos) -> dict:
     return {
         "draw": (partial(repeated(drawn, DRAWS), data), DRAWS),
         "batch": (partial(repeated(batch, BATCHES), data), BATCHES),
-        "stream": (lambda: list(prefetched(range(STREAMED), stream.load)), STREAMED),
+        "stream": (lambda: list(prefetch(range(STREAMED), stream.load)), STREAMED),
         "per bin, draw": (partial(per_bin_sampler.indices, *rest), 1),
         "per bin, randint": (
             partial(per_bin_sampler.indices, *rest, per_bin_sampler.from_randint),

@@ -1,8 +1,8 @@
-"""Localisation against loops over videos, classes, thresholds and runs, in turn, on one core.
+"""Localization against loops over videos, classes, thresholds and runs, in turn, on one core.
 
     python -m benchmarks.localization [--sizes thumos14 activitynet13] [--repeats N]
 
-Each method's localisation of drawn activations (`untrimmed`), from T-CAM and attention to
+Each method's localization of drawn activations (`untrimmed`), from T-CAM and attention to
 detections. Prints one JSON row a case; `ratio` is the median of the loops (`row_loops`) over ours.
 Both must find the same segments in the same order. `largest_cluster` is the floor: so many of the
 proposals hang together, of which Gaussian soft-NMS must select one after the other.
@@ -24,9 +24,10 @@ from configs import (
     twostream_anet13,
     twostream_thumos,
 )
-from jaxtal import localization, methods
-from jaxtal.methods.method import Method
-from jaxtal.segments import Segments
+from jaxtal import methods
+from jaxtal.data.segments import Segments
+from jaxtal.localization import nms, proposals
+from jaxtal.methods.base import Method
 
 CONFIGS = {
     "thumos14": (co2net_thumos, d2net_thumos, twostream_thumos),
@@ -38,16 +39,16 @@ def evidence(method: Method, config, outputs) -> Iterator[Any]:
     """What each video's proposals are made of, from CO2-Net's form of outputs."""
     for output in outputs:
         cas, attention = output["cas"], output["attention"]
-        pooled = localization.top_mean(cas, max(1, len(cas) // 8))
+        pooled = proposals.topk_mean(cas, max(1, len(cas) // 8))
         if method.name == "d2net":  # probabilities, without background
             output = {"cas": 1 / (1 + np.exp(-cas[:, :-1] + 3)), "attention": attention}
-        output = {**output, "scores": localization.softmax(pooled)[None]}
+        output = {**output, "scores": proposals.softmax(pooled)[None]}
         yield method.evidence(output, config)
 
 
 def ours(videos, settings) -> Segments:
     """Detections in all videos, in rows."""
-    return localization.suppress(localization.propose_all(videos, settings), settings)
+    return nms.apply_nms(proposals.generate_all_proposals(videos, settings), settings)
 
 
 def loops(videos, settings) -> np.ndarray:
@@ -73,7 +74,7 @@ def compare(name: str, module, repeats: int) -> None:
     """One method at one size."""
     size, config = untrimmed.SIZES[name], module.get_config()
     method = methods.get(config.method)
-    settings = method.localization(**config.localization)
+    settings = method.localization_config_cls(**config.localization)
     _, outputs = untrimmed.draw(size)
     videos = list(evidence(method, config, outputs))
     results: dict[str, Any] = {}
@@ -85,9 +86,9 @@ def compare(name: str, module, repeats: int) -> None:
     found, wanted = results["ours"], results["loops"]
     columns = np.stack([found.video, found.label, found.start, found.end, found.score], axis=1)
     check_same(columns, wanted)
-    given = localization.propose_all(videos, settings)
+    given = proposals.generate_all_proposals(videos, settings)
     group = given.video * size.classes + given.label
-    clusters = np.bincount(localization.clusters(given.start, given.end, group))
+    clusters = np.bincount(nms.clusters(given.start, given.end, group))
     shapes = {
         "videos": size.videos, "classes": size.classes, "nms": settings.nms,
         "snippets": sum(len(output["cas"]) for output in outputs), "proposals": len(given),

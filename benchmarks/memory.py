@@ -28,7 +28,7 @@ from rich.table import Table
 from benchmarks.end_to_end import THUMOS
 from benchmarks.timing import Rows, parser_of, row, show
 from benchmarks.training import CONFIGS
-from jaxtal import trainer
+from jaxtal.train import trainer
 
 
 def config_of(options: argparse.Namespace) -> ConfigDict:
@@ -78,14 +78,14 @@ def measure(config: ConfigDict) -> dict[str, int]:
     return {
         "features": sum(video.features.nbytes for video in videos),
         "parameters": parameters,
-        "optimiser": sum(leaf.nbytes for leaf in jax.tree.leaves(run.state.opt_state)),
+        "optimizer": sum(leaf.nbytes for leaf in jax.tree.leaves(run.state.opt_state)),
         "activations": program.memory_analysis().temp_size_in_bytes,
         "before": before,
         "peak": peak(),
     }
 
 
-NEEDED = ("features", "parameters", "optimiser", "activations")
+NEEDED = ("features", "parameters", "optimizer", "activations")
 
 
 def main() -> None:

@@ -11,8 +11,8 @@ program is compiled for that number. Per chip there are reported:
 - bytes of HBM: arguments, temporaries, and results that do not take a donated argument's place, as
   the compiler's buffer assignment has them; and how many it lets a program have (its own number,
   from its refusal of an absurd program). Of these 256 MiB are left for the machine code;
-- FLOPs of a step, as XLA counts them in the program before optimisation;
-- the collectives of the optimised program (`benchmarks.collectives`), and whether the compiler
+- FLOPs of a step, as XLA counts them in the program before optimization;
+- the collectives of the optimized program (`benchmarks.collectives`), and whether the compiler
   computes values twice to save memory ("rematerialised");
 - an upper bound of the steps of members in a second: no step is faster than its FLOPs at the
   published peak of bfloat16 products, as which TPUs multiply float32 by default, nor than reading
@@ -53,12 +53,12 @@ from benchmarks.collectives import axes, collectives
 from benchmarks.end_to_end import field
 from benchmarks.timing import markdown_table
 from benchmarks.training import CONFIGS
-from jaxtal import inference, methods, programs
-from jaxtal import mesh as meshes
-from jaxtal.buckets import length_buckets
-from jaxtal.errors import UserError
-from jaxtal.sampling import Index, PackedVideos
-from jaxtal.trainer import steps_of_window
+from jaxtal import methods
+from jaxtal.errors import JaxtalError
+from jaxtal.input_pipeline.packing import PackedVideos, VideoIndex, length_buckets
+from jaxtal.parallel.mesh import DATA, MEMBER_SPEC, make_mesh, mesh_from_config
+from jaxtal.train import evaluator, train_step
+from jaxtal.train.trainer import steps_per_dispatch
 
 
 class Chip(NamedTuple):
@@ -109,11 +109,11 @@ def chip_of(topology: str) -> Chip:
     """The chip of a topology such as "v5e:4x4".
 
     Raises:
-        UserError: it is not known.
+        JaxtalError: it is not known.
     """
     kind, _, sizes = topology.partition(":")
     if kind not in CHIPS or not re.fullmatch(r"\d+(x\d+){1,2}", sizes):
-        raise UserError(
+        raise JaxtalError(
             f"topology {topology!r}; wanted KIND:SHAPE, like v4:2x2x4 or v5e:4x4, KIND "
             f"of {', '.join(CHIPS)}"
         )
@@ -130,7 +130,7 @@ def devices_of(topology: str) -> list:
     """The devices of a slice, which need not exist.
 
     Raises:
-        UserError: libtpu is missing or does not know the topology.
+        JaxtalError: libtpu is missing or does not know the topology.
     """
     core = chip_of(topology).core
     try:
@@ -139,7 +139,7 @@ def devices_of(topology: str) -> list:
         )
     except (RuntimeError, ValueError, NotImplementedError) as error:
         first = str(error).partition("\n")[0]
-        raise UserError(
+        raise JaxtalError(
             f"topology {topology!r}: {first}; check its shape, and that libtpu is installed "
             "(pip install libtpu)"
         ) from None
@@ -163,33 +163,33 @@ def packed(mesh: Mesh, videos: int, snippets: int, shape: Videos) -> PackedVideo
     """Shapes of packed videos, on every device; float16, as features are published."""
 
     def array(dtype, *sizes: int) -> Any:
-        return programs.placed(mesh, jax.ShapeDtypeStruct(sizes, dtype))
+        return train_step.with_sharding(mesh, jax.ShapeDtypeStruct(sizes, dtype))
 
     count = array(jnp.int32, videos)
     labels = array(jnp.float32, videos, shape.classes)
-    index = Index(count, count, labels, count, array(jnp.bool_, snippets))
+    index = VideoIndex(count, count, labels, count, array(jnp.bool_, snippets))
     return PackedVideos(array(jnp.float16, snippets, shape.width), index)
 
 
 def state_shapes(model, config, mesh: Mesh, width: int) -> tuple:
-    """`programs.shapes_of_state`, without as many configs as a large population has members."""
+    """`train_step.abstract_state`, without as many configs as a large population has members."""
     single = config.copy_and_resolve_references()
     single.population, single.vary = 1, ""
-    alone = meshes.arrange(list(mesh.devices.flat), 1, 1)
-    shapes = programs.shapes_of_state(model, single, alone, width)
+    alone = make_mesh(list(mesh.devices.flat), 1, 1)
+    shapes = train_step.abstract_state(model, single, alone, width)
     of_all = jax.tree.map(
         lambda leaf: jax.ShapeDtypeStruct((config.population, *leaf.shape[1:]), leaf.dtype), shapes
     )
-    return programs.placed(mesh, of_all, meshes.OF_MEMBERS)
+    return train_step.with_sharding(mesh, of_all, MEMBER_SPEC)
 
 
 def training_program(config, mesh: Mesh, shape: Videos) -> jax.stages.Traced:
     """The program of a dispatch of steps."""
     method = methods.get(config.method)
     model = method.build(config.model, shape.classes)
-    program = programs.training(model, method, config, mesh, steps_of_window(config.train))
+    program = train_step.train_fn(model, method, config, mesh, steps_per_dispatch(config.train))
     state, hyper = state_shapes(model, config, mesh, shape.width)
-    stop = programs.placed(mesh, programs.step_number())
+    stop = train_step.with_sharding(mesh, train_step.step_number())
     data = packed(mesh, shape.train, shape.train_snippets, shape)
     return program.trace(state, hyper, stop, data, None)
 
@@ -199,10 +199,10 @@ def evaluation_program(config, mesh: Mesh, shape: Videos) -> jax.stages.Traced:
     method = methods.get(config.method)
     model = method.build(config.model, shape.classes)
     rows = method.rows(np.full(shape.test, shape.longest), config)
-    time, videos = length_buckets(rows, parts=mesh.shape[meshes.DATA])[0]
-    program = inference.evaluation_program(method, model, config, mesh)
+    time, videos = length_buckets(rows, parts=mesh.shape[DATA])[0]
+    program = evaluator.evaluation_fn(method, model, config, mesh)
     state, _ = state_shapes(model, config, mesh, shape.width)
-    numbers = programs.placed(mesh, jax.ShapeDtypeStruct(videos.shape, jnp.int32))
+    numbers = train_step.with_sharding(mesh, jax.ShapeDtypeStruct(videos.shape, jnp.int32))
     data = packed(mesh, shape.test, shape.test_snippets, shape)
     variables = {"params": state.params, **state.model_state}
     return program.trace(variables, data, numbers, numbers, None, time=time)
@@ -252,8 +252,8 @@ class Case(NamedTuple):
         config.mesh.update(member=places, data=self.data)
         config.population = places * self.members
         method = methods.get(config.method)
-        method.check(config)
-        return config, meshes.of_config(config, method.parts(config), devices)
+        method.validate_config(config)
+        return config, mesh_from_config(config, method.num_batch_shards(config), devices)
 
     def lowered(self, devices: list) -> jax.stages.Lowered:
         """The program for TPUs, placed on these devices."""
@@ -342,7 +342,7 @@ def _of_machine_code(compiled, seconds: float) -> dict[str, Any]:
 
 
 def _stop_behind_buffers(folder: Path, available: int) -> None:
-    """End the process when the optimised program has been written: only machine code is left.
+    """End the process when the optimized program has been written: only machine code is left.
 
     A program that takes more than there is will be refused at once.
     """
@@ -365,7 +365,7 @@ def planned(case: Case) -> dict[str, Any]:
     """The facts of a program, compiled in a process of its own.
 
     Raises:
-        UserError: it cannot be compiled for another reason than too little memory.
+        JaxtalError: it cannot be compiled for another reason than too little memory.
     """
     start = time.perf_counter()
     with tempfile.TemporaryDirectory() as name:
@@ -383,13 +383,13 @@ def planned(case: Case) -> dict[str, Any]:
         )  # fmt: skip
         if done.returncode not in (0, STOPPED):
             last = (done.stderr.strip() or "no message").splitlines()[-1]
-            raise UserError(f"{case.topology}, {case.method}: {last.removeprefix('error: ')}")
+            raise JaxtalError(f"{case.topology}, {case.method}: {last.removeprefix('error: ')}")
         facts = json.loads((folder / "facts.json").read_text())
         texts = [
             file.read_text() for what in (_BUFFERS, _PROGRAM) for file in _dumps(folder, what)[-1:]
         ]
     if len(texts) < 2 and "refused" not in facts:
-        raise UserError(
+        raise JaxtalError(
             f"{case.topology}, {case.method}: the compiler has not written its buffer assignment; "
             "this libtpu names its files in another way, try 0.0.52"
         )
@@ -582,12 +582,12 @@ def populations(case: Case, wanted: list[int]) -> list[Case]:
     """The cases of whole populations.
 
     Raises:
-        UserError: one cannot be divided over the topology's chips.
+        JaxtalError: one cannot be divided over the topology's chips.
     """
     places = chips_in(case.topology) // case.data
     for population in wanted:
         if population < 1 or population % places:
-            raise UserError(
+            raise JaxtalError(
                 f"--population={population} cannot be divided over the {places} places of "
                 f"{case.topology} with --data={case.data}; give a multiple of {places}"
             )
@@ -612,7 +612,7 @@ def main(arguments: list[str] | None = None) -> None:
                 options.json.write_text(json.dumps(rows, indent=1) + "\n")
             if options.markdown:
                 options.markdown.write_text(markdown(rows))
-    except UserError as error:
+    except JaxtalError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
     print(markdown(rows))

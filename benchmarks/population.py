@@ -21,7 +21,7 @@ from rich.table import Table
 
 from benchmarks.timing import Rows, interleaved, parser_of, row, show, spread
 from benchmarks.training import CONFIGS, SHAPES, Trainer, config_of, training_set
-from jaxtal.sampling import PackedVideos
+from jaxtal.input_pipeline.packing import PackedVideos
 
 SIZES = ("batch", "snippets", "width", "classes")  # those of a shape
 

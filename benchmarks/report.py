@@ -2,7 +2,7 @@
 
     python -m benchmarks.report [--videos 200] [--runs 4] [--repeats 5] [--json FILE]
 
-The runs are CO2-Net's localisation of drawn activations (`untrimmed`), judged as a run judges them.
+The runs are CO2-Net's localization of drawn activations (`untrimmed`), judged as a run judges them.
 Prints one JSON row for writing and one for opening the page in headless Chromium, where there is
 one: seconds from the start of the navigation to the load event and the first video drawn, whichever
 is later; beside them those of the whole process, and of a process that opens an empty page.
@@ -24,12 +24,13 @@ import numpy as np
 from benchmarks import untrimmed
 from benchmarks.timing import Rows, interleaved, parser_of, row
 from configs import co2net_thumos
-from jaxtal import inference, methods
+from jaxtal import methods
 from jaxtal.data.activations import Activations
 from jaxtal.data.dataset import Dataset, Video
-from jaxtal.methods.method import Method
-from jaxtal.reporting import page, results
+from jaxtal.methods.base import Method
+from jaxtal.reporting import html, tables
 from jaxtal.reporting.runs import Curves, Model, Run
+from jaxtal.train import evaluator
 
 
 def drawn_runs(videos: int, count: int, classes: int = 20) -> list[Run]:
@@ -70,7 +71,7 @@ def _run(name: str, dataset: Dataset, outputs, method: Method, config, seed: int
         {"cas": cas + rng.normal(size=cas.shape), "attention": attention ** rng.uniform(0.5, 2)}
         for cas, attention in (output.values() for output in outputs)
     ]
-    judged, found = inference.assess(method, config, dataset, outputs)
+    judged, found = evaluator.evaluate_outputs(method, config, dataset, outputs)
     evaluated = {"step": 4000, **judged}
     content = {
         "method": method.name, "data": dataset.name, **evaluated, "best_on_test": evaluated
@@ -82,8 +83,8 @@ def _run(name: str, dataset: Dataset, outputs, method: Method, config, seed: int
         {"step": step, **{term: float(rng.random()) for term in ("loss", *config.loss.weights)}}
         for step in range(20, 4001, 20)
     ]
-    result = results.parse(content, name)
-    curves = Curves(saved, method.recipe(config))
+    result = tables.parse(content, name)
+    curves = Curves(saved, method.score_spec(config))
     model = Model(name, dataset, result.official, found, curves)
     return Run(name, result, [*losses, evaluated], dataset, [model], [], "")
 
@@ -145,7 +146,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "report.html"
         seconds = interleaved(
-            {"write": lambda: page.write(path, runs, options.videos)}, options.repeats
+            {"write": lambda: html.write(path, runs, options.videos)}, options.repeats
         )
         size = path.stat().st_size / 1e6
         rows(row("write", shapes, seconds["write"], None, megabytes=size))

@@ -7,7 +7,7 @@ video's instances up in a dict of arrays. The field waits for this one.
 import numpy as np
 import pandas as pd
 
-from jaxtal.segments import Segments
+from jaxtal.data.segments import Segments
 
 
 def average_precision(

@@ -1,15 +1,15 @@
-"""Localisation and evaluation as loops over rows, the way the field's published programs do it.
+"""Localization and evaluation as loops over rows, the way the field's published programs do it.
 
-Written from METHODS 2.e, 3.e, 4.e and 5 alone and sharing no code with `jaxtal.localization` and
-`jaxtal.evaluation`: what those two are checked and timed against.
+Written from METHODS 2.e, 3.e, 4.e and 5 alone and sharing no code with `jaxtal.localization.proposals` and
+`jaxtal.evaluation.detection_map`: what those two are checked and timed against.
 """
 
 import math
 
 import numpy as np
 
-from jaxtal.localization import LocalizationConfig
-from jaxtal.segments import Segments
+from jaxtal.data.segments import Segments
+from jaxtal.localization.config import LocalizationConfig
 
 
 def localize(
@@ -61,7 +61,7 @@ def _upsample(rows: np.ndarray, factor: int) -> np.ndarray:
 
 
 def _classes(score: np.ndarray, config: LocalizationConfig) -> list[int]:
-    """The classes to localise, ascending; score (C,)."""
+    """The classes to localize, ascending; score (C,)."""
     threshold = config.class_threshold
     if config.class_rule == "above":
         chosen = np.where(score >= threshold)[0]
@@ -159,7 +159,7 @@ def average_precision(
         truth, detections: of all videos, in the same unit.
         thresholds: (K,) of t-IoU.
         matching: order in which a detection tries the instances of its video. "nearest", by
-            descending t-IoU, of equal ones the nearest centre, then the first; "published", by the
+            descending t-IoU, of equal ones the nearest center, then the first; "published", by the
             official evaluator's argsort; "first", in list order (D2-Net).
 
     Returns:
@@ -218,13 +218,13 @@ def _temporal_iou(start: float, end: float, others: Segments) -> np.ndarray:
     return iou
 
 
-def _order(iou: np.ndarray, centre: float, others: Segments, matching: str) -> np.ndarray:
+def _order(iou: np.ndarray, center: float, others: Segments, matching: str) -> np.ndarray:
     """(n,) the order in which a detection tries the n instances of its video."""
     if matching == "first":
         return np.arange(len(iou))
     if matching == "published":
         return np.argsort(iou)[::-1]
-    distance = np.abs(centre - (others.start + others.end) / 2)
+    distance = np.abs(center - (others.start + others.end) / 2)
     return np.lexsort((distance, np.where(np.isnan(iou), -np.inf, -iou)))
 
 

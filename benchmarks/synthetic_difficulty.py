@@ -17,11 +17,15 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from jaxtal import localization, losses, protocols
 from jaxtal.data.dataset import Dataset, Video, multi_hot
-from jaxtal.data.synthetic import DEMO, SyntheticConfig, generate
-from jaxtal.evaluation import classification_map, evaluate
-from jaxtal.segments import Segments, concatenate
+from jaxtal.data.segments import Segments, concatenate
+from jaxtal.data.synthetic import generate
+from jaxtal.data.synthetic.config import DEMO, SyntheticConfig
+from jaxtal.evaluation import protocols
+from jaxtal.evaluation.detection_map import classification_map, evaluate
+from jaxtal.localization import nms, proposals
+from jaxtal.localization.config import LocalizationConfig
+from jaxtal.nn import losses
 
 MOST_SNIPPETS = 320  # longer training videos are thinned out
 DIVISOR = 8  # k = T / 8 snippets make a video's score
@@ -69,7 +73,7 @@ def train_mil(dataset: Dataset, prepare, decay: float = 1e-4) -> dict:
     target = jnp.asarray(labels / np.maximum(labels.sum(axis=1, keepdims=True), 1))
 
     def loss(params):
-        pooled = losses.top_mean(linear(params, features), mask, DIVISOR)
+        pooled = losses.topk_mean(linear(params, features), mask, DIVISOR)
         fit = optax.softmax_cross_entropy(pooled, target).mean()
         return fit + decay * (params["kernel"] ** 2).sum()
 
@@ -95,10 +99,10 @@ def train_supervised(dataset: Dataset, prepare, decay: float = 1e-5) -> dict:
 
 
 def snippet_labels(video: Video, num_classes: int, grid) -> np.ndarray:
-    """(T, C) 1 where a snippet's centre lies in an instance of the class."""
-    centre = np.arange(len(video.features))[:, None] + 0.5
+    """(T, C) 1 where a snippet's center lies in an instance of the class."""
+    center = np.arange(len(video.features))[:, None] + 0.5
     start, end = grid.to_snippets(video.segments).T
-    inside = (start <= centre) & (centre < end)
+    inside = (start <= center) & (center < end)
     classes = np.eye(num_classes, dtype=np.float32)[video.segment_labels]
     return np.minimum(inside.astype(np.float32) @ classes, 1)
 
@@ -108,7 +112,7 @@ def localize(sequence: np.ndarray, score: np.ndarray) -> Segments:
 
     Args:
         sequence: (T, C) class activations.
-        score: (C,) class probabilities of the video; those above CLASS_THRESHOLD are localised.
+        score: (C,) class probabilities of the video; those above CLASS_THRESHOLD are localized.
     """
     classes = np.flatnonzero(score >= CLASS_THRESHOLD)
     if not len(classes):
@@ -119,11 +123,11 @@ def localize(sequence: np.ndarray, score: np.ndarray) -> Segments:
 def _localize_class(sequence: np.ndarray, label: int, score: float) -> Segments:
     low, high = sequence.min(), sequence.max()
     levels = low + (high - low) * np.linspace(0.1, 0.9, 17)
-    _, _, start, end = localization.runs(np.searchsorted(levels, sequence.T))
+    _, _, start, end = proposals.threshold_runs(np.searchsorted(levels, sequence.T))
     start, end = np.unique(np.stack([start, end]), axis=1)
-    contrast = localization.outer_inner_contrast(sequence, start, end) + 0.2 * score
-    zero, settings = np.zeros(len(start), int), localization.LocalizationConfig()
-    order, _, contrast = localization.nms(start, end, contrast, zero, settings)
+    contrast = proposals.outer_inner_contrast(sequence, start, end) + 0.2 * score
+    zero, settings = np.zeros(len(start), int), LocalizationConfig()
+    order, _, contrast = nms.nms(start, end, contrast, zero, settings)
     times = start[order].astype(float), end[order].astype(float)
     return Segments(zero, np.full(len(start), label), *times, contrast)
 
@@ -134,9 +138,9 @@ def assess(dataset: Dataset, params: dict, prepare) -> dict:
     parts, scores = [], []
     for index, video in enumerate(dataset.test):
         logits = prepare(video) @ kernel + bias
-        pooled = localization.top_mean(logits, max(1, len(logits) // DIVISOR))
+        pooled = proposals.topk_mean(logits, max(1, len(logits) // DIVISOR))
         scores.append(pooled)
-        probability = localization.softmax(pooled)
+        probability = proposals.softmax(pooled)
         found = localize(logits, probability)
         parts.append(
             Segments(found.video + index, found.label, found.start, found.end, found.score)
@@ -153,7 +157,7 @@ def assess(dataset: Dataset, params: dict, prepare) -> dict:
     }
 
 
-def standardised(dataset: Dataset):
+def standardized(dataset: Dataset):
     """Columns with mean 0 and equal variances over the training snippets, 128 in all."""
     every = np.concatenate([video.features for video in dataset.train]).astype(np.float32)
     mean, deviation = every.mean(axis=0), every.std(axis=0) + 1e-6
@@ -164,7 +168,7 @@ def standardised(dataset: Dataset):
 
 def columns_of(dataset: Dataset, modality: str):
     """Which features a model sees: both modalities, rgb or flow."""
-    prepare, half = standardised(dataset), dataset.feature_width // 2
+    prepare, half = standardized(dataset), dataset.feature_width // 2
     part = {"both": slice(None), "rgb": slice(half), "flow": slice(half, None)}[modality]
     return lambda video: prepare(video)[:, part]
 

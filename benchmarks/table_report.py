@@ -13,8 +13,8 @@ from typing import Any
 from benchmarks.published import TABLES, Published
 from benchmarks.table_rows import OWN, Row
 from benchmarks.table_runs import Found, identity, with_seeds
-from jaxtal import population
-from jaxtal.data import json_files
+from jaxtal.data.io import json_files
+from jaxtal.train import population
 
 Report = dict[str, Any]
 
@@ -121,7 +121,7 @@ def _statistics(members: Iterable[Mapping], what: str) -> dict[str, Any]:
 def orders(rows: Sequence[Mapping], column: str) -> list[dict[str, Any]]:
     """How the paper's order of rows compares with ours, in a column.
 
-    Neighbours in the paper's order are compared, and the full method, the last row, with each;
+    Neighbors in the paper's order are compared, and the full method, the last row, with each;
     not rows that the paper finds equal.
 
     Args:

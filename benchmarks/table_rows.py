@@ -12,8 +12,9 @@ from ml_collections import ConfigDict
 
 import configs
 from benchmarks.published import TABLES, Published
-from jaxtal import methods, protocols
-from jaxtal.errors import UserError
+from jaxtal import methods
+from jaxtal.errors import JaxtalError
+from jaxtal.evaluation import protocols
 
 
 def _without(*terms: str) -> dict[str, float]:
@@ -96,7 +97,7 @@ COMPARISON = Published(
     others=(),
 )
 _PROTOCOL = "co2"
-# The hybrid without one of its parts, and without all that is not CO2-Net's but the localisation.
+# The hybrid without one of its parts, and without all that is not CO2-Net's but the localization.
 _BRANCH = _without("foreground", "background")
 _DENOISING = _without("snippet_denoising", "video_denoising")
 _PARTS: dict[str, dict[str, Any]] = {
@@ -122,7 +123,7 @@ ACTIVITYNET = {
     "d2net": ("d2net_anet12", "anet12_d2"),
     "twostream": ("twostream_anet13", "anet13"),
 }
-# On other data a row of an ActivityNet table has ActivityNet's model, losses, localisation, batches
+# On other data a row of an ActivityNet table has ActivityNet's model, losses, localization, batches
 # and weight decay, but as these data have it what is about videos or counted in steps:
 _OF_THE_DATA = (
     "seed",
@@ -222,14 +223,14 @@ def setting_of(data: str, scale: str, given: dict[str, Any]) -> Setting:
     """What `--data` means: a config file METHOD_SUFFIX.py of any method, or the suffix alone.
 
     Raises:
-        UserError: it is neither.
+        JaxtalError: it is neither.
     """
     path = Path(data)
     if path.suffix != ".py" and data.isidentifier():
         return Setting(Path(configs.__path__[0]), data, scale, given)
     suffix = path.stem.partition("_")[2]
     if not suffix or not path.is_file():
-        raise UserError(
+        raise JaxtalError(
             f"--data {data}: no config file METHOD_SUFFIX.py; give one such as "
             "configs/co2net_demo.py, or the suffix alone (and no preset, as rows are variants)"
         )
@@ -240,7 +241,7 @@ def rows_of(table: str, setting: Setting) -> list[Row]:
     """The rows of one of the papers' tables, or of "methods", in its order.
 
     Raises:
-        UserError: a config file is missing, a field does not exist or has a value that cannot be.
+        JaxtalError: a config file is missing, a field does not exist or has a value that cannot be.
     """
     if table == COMPARISON.key:
         return [
@@ -258,7 +259,7 @@ def _of_paper(
     """A row's config: the full method's on the setting's data, and what the row changes."""
     on_activitynet = setting.suffix.startswith("anet")
     if on_activitynet and not table.activitynet:
-        raise UserError(
+        raise JaxtalError(
             f"--table {table.key} has t-IoU from 0.1 on, as on THUMOS14, but with --data "
             f"{setting.suffix} they begin at 0.5; choose another of the two"
         )
@@ -290,7 +291,7 @@ def load(setting: Setting, name: str) -> ConfigDict:
     """The config of a file in the setting's folder; UserError if it is not there."""
     path = setting.folder / f"{name}.py"
     if not path.is_file():
-        raise UserError(
+        raise JaxtalError(
             f"{path}: no such config file, which a row needs; add it, or choose other --table or "
             "--data"
         )
@@ -319,7 +320,7 @@ def _override(config: ConfigDict, fields: Mapping[str, Any], where: str) -> Conf
     """The config with other values.
 
     Raises:
-        UserError: it has not such a field, or a value is of another type.
+        JaxtalError: it has not such a field, or a value is of another type.
     """
     for field, value in fields.items():
         try:
@@ -327,7 +328,7 @@ def _override(config: ConfigDict, fields: Mapping[str, Any], where: str) -> Conf
             branch[last]  # a config takes new fields, too
             branch[last] = value
         except (KeyError, TypeError):
-            raise UserError(
+            raise JaxtalError(
                 f"{where}: the config of {config.method} has no field {field} that can be "
                 f"{value!r}; see configs/{config.method}_thumos.py"
             ) from None
@@ -337,14 +338,14 @@ def _override(config: ConfigDict, fields: Mapping[str, Any], where: str) -> Conf
 def _checked(config: ConfigDict, table: Published) -> ConfigDict:
     """The config; UserError if its method does not accept it, or not all columns would be found."""
     method = methods.get(config.method)
-    method.check(config)
+    method.validate_config(config)
     own = method.protocols.get(config.data.name, method.default_protocol)
     if name := config.evaluation.protocol or own:
         protocol = protocols.get(name)
         known = {f"{threshold:g}" for threshold in protocol.thresholds} | {"F1"}
         known |= {f"{low:g}:{high:g}" for low, high in protocol.averages}
         if lacking := [column for column in table.columns if column not in known]:
-            raise UserError(
+            raise JaxtalError(
                 f"--table {table.key} has the columns {', '.join(lacking)}, but the protocol "
                 f"{name} has {', '.join(sorted(known))}; --set evaluation.protocol=NAME takes "
                 "another"

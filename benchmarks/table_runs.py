@@ -30,9 +30,9 @@ from rich.progress import (
 )
 
 from benchmarks.table_rows import Row, branch_of
-from jaxtal import population, trainer
-from jaxtal.data import json_files
-from jaxtal.errors import UserError
+from jaxtal.data.io import json_files
+from jaxtal.errors import JaxtalError
+from jaxtal.train import population, trainer
 
 # Fields without a part in what is trained and found, so far as they are no numbers of the tables.
 _ONLY_SHOWN = ("evaluation.plot_videos", "evaluation.save_activations", "profile")
@@ -197,7 +197,7 @@ def run(jobs: Sequence[Job], workdir: Path) -> dict[str, str]:
             try:
                 _train(job.config, job.folder(workdir))
                 said = f"{len(job.members)} models in {time.perf_counter() - began:.0f} s"
-            except UserError as error:
+            except JaxtalError as error:
                 said = f"failed: {error}"
                 failed |= dict.fromkeys(map(identity, job.members), str(error))
             bar.advance(task, len(job.rows))
@@ -224,7 +224,7 @@ def _train(config: ConfigDict, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         log = open(folder / "log.txt", "a")  # noqa: SIM115
     except OSError as error:
-        raise UserError(
+        raise JaxtalError(
             f"{folder}: cannot be written ({error.strerror}); give another --workdir"
         ) from None
     with log, contextlib.redirect_stdout(log), contextlib.redirect_stderr(log):

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from benchmarks.table_report import Report
 from benchmarks.table_rows import OWN
-from jaxtal.data import json_files
-from jaxtal.data.files import open_regular
-from jaxtal.errors import UserError
+from jaxtal.data.io import json_files
+from jaxtal.data.io.files import open_regular
+from jaxtal.errors import JaxtalError
 
 _START, _END = "<!-- tables -->", "<!-- /tables -->"
 _MOST_WITH_SD = 8  # of a table with more columns only the averages have their standard deviations
@@ -248,14 +248,14 @@ def around_block(path: Path) -> tuple[str, str]:
     """What a Markdown file has before and after the block between the markers.
 
     Raises:
-        UserError: the file cannot be read, or has not each marker once.
+        JaxtalError: the file cannot be read, or has not each marker once.
     """
     with open_regular(path) as file:
         text = file.read().decode()
     before, start, rest = text.partition(_START)
     _, end, after = rest.partition(_END)
     if not start or not end or _START in rest or _END in after:
-        raise UserError(f"{path}: wanted one {_START} and after it one {_END}; add these lines")
+        raise JaxtalError(f"{path}: wanted one {_START} and after it one {_END}; add these lines")
     return before, after
 
 
@@ -263,7 +263,7 @@ def replace_block(path: Path, block: str) -> None:
     """Put a text between the markers of a Markdown file, in place of what is there.
 
     Raises:
-        UserError: as `around_block`, or the file cannot be written.
+        JaxtalError: as `around_block`, or the file cannot be written.
     """
     before, after = around_block(path)
     json_files.write(path, f"{before}{_START}\n\n{block}\n{_END}{after}")

@@ -24,8 +24,8 @@ from benchmarks import table_figure, table_report, table_rows, table_runs, table
 from benchmarks.end_to_end import field
 from benchmarks.published import TABLES
 from jaxtal import command_line
-from jaxtal.data import json_files
-from jaxtal.errors import UserError, warn
+from jaxtal.data.io import json_files
+from jaxtal.errors import JaxtalError, warn
 
 _SETS = {
     "all": [key for key, table in TABLES.items() if not table.activitynet],
@@ -85,7 +85,7 @@ def run(options: argparse.Namespace) -> int:
     try:
         options.output.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UserError(f"--output {options.output}: no folder ({error.strerror})") from None
+        raise JaxtalError(f"--output {options.output}: no folder ({error.strerror})") from None
     jobs = table_runs.plan(every, options.seeds, options.members, table_runs.find(options.workdir))
     failed = table_runs.run(jobs, options.workdir)
     found = table_runs.find(options.workdir)
@@ -117,13 +117,13 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _check_outputs(options: argparse.Namespace) -> None:
-    """Raise UserError for what could not be written hours later."""
+    """Raise JaxtalError for what could not be written hours later."""
     if options.readme:
         table_text.around_block(options.readme)
     if options.figure and (
         options.figure.suffix not in (".png", ".svg", ".pdf") or not options.figure.parent.is_dir()
     ):
-        raise UserError(
+        raise JaxtalError(
             f"--figure {options.figure}: wanted a file .png, .svg or .pdf in a folder that there is"
         )
 
@@ -138,7 +138,7 @@ def main() -> None:
     command_line.keep_compiled(None)
     try:
         sys.exit(run(options))
-    except UserError as error:
+    except JaxtalError as error:
         sys.exit(command_line.fail(str(error)))
 
 

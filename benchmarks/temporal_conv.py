@@ -3,7 +3,7 @@
     python -m benchmarks.temporal_conv
 
 Forward and backward, by itself and inside `lax.scan`; `ratio` is XLA's median over the other's in
-the same place, measured in turn in the same process. Ours, `jaxtal.layers.temporal_conv`, is the
+the same place, measured in turn in the same process. Ours, `jaxtal.nn.layers.temporal_conv`, is the
 second form, but for wide layers on the CPU, which take two thirds of the multiplications.
 """
 
@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from benchmarks.timing import interleaved, row
-from jaxtal.layers import shifted, temporal_conv
+from jaxtal.nn.layers import shifted, temporal_conv
 
 SHAPES = ((10, 100, 64), (10, 150, 256), (10, 100, 2048))
 SCANNED = 4

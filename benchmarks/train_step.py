@@ -34,7 +34,7 @@ from rich.table import Table
 
 from benchmarks.timing import interleaved, row
 from benchmarks.training import CONFIGS, SHAPES, Trainer, config_of, matmul_rates, training_set
-from jaxtal import trainer
+from jaxtal.train import trainer
 
 OURS = "jaxtal"
 ONE_BY_ONE = "jaxtal, one step a dispatch"

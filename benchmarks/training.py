@@ -20,10 +20,12 @@ from configs import (
     twostream_demo,
     twostream_thumos,
 )
-from jaxtal import mesh as meshes
-from jaxtal import methods, population, programs
+from jaxtal import methods
 from jaxtal.data.dataset import Video
-from jaxtal.sampling import PackedVideos, pack
+from jaxtal.input_pipeline.packing import PackedVideos, pack
+from jaxtal.parallel import sharding
+from jaxtal.parallel.mesh import make_mesh
+from jaxtal.train import population, train_step
 
 # Of each method the configs for the demo, THUMOS14 and ActivityNet.
 CONFIGS = {
@@ -87,12 +89,12 @@ class Trainer:
         assert data.features is not None  # they are on the device
         classes, width = data.videos.labels.shape[1], data.features.shape[1]
         model = method.build(config.model, classes)
-        mesh = meshes.arrange(jax.devices(), 1, 1)
+        mesh = make_mesh(jax.devices(), 1, 1)
         hyper = population.hypers(population.members_of(config))
-        self._hyper, self._data = meshes.put(mesh, (hyper, data))
-        self.state = programs.fresh(model, config, mesh, width)(self._hyper)
-        self._stop = meshes.put(mesh, np.int32(2**31 - 1))
-        program = programs.training(model, method, config, mesh, steps)
+        self._hyper, self._data = sharding.device_put(mesh, (hyper, data))
+        self.state = train_step.init_fn(model, config, mesh, width)(self._hyper)
+        self._stop = sharding.device_put(mesh, np.int32(2**31 - 1))
+        program = train_step.train_fn(model, method, config, mesh, steps)
         arguments = (self.state, self._hyper, self._stop, self._data, None)
         self.compiled = program.lower(*arguments).compile()
 

@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 
-from jaxtal.segments import Segments, concatenate
+from jaxtal.data.segments import Segments, concatenate
 
 
 @dataclasses.dataclass(frozen=True)

@@ -15,7 +15,7 @@ import dataclasses
 from ml_collections import ConfigDict
 
 from configs import co2net_thumos
-from jaxtal.data.synthetic import DEMO, SyntheticConfig
+from jaxtal.data.synthetic.config import DEMO, SyntheticConfig
 
 
 def get_config(preset: str = "code") -> ConfigDict:

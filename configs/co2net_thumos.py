@@ -38,7 +38,7 @@ def get_config(preset: str = "code") -> ConfigDict:
             "data": {
                 "dir": "data",  # "" = the embedded generator of untrimmed videos
                 "name": "Thumos14reduced",  # <DS> in <DS>-Annotations, <DS>-I3D-JOINTFeatures.npy
-                "layout": "",  # as python -m jaxtal.datasets lists them; "" = what is recognised
+                "layout": "",  # as python -m jaxtal.datasets lists them; "" = what is recognized
                 "fps": 0.0,  # frames per second of the features; 0 = as the data set or layout says
                 "stride": 0.0,  # frames from one snippet to the next; 0 = the same
                 "window": 0.0,  # frames that a snippet is computed from; 0 = the same

@@ -5,7 +5,7 @@
     python -m jaxtal.main --config configs/hybrid_demo.py
 
 The videos and the number of steps are those of configs/co2net_demo.py. Learning rate and
-localisation were chosen on the training videos alone: a model trained on 65 of them, judged on the
+localization were chosen on the training videos alone: a model trained on 65 of them, judged on the
 other 35.
 """
 

@@ -1,4 +1,4 @@
-"""jaxtal: weakly supervised temporal action localisation on JAX.
+"""jaxtal: weakly supervised temporal action localization on JAX.
 
 The vocabulary, said once. Shapes:
 

@@ -13,7 +13,7 @@ from typing import Any
 from absl import flags
 from ml_collections import ConfigDict
 
-from jaxtal.errors import UserError
+from jaxtal.errors import JaxtalError
 
 _KINDS = {bool: "true or false", int: "an integer", float: "a number", tuple: "a tuple"}
 
@@ -27,12 +27,12 @@ def fail(message: str) -> int:
 def required(flag: flags.FlagHolder) -> Any:
     """A flag's value; UserError if it was not given."""
     if not flag.value:
-        raise UserError(f"--{flag.name} is missing; {flags.FLAGS[flag.name].help}")
+        raise JaxtalError(f"--{flag.name} is missing; {flags.FLAGS[flag.name].help}")
     return flag.value
 
 
 def check_outputs(outputs: list[flags.FlagHolder], inputs: list[Path]) -> None:
-    """Raise UserError unless the files that flags name, if any, can be written and are no input."""
+    """Raise JaxtalError unless the files that flags name, if any, can be written and are no input."""
     taken = {path.resolve() for path in inputs}
     for flag in outputs:
         if not flag.value:
@@ -46,7 +46,7 @@ def check_outputs(outputs: list[flags.FlagHolder], inputs: list[Path]) -> None:
         elif path.resolve() in taken:
             wrong = "is another option's file"
         if wrong:
-            raise UserError(f"--{flag.name}={path}: {wrong}; give the name of a file to write")
+            raise JaxtalError(f"--{flag.name}={path}: {wrong}; give the name of a file to write")
         taken.add(path.resolve())
 
 
@@ -67,7 +67,7 @@ def parse_plain(argv: list[str]) -> list[str]:
     """Absl's parsing, for `app.run`, without a config; else as `parse`."""
     try:
         return _without_positional(flags.FLAGS(argv))
-    except (flags.Error, UserError) as error:
+    except (flags.Error, JaxtalError) as error:
         sys.exit(_misused(error))
 
 
@@ -91,13 +91,13 @@ def parse(argv: list[str]) -> list[str]:
             if match := re.match(r"--?(?:no)?config\.([^=]+)", argument):
                 _find(config, match[1])
         return _without_positional(_parse_values(argv, config))
-    except (flags.Error, UserError) as error:
+    except (flags.Error, JaxtalError) as error:
         sys.exit(_misused(error))
 
 
 def _without_positional(rest: list[str]) -> list[str]:
     if len(rest) > 1:
-        raise UserError(f"unexpected argument {rest[1]!r}; options begin with --")
+        raise JaxtalError(f"unexpected argument {rest[1]!r}; options begin with --")
     return rest
 
 
@@ -112,7 +112,7 @@ def _config_file(argv: list[str]) -> str:
     files = [a.partition("=")[2] for a in argv if re.match("--?config=", a)]
     files += [b for a, b in itertools.pairwise(argv) if re.fullmatch("--?config", a)]
     if not files:
-        raise UserError("--config is missing; for a first run --config configs/co2net_demo.py")
+        raise JaxtalError("--config is missing; for a first run --config configs/co2net_demo.py")
     return files[-1]
 
 
@@ -122,31 +122,31 @@ def _load(value: str) -> ConfigDict:
     try:
         config = runpy.run_path(filename)["get_config"](*text)
     except OSError as error:
-        raise UserError(
+        raise JaxtalError(
             f"{filename}: {error.strerror}; --config wants a file such as configs/co2net_demo.py"
         ) from None
     except Exception as error:  # the file is somebody's program: it may raise anything
         frames = traceback.extract_tb(error.__traceback__)
         lines = [frame.lineno for frame in frames if frame.filename == filename]
         line = getattr(error, "lineno", None) or (lines or [1])[-1]
-        raise UserError(
+        raise JaxtalError(
             f"{filename}, line {line}: {type(error).__name__}: {error}; wanted a Python file with "
             "get_config()"
         ) from None
     if not isinstance(config, ConfigDict):
-        raise UserError(f"{filename}: get_config() returns {config!r:.40}; wanted a ConfigDict")
+        raise JaxtalError(f"{filename}: get_config() returns {config!r:.40}; wanted a ConfigDict")
     return config
 
 
 def _find(config: ConfigDict, field: str) -> None:
-    """Raise UserError unless the config has `field`, a path like train.steps."""
+    """Raise JaxtalError unless the config has `field`, a path like train.steps."""
     path = "config"
     for name in field.split("."):
         known = list(config) if isinstance(config, ConfigDict) else []
         if name not in known:
             near = difflib.get_close_matches(name, known, 1)
             guess = f"; did you mean {path}.{near[0]}?" if near else ""
-            raise UserError(
+            raise JaxtalError(
                 f"--config.{field}: {path} has no field {name!r}, only "
                 f"{', '.join(known) or 'a value'}{guess}"
             )
@@ -165,7 +165,7 @@ def _parse_values(argv: list[str], config: ConfigDict) -> list[str]:
         for parent in parents:
             config = config[parent]
         kind = _KINDS.get(config.get_type(name), "fields of its own, each set by itself")
-        raise UserError(
+        raise JaxtalError(
             f"--config.{match[1]} is {match[2]!r}; wanted {kind}, as in the config file: "
             f"{str(config[name])[:80]}"
         ) from None

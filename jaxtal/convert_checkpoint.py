@@ -20,7 +20,7 @@ from absl import app, flags, logging
 from ml_collections import config_flags
 
 from jaxtal import command_line
-from jaxtal.errors import UserError
+from jaxtal.errors import JaxtalError
 
 _METHOD = flags.DEFINE_string("method", None, "co2net or d2net.")
 _WORKDIR = flags.DEFINE_string("workdir", None, "The work directory to write, or to read.")
@@ -43,13 +43,11 @@ _MEMBER = flags.DEFINE_integer("member", None, "With --to_torch: which member of
 
 def _from_torch(method: str, workdir: Path) -> None:
     # Imported here, so that --help and bad flags answer at once.
-    from jaxtal import conversion
+    from jaxtal.checkpoint_conversion import convert
 
-    classes = conversion.read_classes(Path(_CLASSES.value)) if _CLASSES.value else ()
+    classes = convert.read_classes(Path(_CLASSES.value)) if _CLASSES.value else ()
     config, source = _CONFIG.value, Path(command_line.required(_TORCH))
-    (features, count, _), parameters = conversion.from_torch(
-        method, source, workdir, config, classes
-    )
+    (features, count, _), parameters = convert.from_torch(method, source, workdir, config, classes)
     print(
         f"{method}, {count} classes, {features} features a modality, {parameters:,} parameters: "
         f"{source} is step 0 in {workdir}"
@@ -72,10 +70,10 @@ def _evaluation(method: str, workdir: Path) -> str:
 
 
 def _to_torch(method: str, workdir: Path) -> None:
-    from jaxtal import conversion
+    from jaxtal.checkpoint_conversion import convert
 
     command_line.check_outputs([_TO_TORCH], [])
-    members = conversion.to_torch(
+    members = convert.to_torch(
         method, workdir, Path(command_line.required(_TO_TORCH)), _MEMBER.value
     )
     chosen = f", member {_MEMBER.value or 0} of {members}" if members > 1 else ""
@@ -87,14 +85,14 @@ def _to_torch(method: str, workdir: Path) -> None:
 
 
 def _check_flags() -> None:
-    """Raise UserError unless the flags ask for one direction and no flag is of the other."""
+    """Raise JaxtalError unless the flags ask for one direction and no flag is of the other."""
     if bool(_TORCH.value) == bool(_TO_TORCH.value):
-        raise UserError("wanted either --torch, a file to read, or --to_torch, a file to write")
+        raise JaxtalError("wanted either --torch, a file to read, or --to_torch, a file to write")
     wrong = (_MEMBER,) if _TORCH.value else (_CLASSES, _CONFIG)
     for flag in wrong:
         if flag.value is not None:
             other = _TO_TORCH if _TORCH.value else _TORCH
-            raise UserError(f"--{flag.name} only acts with --{other.name}; leave it out")
+            raise JaxtalError(f"--{flag.name} only acts with --{other.name}; leave it out")
 
 
 def _run(_: list[str]) -> int:
@@ -103,7 +101,7 @@ def _run(_: list[str]) -> int:
         _check_flags()
         method, workdir = command_line.required(_METHOD), Path(command_line.required(_WORKDIR))
         (_from_torch if _TORCH.value else _to_torch)(method, workdir)
-    except UserError as error:
+    except JaxtalError as error:
         return command_line.fail(str(error))
     return 0
 

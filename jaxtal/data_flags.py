@@ -4,7 +4,7 @@ from typing import Any
 
 from absl import flags
 
-LAYOUT = flags.DEFINE_string("layout", "", "The data set's layout, if it is not to be recognised.")
+LAYOUT = flags.DEFINE_string("layout", "", "The data set's layout, if it is not to be recognized.")
 NAME = flags.DEFINE_string(
     "name", "", "The data set's name, <DS>; by default what its files or its builder say."
 )

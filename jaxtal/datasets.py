@@ -3,7 +3,7 @@ r"""Look at data sets and convert them between the field's layouts.
     python -m jaxtal.datasets inspect PATH
     python -m jaxtal.datasets convert PATH --to basnet OUT
 
-PATH is a folder in any of the layouts, or a JSON file of annotations. The layout is recognised, or
+PATH is a folder in any of the layouts, or a JSON file of annotations. The layout is recognized, or
 given by --layout; where the time grid of the features is not what is assumed, --fps, --stride and
 --window say so and it is recorded. `inspect` prints what is there and what is wrong, and draws one
 figure. `convert` keeps every bit of features and segments, needs the memory of a few videos, goes
@@ -19,12 +19,14 @@ from pathlib import Path
 
 from absl import app, flags
 
-from jaxtal import command_line, console, data_flags
-from jaxtal.data import convert, inspection, json_files, layouts
+from jaxtal import command_line, data_flags
+from jaxtal.data import conversion, inspection, layouts
 from jaxtal.data.dataset import TimeGrid
-from jaxtal.errors import UserError, warn
+from jaxtal.data.io import json_files
+from jaxtal.errors import JaxtalError, warn
+from jaxtal.visualization import console
 
-_TO = flags.DEFINE_string("to", None, f"Layout to convert to: {', '.join(convert.LAYOUTS)}.")
+_TO = flags.DEFINE_string("to", None, f"Layout to convert to: {', '.join(conversion.LAYOUTS)}.")
 flags.adopt_module_key_flags(data_flags)
 _QUICK = flags.DEFINE_bool("quick", False, "inspect: do not read features and checksums.")
 _OUTPUT = flags.DEFINE_string("output", None, "inspect: JSON file for every number.")
@@ -45,13 +47,13 @@ def inspect(path: Path) -> None:
         json_files.write(Path(_OUTPUT.value), json_files.to_text(report))
     console.print_inspection(report)
     if _FIGURE.value != "":
-        from jaxtal import plots  # here, because Matplotlib takes longer than reading
+        from jaxtal.visualization import plots  # here, because Matplotlib takes longer than reading
 
         figure = Path(_FIGURE.value or f"inspect_{source.dataset.name}.png")
         try:
             plots.save(plots.draw_dataset(source.dataset, report), figure)
         except (OSError, ValueError) as error:
-            raise UserError(f"--figure {figure}: cannot be written ({error})") from None
+            raise JaxtalError(f"--figure {figure}: cannot be written ({error})") from None
         console.say(f"a picture is in {figure}")
 
 
@@ -59,7 +61,7 @@ def to_layout(path: Path, folder: Path) -> None:
     """Write a data set into another folder in another layout."""
     layout = command_line.required(_TO)
     source = _read(path)
-    written = convert.convert(
+    written = conversion.convert(
         source,
         layout,
         folder,
@@ -72,7 +74,7 @@ def to_layout(path: Path, folder: Path) -> None:
         "annotations and features" if source.features and layout != "activitynet" else "annotations"
     )
     console.say(f"{what} of {count} videos are in {folder} ({source.layout} to {layout})")
-    if layout != "activitynet" and written.grid != (assumed := convert.assumed(layout, written)):
+    if layout != "activitynet" and written.grid != (assumed := conversion.assumed(layout, written)):
         warn(
             f"the time grid that is recorded is {_words(written.grid)}; other programs that read "
             f"the layout {layout!r} assume {_words(assumed)}"
@@ -88,7 +90,7 @@ def _read(path: Path):
 
 
 def _counting(what: str):
-    return lambda total, done: console.counting(what, total, done)
+    return lambda total, done: console.progress_bar(what, total, done)
 
 
 _COMMANDS: dict[str, tuple[Callable[..., None], list[str]]] = {
@@ -101,13 +103,15 @@ def _run(arguments: list[str]) -> int:
     try:
         _, command, *paths = [*arguments, "", ""][: max(len(arguments), 2)]
         if command not in _COMMANDS:
-            raise UserError(f"{command!r} is no command; wanted inspect PATH, or convert PATH OUT")
+            raise JaxtalError(
+                f"{command!r} is no command; wanted inspect PATH, or convert PATH OUT"
+            )
         function, names = _COMMANDS[command]
         if len(paths) != len(names):
-            raise UserError(f"{command} wants {' and '.join(names)}; got {len(paths)} paths")
+            raise JaxtalError(f"{command} wants {' and '.join(names)}; got {len(paths)} paths")
         command_line.check_outputs([_OUTPUT, _FIGURE], [])
         function(*map(Path, paths))
-    except UserError as error:
+    except JaxtalError as error:
         return command_line.fail(str(error))
     return 0
 

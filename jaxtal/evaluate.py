@@ -15,11 +15,13 @@ from pathlib import Path
 
 from absl import app, flags
 
-from jaxtal import command_line, console, data, diagnosis, evaluation, protocols
+from jaxtal import command_line, data
 from jaxtal.data import detections as detection_files
-from jaxtal.data import json_files
 from jaxtal.data.dataset import Dataset
-from jaxtal.errors import UserError, warn
+from jaxtal.data.io import json_files
+from jaxtal.errors import JaxtalError, warn
+from jaxtal.evaluation import detection_map, error_analysis, protocols
+from jaxtal.visualization import console
 
 _ANNOTATIONS = flags.DEFINE_multi_string(
     "annotations",
@@ -46,7 +48,7 @@ def evaluate(annotations: list[Path], detections: Path, names: list[str]) -> dic
     """What --output holds; writes the picture."""
     chosen = [protocols.get(name) for name in names]
     for protocol in chosen:
-        diagnosis.check_threshold(protocol, _ERRORS_AT.value)
+        error_analysis.check_threshold(protocol, _ERRORS_AT.value)
     datasets = [data.annotations(path) for path in annotations]
     _check_classes(annotations, datasets)
     rows: dict[str, dict] = {}
@@ -59,15 +61,15 @@ def evaluate(annotations: list[Path], detections: Path, names: list[str]) -> dic
             warn(f"{detections}: {count} detections {what} are left out")
         for protocol in chosen:
             _warn_of_what_is_missing(path, dataset, protocol)
-            result = evaluation.evaluate(
+            result = detection_map.evaluate(
                 dataset.test, found, protocol, len(dataset.classes), dataset.grid
             )
-            errors = diagnosis.diagnose(result, _ERRORS_AT.value)
+            errors = error_analysis.analyze_errors(result, _ERRORS_AT.value)
             shown = shown or (result, errors)
             report = result.report(dataset.classes)
             report["counts"]["detections_left_out"] |= dict(skipped)
             report["errors"] = errors.report()
-            report["top_false_positives"] = diagnosis.top_false_positives(
+            report["top_false_positives"] = error_analysis.top_false_positives(
                 errors, result, found, dataset.test, dataset.classes, _TOP.value
             )
             rows[protocol.name + (f" @ {path}" if len(annotations) > 1 else "")] = report
@@ -88,7 +90,7 @@ def _warn_of_what_is_missing(path: Path, dataset: Dataset, protocol: protocols.P
     videos = dataset.test
     if protocol.ambiguous == "left_out" and not any(len(v.ambiguous) for v in videos):
         missing.append('no "ambiguous" intervals, so no detection is left out')
-    if protocol.truth == "labelled" and all(
+    if protocol.truth == "labeled" and all(
         set(v.labels.tolist()) == set(v.segment_labels.tolist()) for v in videos
     ):
         missing.append('no "video_labels" of their own, so no instance is left out for its label')
@@ -99,25 +101,29 @@ def _warn_of_what_is_missing(path: Path, dataset: Dataset, protocol: protocols.P
 
 
 def _check_classes(paths: list[Path], datasets: list[Dataset]) -> None:
-    """Raise UserError if the ground truths are not of the same classes."""
+    """Raise JaxtalError if the ground truths are not of the same classes."""
     first = set(datasets[0].classes)
     for path, dataset in zip(paths, datasets, strict=True):
         if differing := sorted(first ^ set(dataset.classes)):
             owner = paths[0] if differing[0] in first else path
-            raise UserError(
+            raise JaxtalError(
                 f"{paths[0]} has {len(first)} classes, {path} has {len(dataset.classes)}, and they "
                 f"differ in {len(differing)}: {differing[0]!r} is only in {owner}; give ground "
                 "truths with the same class list, or evaluate against one after the other"
             )
 
 
-def _draw(path: Path, result: evaluation.Evaluation, errors: diagnosis.Diagnosis) -> None:
-    from jaxtal import plots  # here, because Matplotlib takes longer than the evaluation
+def _draw(
+    path: Path, result: detection_map.Evaluation, errors: error_analysis.ErrorAnalysis
+) -> None:
+    from jaxtal.visualization import (
+        plots,  # here, because Matplotlib takes longer than the evaluation
+    )
 
     try:
         plots.save(plots.draw_errors(result, errors), path)
     except (OSError, ValueError) as error:
-        raise UserError(f"--figure {path}: cannot be written ({error})") from None
+        raise JaxtalError(f"--figure {path}: cannot be written ({error})") from None
 
 
 def _run(_: list[str]) -> int:
@@ -131,7 +137,7 @@ def _run(_: list[str]) -> int:
             json_files.write(Path(_OUTPUT.value), json_files.to_text(report))
         console.print_evaluations(report["protocols"])
         console.print_errors(*next(iter(report["protocols"].items())))
-    except UserError as error:
+    except JaxtalError as error:
         return command_line.fail(str(error))
     return 0
 

@@ -3,8 +3,8 @@ r"""A trained model as one file: python -m jaxtal.export --workdir DIR --output 
     python -m jaxtal.predict --exported model.jaxtal --features FOLDER --output detections.json
 
 The file holds the network of the work directory's latest checkpoint, for CPUs, GPUs and TPUs, with
-its parameters, the class names, the time grid and how to localise. Whoever predicts with it needs
-no config, no work directory and none of the model's code; `jaxtal/exported.py` says what it is.
+its parameters, the class names, the time grid and how to localize. Whoever predicts with it needs
+no config, no work directory and none of the model's code; `jaxtal/inference/exported.py` says what it is.
 Exit codes: 0 done, 2 something that you can mend (the last line says what).
 """
 
@@ -13,7 +13,7 @@ from pathlib import Path
 from absl import app, flags, logging
 
 from jaxtal import command_line
-from jaxtal.errors import UserError
+from jaxtal.errors import JaxtalError
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "The work directory of the run.")
 _OUTPUT = flags.DEFINE_string("output", "model.jaxtal", "The file to write.")
@@ -22,11 +22,12 @@ _ENSEMBLE = flags.DEFINE_boolean("ensemble", False, "All members of a population
 
 
 def export(workdir: Path, output: Path, member: int | None = None, ensemble: bool = False) -> None:
-    """Write the model of a work directory to one file; see `restored.load`, `exported.save`."""
+    """Write the model of a work directory to one file; see `restore.load_work_directory`, `exported.export_model`."""
     # Imported here, so that --help and bad flags answer at once.
-    from jaxtal import console, exported, restored
+    from jaxtal.inference import exported, restore
+    from jaxtal.visualization import console
 
-    header = exported.save(output, restored.load(workdir, member, ensemble))
+    header = exported.export_model(output, restore.load_work_directory(workdir, member, ensemble))
     console.say(
         f"{header['method']}, {len(header['classes'])} classes, {header['feature_width']} features "
         f"a snippet, for {', '.join(header['platforms'])}: {output}, "
@@ -41,7 +42,7 @@ def _run(_: list[str]) -> int:
         command_line.check_outputs([_OUTPUT], [])
         workdir = Path(command_line.required(_WORKDIR))
         export(workdir, Path(command_line.required(_OUTPUT)), _MEMBER.value, _ENSEMBLE.value)
-    except UserError as error:
+    except JaxtalError as error:
         return command_line.fail(str(error))
     return 0
 

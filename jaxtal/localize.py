@@ -1,4 +1,4 @@
-r"""Localise from saved activations: tune thresholds without a model or an accelerator.
+r"""Localize from saved activations: tune thresholds without a model or an accelerator.
 
     python -m jaxtal.main --config configs/co2net_demo.py --mode=eval \
         --config.evaluation.save_activations=True
@@ -18,7 +18,7 @@ from absl import app, flags
 from ml_collections import config_flags
 
 from jaxtal import command_line
-from jaxtal.errors import UserError
+from jaxtal.errors import JaxtalError
 
 _CONFIG = config_flags.DEFINE_config_file(
     "config", None, "The config file of the method, a Python file with get_config(); see configs/."
@@ -30,24 +30,27 @@ _OUTPUT = flags.DEFINE_string("output", "detections.json", "JSON file in Activit
 def localize(config, path: Path, output: Path) -> None:
     """Write the detections in the videos of a file of activations."""
     # Imported here, so that --help and bad flags answer at once.
-    from jaxtal import console, inference, methods
-    from jaxtal.data import activations, json_files
-    from jaxtal.data import detections as detection_files
+    from jaxtal import methods
+    from jaxtal.data import detections
+    from jaxtal.data.activations import read
+    from jaxtal.data.io import json_files
+    from jaxtal.train import evaluator
+    from jaxtal.visualization import console
 
     method = methods.get(config.method)
-    method.check(config)
-    saved = activations.read(path, method.localized)
+    method.validate_config(config)
+    saved = read(path, method.localization_inputs)
     for video in filter(None, saved.outputs):
         columns = method.activations(video, config).shape[1]
         if columns != len(saved.classes):
-            raise UserError(
+            raise JaxtalError(
                 f"{path}: activations of {columns} classes, but the file names "
                 f"{len(saved.classes)}; wanted {method.name}'s outputs: "
-                f"{', '.join(method.localized)}"
+                f"{', '.join(method.localization_inputs)}"
             )
         break  # all videos have the same columns
-    found = inference.localize(method, config, saved.outputs, saved.snippets, saved.grid)
-    json_files.write(output, detection_files.to_json(found, saved.videos, saved.classes))
+    found = evaluator.localize(method, config, saved.outputs, saved.snippets, saved.grid)
+    json_files.write(output, detections.to_json(found, saved.videos, saved.classes))
     console.say(
         f"{len(found)} detections in {len(saved.videos)} videos are in {output}; "
         "python -m jaxtal.evaluate --help says how to evaluate them"
@@ -59,7 +62,7 @@ def _run(_: list[str]) -> int:
         activations = Path(command_line.required(_ACTIVATIONS))
         command_line.check_outputs([_OUTPUT], [activations])
         localize(_CONFIG.value, activations, Path(command_line.required(_OUTPUT)))
-    except UserError as error:
+    except JaxtalError as error:
         return command_line.fail(str(error))
     return 0
 

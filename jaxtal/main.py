@@ -20,9 +20,10 @@ from pathlib import Path
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from jaxtal import command_line, processes
+from jaxtal import command_line
 from jaxtal.command_line import keep_compiled
-from jaxtal.errors import UserError
+from jaxtal.errors import JaxtalError
+from jaxtal.parallel import multihost, preemption
 
 _CONFIG = config_flags.DEFINE_config_file(
     "config", None, "The config file, a Python file with get_config(); see configs/."
@@ -69,14 +70,14 @@ def default_workdir(config_file: str) -> Path:
 
 def _run(_: list[str]) -> int:
     if _DISTRIBUTED.value:
-        return processes.supervised(_train)
-    processes.listen()
+        return multihost.run_supervised(_train)
+    preemption.install_sigterm_handler()
     return _train()
 
 
 def _train() -> int:
     # Imported here, so that --help and bad flags answer at once.
-    from jaxtal.trainer import train_and_evaluate
+    from jaxtal.train.trainer import train_and_evaluate
 
     # Orbax tells a page for every checkpoint, and ten of what it then raises, which is told below.
     logging.set_verbosity(logging.FATAL)
@@ -86,14 +87,14 @@ def _train() -> int:
     workdir = Path(_WORKDIR.value or default_workdir(config_file))
     try:
         if _DISTRIBUTED.value:
-            processes.join()
-        processes.expect_devices(_EXPECT_DEVICES.value)
+            multihost.initialize_distributed()
+        multihost.expect_devices(_EXPECT_DEVICES.value)
         train_and_evaluate(_CONFIG.value, workdir, _MODE.value)
-    except UserError as error:
+    except JaxtalError as error:
         return command_line.fail(str(error))
-    except processes.Interrupted as how:
+    except preemption.Interrupted as how:
         print(f"{how}; the same command goes on", file=sys.stderr)
-        return processes.INTERRUPTED
+        return preemption.INTERRUPTED
     return 0
 
 

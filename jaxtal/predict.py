@@ -6,7 +6,7 @@ r"""Detections in videos that nobody annotated, from a trained model and feature
 
 Features are a .npy file (T, 2D) of one video, RGB columns before flow; a folder of such files, the
 video's name being the file's; a folder with rgb/ and flow/, (T, D) each; or a data set in one of
-the known layouts (recognised, or given by --layout), of which all videos are predicted, training
+the known layouts (recognized, or given by --layout), of which all videos are predicted, training
 and test. They are read batch by batch, so that a folder may be as large as it likes.
 Exit codes: 0 done, 2 something that you can mend (the last line says what).
 """
@@ -16,7 +16,7 @@ from pathlib import Path
 from absl import app, flags, logging
 
 from jaxtal import command_line, data_flags
-from jaxtal.errors import UserError
+from jaxtal.errors import JaxtalError
 
 flags.adopt_module_key_flags(data_flags)
 _WORKDIR = flags.DEFINE_string("workdir", None, "The work directory of a run, the model.")
@@ -38,18 +38,18 @@ _COMPILED = flags.DEFINE_string(
 def _load():
     """The predictor that the flags name."""
     if bool(_WORKDIR.value) == bool(_EXPORTED.value):
-        raise UserError("give either --workdir, of a run, or --exported, a file of jaxtal.export")
+        raise JaxtalError("give either --workdir, of a run, or --exported, a file of jaxtal.export")
     if _WORKDIR.value:
-        from jaxtal import restored
+        from jaxtal.inference import restore
 
-        return restored.load(Path(_WORKDIR.value), _MEMBER.value, _ENSEMBLE.value)
+        return restore.load_work_directory(Path(_WORKDIR.value), _MEMBER.value, _ENSEMBLE.value)
     if _MEMBER.value is not None or _ENSEMBLE.value:
-        raise UserError(
+        raise JaxtalError(
             "--member and --ensemble are for --workdir; an exported file holds one model"
         )
-    from jaxtal import exported  # and neither flax nor the methods' modules
+    from jaxtal.inference import exported  # and neither flax nor the methods' modules
 
-    return exported.load(Path(command_line.required(_EXPORTED)))
+    return exported.load_exported(Path(command_line.required(_EXPORTED)))
 
 
 def _run(_: list[str]) -> int:
@@ -64,10 +64,10 @@ def _run(_: list[str]) -> int:
         times = reading["fps"], reading["stride"], reading["window"]
         shown = plots, _PLOT_VIDEOS.value
         skip = data_flags.SKIP_DAMAGED.value
-        from jaxtal.prediction import predict
+        from jaxtal.inference.batch_predict import predict
 
         predict(_load(), features, output, times, *shown, skip, reading["layout"], reading["name"])
-    except UserError as error:
+    except JaxtalError as error:
         return command_line.fail(str(error))
     return 0
 

@@ -19,7 +19,7 @@ from typing import Any
 from absl import app, flags, logging
 
 from jaxtal import command_line, data_flags
-from jaxtal.errors import UserError, warn
+from jaxtal.errors import JaxtalError, warn
 
 _BUILDER = flags.DEFINE_string("builder", None, "<name> or <name>/<config>; see above.")
 _MANUAL_DIR = flags.DEFINE_string(
@@ -38,20 +38,20 @@ def prepare(
         builder_name: <builder> or <builder>/<config>.
         data_dir: TFDS's data folder.
         manual_dir: the folder that is read; None for generated videos.
-        reading: fields of `tfds_builders.Reading`.
+        reading: fields of `builders.BuilderOptions`.
 
     Returns:
         The prepared folder.
 
     Raises:
-        UserError: something is missing or wrong, or cannot be written.
+        JaxtalError: something is missing or wrong, or cannot be written.
     """
     import tensorflow_datasets as tfds
 
     builder = _builder(builder_name, data_dir, reading)
     folder = Path(builder.data_dir)
     if builder.MANUAL_DOWNLOAD_INSTRUCTIONS is None and manual_dir is not None:
-        raise UserError(f"--manual_dir={manual_dir}: {builder_name} reads no files; leave it out")
+        raise JaxtalError(f"--manual_dir={manual_dir}: {builder_name} reads no files; leave it out")
     if folder.exists():
         warn(f"{folder} is there already and stays; remove it to prepare {builder_name} again")
         return folder
@@ -64,41 +64,41 @@ def prepare(
         with contextlib.redirect_stdout(io.StringIO()):  # TFDS says "Unknown size" four times
             builder.download_and_prepare(download_config=options)
     except (OSError, RuntimeError) as error:  # array_record raises the second on a full disk
-        raise UserError(f"{folder}: cannot be written ({error})") from None
+        raise JaxtalError(f"{folder}: cannot be written ({error})") from None
     return folder
 
 
 def _builder(name: str, data_dir: Path, reading: dict[str, Any]):
     """The builder that `name` means; UserError if there is none."""
-    from jaxtal.data import tfds_builders
+    from jaxtal.data.tfds.builders import BUILDERS, BuilderOptions, JaxtalVideos, named
 
     base, _, config = name.partition("/")
-    builders = {builder.name: builder for builder in tfds_builders.BUILDERS}
+    builders = {builder.name: builder for builder in BUILDERS}
     if base not in builders:
-        raise UserError(f"--builder={name:.80}: it is one of {', '.join(builders)}")
+        raise JaxtalError(f"--builder={name:.80}: it is one of {', '.join(builders)}")
     builder = builders[base]
     known = [*builder.builder_configs]
     chosen: Any = config or None
-    if builder is tfds_builders.JaxtalVideos:
-        chosen = tfds_builders.named(config)
+    if builder is JaxtalVideos:
+        chosen = named(config)
     elif config not in (known or [""]):
         wanted = " or ".join(f"{base}/{one}" for one in known) or base
-        raise UserError(f"--builder={name:.80}: wanted {wanted}")
-    options = tfds_builders.Reading(**reading)
+        raise JaxtalError(f"--builder={name:.80}: wanted {wanted}")
+    options = BuilderOptions(**reading)
     return builder(data_dir=data_dir, config=chosen, reading=options)
 
 
 def _check_manual_dir(manual_dir: Path | None, instructions: str) -> None:
     if manual_dir is None or not manual_dir.is_dir():
         found = "missing" if manual_dir is None else f"{manual_dir}, which is no folder"
-        raise UserError(f"--manual_dir is {found}. {instructions}")
+        raise JaxtalError(f"--manual_dir is {found}. {instructions}")
 
 
 def _say(folder: Path, name: str, data_dir: Path) -> None:
     """Where the data set is and how to train from it."""
-    from jaxtal.data import prepared
+    from jaxtal.data.tfds import reader
 
-    source = prepared.read(folder)
+    source = reader.read(folder)
     counts = f"{len(source.dataset.train)} training and {len(source.dataset.test)} test videos"
     size = sum(file.stat().st_size for file in folder.iterdir()) / 1e6
     configs = {"jaxtal_activitynet": "co2net_anet12", "jaxtal_untrimmed": "co2net_demo"}
@@ -123,7 +123,7 @@ def _run(_: list[str]) -> int:
             **data_flags.reading(),
         )
         _say(folder, name, data_dir)
-    except UserError as error:
+    except JaxtalError as error:
         return command_line.fail(str(error))
     return 0
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from absl import app, flags
 
 from jaxtal import command_line
-from jaxtal.errors import UserError, warn
+from jaxtal.errors import JaxtalError, warn
 
 _WORKDIRS = flags.DEFINE_multi_string(
     "workdir", None, "The work directory of a finished run; may be repeated."
@@ -28,11 +28,11 @@ _VIDEOS = flags.DEFINE_integer(
 def report(folders: list[Path], output: Path, videos: int) -> None:
     """Write the page of the runs in some work directories."""
     # Imported here, so that --help and bad flags answer at once.
-    from jaxtal import console
-    from jaxtal.reporting import page, runs
+    from jaxtal.reporting import html, runs
+    from jaxtal.visualization import console
 
     found = runs.read(folders)
-    size = page.write(output, found, videos)
+    size = html.write(output, found, videos)
     for line in (line for run in found for line in run.missing):
         warn(line)
     count = f"{len(found)} run{'s' * (len(found) > 1)}"
@@ -45,7 +45,7 @@ def _run(_: list[str]) -> int:
         command_line.required(_OUTPUT)
         command_line.check_outputs([_OUTPUT], [])
         report(folders, Path(_OUTPUT.value), _VIDEOS.value)
-    except UserError as error:
+    except JaxtalError as error:
         return command_line.fail(str(error))
     return 0
 

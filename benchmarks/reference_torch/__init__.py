@@ -4,7 +4,7 @@
     loss = reference.step(features, labels)
 
 The mathematics are those of `jaxtal.methods` for batches without padding, see METHODS 2 to 4; the
-step has no loop over videos or classes and no host synchronisation.
+step has no loop over videos or classes and no host synchronization.
 """
 
 import copy

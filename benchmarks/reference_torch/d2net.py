@@ -1,7 +1,7 @@
 """D2-Net in PyTorch (Narayan et al. 2021; METHODS 3.b, 3.c), at a step with denoising.
 
 B videos of T snippets, each with a label, C classes, D columns of an embedding. A video may lack
-foreground or background; as in `jaxtal.discriminative` that is a mask over the batch.
+foreground or background; as in `jaxtal.nn.discriminative_loss` that is a mask over the batch.
 """
 
 import math
@@ -30,7 +30,7 @@ _MARGIN = 1e-3  # of probabilities in the losses
 
 
 class Pairing(NamedTuple):
-    """Which videos are compared, rows [B] of the batch; as in `jaxtal.discriminative.Pairing`."""
+    """Which videos are compared, rows [B] of the batch; as in `jaxtal.nn.discriminative_loss.Pairing`."""
 
     foreground: Tensor
     background: Tensor

@@ -95,6 +95,6 @@ class TwoStream(Network):
 
 
 def cross_entropy(probability: Tensor, target: Tensor) -> Tensor:
-    """Cross-entropy of probabilities [B, C + 1] to normalised targets (eq. 5; METHODS 4.c)."""
+    """Cross-entropy of probabilities [B, C + 1] to normalized targets (eq. 5; METHODS 4.c)."""
     target = target / target.sum(-1, keepdim=True).clamp(min=1)
     return -(target * probability.clamp(min=1e-8).log()).sum(-1).mean()

@@ -24,13 +24,12 @@ from typing import Any
 import numpy as np
 from numpy.lib import format as npy
 
-from jaxtal.data import object_arrays
-from jaxtal.data.dataset import LEAST_POSITIVE, MOST_POSITIVE, TimeGrid, unique
-from jaxtal.data.features import check_class, check_name
-from jaxtal.data.files import open_regular, replacing
-from jaxtal.errors import UserError, shown
+from jaxtal.data.dataset import LEAST_POSITIVE, MOST_POSITIVE, TimeGrid
+from jaxtal.data.io import object_arrays
+from jaxtal.data.io.files import atomic_write, check_class, check_name, check_unique, open_regular
+from jaxtal.errors import DataError, short_repr
 
-_FORM = "wanted videos, classes, rows, and what the method localises from, e.g. cas and attention"
+_FORM = "wanted videos, classes, rows, and what the method localizes from, e.g. cas and attention"
 _UNPACKED, _TIMES = 2**26, 64  # bytes, and times the file's own size, that may be unpacked
 _MOST_SNIPPETS = 10**7  # of a video: a year at 25 frames a second has more
 _OURS = ("videos", "classes", "rows", "snippets", "grid")
@@ -72,7 +71,7 @@ def write(path: Path, activations: Activations) -> None:
             full = np.zeros((len(rows), 1, arrays[name].shape[1]), arrays[name].dtype)
             full[rows > 0, 0] = arrays[name]
             arrays[name] = full
-    with replacing(path, "wb") as file:
+    with atomic_write(path, "wb") as file:
         np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
 
 
@@ -83,21 +82,21 @@ def read(path: Path, wanted: tuple[str, ...]) -> Activations:
         wanted: names of the outputs that are needed, see `Method.localized`.
 
     Raises:
-        UserError: the file is missing, is not such a file, or something in it does not fit.
+        DataError: the file is missing, is not such a file, or something in it does not fit.
     """
     arrays = _load(path, (*_OURS, *wanted))
     for name in ("videos", "classes", "rows", *wanted):
         if name not in arrays:
-            raise UserError(f"{path}: no array {name!r}, only {', '.join(arrays)}; {_FORM}")
+            raise DataError(f"{path}: no array {name!r}, only {', '.join(arrays)}; {_FORM}")
     videos = _names(arrays["videos"], f"{path}, videos", check_name)
     classes = _names(arrays["classes"], f"{path}, classes", check_class)
-    unique(list(videos), f"{path}, videos")
-    unique(list(classes), f"{path}, classes")
+    check_unique(list(videos), f"{path}, videos")
+    check_unique(list(classes), f"{path}, classes")
     rows = _counts(arrays["rows"], f"{path}, rows", len(videos))
     snippets = _counts(arrays.get("snippets", rows), f"{path}, snippets", len(videos))
     if ((rows > 0) & (snippets == 0)).any():
         video = videos[int(np.argmax((rows > 0) & (snippets == 0)))]
-        raise UserError(
+        raise DataError(
             f"{path}, snippets, video {video}: 0 snippets for its rows; wanted 1 or more"
         )
     grid = arrays.get("grid", np.array([25.0, 16]))
@@ -105,13 +104,13 @@ def read(path: Path, wanted: tuple[str, ...]) -> Activations:
     numbers = grid.astype(np.float64) if grid.dtype.kind in "iuf" else np.array(np.nan)
     positive = ((numbers >= LEAST_POSITIVE) & (numbers < MOST_POSITIVE)).all()
     if grid.shape not in shapes or not positive:
-        raise UserError(
-            f"{path}: grid is {shown(grid.tolist())}; wanted frames per second, from one "
+        raise DataError(
+            f"{path}: grid is {short_repr(grid.tolist())}; wanted frames per second, from one "
             "snippet to the next and a snippet, or those three of each video"
         )
     fps, *frames = np.moveaxis(numbers, -1, 0)
     if any(np.ptp(of_videos) for of_videos in frames):
-        raise UserError(f"{path}: grid has videos with different strides or windows; wanted one")
+        raise DataError(f"{path}: grid has videos with different strides or windows; wanted one")
     grids = TimeGrid(fps if fps.ndim else float(fps), *(float(np.ravel(x)[0]) for x in frames))
     ends = np.cumsum(rows)
     for name in wanted:
@@ -132,16 +131,16 @@ def read(path: Path, wanted: tuple[str, ...]) -> Activations:
 def _load(path: Path, names: tuple[str, ...]) -> dict[str, np.ndarray]:
     with open_regular(path, "an .npz file") as stream:
         if stream.read(len(npy.MAGIC_PREFIX)) == npy.MAGIC_PREFIX:
-            raise UserError(f"{path}: a single array; {_FORM}")
+            raise DataError(f"{path}: a single array; {_FORM}")
         try:
             with zipfile.ZipFile(stream) as archive:
                 members = _members(archive, os.fstat(stream.fileno()).st_size, names)
                 return {name: object_arrays.plain(archive.read(m)) for name, m in members.items()}
         except OSError as error:
-            raise UserError(f"{path}: {error.strerror or error}; wanted an .npz file") from None
+            raise DataError(f"{path}: {error.strerror or error}; wanted an .npz file") from None
         except Exception as error:  # whatever parsing a stranger's file raises, it is at fault
-            raise UserError(
-                f"{path}: not a complete .npz file without pickles ({shown(str(error), 120)}); "
+            raise DataError(
+                f"{path}: not a complete .npz file without pickles ({short_repr(str(error), 120)}); "
                 f"{_FORM}"
             ) from None
 
@@ -165,7 +164,7 @@ def _names(values: np.ndarray, where: str, check: Callable[[str, str], str]) -> 
     if values.dtype.kind == "S":
         values = np.char.decode(values, "utf-8", "replace")
     if values.dtype.kind != "U" or values.ndim != 1 or not len(values):
-        raise UserError(f"{where}: {values.shape} of type {values.dtype}; wanted (n,) names")
+        raise DataError(f"{where}: {values.shape} of type {values.dtype}; wanted (n,) names")
     return tuple(check(name, where) for name in values.tolist())
 
 
@@ -173,7 +172,7 @@ def _counts(values: Any, where: str, count: int) -> np.ndarray:
     values = np.ravel(values)
     fits = values.dtype.kind in "iu" and ((values >= 0) & (values <= _MOST_SNIPPETS)).all()
     if len(values) != count or not fits:
-        raise UserError(
+        raise DataError(
             f"{where}: {len(values)} values of type {values.dtype}; wanted {count} whole numbers, "
             f"0 to {_MOST_SNIPPETS}, one for every video"
         )
@@ -181,12 +180,12 @@ def _counts(values: Any, where: str, count: int) -> np.ndarray:
 
 
 def _check(array: np.ndarray, name: str, path: Path, videos: tuple[str, ...], rows) -> None:
-    """Raise UserError unless an output has the right shape and is finite."""
+    """Raise DataError unless an output has the right shape and is finite."""
     if name.startswith("attention") and array.shape[-1:] != (1,):
-        raise UserError(f"{path}, {name}: an array of shape {array.shape}; wanted (..., 1)")
+        raise DataError(f"{path}, {name}: an array of shape {array.shape}; wanted (..., 1)")
     shapes = (int(rows.sum()),), (len(rows), 1)
     if array.ndim < 2 or array.shape[:-1] not in shapes or array.dtype.kind != "f":
-        raise UserError(
+        raise DataError(
             f"{path}, {name}: an array of shape {array.shape} and type {array.dtype}; wanted "
             f"({rows.sum()}, n) floats, as many as the videos have rows, or ({len(rows)}, 1, n)"
         )
@@ -196,7 +195,7 @@ def _check(array: np.ndarray, name: str, path: Path, videos: tuple[str, ...], ro
         if array.ndim == 2:
             video = int(np.searchsorted(np.cumsum(rows), row, "right"))
             row -= int(rows[:video].sum())
-        raise UserError(
+        raise DataError(
             f"{path}, {name}, video {videos[video]}: not a finite number, row {row} (counted from "
             "0)"
         )

@@ -1,13 +1,12 @@
 """What a data set is to the rest of the package: videos on a time grid."""
 
 import dataclasses
-import zlib
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from jaxtal.errors import UserError, shown
+from jaxtal.errors import DataError, short_repr
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,11 +56,11 @@ class TimeGrid:
         A stride without a window changes both where they were one.
 
         Raises:
-            UserError: a number is negative, NaN or infinite.
+            DataError: a number is negative, NaN or infinite.
         """
         for name, value in (("fps", fps), ("stride", stride), ("window", window)):
             if not 0 <= value < float("inf"):
-                raise UserError(f"{name} is {value}; wanted a number above 0, or 0 to leave it")
+                raise DataError(f"{name} is {value}; wanted a number above 0, or 0 to leave it")
         together = stride and self.window == self.stride
         return TimeGrid(
             fps or self.fps,
@@ -137,64 +136,6 @@ class Dataset:
         return self.train[0].features.shape[-1]
 
 
-def unique(names: list[str], where: str) -> None:
-    """Raise UserError if a name occurs twice."""
-    first: dict[str, int] = {}
-    for row, name in enumerate(names):
-        if first.setdefault(name, row) != row:
-            raise UserError(
-                f"{where}: {shown(name)} is listed twice, as entry {first[name]} and as entry "
-                f"{row} (counted from 0); names must be unique, so rename or remove one"
-            )
-
-
-def defects(videos) -> dict[str, int]:
-    """How many annotated instances cannot be right, by kind.
-
-    They stay in the ground truth, as in the published evaluations, where nothing can match them.
-
-    Returns:
-        {"outside": begin after the end of their video or end before its start, "reversed": end
-        before they begin, "total": all instances}.
-    """
-    segments = np.concatenate([video.segments for video in videos])
-    end_of_video = np.repeat(
-        [video.duration for video in videos], [len(video.segments) for video in videos]
-    )
-    start, end = segments.T
-    return {
-        "outside": int(((start > end_of_video) | (end < 0)).sum()),
-        "reversed": int((end < start).sum()),
-        "total": len(segments),
-    }
-
-
-def fingerprint(dataset: Dataset, generated: bool) -> dict[str, int]:
-    """What must stay the same for a run on `dataset` to be continued: sizes and a checksum.
-
-    The checksum is over names, training labels and every video's first snippet, so that it costs
-    nothing and still tells features that were extracted again. Test annotations are not in it:
-    evaluating a run with corrected ones is legitimate. Neither are `generated` features: they
-    follow from the config, but on another processor the last bit may differ.
-    """
-    videos = (*dataset.train, *dataset.test)
-    checksum = zlib.crc32(repr(dataset.classes).encode())
-    for video in dataset.train:
-        checksum = zlib.crc32(video.labels.astype("<i8").tobytes(), checksum)
-    for video in videos:
-        checksum = zlib.crc32(video.name.encode(), checksum)
-        if not generated:
-            checksum = zlib.crc32(video.features[:1].tobytes(), checksum)
-    return {
-        "classes": len(dataset.classes),
-        "training videos": len(dataset.train),
-        "test videos": len(dataset.test),
-        "features a snippet": dataset.feature_width,
-        "snippets": sum(len(video.features) for video in videos),
-        "checksum": checksum,
-    }
-
-
 def multi_hot(videos, num_classes: int) -> np.ndarray:
     """(V, C) float32, 1 where the video carries the class as a video-level label."""
     labels = np.zeros((len(videos), num_classes), np.float32)
@@ -212,7 +153,7 @@ _SPLITS = (
 )
 
 
-def subset_called(text: str) -> str:
+def normalize_subset(text: str) -> str:
     """A subset's name as the rest of the package writes it: small letters, "val" written out."""
     return {"val": "validation"}.get(text.lower(), text.lower())
 
@@ -223,9 +164,9 @@ def train_and_test(subsets, where: str, training: bool = True) -> tuple[str, str
     Args:
         training: there must be something of both; else there may be a single subset, which is
             tested on unless it is called train or training.
-        subsets: names of all subsets, as of `subset_called`: ActivityNet's (training, validation),
+        subsets: names of all subsets, as of `normalize_subset`: ActivityNet's (training, validation),
             THUMOS14's (validation, test), or train and test.
-        where: for the message of the UserError if they are something else.
+        where: for the message of the DataError if they are something else.
     """
     for pair in _SPLITS:
         if set(pair) <= set(subsets):
@@ -233,8 +174,8 @@ def train_and_test(subsets, where: str, training: bool = True) -> tuple[str, str
     if not training and len(set(subsets)) == 1:
         only = next(iter(subsets))
         return (only, "test") if only in ("train", "training") else ("training", only)
-    raise UserError(
-        f"{where}: subsets are {shown(sorted(set(subsets)))}; wanted validation and test "
+    raise DataError(
+        f"{where}: subsets are {short_repr(sorted(set(subsets)))}; wanted validation and test "
         "(THUMOS14), training and validation (ActivityNet), or train and test"
     )
 
@@ -243,8 +184,8 @@ def class_indices(labels, classes: tuple[str, ...], where: str) -> np.ndarray:
     """(n,) int, positions of class names in `classes`; UserError for an unknown one."""
     known = {label: index for index, label in enumerate(classes)}
     if unknown := [index for index, label in enumerate(labels) if label not in known]:
-        raise UserError(
-            f"{where}: label {shown(labels[unknown[0]])} is not among the {len(classes)} classes; "
+        raise DataError(
+            f"{where}: label {short_repr(labels[unknown[0]])} is not among the {len(classes)} classes; "
             f"add it to the class list or correct the label (number {unknown[0]}, counted from 0)"
         )
     return np.array([known[label] for label in labels], np.int64)

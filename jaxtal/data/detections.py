@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from jaxtal.data import json_files
 from jaxtal.data.dataset import FOREVER, Dataset
-from jaxtal.errors import UserError, shown
-from jaxtal.segments import Segments
+from jaxtal.data.io import json_files
+from jaxtal.data.segments import Segments
+from jaxtal.errors import DataError, short_repr
 
 _FORM = (
     '{"results": {video: [{"label": ..., "segment": [start, end] in seconds, "score": ...}]}} '
@@ -28,21 +28,23 @@ def read(path: Path, dataset: Dataset, skipped: Counter | None = None) -> Segmen
             they are errors.
 
     Raises:
-        UserError: the file is missing, is not JSON, lacks something, or has a detection that
+        DataError: the file is missing, is not JSON, lacks something, or has a detection that
             cannot be one.
     """
     results = json_files.field(json_files.load(path, _FORM), "results", f"{path}", _FORM)
     if not isinstance(results, dict):
-        raise UserError(f'{path}: "results" is {shown(results)}; wanted {_FORM}')
+        raise DataError(f'{path}: "results" is {short_repr(results)}; wanted {_FORM}')
     videos = {video.name: index for index, video in enumerate(dataset.test)}
     labels = {name: index for index, name in enumerate(dataset.classes)}
     rows: list[tuple[float, ...]] = []
     for name, found in results.items():
         if not isinstance(found, list):
-            raise UserError(f"{path}, video {name:.80}: {shown(found)}; wanted a list, {_FORM}")
+            raise DataError(
+                f"{path}, video {name:.80}: {short_repr(found)}; wanted a list, {_FORM}"
+            )
         if name not in videos:
             if skipped is None and found:
-                raise UserError(_unknown_video(path, name, found, dataset))
+                raise DataError(_unknown_video(path, name, found, dataset))
             if skipped is not None:
                 skipped["of unknown videos"] += len(found)
             continue
@@ -52,8 +54,8 @@ def read(path: Path, dataset: Dataset, skipped: Counter | None = None) -> Segmen
             if label in labels:
                 rows.append((videos[name], labels[label], *numbers))
             elif skipped is None:
-                raise UserError(
-                    f"{where}: label {shown(label)} is not among the {len(labels)} classes of "
+                raise DataError(
+                    f"{where}: label {short_repr(label)} is not among the {len(labels)} classes of "
                     f"{dataset.name}; correct it, or leave such detections out with --skip_unknown"
                 )
             else:
@@ -80,15 +82,19 @@ def _parse(entry: Any, where: str) -> tuple[str, tuple[float, float, float]]:
     pair = isinstance(segment, list) and len(segment) == 2
     start, end = map(_number, segment) if pair else (math.nan, math.nan)
     if not (abs(start) < FOREVER and abs(end) < FOREVER):
-        raise UserError(f"{where}: segment is {shown(segment)}; wanted [start, end] in seconds")
+        raise DataError(
+            f"{where}: segment is {short_repr(segment)}; wanted [start, end] in seconds"
+        )
     if end < start:
-        raise UserError(
-            f"{where}: segment {shown(segment)} ends before it begins; wanted [start, end]"
+        raise DataError(
+            f"{where}: segment {short_repr(segment)} ends before it begins; wanted [start, end]"
         )
     if start < 0:
-        raise UserError(f"{where}: segment {shown(segment)} begins before its video; cut it at 0")
+        raise DataError(
+            f"{where}: segment {short_repr(segment)} begins before its video; cut it at 0"
+        )
     if not math.isfinite(value := _number(score)):
-        raise UserError(f"{where}: score is {shown(score)}; wanted a finite number")
+        raise DataError(f"{where}: score is {short_repr(score)}; wanted a finite number")
     return json_files.as_text(label, "label", where), (start, end, value)
 
 

@@ -7,17 +7,17 @@ from typing import Any
 
 import numpy as np
 
-from jaxtal.data.dataset import Video, defects
-from jaxtal.data.files import checksum, open_regular
-from jaxtal.data.source import Source
-from jaxtal.errors import UserError
+from jaxtal.data.dataset import Video
+from jaxtal.data.io.files import open_regular, sha256
+from jaxtal.data.lazy_dataset import LazyDataset
+from jaxtal.errors import DataError, JaxtalError
 
 QUANTILES = (0, 5, 25, 50, 75, 95, 100)
 _NAMED = 5  # examples of each defect
 Progress = Callable[[int, int], AbstractContextManager]
 
 
-def inspect(source: Source, features: bool, progress: Progress) -> dict[str, Any]:
+def inspect(source: LazyDataset, features: bool, progress: Progress) -> dict[str, Any]:
     """Counts, quantiles and defects of a data set.
 
     Args:
@@ -43,7 +43,7 @@ def inspect(source: Source, features: bool, progress: Progress) -> dict[str, Any
             "stride": dataset.grid.stride,
             "window": dataset.grid.window,
             "videos_with_their_own_fps": sum(video.fps is not None for video in source.videos),
-            "grid_is_stated": source.states_grid,
+            "grid_is_stated": source.has_time_grid,
         },
         "notes": list(source.notes),
         "subsets": {name: _subset(part, seen) for name, part in parts.items()},
@@ -64,7 +64,7 @@ def _subset(videos: Sequence[Video], seen: "_Features | None") -> dict[str, Any]
     return {
         "videos": len(videos),
         "instances": len(segments),
-        "instances_that_cannot_be_right": defects(videos) if videos else {},
+        "instances_that_cannot_be_right": count_annotation_errors(videos) if videos else {},
         "ambiguous_intervals": sum(len(video.ambiguous) for video in videos),
         "labels_a_video": np.bincount([len(video.labels) for video in videos]).tolist()
         if videos
@@ -106,7 +106,7 @@ def _count(labels: list[np.ndarray], classes: int) -> np.ndarray:
     return np.bincount(flat, minlength=classes)
 
 
-def _annotation_defects(source: Source) -> dict[str, list[str]]:
+def _annotation_defects(source: LazyDataset) -> dict[str, list[str]]:
     """Kind of defect -> where, of what can be seen without features."""
     found: dict[str, list[str]] = {
         "videos without features": [
@@ -167,7 +167,7 @@ def _overlapping(video: Video) -> np.ndarray:
 class _Features:
     """What all features say, read video by video."""
 
-    def __init__(self, source: Source, progress: Progress):
+    def __init__(self, source: LazyDataset, progress: Progress):
         self.snippets: dict[str, int] = {}
         self._widths: dict[int, int] = {}
         self._types: dict[str, int] = {}
@@ -182,10 +182,10 @@ class _Features:
                 advance()
         self._width = max(self._widths, key=lambda width: self._widths[width], default=0)
 
-    def _add(self, source: Source, video: Video) -> None:
+    def _add(self, source: LazyDataset, video: Video) -> None:
         try:
             features = source.read(video).features
-        except UserError as error:
+        except JaxtalError as error:
             self._damaged.append(str(error))
             return
         count, width = features.shape
@@ -233,10 +233,31 @@ def changed_files(folder: Path) -> list[str] | None:
         wanted, _, name = line.partition("  ")
         path = folder / name
         if not path.resolve().is_relative_to(folder.resolve()):
-            raise UserError(f"{sums}: {name!r:.80} is outside of the folder; wanted files in it")
+            raise DataError(f"{sums}: {name!r:.80} is outside of the folder; wanted files in it")
         if not path.is_file():
             changed.append(f"{name} is missing")
             continue
-        if checksum(path) != wanted:
+        if sha256(path) != wanted:
             changed.append(f"{name} has changed")
     return changed
+
+
+def count_annotation_errors(videos) -> dict[str, int]:
+    """How many annotated instances cannot be right, by kind.
+
+    They stay in the ground truth, as in the published evaluations, where nothing can match them.
+
+    Returns:
+        {"outside": begin after the end of their video or end before its start, "reversed": end
+        before they begin, "total": all instances}.
+    """
+    segments = np.concatenate([video.segments for video in videos])
+    end_of_video = np.repeat(
+        [video.duration for video in videos], [len(video.segments) for video in videos]
+    )
+    start, end = segments.T
+    return {
+        "outside": int(((start > end_of_video) | (end < 0)).sum()),
+        "reversed": int((end < start).sum()),
+        "total": len(segments),
+    }

@@ -4,9 +4,9 @@ A new one in this package adds a module with a METHOD and its name here; one out
 `register`, e.g. in its config file's imports.
 """
 
-from jaxtal.errors import UserError
+from jaxtal.errors import ConfigError
 from jaxtal.methods import co2net, d2net, hybrid, twostream
-from jaxtal.methods.method import Method
+from jaxtal.methods.base import Method
 
 METHODS: dict[str, Method] = {}
 
@@ -14,7 +14,7 @@ METHODS: dict[str, Method] = {}
 def register(method: Method) -> None:
     """Let `config.method` name it; UserError if the name is another's."""
     if METHODS.setdefault(method.name, method) is not method:
-        raise UserError(f"there are two methods called {method.name!r}; give one another name")
+        raise ConfigError(f"there are two methods called {method.name!r}; give one another name")
 
 
 for _module in (co2net, d2net, twostream, hybrid):
@@ -24,5 +24,5 @@ for _module in (co2net, d2net, twostream, hybrid):
 def get(name: str) -> Method:
     """The method called `name`; UserError if there is none."""
     if name not in METHODS:
-        raise UserError(f"config.method is {name!r}; it must be one of {', '.join(METHODS)}")
+        raise ConfigError(f"config.method is {name!r}; it must be one of {', '.join(METHODS)}")
     return METHODS[name]

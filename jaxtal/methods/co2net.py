@@ -15,12 +15,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxtal import checks, localization, losses, sampling
+from jaxtal.config import at_least, one_of
 from jaxtal.data.dataset import multi_hot
-from jaxtal.errors import UserError
-from jaxtal.evidence import Evidence
-from jaxtal.layers import Dropout, TemporalConv, average_pool, leaky_relu, temporal_mean
-from jaxtal.methods.method import Context, Method
+from jaxtal.errors import ConfigError
+from jaxtal.input_pipeline import sampling
+from jaxtal.input_pipeline.packing import Batch, BatchIndices, VideoIndex
+from jaxtal.input_pipeline.sampling import Context
+from jaxtal.localization import proposals
+from jaxtal.localization.config import LocalizationConfig
+from jaxtal.localization.scoring import ScoreSpec
+from jaxtal.methods import base
+from jaxtal.methods.base import Method
+from jaxtal.nn import losses
+from jaxtal.nn.layers import Dropout, TemporalConv, average_pool, leaky_relu, temporal_mean
 
 # F^G sees a sequence of length 1, so of its three published taps one acts: a dense layer with the
 # bound of the three, sqrt(6 / (3 D)).
@@ -246,7 +253,7 @@ class CO2Net(nn.Module):
         return TemporalConv(self.num_classes + 1, 1, name="cls2")(hidden, mask), enhanced
 
 
-def sample(context: Context, index: sampling.Index, config) -> sampling.Draw:
+def sample(context: Context, index: VideoIndex, config) -> BatchIndices:
     """A training batch: some rows in same-class pairs, N random snippets of every video.
 
     A video of zeros is in no pair, one below `config.data.min_snippets` in pairs only.
@@ -259,15 +266,15 @@ def sample(context: Context, index: sampling.Index, config) -> sampling.Draw:
     videos = sampling.pairs_and_singles(video_key, labels, pool, pairs, singles)
     count = config.data.num_snippets
     snippets = sampling.sample_snippets(snippet_key, index.lengths[videos], count)
-    return sampling.Draw(videos, snippets)
+    return BatchIndices(videos, snippets)
 
 
-def loss_terms(outputs: dict, batch: sampling.Batch, context: Context, config):
+def loss_terms(outputs: dict, batch: Batch, context: Context, config):
     """The loss terms of METHODS 2.c, unweighted: names as in `config.loss.weights`."""
     cas, mask, labels, settings = outputs["cas"], batch.mask, batch.labels, config.loss
     rgb, flow = outputs["attention_rgb"], outputs["attention_flow"]
     attentions = jnp.stack([rgb, flow, outputs["attention"]])
-    suppressed = losses.suppress(cas, outputs["attention"], settings.suppression)
+    suppressed = losses.suppress_cas(cas, outputs["attention"], settings.suppression)
     pairs = config.train.pairs
 
     def in_pairs(x):
@@ -280,15 +287,17 @@ def loss_terms(outputs: dict, batch: sampling.Batch, context: Context, config):
         in_pairs(outputs["embeddings"]), in_pairs(suppressed), in_pairs(labels), in_pairs(mask)
     )
     per_video = {
-        "mil_original": losses.top_k_mil(cas, labels, mask, settings.topk_divisor, 1.0),
-        "mil_suppressed": losses.top_k_mil(suppressed, labels, mask, settings.topk_divisor, 0.0),
+        "mil_original": losses.topk_mil(cas, labels, mask, settings.topk_divisor, 1.0),
+        "mil_suppressed": losses.topk_mil(suppressed, labels, mask, settings.topk_divisor, 0.0),
         "mutual": losses.mutual_learning(
             rgb, flow, mask, settings.mutual_metric, settings.mutual_alpha
         ),
         "opposition": of_all_attentions(
             lambda a: losses.opposition(a, cas, mask, settings.opposition_reduction)
         ),
-        "norm": of_all_attentions(lambda a: losses.normalisation(a, mask, settings.norm_reduction)),
+        "norm": of_all_attentions(
+            lambda a: losses.attention_norm(a, mask, settings.norm_reduction)
+        ),
     }
     terms = {name: losses.mean_over_videos(value, mask) for name, value in per_video.items()}
     terms["co_activity"] = pair_terms.sum() / jnp.maximum(shared.sum(), 1)
@@ -314,43 +323,43 @@ _VARIANTS: dict[str, Collection[str]] = {
 }
 
 
-def parts(config) -> int:
+def num_batch_shards(config) -> int:
     """Equal parts that a batch can be divided in, no pair in two of them."""
     pairs = config.train.pairs
-    return sampling.parts_with_pairs(pairs, config.train.batch_size - 2 * pairs)
+    return sampling.num_shards_with_pairs(pairs, config.train.batch_size - 2 * pairs)
 
 
-def check(config) -> None:
-    """Raise UserError for options that do not exist or go together and numbers that cannot be."""
+def validate_config(config) -> None:
+    """Raise ConfigError for options that do not exist or go together and numbers that cannot be."""
     model = config.model
     variants = {f"model.{name}": known for name, known in _VARIANTS.items() if name in model}
-    checks.one_of(config, _OPTIONS | variants)
+    one_of(config, _OPTIONS | variants)
     if model.classifier == "paper" and model.get("fusion") in ("add", "ssma"):
-        raise UserError(
+        raise ConfigError(
             f"config.model.fusion is {model.fusion!r}, which changes the fusion layer, but "
             "config.model.classifier=paper has none; set config.model.classifier=code"
         )
-    checks.at_least(config, {"loss.topk_divisor": 1, "model.pool_window": 1, "train.pairs": 0})
-    localization.check(config)
+    at_least(config, {"loss.topk_divisor": 1, "model.pool_window": 1, "train.pairs": 0})
+    base.check_localization(config)
     if config.model.pool_window % 2 == 0:
-        raise UserError(
+        raise ConfigError(
             f"config.model.pool_window is {config.model.pool_window}; it must be odd, so that the "
             "average has a middle"
         )
     batch_size, pairs = config.train.batch_size, config.train.pairs
     if batch_size < 2 * pairs:
-        raise UserError(
+        raise ConfigError(
             f"config.train.batch_size is {batch_size}, but config.train.pairs={pairs} pairs need "
             f"at least {2 * pairs} videos; raise batch_size or lower pairs"
         )
 
 
-def check_data(dataset, config) -> None:
-    """Raise UserError if batches cannot be composed of the training videos."""
+def validate_dataset(dataset, config) -> None:
+    """Raise ConfigError if batches cannot be composed of the training videos."""
     usable = [video for video in dataset.train if video.features.any()]
     carriers = multi_hot(usable, len(dataset.classes)).sum(axis=0)
     if config.train.pairs and carriers.max(initial=0) < 2:
-        raise UserError(
+        raise ConfigError(
             f"{dataset.name}: no class is carried by two training videos, which same-class pairs "
             "need; set config.train.pairs=0 or add videos"
         )
@@ -359,13 +368,13 @@ def check_data(dataset, config) -> None:
 def video_scores(outputs: dict, config) -> np.ndarray:
     """(C,) class probabilities for the video-level mAP (METHODS 2.f) from cas (T, C + 1)."""
     cas = outputs["cas"]
-    return localization.softmax(localization.top_mean(cas, -(-len(cas) // 8)))[:-1]
+    return proposals.softmax(proposals.topk_mean(cas, -(-len(cas) // 8)))[:-1]
 
 
-def recipe(config) -> Evidence:
+def score_spec(config) -> ScoreSpec:
     """Suppressed T-CAM, thresholds on the attention (METHODS 2.e)."""
-    divisor = localization.LocalizationConfig(**config.localization).topk_divisor
-    return Evidence("refined", "attention", "probability", "refined", divisor, softmax=True)
+    divisor = LocalizationConfig(**config.localization).topk_divisor
+    return ScoreSpec("refined", "attention", "probability", "refined", divisor, softmax=True)
 
 
 METHOD = Method(
@@ -373,13 +382,13 @@ METHOD = Method(
     build=lambda config, num_classes: CO2Net(num_classes, **config),
     sample=sample,
     loss_terms=loss_terms,
-    parts=parts,
-    check=check,
-    check_data=check_data,
-    outputs=("cas", "attention", "attention_rgb", "attention_flow"),
+    num_batch_shards=num_batch_shards,
+    validate_config=validate_config,
+    validate_dataset=validate_dataset,
+    output_names=("cas", "attention", "attention_rgb", "attention_flow"),
     video_scores=video_scores,
-    recipe=recipe,
-    localized=("cas", "attention"),
+    score_spec=score_spec,
+    localization_inputs=("cas", "attention"),
     protocols={
         "Thumos14reduced": "thumos_co2",
         "Thumos14": "thumos_co2",

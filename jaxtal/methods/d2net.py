@@ -14,13 +14,21 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxtal import checks, discriminative, localization, losses, mesh, sampling
-from jaxtal.discriminative import attended_embeddings, bottom_up_attention
-from jaxtal.errors import UserError
-from jaxtal.evidence import Evidence
-from jaxtal.layers import Dropout, TemporalConv, leaky_relu
-from jaxtal.methods.method import Context, Method
-from jaxtal.mutual_information import MEASURES, joint_matrix
+from jaxtal.config import at_least, below, one_of
+from jaxtal.errors import ConfigError
+from jaxtal.input_pipeline import sampling
+from jaxtal.input_pipeline.packing import Batch, BatchIndices, VideoIndex, row_indices
+from jaxtal.input_pipeline.sampling import Context
+from jaxtal.localization import proposals
+from jaxtal.localization.config import LocalizationConfig
+from jaxtal.localization.scoring import ScoreSpec
+from jaxtal.methods import base
+from jaxtal.methods.base import Method
+from jaxtal.nn import discriminative_loss, losses
+from jaxtal.nn.discriminative_loss import attended_embeddings, bottom_up_attention
+from jaxtal.nn.layers import Dropout, TemporalConv, leaky_relu
+from jaxtal.nn.mutual_information import MEASURES, joint_matrix
+from jaxtal.parallel import sharding
 
 _SHORTEST = 5  # snippets; shorter videos give no loss
 
@@ -35,8 +43,8 @@ _DENOISING = {
 _OPTIONS = {
     "model.padding": ("masked", "published"),
     "loss.classification": ("discriminative", "focal", "cross_entropy"),
-    "loss.separation_row": discriminative.ROWS,
-    "loss.pairs": discriminative.PAIRS,
+    "loss.separation_row": discriminative_loss.ROWS,
+    "loss.pairs": discriminative_loss.PAIRS,
     "loss.reduction": ("mean", "sum"),
     "loss.running_background": ("peak", "mean"),
     "localization.class_scores": ("refined", "cas"),
@@ -125,7 +133,7 @@ class D2Net(nn.Module):
         }
 
 
-def sample(context: Context, index: sampling.Index, config) -> sampling.Draw:
+def sample(context: Context, index: VideoIndex, config) -> BatchIndices:
     """A training batch: videos uniformly with replacement, a random crop or zero padding of each.
 
     Snippets without a feature other than 0 are masked; a video with fewer than
@@ -133,22 +141,22 @@ def sample(context: Context, index: sampling.Index, config) -> sampling.Draw:
     """
     video_key, crop_key = jax.random.split(context.key)
     pool = index.nonzero >= config.data.min_snippets
-    videos = sampling.uniform(video_key, pool, config.train.batch_size)
+    videos = sampling.sample_uniform(video_key, pool, config.train.batch_size)
     lengths = index.lengths[videos]
-    snippets = sampling.crop(crop_key, lengths, config.data.num_snippets)
-    rows, _ = sampling.locate(index, sampling.Draw(videos, snippets))
+    snippets = sampling.random_crop(crop_key, lengths, config.data.num_snippets)
+    rows, _ = row_indices(index, BatchIndices(videos, snippets))
     snippets = jnp.where(index.present[rows], snippets, lengths[:, None])
-    return sampling.Draw(videos, snippets)
+    return BatchIndices(videos, snippets)
 
 
-def loss_terms(outputs: dict, batch: sampling.Batch, context: Context, config):
+def loss_terms(outputs: dict, batch: Batch, context: Context, config):
     """The loss terms of METHODS 3.c, unweighted, and the model's state with the new background."""
     cas, embeddings, settings = outputs["cas"], outputs["embeddings"], config.loss
     labels = batch.labels
     valid, mask = _taking_part(batch)
     attention = cas.max(-1)
     # The loss compares videos of the whole batch with each other, so every device has them all.
-    foreground, background = mesh.whole(
+    foreground, background = sharding.replicated(
         (
             attended_embeddings(embeddings, attention, settings.foreground_threshold, mask),
             attended_embeddings(embeddings, 1 - attention, settings.background_threshold, mask),
@@ -157,21 +165,21 @@ def loss_terms(outputs: dict, batch: sampling.Batch, context: Context, config):
 
     running = context.state["running"]["background"]
     if settings.running_background == "peak":
-        newest = discriminative.peak_embedding(embeddings, 1 - attention, mask)
+        newest = discriminative_loss.peak_embedding(embeddings, 1 - attention, mask)
     else:
         newest = background.value
-    running = discriminative.update_background(running, newest, background.exists)
+    running = discriminative_loss.update_background(running, newest, background.exists)
 
     weights = None
     if settings.classification == "discriminative":
-        draw = functools.partial(discriminative.draw_pairing, pairs=settings.pairs)
-        pairing = mesh.everywhere(draw)(context.key, foreground.exists, background.exists)
-        weights = mesh.whole(
-            discriminative.cosine_weights(
+        draw = functools.partial(discriminative_loss.draw_pairing, pairs=settings.pairs)
+        pairing = sharding.run_replicated(draw)(context.key, foreground.exists, background.exists)
+        weights = sharding.replicated(
+            discriminative_loss.cosine_weights(
                 foreground,
                 background,
-                mesh.whole(valid),
-                mesh.whole(pairing),
+                sharding.replicated(valid),
+                sharding.replicated(pairing),
                 settings.separation_row,
                 settings.pairs,
             )
@@ -187,7 +195,7 @@ def loss_terms(outputs: dict, batch: sampling.Batch, context: Context, config):
     return terms, {"running": {"background": running}}
 
 
-def _taking_part(batch: sampling.Batch) -> tuple[jax.Array, jax.Array]:
+def _taking_part(batch: Batch) -> tuple[jax.Array, jax.Array]:
     """Which videos [B] give a loss, and their snippets [B, T]."""
     valid = (batch.mask.sum(-1) >= _SHORTEST) & (batch.labels > 0).any(-1)
     return valid, batch.mask & valid[:, None]
@@ -195,11 +203,11 @@ def _taking_part(batch: sampling.Batch) -> tuple[jax.Array, jax.Array]:
 
 def _video_probability(cas, mask, settings) -> jax.Array:
     """The videos' p [B, C], kept away from 0 and 1."""
-    pooled = losses.top_mean(cas, mask, settings.topk_divisor, round_up=True)
+    pooled = losses.topk_mean(cas, mask, settings.topk_divisor, round_up=True)
     return jnp.clip(pooled, _MARGIN, 1 - _MARGIN)
 
 
-def denoising_terms(cas, attention, batch: sampling.Batch, step, settings) -> dict:
+def denoising_terms(cas, attention, batch: Batch, step, settings) -> dict:
     """L_DS and L_DV, 0 at the steps without denoising (METHODS 3.c).
 
     Args:
@@ -219,7 +227,7 @@ def denoising_terms(cas, attention, batch: sampling.Batch, step, settings) -> di
         snippet = _snippets_of_all_videos(cas, batch.labels, attention, mask, settings)
         probability = _video_probability(cas, mask, settings)
         # An ill-conditioned joint matrix magnifies how sums are rounded: one order for all.
-        probability, labels, valid = mesh.whole((probability, batch.labels, valid))
+        probability, labels, valid = sharding.replicated((probability, batch.labels, valid))
         video = video_denoising(probability, labels, valid, settings)
     active = (step >= settings.denoising_start) & (step % settings.denoising_every == 0)
     return {"snippet_denoising": snippet * active, "video_denoising": video * active}
@@ -227,7 +235,7 @@ def denoising_terms(cas, attention, batch: sampling.Batch, step, settings) -> di
 
 def _classification(probability, labels, weights, settings):
     """L_Dis, L_F or L_CE of every video: [B, C] to [B]."""
-    entries = discriminative.discriminative_loss(
+    entries = discriminative_loss.discriminative_loss(
         probability,
         labels,
         weights,
@@ -242,7 +250,9 @@ def _snippets_of_all_videos(cas, labels, bottom_up, mask, settings):
     """L_DS: mean of `snippet_denoising` over the videos that count."""
     is_foreground = mask & (bottom_up > settings.bottom_up_foreground)
     is_background = mask & (bottom_up < settings.bottom_up_background)
-    of_videos = mesh.by_video(jax.vmap(functools.partial(snippet_denoising, settings=settings)))
+    of_videos = sharding.shard_map_over_batch(
+        jax.vmap(functools.partial(snippet_denoising, settings=settings))
+    )
     values, counted = of_videos(cas, labels, is_foreground, is_background)
     return values.sum() / jnp.maximum(counted.sum(), 1)
 
@@ -311,10 +321,10 @@ def _distance(kind: str, estimate: jax.Array, target: jax.Array) -> jax.Array:
     return -(target * jnp.log(estimate) + (1 - target) * jnp.log1p(-estimate))
 
 
-def check(config) -> None:
-    """Raise UserError for options that do not exist and numbers that cannot be."""
-    checks.one_of(config, _OPTIONS)
-    checks.at_least(
+def validate_config(config) -> None:
+    """Raise ConfigError for options that do not exist and numbers that cannot be."""
+    one_of(config, _OPTIONS)
+    at_least(
         config,
         {
             "model.kernel_size": 1,
@@ -327,19 +337,19 @@ def check(config) -> None:
     )
     for name in ("kernel_size", "classifier_kernel_size"):
         if config.model[name] % 2 == 0:
-            raise UserError(
+            raise ConfigError(
                 f"config.model.{name} is {config.model[name]}; it must be odd, so that the "
                 "convolution has a middle"
             )
-    checks.below(config, {"model.dropout": 1})
-    check_denoising(config)
-    localization.check(config)
+    below(config, {"model.dropout": 1})
+    validate_denoising(config)
+    base.check_localization(config)
 
 
-def check_denoising(config) -> None:
-    """Raise UserError for values of the denoising losses' fields that cannot be."""
-    checks.one_of(config, _DENOISING)
-    checks.at_least(
+def validate_denoising(config) -> None:
+    """Raise ConfigError for values of the denoising losses' fields that cannot be."""
+    one_of(config, _DENOISING)
+    at_least(
         config,
         {
             "loss.topk_divisor": 1,
@@ -349,28 +359,28 @@ def check_denoising(config) -> None:
         },
     )
     if config.loss.bottom_up_background > config.loss.bottom_up_foreground:
-        raise UserError(
+        raise ConfigError(
             f"config.loss.bottom_up_background is {config.loss.bottom_up_background}, above "
             f"config.loss.bottom_up_foreground={config.loss.bottom_up_foreground}: a snippet would "
             "be both; lower it"
         )
 
 
-def check_data(dataset, config) -> None:
-    """Raise UserError if no training video gives a loss."""
+def validate_dataset(dataset, config) -> None:
+    """Raise ConfigError if no training video gives a loss."""
     least = max(_SHORTEST, config.data.min_snippets)
     if not any(
         len(video.labels) and video.features.any(axis=1).sum() >= least for video in dataset.train
     ):
-        raise UserError(
+        raise ConfigError(
             f"{dataset.name}: no training video has both a label and {least} snippets with "
             "features; add videos or lower config.data.min_snippets"
         )
 
 
 @dataclasses.dataclass(frozen=True)
-class D2Localization(localization.LocalizationConfig):
-    """Numbers of D2-Net's localisation (METHODS 3.e) beyond the shared ones.
+class D2Localization(LocalizationConfig):
+    """Numbers of D2-Net's localization (METHODS 3.e) beyond the shared ones.
 
     Attributes:
         relative_attention: the bottom-up attention is taken relative to half of its largest value
@@ -386,13 +396,13 @@ class D2Localization(localization.LocalizationConfig):
 def video_scores(outputs: dict, config) -> np.ndarray:
     """(C,) video-level probabilities p, as the losses have them, from cas (T, C)."""
     cas = outputs["cas"]
-    return localization.top_mean(cas, -(-len(cas) // config.loss.topk_divisor))
+    return proposals.topk_mean(cas, -(-len(cas) // config.loss.topk_divisor))
 
 
-def recipe(config) -> Evidence:
+def score_spec(config) -> ScoreSpec:
     """Refined T-CAM, attention times T-CAM, thresholds on it too (METHODS 3.e)."""
     settings = D2Localization(**config.localization)
-    return Evidence(
+    return ScoreSpec(
         sequence="refined",
         gate="refined",
         activation="cas",
@@ -408,13 +418,13 @@ METHOD = Method(
     build=lambda config, num_classes: D2Net(num_classes, **config),
     sample=sample,
     loss_terms=loss_terms,
-    check=check,
-    check_data=check_data,
-    outputs=("cas", "attention"),
+    validate_config=validate_config,
+    validate_dataset=validate_dataset,
+    output_names=("cas", "attention"),
     video_scores=video_scores,
-    recipe=recipe,
-    localized=("cas", "attention"),
-    localization=D2Localization,
+    score_spec=score_spec,
+    localization_inputs=("cas", "attention"),
+    localization_config_cls=D2Localization,
     protocols={
         "Thumos14reduced": "thumos_d2",
         "Thumos14": "thumos_d2",

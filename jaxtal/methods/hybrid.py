@@ -5,7 +5,7 @@
   pools, foreground and background, beside CO2-Net's MIL branch, and the semantic dictionary. Both
   act on the enhanced features, which lie in the space of the features themselves.
 - From D2-Net (ICCV 2021) comes pDMI denoising of the T-CAM's probabilities, and a refined T-CAM,
-  attention times probability, for the localisation. What tells pseudo-foreground is not D2-Net's
+  attention times probability, for the localization. What tells pseudo-foreground is not D2-Net's
   bottom-up attention, 1/2 and less wherever embeddings have no negative entries as the enhanced
   features have none, but the attention, the mean of both modalities'.
 
@@ -19,11 +19,13 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jaxtal import checks, losses, sampling
-from jaxtal.evidence import Evidence
-from jaxtal.layers import TemporalConv, torch_default
+from jaxtal.config import at_least, one_of
+from jaxtal.input_pipeline.packing import Batch
+from jaxtal.input_pipeline.sampling import Context
+from jaxtal.localization.scoring import ScoreSpec
 from jaxtal.methods import co2net, d2net, twostream
-from jaxtal.methods.method import Context
+from jaxtal.nn import losses
+from jaxtal.nn.layers import TemporalConv, torch_default
 
 
 class Hybrid(nn.Module):
@@ -64,7 +66,7 @@ class Hybrid(nn.Module):
         }
 
 
-def loss_terms(outputs: dict, batch: sampling.Batch, context: Context, config):
+def loss_terms(outputs: dict, batch: Batch, context: Context, config):
     """CO2-Net's terms and, unweighted, those of the other two; the state.
 
     L_fg and L_bg of the attention branch (two-stream, eq. 5), L_smt with its ramp (eq. 6), L_DS and
@@ -86,17 +88,17 @@ def loss_terms(outputs: dict, batch: sampling.Batch, context: Context, config):
     return terms | denoised, state
 
 
-def check(config) -> None:
-    """Raise UserError for options that do not exist and numbers that cannot be."""
-    co2net.check(config)
-    d2net.check_denoising(config)
-    checks.one_of(config, twostream.DICTIONARY)
-    checks.at_least(config, {"loss.warmup_steps": 0})
+def validate_config(config) -> None:
+    """Raise ConfigError for options that do not exist and numbers that cannot be."""
+    co2net.validate_config(config)
+    d2net.validate_denoising(config)
+    one_of(config, twostream.DICTIONARY)
+    at_least(config, {"loss.warmup_steps": 0})
 
 
-def recipe(config) -> Evidence:
+def score_spec(config) -> ScoreSpec:
     """D2-Net's refined T-CAM from CO2-Net's outputs; thresholds on the attention (METHODS 2.e)."""
-    return dataclasses.replace(co2net.recipe(config), sequence="refined_probability")
+    return dataclasses.replace(co2net.score_spec(config), sequence="refined_probability")
 
 
 METHOD = dataclasses.replace(
@@ -104,8 +106,8 @@ METHOD = dataclasses.replace(
     name="hybrid",
     build=lambda config, num_classes: Hybrid(co2net.CO2Net(num_classes, **config)),
     loss_terms=loss_terms,
-    check=check,
-    initialise=twostream.initialise,
-    limit_updates=twostream.limit_updates,
-    recipe=recipe,
+    validate_config=validate_config,
+    initialize=twostream.initialize,
+    transform_updates=twostream.transform_updates,
+    score_spec=score_spec,
 )

@@ -12,12 +12,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxtal import checks, localization, losses, sampling
+from jaxtal.config import at_least, below, one_of
 from jaxtal.data.dataset import multi_hot
-from jaxtal.errors import UserError
-from jaxtal.evidence import Evidence
-from jaxtal.layers import Dropout, TemporalConv, torch_default
-from jaxtal.methods.method import Context, Method
+from jaxtal.errors import ConfigError
+from jaxtal.input_pipeline import sampling
+from jaxtal.input_pipeline.packing import Batch, BatchIndices, VideoIndex
+from jaxtal.input_pipeline.sampling import Context
+from jaxtal.localization.scoring import ScoreSpec
+from jaxtal.methods import base
+from jaxtal.methods.base import Method
+from jaxtal.nn import losses
+from jaxtal.nn.layers import Dropout, TemporalConv, torch_default
 
 DICTIONARY = {
     "loss.dictionary_init": ("class_mean", "uniform", "class_mean_bg_global"),
@@ -91,7 +96,7 @@ class TwoStream(nn.Module):
         by_mil = nn.softmax(
             jnp.stack(
                 [
-                    losses.top_mean(z[:, :, r], mask, divisor)
+                    losses.topk_mean(z[:, :, r], mask, divisor)
                     for r, divisor in enumerate(self.topk_divisors)
                 ],
                 axis=1,
@@ -148,20 +153,20 @@ def centroid_distance(x: jax.Array, logits: jax.Array, dictionary: jax.Array) ->
     return jnp.sqrt(((x - centroid) ** 2).sum(-1, keepdims=True) + 1e-12)
 
 
-def sample(context: Context, index: sampling.Index, config) -> sampling.Draw:
+def sample(context: Context, index: VideoIndex, config) -> BatchIndices:
     """A training batch: the next videos of the epoch's random order, T snippets of each.
 
     The last batch of an epoch is filled up with masked rows; a video below
     `config.data.min_snippets` is in none.
     """
     pool = index.lengths >= config.data.min_snippets
-    videos = sampling.epochs(context.run_key, context.step, pool, config.train.batch_size)
+    videos = sampling.epoch_batch(context.run_key, context.step, pool, config.train.batch_size)
     count = config.data.num_snippets
     snippets = sampling.sample_sorted(context.key, index.lengths[videos], count)
-    return sampling.Draw(videos, snippets)
+    return BatchIndices(videos, snippets)
 
 
-def loss_terms(outputs: dict, batch: sampling.Batch, context: Context, config):
+def loss_terms(outputs: dict, batch: Batch, context: Context, config):
     """The loss terms of METHODS 4.c: names as in `config.loss.weights`.
 
     L_fg, L_ct, L_bg (eq. 5), L_gui (eq. 7) and L_smt (eq. 6) before their weights, but L_smt with
@@ -201,7 +206,7 @@ def ramp(step: jax.Array, settings) -> jax.Array | float:
     return 1.0
 
 
-def initialise(params: dict, dataset, config) -> dict:
+def initialize(params: dict, dataset, config) -> dict:
     """Class means of the training features into the dictionary (METHODS 4.b), from U(0, 1).
 
     A class without training videos keeps its uniform row, and so does the background, unless
@@ -220,7 +225,7 @@ def initialise(params: dict, dataset, config) -> dict:
     return params | {"dictionary": jnp.where(known[:, None], means, params["dictionary"])}
 
 
-def limit_updates(updates: dict, step: jax.Array, config) -> dict:
+def transform_updates(updates: dict, step: jax.Array, config) -> dict:
     """Nothing is added to the dictionary in the warm-up, if that is "freeze_dict".
 
     Adam's moments follow its gradient meanwhile, so that it starts from well-formed ones.
@@ -231,27 +236,27 @@ def limit_updates(updates: dict, step: jax.Array, config) -> dict:
     return updates | {"dictionary": change}
 
 
-def row_limits(config) -> tuple[int, int]:
+def test_length_limits(config) -> tuple[int, int]:
     """At most `config.data.test_snippets` of a test video; a single snippet counts twice."""
     return 2, config.data.test_snippets
 
 
-def check(config) -> None:
-    """Raise UserError for options that do not exist and numbers that cannot be."""
-    checks.one_of(config, _OPTIONS)
-    checks.at_least(config, {"data.test_snippets": 2, "model.dropout": 0, "loss.warmup_steps": 0})
-    checks.below(config, {"model.dropout": 1})
-    localization.check(config)
+def validate_config(config) -> None:
+    """Raise ConfigError for options that do not exist and numbers that cannot be."""
+    one_of(config, _OPTIONS)
+    at_least(config, {"data.test_snippets": 2, "model.dropout": 0, "loss.warmup_steps": 0})
+    below(config, {"model.dropout": 1})
+    base.check_localization(config)
     divisors = config.model.topk_divisors
     if len(divisors) != 3 or not all(isinstance(d, int) and d >= 1 for d in divisors):
-        raise UserError(
+        raise ConfigError(
             f"config.model.topk_divisors is {divisors}; wanted three whole numbers of at least 1, "
             "for foreground, context and background, e.g. (8, 2, 2)"
         )
-    checks.below(config, {"data.test_snippets": 46341})  # whose square is an int32
+    below(config, {"data.test_snippets": 46341})  # whose square is an int32
     alone = config.model.branches == "attention" and not config.model.share_fc
     if alone and config.loss.weights.semantic:
-        raise UserError(
+        raise ConfigError(
             f"config.loss.weights.semantic is {config.loss.weights.semantic}, but with "
             "config.model.branches=attention no classification loss trains the logits that choose "
             "the centroids; set it to 0, or config.model.share_fc=True"
@@ -263,14 +268,14 @@ def video_scores(outputs: dict, config) -> np.ndarray:
     return np.asarray(outputs["scores"][0, :-1], np.float64)
 
 
-def recipe(config) -> Evidence:
+def score_spec(config) -> ScoreSpec:
     """s_fg, which is thresholded and scores too, and the class scores (METHODS 4.e).
 
     Without MIL branch the foreground attention takes the place of s_fg.
     """
     alone = config.model.branches == "attention"
     term = "attention_of_classes" if alone else "probability"
-    return Evidence(sequence=term, gate=term, activation=term, scores="scores")
+    return ScoreSpec(sequence=term, gate=term, activation=term, scores="scores")
 
 
 METHOD = Method(
@@ -278,12 +283,12 @@ METHOD = Method(
     build=lambda config, num_classes: TwoStream(num_classes, **config),
     sample=sample,
     loss_terms=loss_terms,
-    check=check,
-    initialise=initialise,
-    limit_updates=limit_updates,
-    row_limits=row_limits,
-    outputs=("cas", "attention", "attention_context", "attention_background", "scores"),
+    validate_config=validate_config,
+    initialize=initialize,
+    transform_updates=transform_updates,
+    test_length_limits=test_length_limits,
+    output_names=("cas", "attention", "attention_context", "attention_background", "scores"),
     video_scores=video_scores,
-    recipe=recipe,
-    localized=("cas", "attention", "scores"),
+    score_spec=score_spec,
+    localization_inputs=("cas", "attention", "scores"),
 )

@@ -11,20 +11,23 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxtal import data, diagnosis, evaluation, methods, protocols
-from jaxtal.data import activations, activitynet, json_files
+from jaxtal import methods
+from jaxtal.data import activations
 from jaxtal.data import detections as detection_files
 from jaxtal.data.activations import Activations
 from jaxtal.data.dataset import Dataset
-from jaxtal.diagnosis import Diagnosis
-from jaxtal.errors import UserError, printable
-from jaxtal.evaluation import Evaluation
-from jaxtal.evidence import Evidence
-from jaxtal.reporting import results
-from jaxtal.reporting.results import Result
-from jaxtal.restored import config_from
-from jaxtal.segments import Segments
-from jaxtal.workdir import Workdir
+from jaxtal.data.io import json_files
+from jaxtal.data.layouts import activitynet
+from jaxtal.data.segments import Segments
+from jaxtal.errors import DataError, one_line
+from jaxtal.evaluation import detection_map, error_analysis, protocols
+from jaxtal.evaluation.detection_map import Evaluation
+from jaxtal.evaluation.error_analysis import ErrorAnalysis
+from jaxtal.inference.restore import config_from
+from jaxtal.localization.scoring import ScoreSpec
+from jaxtal.reporting import tables
+from jaxtal.reporting.tables import Result
+from jaxtal.train.workdir import Workdir
 
 ERRORS_AT = 0.5  # t-IoU at which detections are told right from wrong
 METRICS = "metrics.jsonl as a run writes it; delete it to go without curves"
@@ -34,7 +37,7 @@ class Curves(NamedTuple):
     """Saved outputs, and how the T-CAM to be drawn follows from them."""
 
     saved: Activations
-    recipe: Evidence
+    recipe: ScoreSpec
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -60,17 +63,19 @@ class Model:
         """Judged under the protocol."""
         protocol = protocols.get(self.protocol)
         truth = self.truth
-        return evaluation.evaluate(truth.test, self.found, protocol, len(truth.classes), truth.grid)
+        return detection_map.evaluate(
+            truth.test, self.found, protocol, len(truth.classes), truth.grid
+        )
 
     @functools.cached_property
-    def diagnosis(self) -> Diagnosis:
+    def diagnosis(self) -> ErrorAnalysis:
         """Where it errs, at t-IoU `ERRORS_AT`."""
-        return diagnosis.diagnose(self.evaluation, ERRORS_AT)
+        return error_analysis.analyze_errors(self.evaluation, ERRORS_AT)
 
     @functools.cached_property
     def kind(self) -> np.ndarray:
         """(n,) int, which of KINDS each of `found` is; len(KINDS) if the protocol left it out."""
-        kind = np.full(len(self.found), len(diagnosis.KINDS))
+        kind = np.full(len(self.found), len(error_analysis.ERROR_TYPES))
         kind[self.evaluation.given] = self.diagnosis.kind
         return kind
 
@@ -122,7 +127,7 @@ def read(folders: Sequence[Path]) -> list[Run]:
     """The runs in finished work directories.
 
     Raises:
-        UserError: a folder is given twice, is no work directory, its run has not finished, or a
+        DataError: a folder is given twice, is no work directory, its run has not finished, or a
             file in it is damaged or does not fit the others.
     """
     called = names(folders)
@@ -134,14 +139,14 @@ def names(folders: Sequence[Path]) -> list[str]:
     paths = [folder.resolve() for folder in folders]
     for index, path in enumerate(paths):
         if path in paths[:index]:
-            raise UserError(f"--workdir {folders[index]} is given twice; name each folder once")
+            raise DataError(f"--workdir {folders[index]} is given twice; name each folder once")
 
     def last(path: Path, count: int) -> str:
         return "/".join(path.parts[-count:])
 
     return [
         next(
-            printable(last(path, count))
+            one_line(last(path, count))
             for count in itertools.count(1)
             if [last(other, count) for other in paths].count(last(path, count)) == 1
         )
@@ -151,13 +156,13 @@ def names(folders: Sequence[Path]) -> list[str]:
 
 def _read(files: Workdir, name: str) -> Run:
     config = files.read_config()
-    result = results.read(files.path, name)
+    result = tables.read(files.path, name)
     missing = []
     if result.diverged:
         numbers = ", ".join(map(str, result.diverged))
         missing.append(f"{name}: diverged, and left out of every number: member {numbers}")
     annotations = files.path / "annotations.json"
-    truth = data.annotations(annotations) if annotations.is_file() else None
+    truth = annotations(annotations) if annotations.is_file() else None
     models = []
     for called, folder in _folders(files.path, name, result):
         detections, saved = folder / "detections.json", folder / "activations.npz"
@@ -203,14 +208,14 @@ def _lack(name: str, files: list[str]) -> str:
 def _curves(path: Path, truth: Dataset, config: dict[str, Any]) -> Curves:
     """The saved outputs of the test videos."""
     method = methods.get(config["method"])
-    with results.naming(f"the config of {path.parent}", "what a run writes"):
-        recipe = method.recipe(config_from(config))
-    saved = activations.read(path, method.localized)
+    with tables.naming(f"the config of {path.parent}", "what a run writes"):
+        recipe = method.score_spec(config_from(config))
+    saved = activations.read(path, method.localization_inputs)
     first = next(filter(None, saved.outputs), None)
     columns = len(truth.classes) if first is None else recipe.activations(first).shape[1]
     names = tuple(video.name for video in truth.test)
     if (saved.videos, saved.classes, columns) != (names, truth.classes, len(truth.classes)):
-        raise UserError(
+        raise DataError(
             f"{path}: its videos or classes are not those of annotations.json; the run's command "
             "with --mode=eval --config.evaluation.save_activations=True writes both"
         )
@@ -218,7 +223,7 @@ def _curves(path: Path, truth: Dataset, config: dict[str, Any]) -> Curves:
 
 
 def _metrics(files: Workdir) -> list[dict[str, Any]]:
-    with results.naming(files.path / "metrics.jsonl", METRICS):
+    with tables.naming(files.path / "metrics.jsonl", METRICS):
         return files.metrics()
 
 

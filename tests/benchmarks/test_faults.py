@@ -13,7 +13,7 @@ import pytest
 from benchmarks import fault_events, fault_jobs, fault_kinds, fault_report, faults
 from benchmarks.fault_events import Event, Faulted, Outcome, Reference
 from benchmarks.fault_jobs import Job, Run
-from jaxtal.checkpoints import Checkpoints
+from jaxtal.train.checkpoints import Checkpoints
 from tests.conftest import ROOT
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="faults are for Linux")
@@ -260,9 +260,6 @@ def test_who_listens_to_sigterm():
         assert (heard, run.code) == expected
 
 
-# --- what is drawn --------------------------------------------------------------------------------
-
-
 def test_jobs_are_of_all_kinds():
     jobs = fault_jobs.jobs_of(20, 3)
     assert {(job.method, job.processes) for job in jobs} == {
@@ -298,9 +295,6 @@ def test_command(tmp_path):
     assert {
         "--config.population=2", "--config.train.steps=7", f"--workdir={tmp_path / 'work'}",
     } < set(words)  # fmt: skip
-
-
-# --- what jobs say --------------------------------------------------------------------------------
 
 
 def test_told():
@@ -357,9 +351,6 @@ def test_judge(kind, code, fields, lines, wrong):
     about = {"near_end": False, "listened": True, "trained": True}
     about |= {name: value for name, value in fields.items() if name in about}
     assert fault_events.judge(event, 50, **about, lines=lines) == wrong
-
-
-# --- what is compared and told --------------------------------------------------------------------
 
 
 def finished(folder, value: float = 1.5, seconds: float = 3):

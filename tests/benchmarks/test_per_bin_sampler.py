@@ -1,11 +1,11 @@
-"""The published, bin by bin way of sampling draws what `jaxtal.sampling` describes."""
+"""The published, bin by bin way of sampling draws what `jaxtal.input_pipeline.sampling` describes."""
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from benchmarks import per_bin_sampler
-from jaxtal.sampling import bin_bounds
+from jaxtal.input_pipeline.sampling import bin_bounds
 
 LENGTHS = np.array([3, 8, 9, 20, 41, 1])
 LABELS = np.array([[1, 0, 0], [1, 0, 1], [0, 1, 0], [0, 1, 0], [1, 0, 0], [0, 1, 0]], np.float32)

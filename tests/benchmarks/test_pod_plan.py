@@ -6,7 +6,7 @@ import pytest
 
 from benchmarks import pod_plan
 from benchmarks.pod_plan import CODE, Case, bound, buffers, markdown, next_count, plan, planned, row
-from jaxtal.errors import UserError
+from jaxtal.errors import JaxtalError
 
 ASSIGNMENT = """BufferAssignment:
 allocation 0: size 512, page 0, thread-local:
@@ -150,7 +150,7 @@ def test_the_table(monkeypatch, capsys, tmp_path):
 
 
 def test_an_error_of_the_compiling_process_is_said():
-    with pytest.raises(UserError, match=r"^v9:4x4, co2net: topology 'v9:4x4'; wanted KIND:SHAPE"):
+    with pytest.raises(JaxtalError, match=r"^v9:4x4, co2net: topology 'v9:4x4'; wanted KIND:SHAPE"):
         planned(Case("v9:4x4", "co2net"))
 
 

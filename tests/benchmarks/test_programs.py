@@ -10,7 +10,7 @@ import pytest
 
 from benchmarks import conversion, end_to_end, everything, population, training
 from benchmarks.scaling import exponents
-from jaxtal import evaluation
+from jaxtal.evaluation import detection_map
 
 SIZES = "batch=6 snippets=8 width=8 classes=3 videos=9"
 TINY_RUN = """data.num_snippets=16 data.generator.num_train=12 data.generator.num_test=6
@@ -29,7 +29,7 @@ PROGRAMS = {
         ["snippets 8", "snippets 16"],
         "exponent",
     ),
-    "end_to_end": (f"--steps 2 --eval_every 1 --set {TINY_RUN}", ["cold", "warm"], "localise"),
+    "end_to_end": (f"--steps 2 --eval_every 1 --set {TINY_RUN}", ["cold", "warm"], "localize"),
 }
 
 
@@ -86,9 +86,9 @@ def test_memory(monkeypatch, capsys):
     arguments = "--train_videos 4 --test_videos 2 --snippets 8 --width 8 --method twostream"
     (row,), table = run("memory", arguments, monkeypatch, capsys)
     found = row["bytes"]
-    needed = [found[name] for name in ("features", "parameters", "optimiser", "activations")]
+    needed = [found[name] for name in ("features", "parameters", "optimizer", "activations")]
     assert row["ratio"] == pytest.approx((found["peak"] - found["before"]) / sum(needed))
-    assert found["optimiser"] == pytest.approx(2 * found["parameters"], rel=0.1)
+    assert found["optimizer"] == pytest.approx(2 * found["parameters"], rel=0.1)
     assert "peak less before" in table
 
 
@@ -118,7 +118,7 @@ def test_parts_of_a_run_are_timed_only_while_it_lasts():
     seconds = dict.fromkeys(end_to_end.PARTS, 0.0)
     functions = [getattr(owner, name) for owner, name, _ in end_to_end.WRAPPED]
     with end_to_end.wrapped(seconds):
-        assert evaluation.classification_map(np.ones((2, 1)), np.ones((2, 1))) == 1
+        assert detection_map.classification_map(np.ones((2, 1)), np.ones((2, 1))) == 1
     assert [name for name, value in seconds.items() if value] == ["evaluate"]
     assert functions == [getattr(owner, name) for owner, name, _ in end_to_end.WRAPPED]
 

@@ -5,16 +5,17 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from benchmarks.reference_torch import build
+from benchmarks.reference_torch.d2net import Pairing
 from configs import co2net_thumos, d2net_thumos, twostream_thumos
-from jaxtal import discriminative, methods
-from jaxtal.sampling import Batch
-from jaxtal.step import hyper_from, init_state
-from tests.contexts import context
+from jaxtal import methods
+from jaxtal.input_pipeline.packing import Batch
+from jaxtal.nn import discriminative_loss
+from jaxtal.train.train_state import hyperparams_from_config, init_state
+from tests.helpers.contexts import context
 
 torch = pytest.importorskip("torch")
 
-from benchmarks.reference_torch import build  # noqa: E402
-from benchmarks.reference_torch.d2net import Pairing  # noqa: E402
 
 B, T, C, WIDTH = 10, 24, 5, 16
 CONFIGS = {"co2net": co2net_thumos, "d2net": d2net_thumos, "twostream": twostream_thumos}
@@ -56,7 +57,7 @@ def parameters(state) -> dict:
 def jax_side(name: str):
     """Parameters, loss terms, gradients and the choices made, without dropout."""
     config, method = CONFIGS[name].get_config(), methods.get(name)
-    model, hyper = method.build(config.model, C), hyper_from(config)
+    model, hyper = method.build(config.model, C), hyperparams_from_config(config)
     state = init_state(model, hyper, WIDTH)
     features, labels = map(jnp.asarray, data())
     batch = Batch(features, jnp.ones((B, T), bool), labels)
@@ -78,10 +79,10 @@ def pairing(key, outputs: dict) -> Pairing:
     mask, attention = jnp.ones((B, T), bool), outputs["cas"].max(-1)
     embeddings = outputs["embeddings"]
     exists = [
-        discriminative.attended_embeddings(embeddings, a, 0.5, mask).exists
+        discriminative_loss.attended_embeddings(embeddings, a, 0.5, mask).exists
         for a in (attention, 1 - attention)
     ]
-    drawn = discriminative.draw_pairing(key, *exists)
+    drawn = discriminative_loss.draw_pairing(key, *exists)
     return Pairing(*(torch.as_tensor(np.array(rows)).long() for rows in drawn))
 
 
@@ -133,7 +134,7 @@ def test_step_moves_every_parameter(name, form):
 
 def model_and_hyper(name: str):
     config = CONFIGS[name].get_config()
-    return methods.get(name).build(config.model, C), hyper_from(config)
+    return methods.get(name).build(config.model, C), hyperparams_from_config(config)
 
 
 @pytest.mark.slow

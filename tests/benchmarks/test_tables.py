@@ -23,10 +23,10 @@ from benchmarks import (
 )
 from benchmarks.published import PAPERS, TABLES
 from configs import twostream_demo
-from jaxtal import population
-from jaxtal.data import json_files
-from jaxtal.errors import UserError
-from tests.command import TINY
+from jaxtal.data.io import json_files
+from jaxtal.errors import JaxtalError
+from jaxtal.train import population, trainer
+from tests.helpers.command import TINY
 
 DEMO = table_rows.setting_of("demo", "config", {})
 NOTHING = table_runs.Found({}, {})
@@ -35,9 +35,6 @@ MISPRINTED = {
     ("co2net/1", "S-CNN (2016)"), ("co2net/1", "STAR (2019)"), ("co2net/1", "PreTrimNet (2020)"),
     ("co2net/1", "HAM-Net (2021)"), ("twostream/1", "PreTrimNet"),
 }  # fmt: skip
-
-
-# --- as printed -----------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -150,9 +147,6 @@ def test_averages_are_means(key):
     assert (compared > 0) == (key in whole)
 
 
-# --- as configs -----------------------------------------------------------------------------------
-
-
 def differing(one, other) -> dict:
     """The fields of `one` that `other` has not, or otherwise."""
     first, second = (flatten_dict(config.to_dict(), sep=".") for config in (one, other))
@@ -237,11 +231,8 @@ def test_setting_of_a_file_and_its_suffix():
     ],
 )
 def test_bad_settings(table, data, given, message):
-    with pytest.raises(UserError, match=re.escape(message)):
+    with pytest.raises(JaxtalError, match=re.escape(message)):
         table_rows.rows_of(table, table_rows.setting_of(data, "config", given))
-
-
-# --- as populations -------------------------------------------------------------------------------
 
 
 def plan(*keys: str, seeds: int = 2, most: int = 10, found=NOTHING):
@@ -322,9 +313,6 @@ def test_what_is_found_of_one_seed_and_of_a_run_that_goes_on(tmp_path):
     assert table_runs.plan(table_rows.rows_of("co2net/1", DEMO), 1, 10, found) == []
     (job,) = plan("co2net/1", seeds=2, found=found)
     assert (job.members[0].seed, job.config.population, job.config.vary) == (1, 1, "")
-
-
-# --- what is said ---------------------------------------------------------------------------------
 
 
 def result(seed: int, value: float) -> dict:
@@ -481,7 +469,7 @@ def test_methods_are_compared_under_one_protocol(with_hybrid):
     rows = table_rows.rows_of("methods", setting)
     assert {row.config.evaluation.protocol for row in rows} == {"official"}
     (with_hybrid.folder / "hybrid_toy.py").unlink()
-    with pytest.raises(UserError, match=r"hybrid_toy\.py: no such config file"):
+    with pytest.raises(JaxtalError, match=r"hybrid_toy\.py: no such config file"):
         table_rows.rows_of("methods", with_hybrid)
 
 
@@ -534,7 +522,7 @@ def test_block_of_a_readme(tmp_path):
 def test_a_readme_without_its_markers(tmp_path, text):
     file = tmp_path / "README.md"
     file.write_text(text)
-    with pytest.raises(UserError, match="wanted one <!-- tables --> and after it one"):
+    with pytest.raises(JaxtalError, match="wanted one <!-- tables --> and after it one"):
         table_text.replace_block(file, "new")
     assert file.read_text() == text
 
@@ -560,8 +548,6 @@ def test_figure(tmp_path, monkeypatch):
 original = table_figure._panel
 
 
-# --- the program ----------------------------------------------------------------------------------
-
 SMALL = [argument.removeprefix("--config.") for argument in [*TINY[1:], "train.steps=4"]]
 
 
@@ -584,8 +570,8 @@ def test_rows_are_trained_once_also_after_an_interruption(monkeypatch, tmp_path,
         return train_and_evaluate(config, workdir)
 
     interrupted: list[Path] = []
-    train_and_evaluate = table_runs.trainer.train_and_evaluate
-    monkeypatch.setattr(table_runs.trainer, "train_and_evaluate", train)
+    train_and_evaluate = trainer.train_and_evaluate
+    monkeypatch.setattr(trainer, "train_and_evaluate", train)
     output, readme = tmp_path / "output", tmp_path / "README.md"
     readme.write_text("<!-- tables -->\n<!-- /tables -->\n")
     arguments = [
@@ -628,12 +614,12 @@ def test_a_row_that_cannot_be_trained(monkeypatch, tmp_path, capsys):
 
     def train(config, workdir):
         if config.loss.denoising in ("l1", "pdmi"):
-            raise UserError("out of luck")
+            raise JaxtalError("out of luck")
         content = {"step": 4, "members": [result(m, 30.0 + m) for m in range(2)]}
         table_runs.Path(workdir / "result.json").write_text(json.dumps(content))
         (workdir / "config.json").write_text(json_files.to_text(config.to_dict()))
 
-    monkeypatch.setattr(table_runs.trainer, "train_and_evaluate", train)
+    monkeypatch.setattr(trainer, "train_and_evaluate", train)
     output = tmp_path / "output"
     code = run(
         monkeypatch, "--table", "d2net/4", "d2net/1", "--seeds", 2, "--set", *SMALL,
@@ -671,6 +657,6 @@ def test_misuse_is_told_in_one_line(monkeypatch, tmp_path, capsys):
 def test_outputs_are_checked_before_anything_is_trained(monkeypatch, tmp_path, option, message):
     file = tmp_path / "file"
     file.write_text("no markers")
-    with pytest.raises(UserError, match=message):
+    with pytest.raises(JaxtalError, match=message):
         run(monkeypatch, "--table", "d2net/4", "--workdir", tmp_path / "w", option, file)
     assert not (tmp_path / "w").exists()

@@ -9,7 +9,7 @@ import pytest
 from jaxtal.data import activations
 from jaxtal.data.activations import Activations
 from jaxtal.data.dataset import TimeGrid
-from jaxtal.errors import UserError
+from jaxtal.errors import JaxtalError
 
 
 def test_what_is_written_is_read_again(tmp_path):
@@ -94,23 +94,23 @@ WRONG = {
 @pytest.mark.parametrize("what", WRONG)
 def test_what_does_not_fit(tmp_path, what):
     changes, message = WRONG[what]
-    with pytest.raises(UserError, match=r"a\.npz.*" + message):
+    with pytest.raises(JaxtalError, match=r"a\.npz.*" + message):
         read(tmp_path, **changes)
 
 
 def test_what_is_no_such_file(tmp_path):
-    with pytest.raises(UserError, match=r"none\.npz: No such file or directory; wanted an \.npz"):
+    with pytest.raises(JaxtalError, match=r"none\.npz: No such file or directory; wanted an \.npz"):
         activations.read(tmp_path / "none.npz", ("cas",))
     path = tmp_path / "a.npz"
     np.savez(path, **arrays())
     whole = path.read_bytes()
     for content in (b"", b"x" * 100, whole[:200], whole[:-30], b"PK\x03\x04" + whole[4:40]):
         path.write_bytes(content)
-        with pytest.raises(UserError, match=r"a\.npz: not a complete \.npz file"):
+        with pytest.raises(JaxtalError, match=r"a\.npz: not a complete \.npz file"):
             activations.read(path, ("cas",))
     np.save(tmp_path / "a.npy", np.ones(3))
     (tmp_path / "a.npy").rename(path)
-    with pytest.raises(UserError, match=r"a\.npz: a single array; wanted"):
+    with pytest.raises(JaxtalError, match=r"a\.npz: a single array; wanted"):
         activations.read(path, ("cas",))
 
 
@@ -124,7 +124,7 @@ def test_files_that_were_altered_are_refused_or_read(tmp_path):
     whole, refused = path.read_bytes(), 0
     for at in rng.integers(len(whole), size=400):
         path.write_bytes(whole[:at] + bytes([rng.integers(256)]) + whole[at + 1 :])
-        with contextlib.suppress(UserError):
+        with contextlib.suppress(JaxtalError):
             activations.read(path, ("cas",))
             refused -= 1
         refused += 1
@@ -138,12 +138,12 @@ def test_names_as_bytes_are_names(tmp_path):
 
 def test_an_attention_is_one_column(tmp_path):
     np.savez(tmp_path / "a.npz", **arrays(attention=np.ones((5, 2))))
-    with pytest.raises(UserError, match=r"attention: an array of shape \(5, 2\); wanted"):
+    with pytest.raises(JaxtalError, match=r"attention: an array of shape \(5, 2\); wanted"):
         activations.read(tmp_path / "a.npz", ("cas", "attention"))
 
 
 def test_no_pickle_is_executed(tmp_path):
     hostile = np.empty(1, object)
     hostile[0] = re.compile("executed")
-    with pytest.raises(UserError, match=r"not a complete \.npz file without pickles"):
+    with pytest.raises(JaxtalError, match=r"not a complete \.npz file without pickles"):
         read(tmp_path, videos=hostile)

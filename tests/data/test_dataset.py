@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from jaxtal.data.dataset import Dataset, TimeGrid, Video, fingerprint
+from jaxtal.data.dataset import Dataset, TimeGrid, Video
+from jaxtal.train.workdir import fingerprint
 
 
 def test_fingerprints_tell_data_apart():

@@ -8,8 +8,8 @@ import pytest
 
 from jaxtal.data import detections
 from jaxtal.data.dataset import Dataset, Video
-from jaxtal.errors import UserError
-from jaxtal.segments import Segments
+from jaxtal.data.segments import Segments
+from jaxtal.errors import JaxtalError
 
 
 def video(name: str) -> Video:
@@ -92,7 +92,7 @@ WRONG = {
 @pytest.mark.parametrize("what", WRONG)
 def test_what_cannot_be(tmp_path, what):
     results, message = WRONG[what]
-    with pytest.raises(UserError, match=message):
+    with pytest.raises(JaxtalError, match=message):
         detections.read(write(tmp_path, results), DATA)
 
 
@@ -109,12 +109,12 @@ def test_what_cannot_be(tmp_path, what):
 )
 def test_what_is_no_such_file(tmp_path, text, message):
     (tmp_path / "found.json").write_text(text, encoding="latin1")
-    with pytest.raises(UserError, match=message):
+    with pytest.raises(JaxtalError, match=message):
         detections.read(tmp_path / "found.json", DATA)
 
 
 def test_no_file(tmp_path):
-    with pytest.raises(UserError, match=r"none\.json: No such file or directory; wanted a JSON"):
+    with pytest.raises(JaxtalError, match=r"none\.json: No such file or directory; wanted a JSON"):
         detections.read(tmp_path / "none.json", DATA)
 
 
@@ -125,5 +125,5 @@ def test_what_is_unknown_may_be_left_out_and_is_counted(tmp_path):
     found = detections.read(write(tmp_path, results), DATA, skipped)
     assert len(found) == 1
     assert skipped == {"of unknown videos": 3, "of unknown classes": 1}
-    with pytest.raises(UserError, match=r"detection 2 .*: score is nan"):
+    with pytest.raises(JaxtalError, match=r"detection 2 .*: score is nan"):
         detections.read(write(tmp_path, changed(score=float("nan"))), DATA, Counter())

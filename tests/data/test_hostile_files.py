@@ -15,9 +15,9 @@ import numpy as np
 import pytest
 
 from jaxtal import data
-from jaxtal.data import convert, layouts
-from jaxtal.errors import UserError
-from tests.command import run_program
+from jaxtal.data import conversion, layouts
+from jaxtal.errors import JaxtalError
+from tests.helpers.command import run_program
 from tests.hostile import families, runner, unsafe
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="limits and devices are Linux's")
@@ -97,8 +97,6 @@ def test_many_more_hostile_files():
     assert_harmless(runner.run(20_000, COUNT)[0])
 
 
-# ------------------------------------------------------------------- one bad video among good ones
-
 EVERY = list(families.folders())
 WITH_FILES = [
     name
@@ -162,13 +160,13 @@ def config(path):
 def assert_skipped_if_asked(folder, tmp_path, bad: str, named: str, capsys) -> None:
     """`bad`, a training video, is an error that names it, and left out if the user says so."""
     good = {video.name for video in families.tiny().train + families.tiny().test} - {bad}
-    with pytest.raises(UserError, match=rf"{bad}.*config\.data\.skip_damaged leaves") as error:
+    with pytest.raises(JaxtalError, match=rf"{bad}.*config\.data\.skip_damaged leaves") as error:
         data.load(config(folder))
     assert named in str(error.value)
     assert str(error.value).isprintable()
     source = layouts.read(folder)
-    with pytest.raises(UserError, match=rf"{bad}.*--skip leaves such videos out"):
-        convert.convert(source, "acmnet", tmp_path / "refused", how_to_skip="--skip")
+    with pytest.raises(JaxtalError, match=rf"{bad}.*--skip leaves such videos out"):
+        conversion.convert(source, "acmnet", tmp_path / "refused", how_to_skip="--skip")
     capsys.readouterr()
     asked = config(folder)
     asked.skip_damaged = True
@@ -177,7 +175,7 @@ def assert_skipped_if_asked(folder, tmp_path, bad: str, named: str, capsys) -> N
     warned = capsys.readouterr().err
     assert warned.count("\n") == 1
     assert re.match(rf"warning: left out: .*{bad}", warned)
-    written = convert.convert(source, "acmnet", tmp_path / "out", skip_damaged=True)
+    written = conversion.convert(source, "acmnet", tmp_path / "out", skip_damaged=True)
     assert {video.name for video in written.train + written.test} == good
     assert not list((tmp_path / "out").rglob(f"{bad}.npy"))
 
@@ -216,9 +214,6 @@ def test_a_damaged_video_in_a_joint_file(tmp_path, capsys, layout, value):
     np.save(path, features)
     named = str(folder if value == "narrower" else path)
     assert_skipped_if_asked(folder, tmp_path, families.tiny().train[1].name, named, capsys)
-
-
-# ------------------------------------------------------------------------ through the real commands
 
 
 def refused(program: str, *arguments) -> str:

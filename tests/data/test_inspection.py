@@ -5,9 +5,9 @@ import dataclasses
 
 import numpy as np
 
-from jaxtal import plots
-from jaxtal.data import convert, inspection, layouts
-from tests.data import layout_cases
+from jaxtal.data import conversion, inspection, layouts
+from jaxtal.visualization import plots
+from tests.helpers import layout_cases
 
 
 @contextlib.contextmanager
@@ -79,13 +79,13 @@ def test_damaged_features(tmp_path):
 
 
 def inspection_check(array, name):
-    from jaxtal.data.features import check
+    from jaxtal.data.io.feature_files import check_features
 
-    return check(array, f"video {name}")
+    return check_features(array, f"video {name}")
 
 
 def test_files_that_have_changed(tmp_path):
-    convert.convert(layout_cases.source(layout_cases.dataset()), "acmnet", tmp_path)
+    conversion.convert(layout_cases.source(layout_cases.dataset()), "acmnet", tmp_path)
     assert inspection.changed_files(tmp_path) == []
     first, second = sorted(tmp_path.glob("train/*.npy"))[:2]
     first.write_bytes(first.read_bytes()[:-1] + b"x")
@@ -95,7 +95,7 @@ def test_files_that_have_changed(tmp_path):
         f"{names[0]} has changed",
         f"{names[1]} is missing",
     ]
-    (tmp_path / convert.SUMS).unlink()
+    (tmp_path / conversion.SUMS).unlink()
     assert inspection.changed_files(tmp_path) is None
 
 

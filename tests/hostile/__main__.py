@@ -18,9 +18,10 @@ import time
 import warnings
 from pathlib import Path
 
+from tests.hostile import families, guard, unsafe
+
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
-from tests.hostile import families, guard, unsafe
 
 # What is imported when it is needed first: old archives' names, old pickles' modules.
 _LATE = "encodings.cp437", "linecache", "numpy.char", "numpy.core.multiarray", "unicodedata"

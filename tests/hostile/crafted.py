@@ -14,7 +14,6 @@ from numpy.lib import format as npy
 
 CANARY = "canary"  # what payloads create where code of a file's choosing runs
 
-# ------------------------------------------------------------------------------------ any bytes
 
 _EXTREMES = (0, 1, 2**31 - 1, 2**31, 2**32 - 1, 2**20)
 
@@ -101,8 +100,6 @@ _ALTERATIONS: dict[str, Callable[[bytes, bytes, np.random.Generator], bytes]] = 
     "bytes appended": _append,
 }
 
-# ---------------------------------------------------------------------------------- .npy headers
-
 
 def npy_file(header: bytes, body: bytes, version: bytes = b"\x01\x00", size: int = -1) -> bytes:
     """A .npy file with the text of its header; `size` is what it claims of the header's length."""
@@ -157,9 +154,6 @@ def hostile_npy(number: int, rng: np.random.Generator) -> tuple[str, bytes]:
     size = -1 if rng.random() < 0.85 else int(rng.choice([0, 2**16 - 1, 2**32 - 1, 2**31]))
     encoded = (header + "\n").encode("utf-8", "surrogatepass")
     return f"header {header:.60} {version!r} {size}", npy_file(encoded, body, version, size)
-
-
-# --------------------------------------------------------------------------------------- pickles
 
 
 def text(value: str) -> bytes:
@@ -271,9 +265,9 @@ _CALLS: tuple[tuple[str, str, tuple], ...] = (
     ("numpy", "ndarray", ((10**9, 10**6),)),
     ("numpy", "ndarray.tofile", (1, CANARY)),
     ("numpy.testing._private.utils", "runstring", (_touch(), {})),
-    ("jaxtal.data.object_arrays", "_Array", ()),
-    ("jaxtal.data.object_arrays", "pickle.loads", (b".",)),
-    ("jaxtal.data.files", "replacing", (CANARY,)),
+    ("jaxtal.data.io.object_arrays", "_Array", ()),
+    ("jaxtal.data.io.object_arrays", "pickle.loads", (b".",)),
+    ("jaxtal.data.io.files", "replacing", (CANARY,)),
     ("torch", "load", (CANARY,)),
     ("torch.storage", "_load_from_bytes", (b"cos\nsystem\n(S'touch canary'\ntR.",)),
     ("torch.jit.unsupported_tensor_ops", "execWrapper", (_touch(), {}, {})),
@@ -481,9 +475,6 @@ def object_file(pickled: bytes, count: int) -> bytes:
     return file.getvalue() + pickled
 
 
-# ------------------------------------------------------------------------------------------ zips
-
-
 @dataclasses.dataclass
 class Zeros:
     """The content of a member that is a bomb: `head`, then `count` zeros."""
@@ -584,8 +575,6 @@ def _zip64(good: bytes, rng: np.random.Generator) -> bytes:
     locator = b"PK\x06\x07" + struct.pack("<IQI", 0, end, 1)
     return good[:end] + record + locator + good[end:]
 
-
-# ------------------------------------------------------------------------------- JSON and arrays
 
 # Texts of JSON that stand where a value should be.
 _RAW = (

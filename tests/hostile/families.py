@@ -15,24 +15,17 @@ from typing import Any
 
 import numpy as np
 
-from jaxtal import evaluation, protocols
-from jaxtal.data import (
-    activations,
-    activitynet,
-    convert,
-    detections,
-    features,
-    inspection,
-    json_files,
-    layouts,
-    object_arrays,
-    synthetic,
-    torch_files,
-    wtalc,
-)
-from jaxtal.data.dataset import Dataset, TimeGrid, defects, fingerprint
-from jaxtal.data.source import Source
-from jaxtal.segments import Segments, ground_truth
+from jaxtal.checkpoint_conversion import torch_files
+from jaxtal.data import activations, conversion, detections, inspection, layouts, synthetic
+from jaxtal.data.dataset import Dataset, TimeGrid
+from jaxtal.data.inspection import count_annotation_errors
+from jaxtal.data.io import feature_files, json_files, object_arrays
+from jaxtal.data.layouts import activitynet, wtalc
+from jaxtal.data.lazy_dataset import LazyDataset
+from jaxtal.data.segments import Segments, ground_truth
+from jaxtal.data.synthetic.config import SyntheticConfig
+from jaxtal.evaluation import detection_map, protocols
+from jaxtal.train.workdir import fingerprint
 from tests.hostile import crafted
 
 OUTPUTS = ("cas", "attention")
@@ -51,9 +44,6 @@ class Mutant:
     what: str
     path: Path
     use: Callable[[], None]
-
-
-# ----------------------------------------------------------------------------- what is done with it
 
 
 def use_array(array: np.ndarray) -> None:
@@ -78,7 +68,7 @@ def use_dataset(dataset: Dataset) -> None:
         assert (video.labels < len(dataset.classes)).all()
     assert all(name.isprintable() for name in (dataset.name, *dataset.classes))
     if videos:
-        defects(videos)
+        count_annotation_errors(videos)
     if dataset.train:
         fingerprint(dataset, False)
     grid = dataset.grid.of(videos)
@@ -92,7 +82,7 @@ def use_detections(found: Segments, dataset: Dataset) -> None:
     """Evaluated under a protocol of the field, and written."""
     for name in ("thumos14", "thumos_co2"):
         protocol = protocols.get(name)
-        result = evaluation.evaluate(
+        result = detection_map.evaluate(
             dataset.test, found, protocol, len(dataset.classes), dataset.grid
         )
         result.report(dataset.classes)
@@ -100,7 +90,7 @@ def use_detections(found: Segments, dataset: Dataset) -> None:
     json.loads(detections.to_json(found, names, dataset.classes))
 
 
-def use_source(source: Source, rng: np.random.Generator, folder: Path, how: float) -> None:
+def use_source(source: LazyDataset, rng: np.random.Generator, folder: Path, how: float) -> None:
     """Loaded, its annotations written and read again, and converted now and then."""
     dataset = source.dataset
     if source.features is not None:
@@ -114,8 +104,8 @@ def use_source(source: Source, rng: np.random.Generator, folder: Path, how: floa
     again = activitynet.read(folder / "again.json", training=False)
     assert len(again.test) == len(dataset.test), "annotations that are written are not read again"
     if how % 0.1 < 0.02:
-        name = str(rng.choice(convert.LAYOUTS))
-        convert.convert(source, name, folder / "converted", skip_damaged=how < 0.5)
+        name = str(rng.choice(conversion.LAYOUTS))
+        conversion.convert(source, name, folder / "converted", skip_damaged=how < 0.5)
         if name == "activitynet":
             return
         written = layouts.read(folder / "converted", features=None)
@@ -124,13 +114,10 @@ def use_source(source: Source, rng: np.random.Generator, folder: Path, how: floa
         ], f"videos that are written as {name} are not read again"
 
 
-# ------------------------------------------------------------------------------------- valid files
-
-
 @functools.cache
 def tiny() -> Dataset:
     """Two training and three test videos of a few snippets."""
-    config = synthetic.SyntheticConfig(
+    config = SyntheticConfig(
         num_train=2, num_test=3, num_classes=2, feature_width=4, latent_width=3, backgrounds=4,
         min_snippets=9, median_snippets=12, max_snippets=20, sub_modes=1,
     )  # fmt: skip
@@ -143,12 +130,12 @@ def folders() -> dict[str, dict[str, bytes]]:
     dataset = tiny()
     by_name = {video.name: video.features for video in (*dataset.train, *dataset.test)}
     bare = dataset.map(lambda video: dataclasses.replace(video, features=np.empty((0, 0))))
-    source = Source("memory", Path("memory"), bare, lambda video: by_name[video.name])
+    source = LazyDataset("memory", Path("memory"), bare, lambda video: by_name[video.name])
     found = {}
     with tempfile.TemporaryDirectory() as temporary:
-        for name in convert.LAYOUTS:
+        for name in conversion.LAYOUTS:
             folder = Path(temporary) / name
-            convert.convert(source, name, folder)
+            conversion.convert(source, name, folder)
             found[name] = {
                 path.relative_to(folder).as_posix(): path.read_bytes()
                 for path in sorted(folder.rglob("*"))
@@ -282,8 +269,6 @@ def _old_checkpoint(saved: bytes, keys: bytes) -> bytes:
     return head + struct.pack("<q", 6) + np.arange(6, dtype="f4").tobytes()
 
 
-# ---------------------------------------------------------------------------------------- families
-
 Family = Callable[[Path, int, np.random.Generator], Mutant]
 
 
@@ -301,7 +286,7 @@ def _laid_out(folder: Path, layout: str) -> Path:
 
 
 def _reading(folder: Path, root: Path, layout: str, rng: np.random.Generator):
-    """Reads a data set as it is recognised, or as what it is."""
+    """Reads a data set as it is recognized, or as what it is."""
     how, forced = rng.random(), rng.random() < 0.5
     path = root / _json_file(layout) if layout == "activitynet" else root
 
@@ -334,8 +319,8 @@ def _array_mutant(folder: Path, what: str, content: bytes, rng: np.random.Genera
 
     def use() -> None:
         if as_features:
-            features.shape(path)
-            use_array(features.load(path))
+            feature_files.feature_shape(path)
+            use_array(feature_files.load_features(path))
         else:
             use_array(object_arrays.load(path))
 
@@ -466,7 +451,7 @@ def _activations_mutant(folder: Path, what: str, content: bytes) -> Mutant:
         grid = found.grid
         for index, (name, output) in enumerate(zip(found.videos, found.outputs, strict=True)):
             assert name.isprintable()
-            # What localising allocates.
+            # What localizing allocates.
             assert found.snippets[index] < 10**8
             for array in output.values():
                 assert np.isfinite(array.astype(np.float64)).all()
@@ -503,7 +488,7 @@ def json_tree(folder: Path, number: int, rng: np.random.Generator) -> Mutant:
 
 def manifests(folder: Path, number: int, rng: np.random.Generator) -> Mutant:
     """jaxtal.json with values of other types."""
-    layout = _pick(list(convert.LAYOUTS), rng)
+    layout = _pick(list(conversion.LAYOUTS), rng)
     root = _laid_out(folder, layout)
     content = json.loads(folders()[layout]["jaxtal.json"])
     what, changed = crafted.hostile_json(content, number, rng)
@@ -662,7 +647,7 @@ def _single(path: Path, rng: np.random.Generator) -> Callable[[], None]:
     """Reads one file by one of the readers."""
     dataset = tiny()
     readers: list[Callable[[], Any]] = [
-        lambda: object_arrays.load(path), lambda: features.load(path), lambda: features.shape(path),
+        lambda: object_arrays.load(path), lambda: feature_files.load_features(path), lambda: feature_files.feature_shape(path),
         lambda: activations.read(path, OUTPUTS), lambda: detections.read(path, dataset),
         lambda: activitynet.read(path), lambda: torch_files.load(path),
     ]  # fmt: skip

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from jaxtal.errors import UserError
+from jaxtal.errors import JaxtalError
 from tests.hostile.crafted import CANARY
 
 SECONDS = 5.0  # of processor time that a file may take; real time is cut at twice that
@@ -95,7 +95,7 @@ class Guard:
                 finally:
                     self._active = False
                     signal.setitimer(signal.ITIMER_REAL, 0)
-            except UserError as error:
+            except JaxtalError as error:
                 outcome, said = "rejected", str(error)
                 faults += _spoken(said, path)
             except Hang:

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from jaxtal.data import object_arrays
-from jaxtal.errors import UserError
+from jaxtal.data.io import object_arrays
+from jaxtal.errors import JaxtalError
 from tests.hostile import crafted
 
 
@@ -38,7 +38,7 @@ def _swallows(path: Path) -> None:
     try:
         bytearray(8 * 2**30)
     except Exception as error:
-        raise UserError(f"{path}: damaged ({type(error).__name__})") from None
+        raise JaxtalError(f"{path}: damaged ({type(error).__name__})") from None
 
 
 def _allocates(path: Path) -> None:
@@ -54,11 +54,11 @@ def _talks(path: Path) -> None:
 
 
 def _is_long(path: Path) -> None:
-    raise UserError(f"{path}: " + "x" * 1000)
+    raise JaxtalError(f"{path}: " + "x" * 1000)
 
 
 def _names_nothing(path: Path) -> None:
-    raise UserError("something is wrong somewhere")
+    raise JaxtalError("something is wrong somewhere")
 
 
 def _strays(path: Path) -> None:

@@ -10,16 +10,16 @@ import pytest
 from flax.traverse_util import flatten_dict
 
 from configs import co2net_anet12, co2net_demo, co2net_thumos
-from jaxtal import torch_names
+from jaxtal.checkpoint_conversion import parameter_names
 from jaxtal.data.dataset import Dataset, Video
-from jaxtal.errors import UserError
-from jaxtal.layers import Dropout
+from jaxtal.errors import JaxtalError
+from jaxtal.input_pipeline.packing import pack
 from jaxtal.methods import co2net
 from jaxtal.methods.co2net import CO2Net
-from jaxtal.sampling import pack
-from jaxtal.workdir import Workdir
-from tests.contexts import drawn
-from tests.methods import co2net_oracle
+from jaxtal.nn.layers import Dropout
+from jaxtal.train.workdir import Workdir
+from tests.helpers.contexts import drawn
+from tests.oracles import co2net as co2net_oracle
 
 C, WIDTH = 4, 24
 MODEL = CO2Net(C)
@@ -268,10 +268,10 @@ def test_short_videos_train_in_pairs_only_and_videos_of_zeros_in_no_pair():
 def test_what_cannot_be_composed_is_said():
     config = co2net_demo.get_config()
     dataset = Dataset("Tiny", ("Dive", "Jump"), flat_videos([4, 4, 4], [0, 1, 1]), ())
-    with pytest.raises(UserError, match="Tiny: no class is carried by two training videos"):
-        co2net.check_data(dataset, config)  # the second video of Jump is all zeros
+    with pytest.raises(JaxtalError, match="Tiny: no class is carried by two training videos"):
+        co2net.validate_dataset(dataset, config)  # the second video of Jump is all zeros
     config.train.pairs = 0
-    co2net.check_data(dataset, config)
+    co2net.validate_dataset(dataset, config)
 
 
 def test_the_numbers_of_activitynet():
@@ -293,7 +293,7 @@ def test_the_paper_s_preset():
     fields = {"attention_unit": "paper", "classifier": "paper", "ccm_dropout": "paper"}
     for module in (co2net_thumos, co2net_anet12, co2net_demo):
         code, paper = module.get_config(), module.get_config("paper")
-        co2net.check(paper)
+        co2net.validate_config(paper)
         code.model.update(fields)
         code.loss.suppression = "product"
         assert code.to_dict() == paper.to_dict()
@@ -314,8 +314,8 @@ REFUSED = {
 def test_variants_that_do_not_exist(field, value):
     config = co2net_thumos.get_config("paper")
     config.update_from_flattened_dict({field: value})
-    with pytest.raises(UserError, match=REFUSED[field, value]):
-        co2net.check(config)
+    with pytest.raises(JaxtalError, match=REFUSED[field, value]):
+        co2net.validate_config(config)
 
 
 def test_runs_from_before_the_variants(tmp_path):
@@ -324,13 +324,13 @@ def test_runs_from_before_the_variants(tmp_path):
     old = co2net_demo.get_config()
     for field in ("fusion", "ccm_main", "ccm_auxiliary"):
         del old.model[field]
-    co2net.check(old)
+    co2net.validate_config(old)
     assert co2net.METHOD.build(old.model, C) == co2net.METHOD.build(config.model, C)
     files = Workdir(tmp_path)
     (tmp_path / "config.json").write_text(old.to_json())
     files.check_config(config.to_dict())
     config.model.fusion = "se"
-    with pytest.raises(UserError, match=r"config\.model\.fusion: ccm there, se here"):
+    with pytest.raises(JaxtalError, match=r"config\.model\.fusion: ccm there, se here"):
         files.check_config(config.to_dict())
 
 
@@ -338,6 +338,6 @@ def test_runs_from_before_the_variants(tmp_path):
 def test_no_variant_is_taken_for_the_published_network(name):
     """The layers' names tell them apart, also where all shapes agree."""
     with pytest.raises(
-        UserError, match=r"run: no co2net as published.*classifier=code, fusion=ccm"
+        JaxtalError, match=r"run: no co2net as published.*classifier=code, fusion=ccm"
     ):
-        torch_names.from_variables("co2net", shapes(VARIANTS[name], 16), "run")
+        parameter_names.from_variables("co2net", shapes(VARIANTS[name], 16), "run")

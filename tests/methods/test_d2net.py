@@ -8,14 +8,15 @@ import numpy as np
 import pytest
 
 from configs import d2net_anet12, d2net_demo, d2net_thumos
-from jaxtal import discriminative
 from jaxtal.data.dataset import Dataset, Video
-from jaxtal.errors import UserError
+from jaxtal.errors import JaxtalError
+from jaxtal.input_pipeline.packing import Batch, pack
 from jaxtal.methods import d2net
 from jaxtal.methods.d2net import D2Net
-from jaxtal.sampling import Batch, pack
-from jaxtal.step import hyper_from, init_state, train_step
-from tests.contexts import context, drawn
+from jaxtal.nn import discriminative_loss
+from jaxtal.train.train_state import hyperparams_from_config, init_state
+from jaxtal.train.train_step import train_step
+from tests.helpers.contexts import context, drawn
 
 C, WIDTH = 4, 12
 
@@ -257,7 +258,7 @@ VARIANTS = [
 
 
 def loss_case(seed: int, videos: int = 9, time: int = 23) -> tuple[dict, Batch, dict]:
-    """Random T-CAMs with foreground and background, short and unlabelled videos among them."""
+    """Random T-CAMs with foreground and background, short and unlabeled videos among them."""
     rng = np.random.default_rng(seed)
     lengths = rng.integers(0, time + 1, videos)
     labels = (rng.random((videos, C)) < 0.4).astype(float)
@@ -282,7 +283,7 @@ def loss_case(seed: int, videos: int = 9, time: int = 23) -> tuple[dict, Batch, 
 def settings_of(variant: dict):
     config = d2net_thumos.get_config()
     config.loss.update(denoising_start=0, denoising_every=1, **variant)
-    d2net.check(config)
+    d2net.validate_config(config)
     return config
 
 
@@ -310,7 +311,7 @@ def test_the_loss_terms_equal_the_loops(variant, float64):
                 (1 - attention, config.loss.background_threshold),
             )
         ]
-        pairing = discriminative.draw_pairing(key, *has, config.loss.pairs)
+        pairing = discriminative_loss.draw_pairing(key, *has, config.loss.pairs)
         given = context(state, key=key)
         return d2net.loss_terms(outputs, batch, given, config), pairing
 
@@ -325,12 +326,12 @@ def test_the_loss_terms_equal_the_loops(variant, float64):
 
 
 def test_the_loops_see_every_case():
-    """Short, unlabelled, without foreground, without background: each occurs above."""
-    seen = dict.fromkeys(("short", "unlabelled", "no foreground", "no background"), 0)
+    """Short, unlabeled, without foreground, without background: each occurs above."""
+    seen = dict.fromkeys(("short", "unlabeled", "no foreground", "no background"), 0)
     for seed in range(12):
         case, batch, _ = loss_case(seed)
         seen["short"] += (case["lengths"] < 5).sum()
-        seen["unlabelled"] += (~case["labels"].any(axis=1)).sum()
+        seen["unlabeled"] += (~case["labels"].any(axis=1)).sum()
         largest = np.where(batch.mask, case["cas"].max(axis=2), np.nan)
         long = case["lengths"] >= 5
         seen["no foreground"] += (np.nanmax(largest[long], axis=1) < 0.5).sum()
@@ -421,10 +422,10 @@ def test_what_cannot_be_trained_on_is_said():
     def dataset(*videos):
         return Dataset("Tiny", ("Dive", "Jump"), videos, ())
 
-    d2net.check_data(dataset(*flat_videos([2, 5])), config)
+    d2net.validate_dataset(dataset(*flat_videos([2, 5])), config)
     for videos in (flat_videos([4, 4]), flat_videos([9, 9], 0.0)):
-        with pytest.raises(UserError, match="Tiny: no training video has both a label and 5"):
-            d2net.check_data(dataset(*videos), config)
+        with pytest.raises(JaxtalError, match="Tiny: no training video has both a label and 5"):
+            d2net.validate_dataset(dataset(*videos), config)
 
 
 def test_the_state_moves_and_gets_no_gradient():
@@ -435,7 +436,7 @@ def test_the_state_moves_and_gets_no_gradient():
     videos = flat_videos([9, 12, 20])
     for video in videos:
         video.features[:] = rng.random(video.features.shape)
-    data, hyper = pack(videos, 2), hyper_from(config)
+    data, hyper = pack(videos, 2), hyperparams_from_config(config)
     model = d2net.METHOD.build(config.model, 2)
     state = init_state(model, hyper, 2)
     assert set(state.model_state) == {"running"}
@@ -467,10 +468,10 @@ def test_presets():
     np.testing.assert_allclose(thresholds, np.arange(1, 20) / 40)
     np.testing.assert_allclose(np.linspace(*paper.localization.thresholds), np.arange(1, 21) / 40)
     for config in (code, paper):
-        d2net.check(config)
+        d2net.validate_config(config)
         assert config.to_dict().keys() == code.to_dict().keys()
     anet = d2net_anet12.get_config()
-    d2net.check(anet)
+    d2net.validate_config(anet)
     assert anet.loss.topk_divisor == anet.localization.topk_divisor == 4
     assert anet.loss.weights.snippet_denoising == 1e-3
     assert d2net_anet12.get_config("paper").loss.background_threshold == 0.5
@@ -500,5 +501,5 @@ REFUSED = {
 def test_what_cannot_be_is_refused(field, value):
     config = d2net_thumos.get_config()
     config.update_from_flattened_dict({field: value})
-    with pytest.raises(UserError, match=rf"^config\.{field} .*{REFUSED[field, value]}"):
-        d2net.check(config)
+    with pytest.raises(JaxtalError, match=rf"^config\.{field} .*{REFUSED[field, value]}"):
+        d2net.validate_config(config)

@@ -12,10 +12,10 @@ from scipy import special
 
 from configs import co2net_thumos, hybrid_thumos
 from jaxtal import methods
-from jaxtal.errors import UserError
-from jaxtal.sampling import Batch
-from tests.contexts import context
-from tests.localizing import localize
+from jaxtal.errors import JaxtalError
+from jaxtal.input_pipeline.packing import Batch
+from tests.helpers.contexts import context
+from tests.helpers.localizing import localize
 
 C, WIDTH, LENGTHS = 3, 12, (9, 14, 6, 11, 14, 7)
 PARTS = ("foreground", "background", "semantic", "snippet_denoising", "video_denoising")
@@ -152,7 +152,9 @@ def test_every_part_trains_the_body_and_can_be_taken_away(case, gradient_of, par
 
 def test_localises_by_attention_times_probability(case):
     length = LENGTHS[0]
-    outputs = {name: np.asarray(case.outputs[name])[0, :length] for name in case.method.outputs}
+    outputs = {
+        name: np.asarray(case.outputs[name])[0, :length] for name in case.method.output_names
+    }
     sequence, gate, _ = case.method.evidence(outputs, case.config)
     probability = special.softmax(outputs["cas"].astype(np.float64), axis=1)[:, :C]
     np.testing.assert_allclose(sequence, outputs["attention"] * probability, rtol=1e-6)
@@ -171,5 +173,5 @@ def test_localises_by_attention_times_probability(case):
     ],
 )
 def test_mistakes_are_told(changes, message):
-    with pytest.raises(UserError, match=message):
+    with pytest.raises(JaxtalError, match=message):
         methods.get("hybrid").check(config_of(**changes))

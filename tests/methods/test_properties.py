@@ -18,10 +18,12 @@ from hypothesis import strategies as st
 
 from configs import co2net_thumos, d2net_anet12, d2net_thumos, hybrid_thumos, twostream_thumos
 from jaxtal import methods
-from jaxtal.sampling import Batch, in_pairs
-from jaxtal.step import hyper_from, objective
-from tests.contexts import context
-from tests.localizing import localize
+from jaxtal.input_pipeline.packing import Batch
+from jaxtal.input_pipeline.sampling import in_pairs
+from jaxtal.train.train_state import hyperparams_from_config
+from jaxtal.train.train_step import loss_fn
+from tests.helpers.contexts import context
+from tests.helpers.localizing import localize
 
 B, T = 6, 14
 PAIRS = 2  # where a method takes them; `in_pairs` says which rows they are
@@ -113,7 +115,7 @@ def _build(name: str, float64: bool) -> types.SimpleNamespace:
     if "denoising_start" in config.loss:
         config.loss.update(denoising_start=0, denoising_every=1)
     method = methods.get(config.method)
-    method.check(config)
+    method.validate_config(config)
     model = method.build(config.model, num_classes)
     variables = model.init(jax.random.key(1), jnp.zeros((1, 1, width)), jnp.ones((1, 1), bool))
     # Biases start at 0, where leaky ReLU of zero features has its kink.
@@ -121,7 +123,7 @@ def _build(name: str, float64: bool) -> types.SimpleNamespace:
         lambda p: p + 0.1 * jax.random.normal(jax.random.key(p.size), p.shape), variables
     )
     params = variables.pop("params")
-    hyper = hyper_from(config)
+    hyper = hyperparams_from_config(config)
     late = context(variables, step=10**6)  # when every term takes part
 
     def evaluated(params, batch):
@@ -133,10 +135,10 @@ def _build(name: str, float64: bool) -> types.SimpleNamespace:
 
     def trained(params, batch):
         """The total as the training step has it, dropout on."""
-        return objective(params, batch, late, jax.random.key(2), hyper, model, method, config)
+        return loss_fn(params, batch, late, jax.random.key(2), hyper, model, method, config)
 
     def compiled(function):
-        # LLVM's optimisations take a quarter of the time and change no equation; but what is tried
+        # LLVM's optimizations take a quarter of the time and change no equation; but what is tried
         # in single precision is tried as users have it.
         options = {"xla_backend_optimization_level": 0} if float64 else {}
         function = jax.value_and_grad(function, has_aux=True)

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from jaxtal import methods
-from jaxtal.errors import UserError
+from jaxtal.errors import JaxtalError
 from jaxtal.methods import co2net
-from tests.command import TINY, run
+from tests.helpers.command import TINY, run
 
 
 def test_a_method_of_ones_own_trains_a_step(tmp_path):
@@ -31,8 +31,8 @@ def test_a_method_of_ones_own_trains_a_step(tmp_path):
 
 def test_names_are_unique():
     methods.register(co2net.METHOD)  # again: nothing happens
-    with pytest.raises(UserError, match="two methods called 'co2net'"):
+    with pytest.raises(JaxtalError, match="two methods called 'co2net'"):
         methods.register(dataclasses.replace(co2net.METHOD))
     assert methods.get("co2net") is co2net.METHOD
-    with pytest.raises(UserError, match=r"method is 'x'; it must be one of co2net, d2net, two"):
+    with pytest.raises(JaxtalError, match=r"method is 'x'; it must be one of co2net, d2net, two"):
         methods.get("x")

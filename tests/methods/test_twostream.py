@@ -12,15 +12,16 @@ import pytest
 from configs import twostream_anet13, twostream_demo, twostream_thumos
 from jaxtal.data import load
 from jaxtal.data.dataset import Dataset, Video
-from jaxtal.errors import UserError
+from jaxtal.errors import JaxtalError
+from jaxtal.input_pipeline.packing import Batch, pack
 from jaxtal.methods import twostream
 from jaxtal.methods.twostream import METHOD, TwoStream
-from jaxtal.sampling import Batch, pack
-from jaxtal.step import hyper_from, init_state, train_step
-from jaxtal.trainer import train_and_evaluate
-from tests.contexts import context, drawn
-from tests.localizing import localize
-from tests.methods import twostream_oracle as oracle
+from jaxtal.train.train_state import hyperparams_from_config, init_state
+from jaxtal.train.train_step import train_step
+from jaxtal.train.trainer import train_and_evaluate
+from tests.helpers.contexts import context, drawn
+from tests.helpers.localizing import localize
+from tests.oracles import twostream as twostream_oracle
 
 C, WIDTH, T = 4, 12, 17
 
@@ -45,7 +46,7 @@ VARIANTS = {
 def configured(changes: dict):
     config = twostream_thumos.get_config()
     config.update_from_flattened_dict(changes)
-    twostream.check(config)
+    twostream.validate_config(config)
     return config
 
 
@@ -89,7 +90,7 @@ def test_network_losses_and_inference_against_loops(variant, seed):
 
     model, loss = config.model, config.loss
     network = functools.partial(
-        oracle.network,
+        twostream_oracle.network,
         for_oracle(params),
         embedding=model.embedding,
         attention=model.attention,
@@ -104,7 +105,7 @@ def test_network_losses_and_inference_against_loops(variant, seed):
         out = network(batch.features[row, :length])
         fused = {"scores": ["y"], "losses": ["y_att", "y_mil"]}[loss.fusion]
         of_each = [
-            oracle.video_losses(
+            twostream_oracle.video_losses(
                 out | {"y": out[name]},
                 batch.labels[row],
                 label_norm=loss.label_norm,
@@ -165,7 +166,7 @@ def test_localisation_against_loops(config, branches, upsample):
         outputs = {"cas": cas, "attention": attention, "scores": scores}
         found = localize(METHOD, outputs, config)
         sequence = np.tile(attention, C + 1) if branches == "attention" else oracle_softmax(cas)
-        wanted = oracle.localise(sequence, scores[0], time, thresholds, upsample=upsample)
+        wanted = twostream_oracle.localize(sequence, scores[0], time, thresholds, upsample=upsample)
         rows = np.stack([found.label, 0.64 * found.start, 0.64 * found.end, found.score], axis=1)
         assert len(rows) == len(wanted)
         some += len(rows)
@@ -175,7 +176,7 @@ def test_localisation_against_loops(config, branches, upsample):
 
 
 def oracle_softmax(x: np.ndarray) -> np.ndarray:
-    return np.array([oracle.softmax(row) for row in x])
+    return np.array([twostream_oracle.softmax(row) for row in x])
 
 
 @pytest.mark.parametrize(("share", "wanted"), [(False, 12_720_173), (True, 12_677_144)])
@@ -261,12 +262,12 @@ def test_the_dictionary_starts_from_class_means(dtype):
     """Class 2 has no video; a video of two classes counts in both; long videos count more."""
     videos = flat_videos([3, 9, 5, 40], [[0], [0, 1], [3], [1]], dtype=dtype)
     named = [(video.features, np.isin(np.arange(C), video.labels)) for video in videos]
-    means = oracle.class_means(named)
+    means = twostream_oracle.class_means(named)
     assert np.isnan(means[2]).all()
     uniform = {"dictionary": jax.random.uniform(jax.random.key(0), (C + 1, WIDTH)), "other": 1}
     for how in ("uniform", "class_mean", "class_mean_bg_global"):
         config = configured({"loss.dictionary_init": how})
-        params = METHOD.initialise(uniform, trainset(videos), config)
+        params = METHOD.initialize(uniform, trainset(videos), config)
         assert params["other"] == 1
         got = np.asarray(params["dictionary"])
         wanted = np.array(uniform["dictionary"])
@@ -281,9 +282,9 @@ def test_the_dictionary_starts_from_class_means(dtype):
     # Of several models at once, as in a population.
     several = {"dictionary": jnp.stack([uniform["dictionary"], 1 - uniform["dictionary"]])}
     config = configured({})
-    both = METHOD.initialise(several, trainset(videos), config)["dictionary"]
+    both = METHOD.initialize(several, trainset(videos), config)["dictionary"]
     for row, one in zip(both, several["dictionary"], strict=True):
-        alone = METHOD.initialise({"dictionary": one}, trainset(videos), config)["dictionary"]
+        alone = METHOD.initialize({"dictionary": one}, trainset(videos), config)["dictionary"]
         np.testing.assert_array_equal(row, alone)
 
 
@@ -300,7 +301,7 @@ def test_a_run_begins_with_them(tmp_path):
     dataset = load(config.data)
     features = [video.features for video in dataset.train]
     labels = [np.isin(np.arange(3), video.labels) for video in dataset.train]
-    means = oracle.class_means(list(zip(features, labels, strict=True)))
+    means = twostream_oracle.class_means(list(zip(features, labels, strict=True)))
     assert np.isfinite(means).any()
     with ocp.StandardCheckpointer() as checkpointer:
         state = checkpointer.restore(tmp_path / "checkpoints" / "0" / "state")
@@ -320,7 +321,7 @@ def trained(config, steps: int):
     """The dictionary and the metrics after each of some steps, from the dictionary they began with;
     as many programs as were traced.
     """
-    packed, hyper = pack(flat_videos(*FIVE), C), hyper_from(config)
+    packed, hyper = pack(flat_videos(*FIVE), C), hyperparams_from_config(config)
     model = METHOD.build(config.model, C)
     state = init_state(model, hyper, WIDTH)
     step = jax.jit(
@@ -415,13 +416,13 @@ def test_table_rows():
     for module in (twostream_thumos, twostream_anet13, twostream_demo):
         for row, count in terms.items():
             config = module.get_config(row)
-            twostream.check(config)
+            twostream.validate_config(config)
             assert config.model.branches == "both"
             wanted = {name: full[name] if name in order[:count] else 0 for name in order}
             assert config.loss.weights.to_dict() == wanted
         for row in ("attention", "mil"):
             config = module.get_config(row)
-            twostream.check(config)
+            twostream.validate_config(config)
             assert config.model.branches == row
             assert config.loss.weights == module.get_config("fg_bg_ct").loss.weights
         with pytest.raises(ValueError, match="wanted one of fg, fg_bg"):
@@ -454,17 +455,17 @@ REFUSED = {
 def test_what_cannot_be_is_refused(field, value):
     config = twostream_thumos.get_config()
     config.update_from_flattened_dict({field: value})
-    with pytest.raises(UserError, match=rf"^config\.{field} .*{REFUSED[field, value]}"):
-        twostream.check(config)
+    with pytest.raises(JaxtalError, match=rf"^config\.{field} .*{REFUSED[field, value]}"):
+        twostream.validate_config(config)
 
 
 def test_centroids_that_nothing_chooses_are_refused():
     config = twostream_thumos.get_config()
     config.model.branches = "attention"
-    with pytest.raises(UserError, match=r"weights\.semantic is 0\.05.*branches=attention"):
-        twostream.check(config)
+    with pytest.raises(JaxtalError, match=r"weights\.semantic is 0\.05.*branches=attention"):
+        twostream.validate_config(config)
     config.model.share_fc = True
-    twostream.check(config)
+    twostream.validate_config(config)
 
 
 def test_the_steps_of_a_run_go_through_epochs():
@@ -481,7 +482,7 @@ def test_the_steps_of_a_run_go_through_epochs():
         return dict.fromkeys(config.loss.weights, jnp.float32(0)) | terms, context.state
 
     method = dataclasses.replace(METHOD, loss_terms=seen)
-    hyper = hyper_from(config)
+    hyper = hyperparams_from_config(config)
     weights = hyper.loss_weights | {f"video {row}": jnp.float32(0) for row in range(3)}
     hyper = hyper._replace(loss_weights=weights)
     step = jax.jit(functools.partial(train_step, model=model, method=method, config=config))
@@ -504,11 +505,15 @@ def test_members_of_a_population_equal_single_runs():
     """Over the end of an epoch, from dictionaries of class means."""
     config = small(warmup="freeze_dict")
     videos = flat_videos(*FIVE)
-    data, model, hyper = pack(videos, C), METHOD.build(config.model, C), hyper_from(config)
+    data, model, hyper = (
+        pack(videos, C),
+        METHOD.build(config.model, C),
+        hyperparams_from_config(config),
+    )
 
     def begin(hyper):
         state = init_state(model, hyper, WIDTH)
-        return state._replace(params=METHOD.initialise(state.params, trainset(videos), config))
+        return state._replace(params=METHOD.initialize(state.params, trainset(videos), config))
 
     step = functools.partial(train_step, model=model, method=METHOD, config=config)
     axes = jax.tree.map(lambda _: None, hyper)._replace(seed=0)

@@ -3,10 +3,13 @@
 import flax.linen as nn
 import jax.numpy as jnp
 
-from jaxtal import localization, losses, sampling
-from jaxtal.evidence import Evidence
-from jaxtal.layers import TemporalConv
-from jaxtal.methods.method import Method
+from jaxtal.input_pipeline import sampling
+from jaxtal.input_pipeline.packing import BatchIndices
+from jaxtal.localization import proposals
+from jaxtal.localization.scoring import ScoreSpec
+from jaxtal.methods.base import Method
+from jaxtal.nn import losses
+from jaxtal.nn.layers import TemporalConv
 
 
 class Linear(nn.Module):
@@ -19,30 +22,32 @@ class Linear(nn.Module):
         return {"cas": TemporalConv(self.num_classes + 1, name="classifier")(x, mask)}
 
 
-def sample(context, index, config) -> sampling.Draw:
+def sample(context, index, config) -> BatchIndices:
     """Epochs, `num_snippets` consecutive snippets of every video."""
     everything = jnp.ones(index.lengths.shape, bool)
-    videos = sampling.epochs(context.run_key, context.step, everything, config.train.batch_size)
-    snippets = sampling.crop(context.key, index.lengths[videos], config.data.num_snippets)
-    return sampling.Draw(videos, snippets)
+    videos = sampling.epoch_batch(
+        context.run_key, context.step, everything, config.train.batch_size
+    )
+    snippets = sampling.random_crop(context.key, index.lengths[videos], config.data.num_snippets)
+    return BatchIndices(videos, snippets)
 
 
 def loss_terms(outputs, batch, context, config):
     """The MIL loss, and nothing else."""
-    loss = losses.top_k_mil(outputs["cas"], batch.labels, batch.mask, config.loss.topk_divisor, 1.0)
+    loss = losses.topk_mil(outputs["cas"], batch.labels, batch.mask, config.loss.topk_divisor, 1.0)
     return {"mil": losses.mean_over_videos(loss, batch.mask)}, context.state
 
 
 def video_scores(outputs, config):
     """Class probabilities of the pooled T-CAM."""
     cas = outputs["cas"]
-    return localization.softmax(localization.top_mean(cas, -(-len(cas) // 8)))[:-1]
+    return proposals.softmax(proposals.topk_mean(cas, -(-len(cas) // 8)))[:-1]
 
 
 def recipe(config):
     """Thresholds on the class probabilities, which also score."""
     term = "probability"
-    return Evidence(term, term, term, "cas", config.loss.topk_divisor, softmax=True)
+    return ScoreSpec(term, term, term, "cas", config.loss.topk_divisor, softmax=True)
 
 
 METHOD = Method(
@@ -50,8 +55,8 @@ METHOD = Method(
     build=lambda config, num_classes: Linear(num_classes, **config),
     sample=sample,
     loss_terms=loss_terms,
-    outputs=("cas",),
+    output_names=("cas",),
     video_scores=video_scores,
-    recipe=recipe,
-    localized=("cas",),
+    score_spec=recipe,
+    localization_inputs=("cas",),
 )

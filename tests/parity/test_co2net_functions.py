@@ -1,4 +1,4 @@
-"""CO2-Net's losses, sampling, localisation and evaluation against the published program's."""
+"""CO2-Net's losses, sampling, localization and evaluation against the published program's."""
 
 import functools
 
@@ -8,12 +8,15 @@ import numpy as np
 import pytest
 
 from configs import co2net_thumos
-from jaxtal import evaluation, localization, losses, sampling
-from jaxtal.data import wtalc
 from jaxtal.data.dataset import TimeGrid, Video
+from jaxtal.data.layouts import wtalc
+from jaxtal.data.segments import Segments, ground_truth
+from jaxtal.evaluation import detection_map
+from jaxtal.input_pipeline import sampling
+from jaxtal.localization import config, nms, proposals
 from jaxtal.methods import co2net
-from jaxtal.segments import Segments, ground_truth
-from tests.localizing import localize
+from jaxtal.nn import losses
+from tests.helpers.localizing import localize
 from tests.parity.compare import close
 
 
@@ -38,7 +41,7 @@ def test_top_k_mil(golden):
         for part, background in (("org", 1.0), ("supp", 0.0)):
 
             def loss(x, labels=labels, mask=mask, divisor=divisor, background=background):
-                return losses.top_k_mil(x, labels, mask, divisor, background)
+                return losses.topk_mil(x, labels, mask, divisor, background)
 
             wanted = gold[f"mil_{case}_{part}_per_video"]
             np.testing.assert_allclose(loss(logits), wanted, rtol=1e-4)
@@ -49,7 +52,7 @@ def test_top_k_mil(golden):
 def test_suppression(golden):
     gold = golden("fn_co2")
     logits, attention = jnp.asarray(gold["supp_logits"]), jnp.asarray(gold["supp_att"])
-    ours = losses.suppress(logits, attention[..., None])
+    ours = losses.suppress_cas(logits, attention[..., None])
     np.testing.assert_allclose(ours, gold["supp_out"], rtol=1e-4, atol=1e-5)
 
 
@@ -107,10 +110,10 @@ def test_nms(golden):
     gold = golden("fn_co2")
     _, score, start, end = gold["nms_in"].T
     for name, settings in (
-        ("softnms_out", localization.LocalizationConfig(sigma=0.3)),
-        ("hardnms_out_0.45", localization.LocalizationConfig(nms="hard", nms_threshold=0.45)),
+        ("softnms_out", config.LocalizationConfig(sigma=0.3)),
+        ("hardnms_out_0.45", config.LocalizationConfig(nms="hard", nms_threshold=0.45)),
     ):
-        kept, _, final = localization.nms(start, end, score, np.zeros(len(score), int), settings)
+        kept, _, final = nms.nms(start, end, score, np.zeros(len(score), int), settings)
         np.testing.assert_allclose(final, gold[name][:, 1], rtol=0, atol=1e-9)
         np.testing.assert_array_equal(start[kept], gold[name][:, 2])
         np.testing.assert_array_equal(end[kept], gold[name][:, 3])
@@ -118,7 +121,7 @@ def test_nms(golden):
 
 def test_classification_map(golden):
     gold = golden("fn_co2")
-    ours = 100 * evaluation.classification_map(gold["cmap_conf"], gold["cmap_labels"])
+    ours = 100 * detection_map.classification_map(gold["cmap_conf"], gold["cmap_labels"])
     # The published function adds up in float32, whose rounding is all the difference.
     np.testing.assert_allclose(ours, gold["cmap_value"], rtol=8 * np.finfo(np.float32).eps)
 
@@ -131,12 +134,12 @@ def ambiguous_intervals(name: str, request) -> np.ndarray:
     return np.array([row[1:] for row in fields if row[0] == name], float).reshape(-1, 2)
 
 
-def test_localisation(golden, request):
+def test_localization(golden, request):
     gold = golden("loc_co2")
     for case in cases(gold, "v", "_tcam"):
         cas, attention = gold[f"v{case}_tcam"], gold[f"v{case}_att"]
-        scores = localization.softmax(
-            localization.top_mean(attention[:, None].astype(float) * cas, max(1, len(cas) // 10))
+        scores = proposals.softmax(
+            proposals.topk_mean(attention[:, None].astype(float) * cas, max(1, len(cas) // 10))
         )[:-1]
         np.testing.assert_allclose(scores, gold[f"v{case}_class_score"], rtol=0, atol=1e-5)
         outputs = {"cas": cas, "attention": attention[:, None]}
@@ -145,7 +148,7 @@ def test_localisation(golden, request):
         name, wanted = str(gold[f"v{case}_name"]), gold[f"v{case}_proposals"]
         if len(wanted) < len(found):
             video = Video(name, 1e9, *[np.empty(0, int)] * 3, ambiguous_intervals(name, request))
-            found = found.take(~evaluation.touches_ambiguous(found, [video], TimeGrid()))
+            found = found.take(~detection_map.touches_ambiguous(found, [video], TimeGrid()))
         assert len(found) == len(wanted)
         ours = np.stack([found.start, found.end, found.label, found.score], axis=1)
         assert_same_order(ours, wanted)
@@ -174,7 +177,7 @@ def test_detection_map(golden, name):
         )
         for part in ("gt", "det")
     )
-    precision = evaluation.average_precision(
+    precision = detection_map.average_precision(
         truth, detections, gold["tiou"], len(gold["classes"]), matching="published"
     )
     np.testing.assert_allclose(precision, gold["ap"], rtol=0, atol=1e-9)

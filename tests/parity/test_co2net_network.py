@@ -9,10 +9,11 @@ import optax
 import pytest
 
 from configs import co2net_anet12, co2net_thumos
+from jaxtal.input_pipeline.packing import Batch
 from jaxtal.methods import co2net
-from jaxtal.sampling import Batch
-from jaxtal.step import adam
-from tests.contexts import context
+from jaxtal.nn import losses
+from jaxtal.train.train_state import adam
+from tests.helpers.contexts import context
 from tests.parity import compare, recipe
 
 CONFIGS = {"co2_thumos": co2net_thumos, "co2_anet": co2net_anet12}
@@ -74,7 +75,7 @@ def test_outputs(case):
     for theirs, name in names.items():
         np.testing.assert_allclose(ours.outputs[name][..., 0], gold[theirs], rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(ours.outputs["cas"], gold["tcam"], rtol=1e-4, atol=1e-5)
-    suppressed = co2net.losses.suppress(ours.outputs["cas"], ours.outputs["attention"])
+    suppressed = losses.suppress(ours.outputs["cas"], ours.outputs["attention"])
     np.testing.assert_allclose(suppressed, gold["tcam_supp"], rtol=1e-4, atol=1e-5)
     compare.features(gold, ours.outputs["embeddings"])
 
@@ -104,14 +105,14 @@ def test_loss_parts(case):
         "flow": "attention_flow",
     }.items():
         attention = ours.outputs[name]
-        norm = co2net.losses.normalisation(attention, mask).mean()
-        opposition = co2net.losses.opposition(attention, cas, mask).mean()
+        norm = losses.normalization(attention, mask).mean()
+        opposition = losses.opposition(attention, cas, mask).mean()
         np.testing.assert_allclose(norm, gold[f"loss_norm_{part}"], rtol=1e-4)
         np.testing.assert_allclose(opposition, gold[f"loss_oppo_{part}"], rtol=1e-4)
-    suppressed = co2net.losses.suppress(cas, ours.outputs["attention"])
+    suppressed = losses.suppress(cas, ours.outputs["attention"])
     divisor = int(gold["cfg_k"])
     for part, logits, background in (("org", cas, 1.0), ("supp", suppressed, 0.0)):
-        loss = co2net.losses.top_k_mil(logits, jnp.asarray(gold["y"]), mask, divisor, background)
+        loss = losses.top_k_mil(logits, jnp.asarray(gold["y"]), mask, divisor, background)
         np.testing.assert_allclose(loss, gold[f"mil_{part}_per_video"], rtol=1e-4)
 
 

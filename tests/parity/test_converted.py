@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from configs import co2net_anet12, co2net_thumos, d2net_anet12, d2net_thumos
-from jaxtal import conversion, methods, torch_names
-from jaxtal.data import torch_files
+from jaxtal import methods
+from jaxtal.checkpoint_conversion import convert, parameter_names, torch_files
 from tests.parity import compare, recipe
 
 # What the fixtures call a layer, and what the published programs do.
@@ -77,7 +77,7 @@ def test_co2net_through_a_work_directory(golden, tmp_path):
     gold, config = golden("co2_thumos"), co2net_thumos.get_config()
     state, x = co2(gold)
     torch_files.save(tmp_path / "a.pkl", state)
-    converted = conversion.from_torch("co2net", tmp_path / "a.pkl", tmp_path / "run", config)
+    converted = convert.from_torch("co2net", tmp_path / "a.pkl", tmp_path / "run", config)
     # METHODS 2.b counts the outer taps of the two global layers as well.
     assert converted.parameters == 34_133_015 - 2 * 2 * 1024 * 1024
     assert converted.widths == (1024, 20, ())
@@ -85,7 +85,7 @@ def test_co2net_through_a_work_directory(golden, tmp_path):
 
 
 def only_member(workdir) -> dict:
-    return jax.tree.map(lambda leaf: leaf[0], conversion.latest_variables(workdir))
+    return jax.tree.map(lambda leaf: leaf[0], convert.latest_variables(workdir))
 
 
 def test_d2net_as_pytorch_saves_it_through_a_work_directory(golden, tmp_path):
@@ -93,7 +93,7 @@ def test_d2net_as_pytorch_saves_it_through_a_work_directory(golden, tmp_path):
     gold, config = golden("d2_anet"), d2net_anet12.get_config()
     state, x = d2(gold, config)
     torch.save({name: torch.from_numpy(value) for name, value in state.items()}, tmp_path / "a")
-    converted = conversion.from_torch("d2net", tmp_path / "a", tmp_path / "run", config)
+    converted = convert.from_torch("d2net", tmp_path / "a", tmp_path / "run", config)
     assert converted.widths == (1024, 100, (5, 5))
     check_d2(gold, config, only_member(tmp_path / "run"), x)
 
@@ -102,7 +102,7 @@ def test_the_other_data_sets_networks(golden):
     """Without files: on them nothing depends that the two above do not show."""
     gold, config = golden("co2_anet"), co2net_anet12.get_config()
     state, x = co2(gold)
-    check_co2(gold, config, torch_names.to_variables("co2net", state, "a")[0], x)
+    check_co2(gold, config, parameter_names.to_variables("co2net", state, "a")[0], x)
     gold, config = golden("d2_thumos"), d2net_thumos.get_config()
     state, x = d2(gold, config)
-    check_d2(gold, config, torch_names.to_variables("d2net", state, "a")[0], x)
+    check_d2(gold, config, parameter_names.to_variables("d2net", state, "a")[0], x)

@@ -1,4 +1,4 @@
-"""D2-Net's losses, localisation and evaluation against the published program's."""
+"""D2-Net's losses, localization and evaluation against the published program's."""
 
 import types
 
@@ -8,20 +8,19 @@ import numpy as np
 import pytest
 
 from configs import d2net_anet12, d2net_thumos
-from jaxtal import discriminative, evaluation, localization, protocols
-from jaxtal.data import wtalc
+from jaxtal import localization
 from jaxtal.data.dataset import TimeGrid, Video
+from jaxtal.data.layouts import wtalc
+from jaxtal.data.segments import Segments
+from jaxtal.evaluation import detection_map, protocols
+from jaxtal.input_pipeline.packing import Batch
+from jaxtal.localization import proposals
 from jaxtal.methods import d2net
-from jaxtal.mutual_information import joint_matrix, log_singular_values, pdmi
-from jaxtal.sampling import Batch
-from jaxtal.segments import Segments
-from tests.contexts import context
+from jaxtal.nn import discriminative_loss
+from jaxtal.nn.mutual_information import joint_matrix, log_singular_values, pdmi
+from tests.helpers.contexts import context
 from tests.parity.compare import close
-from tests.parity.test_co2net_functions import (
-    ambiguous_intervals,
-    assert_same_order,
-    cases,
-)
+from tests.parity.test_co2net_functions import ambiguous_intervals, assert_same_order, cases
 from tests.parity.test_d2net_network import pairing_from
 
 
@@ -61,7 +60,7 @@ def discriminative_case(golden, monkeypatch) -> types.SimpleNamespace:
     gold = golden("fn_d2")
     draws = [jnp.asarray(gold[f"dis_perm_{i}"]) for i in range(4)]
     monkeypatch.setattr(
-        discriminative, "draw_pairing", lambda key, fg, bg, pairs: pairing_from(draws, fg, bg)
+        discriminative_loss, "draw_pairing", lambda key, fg, bg, pairs: pairing_from(draws, fg, bg)
     )
     config = d2net_thumos.get_config()
     config.loss.update(denoising_start=0, denoising_every=1)
@@ -85,7 +84,7 @@ def test_discriminative_loss(discriminative_case):
     background = state["running"]["background"]
     for name in ("dis_bg_after", "dis_pdmi_bg_after"):
         np.testing.assert_allclose(background, gold[name], rtol=1e-4, atol=1e-5)
-    bottom_up = discriminative.bottom_up_attention(case.embeddings, background)
+    bottom_up = discriminative_loss.bottom_up_attention(case.embeddings, background)
     np.testing.assert_allclose(
         bottom_up[case.mask], gold["bottom_up"][np.asarray(case.mask)], rtol=1e-4, atol=1e-5
     )
@@ -116,24 +115,24 @@ def test_snippet_level_loss(discriminative_case):
 @pytest.mark.parametrize(
     ("prefix", "config"), [("v", d2net_thumos), ("anet_v", d2net_anet12)], ids=["thumos", "anet"]
 )
-def test_localisation(golden, request, prefix, config):
+def test_localization(golden, request, prefix, config):
     gold = golden("loc_d2")
     settings = d2net.D2Localization(**config.get_config().localization)
     some_found = False
     for case in cases(gold, prefix, "_refined_tcam"):
         refined = gold[f"{prefix}{case}_refined_tcam"].astype(float)
-        scores = localization.top_mean(refined, max(1, len(refined) // settings.topk_divisor))
+        scores = proposals.topk_mean(refined, max(1, len(refined) // settings.topk_divisor))
         found = localization.localize(refined, refined, scores, settings)
         if prefix == "anet_v":
             selected = gold[f"anet_v{case}_selected_classes"]
-            rule = localization.CLASS_RULES[settings.class_rule]
+            rule = proposals.CLASS_RULES[settings.class_rule]
             assert np.flatnonzero(rule(scores, settings.class_threshold)).tolist() == list(selected)
             found = found.take(np.isin(found.label, gold["anet_evaluated_classes"]))
         else:
             name = str(gold[f"v{case}_name"])
             intervals = ambiguous_intervals(name, request)
             video = Video(name, 1e9, *[np.empty(0, int)] * 3, intervals)
-            found = found.take(~evaluation.touches_ambiguous(found, (video,), TimeGrid()))
+            found = found.take(~detection_map.touches_ambiguous(found, (video,), TimeGrid()))
         label, start, end, score = gold[f"{prefix}{case}_proposals"].reshape(-1, 4).T
         ours = np.stack([found.start, found.end, found.label, found.score], axis=1)
         assert len(ours) == len(label)
@@ -177,7 +176,7 @@ def test_detection_map(golden, skip):
     np.testing.assert_allclose(protocol.thresholds, gold["tiou"])
     grid = TimeGrid()
     seconds = detections.with_times(grid.to_seconds)
-    result = evaluation.evaluate(videos, seconds, protocol, 20, grid).summary()
+    result = detection_map.evaluate(videos, seconds, protocol, 20, grid).summary()
     ours = 100 * np.array(list(result["map"].values()))
     np.testing.assert_allclose(ours, gold[skip], rtol=0, atol=1e-9)
     if skip == "map":
@@ -187,7 +186,7 @@ def test_detection_map(golden, skip):
             )
             for side in ("start", "end")
         ))  # fmt: skip
-        ap = evaluation.average_precision(truth, detections, gold["tiou"], 20, "first")
+        ap = detection_map.average_precision(truth, detections, gold["tiou"], 20, "first")
         np.testing.assert_allclose(ap, gold["ap"] / (100 if gold["ap"].max() > 1 else 1), atol=1e-9)
 
 
@@ -195,7 +194,7 @@ def test_the_reduced_list_of_instances(golden, shared):
     """Rebuilt from the annotations: the file's instances, each to within a snippet."""
     gold = golden("eval_d2")
     data = wtalc.read(shared / "thumos14", "Thumos14reduced", features=False)
-    truth = evaluation.labelled_instances(data.test)
+    truth = detection_map.labeled_instances(data.test)
     assert (len(truth), len(np.unique(truth.video))) == (3234, 210)
     names = [video.name for video in data.test]
     assert names == [str(name) for name in gold["videos"]]

@@ -9,12 +9,12 @@ import optax
 import pytest
 
 from configs import d2net_anet12, d2net_thumos
-from jaxtal import discriminative
-from jaxtal.discriminative import Pairing
+from jaxtal.input_pipeline.packing import Batch
 from jaxtal.methods import d2net
-from jaxtal.sampling import Batch
-from jaxtal.step import adam
-from tests.contexts import context
+from jaxtal.nn import discriminative_loss
+from jaxtal.nn.discriminative_loss import Pairing
+from jaxtal.train.train_state import adam
+from tests.helpers.contexts import context
 from tests.parity import compare, recipe
 
 CONFIGS = {"d2_thumos": d2net_thumos, "d2_anet": d2net_anet12}
@@ -61,7 +61,9 @@ def run(gold: dict, config, monkeypatch) -> types.SimpleNamespace:
 
     def objective(params, state, draws):
         monkeypatch.setattr(
-            discriminative, "draw_pairing", lambda key, fg, bg, pairs: pairing_from(draws, fg, bg)
+            discriminative_loss,
+            "draw_pairing",
+            lambda key, fg, bg, pairs: pairing_from(draws, fg, bg),
         )
         outputs = model.apply({"params": params, **state}, data.features, data.mask, train=True)
         given = context(state)
@@ -105,7 +107,7 @@ def test_outputs(case):
     compare.features(gold, embeddings)
     top_down = np.where(ours.mask, ours.outputs["cas"].max(-1), 0)
     np.testing.assert_allclose(top_down, gold["fg_attention"], rtol=1e-4, atol=1e-5)
-    bottom_up = discriminative.bottom_up_attention(embeddings, ours.backgrounds[1])
+    bottom_up = discriminative_loss.bottom_up_attention(embeddings, ours.backgrounds[1])
     got, wanted = np.asarray(bottom_up)[ours.mask], gold["bottom_up_attention"][ours.mask]
     np.testing.assert_allclose(got, wanted, rtol=1e-4, atol=1e-5)
 
@@ -115,7 +117,7 @@ def test_selected_snippets(case):
     settings = ours.config.loss
     top_down = np.asarray(ours.outputs["cas"].max(-1))
     embeddings = ours.outputs["embeddings"]
-    bottom_up = np.asarray(discriminative.bottom_up_attention(embeddings, ours.backgrounds[1]))
+    bottom_up = np.asarray(discriminative_loss.bottom_up_attention(embeddings, ours.backgrounds[1]))
     selected = {
         "n_fg": top_down >= settings.foreground_threshold,
         "n_bg": 1 - top_down >= settings.background_threshold,

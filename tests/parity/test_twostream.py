@@ -1,6 +1,6 @@
 """The two-stream network against the specification's author's float64 values; there is no program.
 
-At D = 24: network, every loss term, gradients, the variants of targets and guide loss, localisation
+At D = 24: network, every loss term, gradients, the variants of targets and guide loss, localization
 (FIXTURES.md, `reference_only.npz`).
 """
 
@@ -12,9 +12,10 @@ import pytest
 from configs import twostream_thumos
 from jaxtal import localization, methods
 from jaxtal.data.dataset import TimeGrid
-from jaxtal.sampling import Batch
-from jaxtal.step import hyper_from
-from tests.contexts import context
+from jaxtal.input_pipeline.packing import Batch
+from jaxtal.localization.config import LocalizationConfig
+from jaxtal.train.train_state import hyperparams_from_config
+from tests.helpers.contexts import context
 from tests.parity.compare import close
 
 METHOD = methods.get("twostream")
@@ -68,7 +69,7 @@ def run(gold: dict, changes: dict, branches: str = "both"):
     features = jnp.asarray(gold["ts_f"])
     mask = jnp.ones(features.shape[:2], bool)
     batch = Batch(features, mask, jnp.asarray(gold["ts_y"]))
-    weights = hyper_from(config).loss_weights
+    weights = hyperparams_from_config(config).loss_weights
     given = context(step=10**6)  # warm-up over
 
     def loss(params):
@@ -125,14 +126,14 @@ def test_losses_and_gradients(golden, variant):
 
 
 @pytest.mark.parametrize("case", range(3))
-def test_localisation(golden, case):
+def test_localization(golden, case):
     gold = {
         key.removeprefix(f"tsloc_{case}_"): value for key, value in golden("reference_only").items()
     }
     config = twostream_thumos.get_config()
     eta = gold["eta"]
     config.localization.thresholds = (float(eta[0]), float(eta[-1]), len(eta))
-    settings = localization.LocalizationConfig(**config.localization)
+    settings = LocalizationConfig(**config.localization)
     sequence = gold["s"][:, :-1]
     found = localization.localize(sequence, sequence, gold["y"][:-1], settings)
     snippets_a_row = int(gold["length"]) / len(sequence)

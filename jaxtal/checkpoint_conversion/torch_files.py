@@ -1,0 +1,425 @@
+"""PyTorch's files of named tensors, read and written without PyTorch.
+
+What `torch.save(model.state_dict(), path)` writes is a pickle that refers to raw storages: in a zip
+archive since PyTorch 1.6, one after the other in one file before. Pickles can run code. Here one
+may build tensors, mappings, lists, tuples, numbers and strings, and nothing else: the names that
+PyTorch's pickles refer to stand for plain records of this module, and of the pickle's instructions
+only those that `torch.save` writes are followed. No code of PyTorch's or of the file's choosing
+runs, and no more memory is taken than what the file really holds.
+"""
+
+import dataclasses
+import functools
+import io
+import math
+import os
+import pickle
+import struct
+import sys
+import zipfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, BinaryIO, ClassVar
+
+import ml_dtypes
+import numpy as np
+
+from jaxtal.data.io.files import (
+    RefusedError,
+    atomic_write,
+    open_regular,
+    parse_errors_as_data_error,
+)
+
+_DTYPES = {
+    "FloatStorage": np.dtype(np.float32),
+    "DoubleStorage": np.dtype(np.float64),
+    "HalfStorage": np.dtype(np.float16),
+    "BFloat16Storage": np.dtype(ml_dtypes.bfloat16),
+    "LongStorage": np.dtype(np.int64),
+    "IntStorage": np.dtype(np.int32),
+    "ShortStorage": np.dtype(np.int16),
+    "CharStorage": np.dtype(np.int8),
+    "ByteStorage": np.dtype(np.uint8),
+    "BoolStorage": np.dtype(np.bool_),
+}
+_NESTED = ("state_dict", "model_state_dict", "model")  # where training programs put the tensors
+_MAGIC, _PROTOCOL = 0x1950A86A20F9469CFC6C, 1001  # of the older form
+_MOST_PICKLED = _MOST_LISTED = 2**21  # bytes of a pickle, of an archive's list: 10,000 tensors
+_WANTED = "the tensors alone, as torch.save(model.state_dict(), path) writes them"
+
+
+@dataclasses.dataclass(frozen=True, eq=False, slots=True)
+class _StorageType:
+    """Stands for `torch.FloatStorage` and its like."""
+
+    dtype: np.dtype
+
+
+@dataclasses.dataclass(frozen=True, eq=False, slots=True)
+class _Storage:
+    """Raw numbers elsewhere in the file."""
+
+    dtype: np.dtype
+    key: str
+    count: int
+
+
+@dataclasses.dataclass(frozen=True, eq=False, slots=True)
+class _Tensor:
+    """Some of a storage's numbers; offset and strides count numbers."""
+
+    storage: _Storage
+    offset: int
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+
+    def array(self, raw: Any) -> np.ndarray:
+        """The array, a view of the storage's bytes."""
+        size = self.storage.dtype.itemsize
+        strides = [
+            stride * size if length > 1 else 0
+            for length, stride in zip(self.shape, self.strides, strict=True)
+        ]
+        return np.ndarray(self.shape, self.storage.dtype, raw, self.offset * size, strides)
+
+
+class _Mapping(dict):
+    """Stands for dict and `collections.OrderedDict`."""
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        # Keys of other types could be made to collide, which takes a time without end.
+        if type(key) is not str and not (type(key) is int and 0 <= key < 2**31):
+            raise RefusedError(f"a mapping with keys of type {type(key).__name__}")
+        super().__setitem__(key, value)
+
+
+# What stands for functions takes no arbitrary number of arguments: a file could name its longest
+# list as those of a thousand calls.
+def _ordered_dict() -> _Mapping:
+    return _Mapping()
+
+
+def _size(sizes: Any) -> Any:
+    """`torch.Size`."""
+    return sizes
+
+
+def _tensor(storage, offset, shape, strides, grad=False, hooks=None, metadata=None) -> _Tensor:
+    """`torch._utils._rebuild_tensor_v2`: a tensor that lies within its storage."""
+    for part in (shape, strides):
+        counts = type(part) is tuple and len(part) <= 16
+        if not counts or any(type(n) is not int or not 0 <= n < 2**60 for n in part):
+            raise RefusedError("a malformed tensor")
+    numbers = type(storage) is _Storage and type(offset) is int and offset >= 0
+    if not numbers or len(shape) != len(strides):
+        raise RefusedError("a malformed tensor")
+    count = math.prod(shape)
+    last = offset + sum((n - 1) * stride for n, stride in zip(shape, strides, strict=True))
+    if count > storage.count or (last if count else offset - 1) >= storage.count:
+        raise RefusedError(
+            f"a tensor {_shape(shape)} from number {offset} of a storage of {storage.count}"
+        )
+    return _Tensor(storage, offset, shape, strides)
+
+
+def _parameter(data, grad=False, hooks=None) -> _Tensor:
+    """`torch._utils._rebuild_parameter`."""
+    if type(data) is not _Tensor:
+        raise RefusedError("a malformed tensor")
+    return data
+
+
+def _shape(shape: tuple[int, ...]) -> str:
+    return "x".join(map(str, shape)) or "of no dimension"
+
+
+_ALLOWED: dict[tuple[str, str], Any] = {
+    ("collections", "OrderedDict"): _ordered_dict,
+    ("torch", "Size"): _size,
+    ("torch._utils", "_rebuild_tensor_v2"): _tensor,
+    ("torch._utils", "_rebuild_parameter"): _parameter,
+    **{("torch", name): _StorageType(dtype) for name, dtype in _DTYPES.items()},
+}
+
+
+def _refuse(_: Any) -> None:
+    raise RefusedError("an instruction that torch.save does not write")
+
+
+def _empty_mapping(unpickler: Any) -> None:
+    unpickler.append(_Mapping())
+
+
+def _build(unpickler: Any) -> None:
+    """A state dict's own state, the versions of its modules, is let go."""
+    unpickler.stack.pop()
+    if type(unpickler.stack[-1]) is not _Mapping:
+        raise RefusedError("a state for something else than a mapping")
+
+
+_FOLLOWED = (
+    "PROTO FRAME STOP MARK GLOBAL STACK_GLOBAL REDUCE BINPERSID EMPTY_TUPLE TUPLE TUPLE1 TUPLE2 "
+    "TUPLE3 EMPTY_LIST APPEND APPENDS SETITEM SETITEMS BINUNICODE SHORT_BINUNICODE BININT BININT1 "
+    "BININT2 LONG1 BINFLOAT NONE NEWTRUE NEWFALSE BINPUT LONG_BINPUT BINGET LONG_BINGET MEMOIZE"
+)
+
+
+# The pure-Python unpickler: its memo is a dict, where the C one allocates whatever index is named.
+class _Unpickler(pickle._Unpickler):
+    dispatch: ClassVar[dict[int, Callable[[Any], None]]] = {
+        **dict.fromkeys(range(256), _refuse),
+        **{
+            code[0]: pickle._Unpickler.dispatch[code[0]]
+            for code in (getattr(pickle, name) for name in _FOLLOWED.split())
+        },
+        pickle.EMPTY_DICT[0]: _empty_mapping,
+        pickle.BUILD[0]: _build,
+    }
+
+    def __init__(self, file: io.BytesIO):
+        super().__init__(file)
+        self.storages: dict[str, _Storage] = {}
+
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) not in _ALLOWED:
+            raise RefusedError(f"a reference to {module}.{name}"[:120])
+        return _ALLOWED[module, name]
+
+    def persistent_load(self, saved: Any) -> _Storage:
+        """A storage, named as ("storage", type, key, device, count) and in the older form None."""
+        if type(saved) is not tuple or len(saved) not in (5, 6):
+            raise RefusedError("a malformed storage")
+        kind, of_type, key, _, count = saved[:5]
+        numbers = type(key) is str and type(count) is int and 0 <= count < 2**60
+        if type(of_type) is not _StorageType or not numbers or kind != "storage":
+            raise RefusedError("a malformed storage")
+        if len(saved) == 6 and saved[5] is not None:
+            raise RefusedError("a storage that is a part of another")
+        before = self.storages.setdefault(key, _Storage(of_type.dtype, key, count))
+        if (before.dtype, before.count) != (of_type.dtype, count):
+            raise RefusedError(f"two descriptions of storage {key:.40}")
+        return before
+
+
+def load(path: Path) -> dict[str, np.ndarray]:
+    """Read a file of named tensors, or one that holds them under "state_dict", "model" or so.
+
+    Args:
+        path: of either form, the zip archive or the older one.
+
+    Returns:
+        Name -> read-only array of the tensor's own type (bfloat16 as of ml_dtypes), in the file's
+        order. Tensors that share a storage share memory.
+
+    Raises:
+        CheckpointError: the file is missing, is none that `torch.save` writes, is cut short, or holds
+            anything but tensors (a whole model, say, whose classes are code).
+    """
+    with open_regular(path) as file, parse_errors_as_data_error(path, "PyTorch", _WANTED):
+        size = os.fstat(file.fileno()).st_size
+        start = file.read(2)
+        file.seek(0)
+        if start == b"PK":
+            return _load_archive(file, size)
+        if start[:1] != pickle.PROTO:
+            raise RefusedError(f"something of another kind, which begins with {start!r}")
+        return _load_sequence(file, size)
+
+
+class _Bounded:
+    """A file of which nobody reads more than `most` bytes at once."""
+
+    def __init__(self, file: BinaryIO, most: int):
+        self._file, self.most = file, most
+
+    def read(self, count: int = -1) -> bytes:
+        if count > self.most:
+            raise RefusedError(f"a list of members or a member of {count} bytes")
+        return self._file.read(count)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)
+
+
+def _load_archive(file: BinaryIO, size: int) -> dict[str, np.ndarray]:
+    bounded: Any = _Bounded(file, _MOST_LISTED)
+    with zipfile.ZipFile(bounded) as archive:
+        members = _members(archive, size)
+        bounded.most = size
+        pickled = members["data.pkl"]
+        if pickled.file_size > _MOST_PICKLED:
+            raise RefusedError(f"a pickle of {pickled.file_size} bytes")
+        saved = _Unpickler(io.BytesIO(archive.read(pickled))).load()
+        swapped = False
+        if "byteorder" in members:
+            swapped = archive.read(members["byteorder"]) != sys.byteorder.encode()
+
+        def read(storage: _Storage) -> Any:
+            raw = archive.read(members[f"data/{storage.key}"])
+            if len(raw) != storage.count * storage.dtype.itemsize:
+                raise RefusedError(f"{len(raw)} bytes in place of storage {storage.key:.40}")
+            return _swap(raw, storage.dtype.itemsize) if swapped else raw
+
+        return _arrays(saved, read)
+
+
+def _members(archive: zipfile.ZipFile, size: int) -> dict[str, zipfile.ZipInfo]:
+    """The archive's members by their names below its one folder; all lie in it as they are."""
+    listed = archive.infolist()
+    if any(info.compress_type != zipfile.ZIP_STORED for info in listed):
+        raise RefusedError("compressed members")
+    if any(info.compress_size != info.file_size for info in listed):
+        raise RefusedError("members of two sizes")
+    if sum(info.file_size for info in listed) > size:
+        raise RefusedError("members that are longer than the file")
+    members = {info.filename.partition("/")[2]: info for info in listed}
+    if len(members) < len(listed):
+        raise RefusedError("two members of the same name")
+    if "data.pkl" not in members:
+        raise RefusedError(f"no <name>/data.pkl, only {', '.join(sorted(members))[:80]}")
+    return members
+
+
+def _swap(raw: bytes, size: int) -> np.ndarray:
+    """Numbers of `size` bytes with their bytes in the other order."""
+    return np.frombuffer(raw, f"u{size}").byteswap().view(np.uint8)
+
+
+def _load_sequence(file: BinaryIO, size: int) -> dict[str, np.ndarray]:
+    """The older form: five pickles, then for every storage its count and its numbers."""
+    start = io.BytesIO(file.read(_MOST_PICKLED))
+    for number in (_MAGIC, _PROTOCOL):
+        found = _Unpickler(start).load()
+        if type(found) is not int or found != number:
+            raise RefusedError("a pickle of something else")
+    system = _Unpickler(start).load()
+    if type(system) is not _Mapping or system.get("little_endian") is not True:
+        raise RefusedError("numbers of an unknown byte order")
+    unpickler = _Unpickler(start)
+    saved, keys = unpickler.load(), _Unpickler(start).load()
+    places = _places(file, size, start.tell(), keys, unpickler.storages)
+
+    def read(storage: _Storage) -> Any:
+        raw = np.empty(storage.count * storage.dtype.itemsize, np.uint8)
+        file.seek(places[storage.key])
+        if file.readinto(raw) != len(raw):  # type: ignore[attr-defined]
+            raise EOFError(f"storage {storage.key:.40}")
+        return _swap(raw.tobytes(), storage.dtype.itemsize) if sys.byteorder == "big" else raw
+
+    return _arrays(saved, read)
+
+
+def _places(
+    file: BinaryIO, size: int, start: int, keys: Any, storages: dict[str, _Storage]
+) -> dict[str, int]:
+    """Where in the file the numbers of every storage begin, from the order of their keys."""
+    if type(keys) is not list or any(type(key) is not str for key in keys):
+        raise RefusedError("a malformed list of storages")
+    if sorted(keys) != sorted(storages):
+        raise RefusedError("another list of storages than its tensors name")
+    places, place = {}, start
+    for key in keys:
+        file.seek(place)
+        (count,) = struct.unpack("<q", file.read(8))
+        if count != storages[key].count:
+            raise RefusedError(f"{count} numbers in place of {storages[key].count}")
+        places[key] = place + 8
+        place += 8 + count * storages[key].dtype.itemsize
+        if place > size:
+            raise EOFError(f"of storage {key:.40} {place - size} bytes are missing")
+    return places
+
+
+def _arrays(saved: Any, read: Callable[[_Storage], Any]) -> dict[str, np.ndarray]:
+    """The arrays of a state dict; `read` gives a storage's bytes."""
+    once = functools.cache(read)
+    return {name: tensor.array(once(tensor.storage)) for name, tensor in _tensors(saved).items()}
+
+
+def _tensors(saved: Any) -> dict[str, _Tensor]:
+    """The state dict in what was saved."""
+    if type(saved) is not _Mapping:
+        raise RefusedError(f"no names of tensors, but a {type(saved).__name__.lstrip('_')}")
+    for candidate in (saved, *(saved.get(name) for name in _NESTED)):
+        if type(candidate) is _Mapping and candidate:
+            named = all(type(name) is str for name in candidate)
+            if named and all(type(value) is _Tensor for value in candidate.values()):
+                return candidate
+    names = [str(name)[:40] for name, value in saved.items() if type(value) is not _Tensor]
+    raise RefusedError(
+        f"other things than tensors: {', '.join(names[:5])}" if names else "no named tensors"
+    )
+
+
+def save(path: Path, tensors: Mapping[str, np.ndarray]) -> None:
+    """Write named tensors as `torch.save` writes a state dict; `torch.load` returns them.
+
+    Args:
+        path: the zip archive.
+        tensors: name -> array, of a type that PyTorch has.
+
+    Raises:
+        CheckpointError: it cannot be written.
+    """
+    arrays = [np.asarray(value, order="C") for value in tensors.values()]
+    with (
+        atomic_write(path, "wb") as file,
+        zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive,
+    ):
+        # ZipInfo's date is 1980: the same tensors give the same file.
+        archive.writestr(zipfile.ZipInfo("archive/data.pkl"), _pickled(tensors))
+        archive.writestr(zipfile.ZipInfo("archive/byteorder"), sys.byteorder)
+        for key, array in enumerate(arrays):
+            archive.writestr(zipfile.ZipInfo(f"archive/data/{key}"), array.tobytes())
+        archive.writestr(zipfile.ZipInfo("archive/version"), "3\n")
+
+
+def _pickled(tensors: Mapping[str, np.ndarray]) -> bytes:
+    """The pickle of a state dict, its storages numbered in its order."""
+    entries = [
+        _text(name) + _tensor_call(str(key), np.asarray(value))
+        for key, (name, value) in enumerate(tensors.items())
+    ]
+    head = pickle.PROTO + b"\x02" + _ORDERED_DICT + pickle.MARK
+    return head + b"".join(entries) + pickle.SETITEMS + pickle.STOP
+
+
+def _tensor_call(key: str, array: np.ndarray) -> bytes:
+    """A call of `_rebuild_tensor_v2` for a contiguous array."""
+    kind = next(name for name, dtype in _DTYPES.items() if dtype == array.dtype)
+    storage = _tuple(
+        _text("storage"), _name("torch", kind), _text(key), _text("cpu"), _int(array.size)
+    )
+    strides = [math.prod(array.shape[axis + 1 :]) for axis in range(array.ndim)]
+    arguments = _tuple(
+        storage + pickle.BINPERSID,
+        _int(0),
+        _tuple(*map(_int, array.shape)),
+        _tuple(*map(_int, strides)),
+        pickle.NEWFALSE,  # no gradient
+        _ORDERED_DICT,  # no hooks
+    )
+    return _name("torch._utils", "_rebuild_tensor_v2") + arguments + pickle.REDUCE
+
+
+def _text(text: str) -> bytes:
+    encoded = text.encode()
+    return pickle.BINUNICODE + struct.pack("<I", len(encoded)) + encoded
+
+
+def _int(number: int) -> bytes:
+    if number < 2**31:
+        return pickle.BININT + struct.pack("<i", number)
+    return pickle.LONG1 + b"\x08" + struct.pack("<q", number)
+
+
+def _tuple(*items: bytes) -> bytes:
+    return pickle.MARK + b"".join(items) + pickle.TUPLE
+
+
+def _name(module: str, name: str) -> bytes:
+    return pickle.GLOBAL + f"{module}\n{name}\n".encode()
+
+
+_ORDERED_DICT = _name("collections", "OrderedDict") + pickle.EMPTY_TUPLE + pickle.REDUCE

@@ -1,0 +1,320 @@
+"""Writing data sets in the field's layouts: one video after the other, resumable, checksummed.
+
+While it is being written, the folder holds `.jaxtal-convert.jsonl`: what is converted to what, then
+a line for each finished video. Every file but the joint one of W-TALC's layout appears whole under
+its name; that one grows as `<name>.part` and is renamed when it is complete. `jaxtal.json` comes
+last: where it is, all is.
+"""
+
+import contextlib
+import dataclasses
+import json
+import os
+import zlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.lib import format as npy
+
+from jaxtal.data.dataset import Dataset, TimeGrid, Video
+from jaxtal.data.io import json_files, object_arrays
+from jaxtal.data.io.files import atomic_write, sha256
+from jaxtal.data.io.journal import _LOCK, JOURNAL, HashedFile, Journal
+from jaxtal.data.layouts import activitynet, hamnet, manifest, per_video, wtalc
+from jaxtal.data.lazy_dataset import LazyDataset
+from jaxtal.errors import DataError
+
+SUMS = "SHA256SUMS"
+_JOINT = ("wtalc", "hamnet")
+LAYOUTS = (*_JOINT, *(convention.name for convention in per_video.LAYOUT_SPECS), "activitynet")
+_SYNC = 2**26  # bytes after which the joint file is on disk and the journal says so
+
+
+def convert(
+    source: LazyDataset,
+    layout: str,
+    folder: Path,
+    *,
+    skip_damaged: bool = False,
+    how_to_skip: str = "",
+    progress: Callable[[int, int], contextlib.AbstractContextManager] | None = None,
+) -> Dataset:
+    """Write a data set in another layout; the same call goes on where one was interrupted.
+
+    Features keep their bits, segments theirs; the order of the videos is training, test. Memory is
+    that of a few videos, whatever the size of the data set. Between an interruption and going on
+    the source must not change.
+
+    Args:
+        source: what to convert; without features only the annotations are written.
+        layout: one of `LAYOUTS`.
+        folder: to write to; new, empty, or of the same conversion, interrupted.
+        skip_damaged, how_to_skip: see `LazyDataset.each`.
+        progress: (videos, videos done) -> context of a function that is called for each video.
+
+    Returns:
+        What was written, without features.
+
+    Raises:
+        DataError: the folder holds something else, a file cannot be read or written, or the layout
+            cannot hold the data set.
+    """
+    if layout not in LAYOUTS:
+        raise DataError(f"no layout to write is called {layout!r}; wanted {', '.join(LAYOUTS)}")
+    if layout == "activitynet" or not source.features:
+        source = _without_features(source)
+    dataset = source.dataset
+    if source.features and (skip_damaged or source.declared_missing):
+        dataset = _readable(source, skip_damaged, how_to_skip)
+    _check_subsets(dataset, layout)
+    task = _task(source, dataset, layout)
+    if manifest.conversion(folder) == _number(task):  # interrupted after all was done, or again
+        _check_complete(folder)
+        return dataset
+    _check_folder(folder)
+    names = [video.name for video in (*dataset.train, *dataset.test)] if source.features else []
+    unwanted = {video.name for video in source.videos} - set(names)
+    try:
+        with contextlib.closing(Journal(folder, task)) as journal:
+            kind = _Joint if layout in _JOINT else _PerVideo
+            with contextlib.closing(kind(layout, folder, dataset, journal)) as writer:
+                with (progress or _silent)(len(names), len(journal.done)) as advance:
+                    without = unwanted | journal.done.keys()
+                    for video in source.iter_videos(False, how_to_skip, without, journal.width()):
+                        writer.add(video)
+                        del video  # before the next one is read
+                        advance()
+                writer.end()
+            _finish(layout, folder, dataset, journal, _number(task))
+    except OSError as error:
+        raise DataError(
+            f"{folder}: cannot be written ({error.strerror or error}); the same command goes on "
+            "from here"
+        ) from None
+    return dataset
+
+
+def _finish(layout: str, folder: Path, dataset: Dataset, journal: "Journal", number: int) -> None:
+    """Write everything but the features."""
+    for name, text in _annotation_files(layout, dataset).items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        json_files.write(folder / name, text)
+    if layout in _JOINT:
+        wtalc.write_annotations(folder, dataset)
+    lines = journal.done.values()
+    sums = journal.sums | {
+        name: value for line in lines for name, value in line.get("sums", {}).items()
+    }
+    for path in sorted(folder.rglob("*")):
+        name = path.relative_to(folder).as_posix()
+        if path.name.endswith(".tmp") and path.name.startswith("."):
+            path.unlink()  # of a write that was interrupted
+        elif path.is_file() and name not in (JOURNAL, _LOCK, SUMS, manifest.NAME):
+            sums.setdefault(name, sha256(path))
+    json_files.write(folder / SUMS, "".join(f"{sums[name]}  {name}\n" for name in sorted(sums)))
+    snippets = {name: line["snippets"] for name, line in journal.done.items()}
+    stated = json_files.to_text(manifest.content(layout, dataset, snippets, number))
+    json_files.write(folder / manifest.NAME, stated)
+    journal.remove()
+
+
+@contextlib.contextmanager
+def _silent(_: int, __: int) -> Iterator[Callable[[], None]]:
+    yield lambda: None
+
+
+def _without_features(source: LazyDataset) -> LazyDataset:
+    return LazyDataset(source.layout, source.path, source.dataset)
+
+
+def _check_subsets(dataset: Dataset, layout: str) -> None:
+    """Raise DataError where of a single subset the layout does not say which it is."""
+    if layout in (*_JOINT, "actionformer") and not (dataset.train and dataset.test):
+        raise DataError(
+            f"{len(dataset.train)} training and {len(dataset.test)} test videos; the layout "
+            f"{layout!r} needs both, take another"
+        )
+
+
+def _task(source: LazyDataset, dataset: Dataset, layout: str) -> dict[str, Any]:
+    """What an interrupted conversion must agree in to be gone on with."""
+    annotations = zlib.crc32(activitynet.to_json(dataset).encode())
+    return {
+        "from": str(source.path.resolve()),
+        "layout": source.layout,
+        "to": layout,
+        "features": source.features is not None,
+        "annotations": annotations,
+    }
+
+
+def _number(task: dict[str, Any]) -> int:
+    """By which a finished conversion is known again."""
+    return zlib.crc32(json.dumps(task).encode())
+
+
+def _check_complete(folder: Path) -> None:
+    """Raise DataError if a file of a finished conversion is not there any more."""
+    for line in (folder / SUMS).read_text(encoding="utf-8").splitlines():
+        name = line.partition("  ")[2]
+        if not (folder / name).is_file():
+            raise DataError(
+                f"{folder} was complete, but {name} is missing; delete the folder and convert again"
+            )
+
+
+def _check_folder(folder: Path) -> None:
+    """Create the folder; UserError if it holds anything but an unfinished conversion."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        names = {path.name for path in folder.iterdir()}
+    except OSError as error:
+        raise DataError(f"{folder}: cannot be written ({error.strerror or error})") from None
+    if names - {_LOCK, f".{JOURNAL}.tmp"} and JOURNAL not in names:
+        what = "a complete data set" if manifest.NAME in names else f"{sorted(names)[0]!r}"
+        raise DataError(f"{folder} holds {what} already; give a new folder")
+
+
+def _readable(source: LazyDataset, skip_damaged: bool, how_to_skip: str) -> Dataset:
+    """The videos whose features can be read: what is left out must be known before writing."""
+    return _only(source.dataset, {v.name for v in source.iter_videos(skip_damaged, how_to_skip)})
+
+
+def _only(dataset: Dataset, names: set[str]) -> Dataset:
+    train, test = (
+        tuple(video for video in part if video.name in names)
+        for part in (dataset.train, dataset.test)
+    )
+    return dataclasses.replace(dataset, train=train, test=test)
+
+
+def _annotation_files(layout: str, dataset: Dataset) -> dict[str, str]:
+    """Path -> text of the annotations that are JSON or text."""
+    if layout == "hamnet":
+        return {"gt.json": hamnet.ground_truth(dataset)}
+    if layout == "activitynet":
+        return {f"{dataset.name}.json": activitynet.to_json(dataset)}
+    if layout == "wtalc":
+        return {}
+    return per_video.annotation_files(_convention(layout), dataset)
+
+
+def assumed(layout: str, dataset: Dataset) -> TimeGrid:
+    """The grid that a layout's programs assume of a data set's features."""
+    if layout in _JOINT or dataset.name.startswith("ActivityNet"):
+        return TimeGrid()
+    grid = _convention(layout).grid
+    overlapping = grid.stride != grid.window  # then they read frame rates from the annotations
+    return dataclasses.replace(grid, fps=dataset.grid.fps) if overlapping else grid
+
+
+def _convention(layout: str) -> per_video.LayoutSpec:
+    return next(c for c in per_video.LAYOUT_SPECS if c.name == layout)
+
+
+def _line(video: Video) -> dict[str, Any]:
+    """What the journal says of every finished video."""
+    snippets, width = video.features.shape
+    return {"video": video.name, "snippets": snippets, "width": width}
+
+
+class _PerVideo:
+    """A file, or two, for every video."""
+
+    def __init__(self, layout: str, folder: Path, dataset: Dataset, journal: Journal):
+        self._layout, self._folder, self._dataset, self._journal = layout, folder, dataset, journal
+        self._train = {video.name for video in dataset.train}
+        journal.keep(
+            lambda line: "sums" in line and all((folder / name).is_file() for name in line["sums"])
+        )
+
+    def add(self, video: Video) -> None:
+        subset = "train" if video.name in self._train else "test"
+        files = per_video.feature_files(_convention(self._layout), self._dataset, video, subset)
+        sums = {name: _save(self._folder / name, array) for name, array in files.items()}
+        self._journal.add({**_line(video), "sums": sums})
+
+    def end(self) -> None:
+        """Nothing is left to do."""
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+def _save(path: Path, array: np.ndarray) -> str:
+    """Write a .npy file; its SHA-256."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    array = np.ascontiguousarray(array)
+    with atomic_write(path, "wb") as file:
+        hashed = HashedFile(file)
+        npy.write_array_header_1_0(hashed, npy.header_data_from_array_1_0(array))
+        hashed.write(array.data)
+    return hashed.sum.hexdigest()
+
+
+class _Joint:
+    """W-TALC's one file of all features."""
+
+    def __init__(self, layout: str, folder: Path, dataset: Dataset, journal: Journal):
+        self._path = folder / f"{dataset.name}-I3D-JOINTFeatures.npy"
+        self._part = folder / f"{self._path.name}.part"
+        self._journal, self._written = journal, 0
+        self._waiting: list[dict] = []
+        self._names = [video.name for video in (*dataset.train, *dataset.test)]
+        self._file: Any = None
+        complete = self._path.is_file() and list(journal.done) == self._names
+        if not complete:  # else it was interrupted after this file
+            self._open()
+
+    def _open(self) -> None:
+        """The file, cut after the last video of which the journal says that it is on disk."""
+        size = self._part.stat().st_size if self._part.is_file() else 0
+        kept = set()
+        for name, line in zip(self._names, self._journal.done.values(), strict=False):
+            if line["video"] != name or not line.get("end", size + 1) <= size:
+                break
+            kept.add(name)
+        self._journal.keep(lambda line: line["video"] in kept)
+        end = max((line["end"] for line in self._journal.done.values()), default=0)
+        self._file = open(self._part, "r+b" if end else "w+b")  # noqa: SIM115
+        self._file.truncate(end)
+        self._hashed = HashedFile(self._file)
+        while data := self._file.read(2**22):
+            self._hashed.sum.update(data)
+        self._writer = object_arrays.Writer(self._hashed, len(self._names), begin=not end)
+
+    def add(self, video: Video) -> None:
+        self._writer.add(video.features)
+        self._waiting.append({**_line(video), "end": self._file.tell()})
+        self._written += video.features.nbytes
+        if self._written >= _SYNC:
+            self._sync()
+
+    def _sync(self) -> None:
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        for line in self._waiting:
+            self._journal.add(line)
+        self._waiting, self._written = [], 0
+
+    def close(self) -> None:
+        """Close the file, complete or not."""
+        if self._file is not None:
+            self._file.close()
+
+    def end(self) -> None:
+        """Complete the file, if there are features, and give it its name."""
+        if self._file is None:
+            return
+        self._sync()
+        if not self._journal.done:
+            self._file.close()
+            self._part.unlink()
+            return
+        self._writer.end()
+        self._sync()
+        self._file.close()
+        self._journal.sums[self._path.name] = self._hashed.sum.hexdigest()
+        os.replace(self._part, self._path)

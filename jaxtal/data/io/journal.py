@@ -1,0 +1,106 @@
+"""The journal of an interruptible conversion."""
+
+import fcntl
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from jaxtal.data.io import json_files
+from jaxtal.errors import DataError
+
+JOURNAL = ".jaxtal-convert.jsonl"
+_LOCK = ".jaxtal-convert.lock"
+
+
+class HashedFile:
+    """A file that is written and hashed at once."""
+
+    def __init__(self, file: BinaryIO):
+        self._file, self.sum = file, hashlib.sha256()
+
+    def write(self, data) -> None:
+        self._file.write(data)
+        self.sum.update(data)
+
+
+class Journal:
+    """What is finished, by video; survives being killed at any moment."""
+
+    def __init__(self, folder: Path, task: dict[str, Any]):
+        self.path = folder / JOURNAL
+        self.sums: dict[str, str] = {}
+        self._task = task
+        self._lock = open(folder / _LOCK, "w")  # noqa: SIM115
+        try:
+            self._take_lock(folder)  # before anything is read that another process may change
+            self.done = self._done(folder)
+            self._begin()
+        except BaseException:
+            self._lock.close()
+            raise
+
+    def _take_lock(self, folder: Path) -> None:
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise DataError(f"{folder}: another process is converting to it; wait for it") from None
+
+    def _done(self, folder: Path) -> dict[str, dict]:
+        """Video name -> its line, of an earlier run of the same conversion."""
+        lines = self._lines()
+        if lines and lines[0] != self._task:
+            raise DataError(
+                f"{folder} holds an unfinished conversion of something else "
+                f"({str(lines[0])[:200]}); convert to another folder, or delete it"
+            )
+        return {line["video"]: line for line in lines[1:]}
+
+    def _begin(self) -> None:
+        lines = self._task, *self.done.values()
+        json_files.write(self.path, "".join(json.dumps(line) + "\n" for line in lines))
+        self._file = open(self.path, "a", encoding="utf-8")  # noqa: SIM115
+
+    def _lines(self) -> list[dict]:
+        """The complete lines; a last one that was cut short by a kill is left out."""
+        if not self.path.is_file():
+            return []
+        try:
+            text = self.path.read_text(encoding="utf-8")
+            lines = [json.loads(line) for line in text.split("\n")[:-1]]
+            for line in lines[1:]:
+                counts = line["snippets"], line["width"], line.get("end", 0)
+                if not isinstance(line["video"], str) or any(type(n) is not int for n in counts):
+                    raise ValueError("a line of something else")
+            return lines
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise DataError(
+                f"{self.path}: not what a conversion writes ({error!r:.80}); delete the folder"
+            ) from None
+
+    def add(self, line: dict) -> None:
+        self.done[line["video"]] = line
+        self._file.write(json.dumps(line) + "\n")
+        self._file.flush()
+
+    def width(self) -> tuple[str, int] | None:
+        """Name and feature width of a finished video, if there is one."""
+        return next(((name, line["width"]) for name, line in self.done.items()), None)
+
+    def keep(self, stands: Callable[[dict], bool]) -> None:
+        """Forget the videos whose line does not stand."""
+        self.done = {name: line for name, line in self.done.items() if stands(line)}
+        self._file.close()
+        self._begin()
+
+    def close(self) -> None:
+        """Close the file, which stays."""
+        self._file.close()
+        self._lock.close()
+
+    def remove(self) -> None:
+        """The end: nothing is unfinished any more."""
+        self._file.close()
+        self.path.unlink()
+        (self.path.parent / _LOCK).unlink()

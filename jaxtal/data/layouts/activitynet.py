@@ -1,0 +1,271 @@
+"""Annotations in ActivityNet form: one JSON file for all videos."""
+
+import dataclasses
+import functools
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jaxtal.data.dataset import (
+    FOREVER,
+    LEAST_POSITIVE,
+    WTALC_GRID,
+    Dataset,
+    TimeGrid,
+    Video,
+    class_indices,
+    normalize_subset,
+    train_and_test,
+)
+from jaxtal.data.io import json_files
+from jaxtal.data.io.files import check_class, check_name
+from jaxtal.errors import DataError, short_repr
+
+_FORM = (
+    '{"database": {video: {"subset": ..., "duration": seconds, "annotations": [{"label": ..., '
+    '"segment": [start, end]}]}}} (ActivityNet form)'
+)
+_GRID = {"feature_fps", "feature_stride", "feature_window"}
+_field = functools.partial(json_files.field, form=_FORM)
+
+
+@dataclasses.dataclass(frozen=True)
+class ReadOptions:
+    """What a file does not say, or says otherwise than in ActivityNet form.
+
+    Attributes:
+        training: there must be training videos; else a single subset is the test videos.
+        split: video name -> subset, where lists beside the file say so; videos in none of them are
+            left out. None: "subset" says it.
+        classes: the class names in order; () for the file's own, or its labels by the alphabet.
+        duration: video name -> its seconds, where the file has none; None: there must be one.
+        grid: the time grid where the file does not state it.
+        fps: (entry, seconds) -> then, frames per second of the video's features, or None for the
+            data set's.
+        ambiguous: the label of intervals that are not judged, if they are among the annotations.
+    """
+
+    training: bool = True
+    split: Mapping[str, str] | None = None
+    classes: tuple[str, ...] = ()
+    duration: Callable[[str], float | None] | None = None
+    grid: TimeGrid = WTALC_GRID
+    fps: Callable[[dict, float], Any] = lambda entry, seconds: None
+    ambiguous: str = ""
+
+
+def read(path: Path, training: bool = True) -> Dataset:
+    """Videos without features from an ActivityNet-form JSON file: `read_as`, plainly."""
+    return read_as(path, ReadOptions(training))[0]
+
+
+def read_as(path: Path, reading: ReadOptions) -> tuple[Dataset, bool]:
+    """Videos without features from an ActivityNet-form JSON file; whether it states its time grid.
+
+    Without "video_labels" a video's labels are those of its instances. Subsets other than the
+    training and the test subset (ActivityNet's withheld "testing") are left out. "feature_fps",
+    "feature_stride" and "feature_window" are the time grid, by default 25, 16 and the stride.
+
+    Raises:
+        DataError: the file is missing, is not JSON, or lacks or contradicts something.
+    """
+    content = json_files.load(path, _FORM)
+    if not isinstance(content.get("database"), dict):
+        raise DataError(f'{path}: no "database" of videos; wanted {_FORM}')
+    subsets: dict[str, dict[str, dict]] = {}
+    for name, entry in content["database"].items():
+        where = f"{path}, video {check_name(name, f'{path}')}"
+        if reading.split is None:
+            told = json_files.as_text(_field(entry, "subset", where), "subset", where)
+            subset = normalize_subset(told)
+        elif name in reading.split:
+            subset = reading.split[name]
+        else:
+            continue
+        subsets.setdefault(subset, {})[name] = entry
+    has_time_grid = bool(_GRID & content.keys())
+    if has_time_grid:
+        reading = dataclasses.replace(reading, fps=lambda entry, _: entry.get("feature_fps"))
+    split = train_and_test(subsets, f'{path}, "subset" of the videos', reading.training)
+    parts = [subsets.get(part, {}) for part in split]
+    classes = reading.classes or _class_list(content, parts, path, reading.ambiguous)
+    train, test = (
+        tuple(_to_video(path, name, entry, classes, reading) for name, entry in part.items())
+        for part in parts
+    )
+    name = content.get("name")
+    # Files are called so where the data set is converted.
+    name = check_name(name, f'{path}, "name"') if isinstance(name, str) and name else path.stem
+    grid = _grid(content, reading.grid, f"{path}")
+    return Dataset(name, classes, train, test, grid), has_time_grid
+
+
+def _grid(content: dict[str, Any], default: TimeGrid, where: str) -> TimeGrid:
+    names = ("feature_fps", "feature_stride", "feature_window")
+    stride = content.get(names[1], default.stride)
+    window = default.window if names[1] not in content else stride
+    values = content.get(names[0], default.fps), stride, content.get(names[2], window)
+    fps, stride, window = (
+        float(_numbers(value, (), name, where)) for name, value in zip(names, values, strict=True)
+    )
+    if min(fps, stride, window) < LEAST_POSITIVE:
+        raise DataError(
+            f"{where}: {', '.join(names)} are {fps}, {stride}, {window}; wanted above 0"
+        )
+    return TimeGrid(fps, stride, window)
+
+
+def _list(entry: Any, key: str, where: str) -> list:
+    values = _field(entry, key, where)
+    if not isinstance(values, list):
+        raise DataError(f'{where}: "{key}" is {short_repr(values)}; wanted a list, {_FORM}')
+    return values
+
+
+def _labels(entry: Any, where: str) -> list[str]:
+    """The class of every annotated instance."""
+    return [
+        json_files.as_text(_field(one, "label", within), "label", within)
+        for index, one in enumerate(_list(entry, "annotations", where))
+        for within in [f"{where}, annotation {index}"]
+    ]
+
+
+def _class_list(content: dict[str, Any], subsets, path: Path, ambiguous: str) -> tuple[str, ...]:
+    """The file's own list, which fixes the order, or else all labels in alphabetical order."""
+    if "classes" in content or "class-list" in content:
+        classes = content.get("classes", content.get("class-list"))
+        if isinstance(classes, dict) and all(str(n) in classes for n in range(len(classes))):
+            classes = [classes[str(n)] for n in range(len(classes))]
+        names = [
+            check_class(json_files.as_text(name, "classes", f"{path}"), f'{path}, "classes"')
+            for name in (classes if isinstance(classes, list) else ())
+        ]
+        if not names or len(set(names)) < len(names):
+            raise DataError(
+                f'{path}: "classes" is {short_repr(classes)}; wanted a list of distinct names'
+            )
+        return tuple(names)
+    labels = set()
+    for videos in subsets:
+        for name, entry in videos.items():
+            labels |= set(_labels(entry, f"{path}, video {name}"))
+    return tuple(check_class(name, f"{path}, labels") for name in sorted(labels - {ambiguous}))
+
+
+def _to_video(path: Path, name: str, entry: dict[str, Any], classes, reading: ReadOptions) -> Video:
+    where = f"{path}, video {name}"
+    named = _labels(entry, where)
+    judged = np.array([label != reading.ambiguous for label in named], bool)
+    segment_labels = class_indices(
+        [label for label in named if label != reading.ambiguous], classes, where
+    )
+    labels = segment_labels
+    if "video_labels" in entry:
+        listed = _list(entry, "video_labels", where)
+        listed = [json_files.as_text(label, "video_labels", where) for label in listed]
+        labels = class_indices(listed, classes, where)
+    segments = np.reshape(
+        [
+            _numbers(_field(one, "segment", where), (2,), "segment", f"{where}, annotation {index}")
+            for index, one in enumerate(entry["annotations"])
+        ],
+        (-1, 2),
+    )
+    duration = _duration(entry, name, segments, reading, where)
+    ambiguous = _numbers(entry.get("ambiguous", []), (-1, 2), "ambiguous", where)
+    fps = reading.fps(entry, duration)
+    if fps is not None:
+        fps = float(_numbers(fps, (), "fps", where))
+    if fps is not None and fps < LEAST_POSITIVE:
+        raise DataError(f"{where}: fps is {fps}; wanted frames per second, above 0")
+    return Video(
+        name=name,
+        duration=duration,
+        labels=np.unique(labels),
+        segments=segments[judged],
+        segment_labels=segment_labels,
+        ambiguous=np.concatenate([ambiguous, segments[~judged]]),
+        fps=fps,
+    )
+
+
+def _duration(
+    entry: dict[str, Any], name: str, segments, reading: ReadOptions, where: str
+) -> float:
+    """Seconds: the file's, or else what `reading` knows, or else the end of the last instance."""
+    if "duration" in entry or reading.duration is None:
+        duration = float(_numbers(_field(entry, "duration", where), (), "duration", where))
+    else:
+        duration = reading.duration(name) or float(segments.max(initial=0.0)) or 1.0
+    if duration <= 0:
+        raise DataError(f"{where}: duration is {duration}; wanted seconds above 0")
+    return duration
+
+
+def _numbers(value: Any, shape: tuple[int, ...], what: str, where: str) -> np.ndarray:
+    try:
+        numbers = np.array(value, np.float64).reshape(shape)
+    except (TypeError, ValueError, OverflowError):
+        numbers = np.array(np.nan)
+    if not (np.abs(numbers) < FOREVER).all():
+        wanted = "[start, end] in seconds" if shape else "a number"
+        raise DataError(f'{where}: "{what}" is {short_repr(value)}; wanted {wanted}')
+    return numbers
+
+
+def to_content(
+    dataset: Dataset,
+    subsets: tuple[str, str] = ("training", "validation"),
+    segment: Callable[[list[float]], list] = lambda times: times,
+    more: Callable[[Video], dict[str, Any]] = lambda video: {},
+    of_instance: Callable[[Video, int, list[float]], dict[str, Any]] = lambda *_: {},
+) -> dict[str, Any]:
+    """A data set's annotations, which `read` reads back, as what a JSON file holds.
+
+    Args:
+        subsets: what the training and the test subset are called.
+        segment: how a segment's [start, end] is written.
+        more: further fields of a video.
+        of_instance: (video, class index, [start, end]) -> further fields of an instance.
+    """
+    database = {
+        video.name: {
+            "subset": subset,
+            "duration": video.duration,
+            "annotations": [
+                {
+                    "label": dataset.classes[label],
+                    "segment": segment(times),
+                    **of_instance(video, label, times),
+                }
+                for label, times in zip(
+                    video.segment_labels.tolist(), video.segments.tolist(), strict=True
+                )
+            ],
+            "video_labels": [dataset.classes[label] for label in video.labels.tolist()],
+            "ambiguous": video.ambiguous.tolist(),
+            **({} if video.fps is None else {"feature_fps": video.fps}),
+            **more(video),
+        }
+        for subset, videos in zip(subsets, (dataset.train, dataset.test), strict=True)
+        for video in videos
+    }
+    grid = {
+        f"feature_{name}": float(value) for name, value in dataclasses.asdict(dataset.grid).items()
+    }
+    classes = list(dataset.classes)
+    return {"name": dataset.name, "classes": classes, **grid, "database": database}
+
+
+def as_text(times: list[float]) -> list[str]:
+    """A segment as BaSNet's and HAM-Net's files have it; nothing is lost."""
+    return [repr(time) for time in times]
+
+
+def to_json(dataset: Dataset) -> str:
+    """A data set's annotations as text, which `read` reads back."""
+    return json.dumps(to_content(dataset))

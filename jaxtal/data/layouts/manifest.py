@@ -1,0 +1,105 @@
+"""jaxtal.json: what `python -m jaxtal.datasets convert` says of a data set that it wrote.
+
+Every layout can be read without it, but some of them cannot say everything: the time grid, say.
+
+{"layout": ..., "name": ..., "grid": {"fps": ..., "stride": ..., "window": ...}, "videos": {name:
+{"snippets": T, "fps": of this video if it is not the grid's}}, "conversion": a checksum of what was
+converted how}
+"""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+from jaxtal.data.dataset import LEAST_POSITIVE, MOST_POSITIVE, Dataset, TimeGrid, Video
+from jaxtal.data.io import json_files
+from jaxtal.data.io.files import check_name
+from jaxtal.data.lazy_dataset import LazyDataset
+from jaxtal.errors import DataError, short_repr
+
+NAME = "jaxtal.json"
+_FORM = "what python -m jaxtal.datasets convert writes; delete it to read the folder without it"
+
+
+def content(
+    layout: str, dataset: Dataset, snippets: dict[str, int], conversion: int
+) -> dict[str, Any]:
+    """What the file holds.
+
+    Args:
+        layout: the data set's.
+        dataset: its videos, grid and name.
+        snippets: video name -> T; none where there are only annotations.
+        conversion: a number that tells what was converted how.
+    """
+    return {
+        "conversion": conversion,
+        "layout": layout,
+        "name": dataset.name,
+        "grid": dataclasses.asdict(dataset.grid),
+        "videos": {
+            video.name: {"snippets": snippets.get(video.name, 0)}
+            | ({} if video.fps is None else {"fps": video.fps})
+            for video in (*dataset.train, *dataset.test)
+        },
+    }
+
+
+def layout(folder: Path) -> str:
+    """The layout that a folder's jaxtal.json names; "" without one."""
+    if not (folder / NAME).is_file():
+        return ""
+    stated = json_files.field(_load(folder), "layout", f"{folder / NAME}", _FORM)
+    return json_files.as_text(stated, "layout", f"{folder / NAME}")
+
+
+def name(folder: Path) -> str:
+    """The name of the data set in a folder, by its jaxtal.json."""
+    stated = json_files.field(_load(folder), "name", f"{folder / NAME}", _FORM)
+    return check_name(str(stated), f"{folder / NAME}")
+
+
+def conversion(folder: Path) -> int | None:
+    """The number of the conversion that wrote a folder; None without a jaxtal.json."""
+    return _load(folder).get("conversion") if (folder / NAME).is_file() else None
+
+
+def _entries(stated: dict[str, Any], path: Path) -> dict[str, Any]:
+    entries = stated.get("videos")
+    if not isinstance(entries, dict):
+        raise DataError(f'{path}: "videos" is {short_repr(entries)}; wanted {_FORM}')
+    return entries
+
+
+def _load(folder: Path) -> dict[str, Any]:
+    return json_files.load(folder / NAME, _FORM)
+
+
+def apply(source: LazyDataset) -> LazyDataset:
+    """The source with the time grid that its folder's jaxtal.json records, if there is one."""
+    path = source.path / NAME
+    if not path.is_file():
+        return source
+    stated = _load(source.path)
+    entries = _entries(stated, path)
+    numbers = json_files.field(stated, "grid", f"{path}", _FORM)
+    fps, stride, window = (
+        _positive(json_files.field(numbers, name, f"{path}", _FORM), name, path)
+        for name in ("fps", "stride", "window")
+    )
+
+    def with_fps(video: Video) -> Video:
+        entry = entries.get(video.name)
+        own = entry.get("fps") if isinstance(entry, dict) else None
+        return dataclasses.replace(video, fps=None if own is None else _positive(own, "fps", path))
+
+    dataset = source.dataset.map(with_fps)
+    dataset = dataclasses.replace(dataset, grid=TimeGrid(fps, stride, window))
+    return dataclasses.replace(source, dataset=dataset, has_time_grid=True)
+
+
+def _positive(value: Any, what: str, path: Path) -> float:
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not number or not LEAST_POSITIVE <= value < MOST_POSITIVE:
+        raise DataError(f"{path}: {what} is {short_repr(value)}; wanted a number above 0, {_FORM}")
+    return float(value)

@@ -1,0 +1,395 @@
+"""The layouts with one JSON file of annotations and a feature file, or two, for every video.
+
+| layout | annotations | features |
+|---|---|---|
+| `basnet` (BaSNet, CoLA; DATA.md, L2) | `gt.json`, segments as text, no durations; split lists | `features/{train,test}/{rgb,flow}/VIDEO.npy` |
+| `acmnet` (ACM-Net, ASM-Loc; L3) | `gt.json`; split lists, which rule | `{train,test}/VIDEO.npy` |
+| `actionformer` (L5) | `annotations/*.json` | `*_features/VIDEO.npy` |
+| `opentad` (L6) | `annotations/*.json`, `category_idx.txt` | `features/SET/VIDEO.npy` |
+
+Joint files are (T, 2D), RGB first.
+"""  # noqa: E501
+
+import dataclasses
+import json
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jaxtal.data.dataset import FOREVER, WTALC_GRID, Dataset, TimeGrid, Video
+from jaxtal.data.io import json_files
+from jaxtal.data.io.feature_files import feature_shape, join_streams, load_features
+from jaxtal.data.io.files import check_class, check_name, check_unique, open_regular
+from jaxtal.data.layouts import activitynet
+from jaxtal.data.lazy_dataset import LazyDataset
+from jaxtal.errors import DataError, JaxtalError, short_repr
+
+_PREFIX = "v_"  # of ActivityNet's feature files
+_SUBSETS = ("train", "test")
+
+
+@dataclasses.dataclass(frozen=True)
+class LayoutSpec:
+    """How one of the layouts does what all do.
+
+    Attributes:
+        name: of the layout.
+        streams: patterns of the feature files, one for joint files, two for RGB and flow;
+            {subset} is train or test, {set} any folder.
+        annotations: pattern of the JSON file.
+        subsets: what the training and the test subset are called in it.
+        split: whether split_train.txt and split_test.txt say which videos there are.
+        text: whether segments are written as text.
+        categories: the file with the class names, or "".
+        grid: of THUMOS14's features in this layout. Overlapping windows on native frame rates also
+            mean that a video's fps is its own.
+        short_durations: whether durations may be too short, as frames were divided by 30 also where
+            the video has 24 or 25 a second.
+    """
+
+    name: str
+    streams: tuple[str, ...]
+    annotations: str
+    subsets: tuple[str, str] = ("train", "test")
+    split: bool = False
+    text: bool = False
+    categories: str = ""
+    grid: TimeGrid = WTALC_GRID
+    short_durations: bool = False
+
+
+LAYOUT_SPECS = (
+    LayoutSpec(
+        "basnet",
+        ("features/{subset}/rgb/{video}.npy", "features/{subset}/flow/{video}.npy"),
+        "gt.json",
+        split=True,
+        text=True,
+    ),
+    LayoutSpec("acmnet", ("{subset}/{video}.npy",), "gt.json", split=True, short_durations=True),
+    LayoutSpec(
+        "opentad",
+        ("features/{set}/{video}.npy",),
+        "annotations/*.json",
+        ("training", "validation"),
+        categories="annotations/category_idx.txt",
+        grid=TimeGrid(30, 4, 16),
+    ),
+    LayoutSpec(
+        "actionformer",
+        ("{set}_features/{video}.npy",),
+        "annotations/*.json",
+        ("Validation", "Test"),
+        grid=TimeGrid(30, 4, 16),
+    ),
+)
+
+
+def recognizes(convention: LayoutSpec, folder: Path) -> bool:
+    """Whether a folder is laid out like that; of two that could be, the first in the list is."""
+    if not any(folder.glob(convention.annotations)):
+        return False
+    if convention.categories:
+        return (folder / convention.categories).is_file()
+    if any(True for stream in convention.streams for _ in _files(folder, stream)):
+        return True
+    if convention.split:  # annotations alone: segments as text tell BaSNet's
+        return _segments_are_text(folder / convention.annotations) == convention.text
+    return convention.name == "actionformer"
+
+
+def _segments_are_text(path: Path) -> bool:
+    database = json_files.load(path, "a JSON object").get("database")
+    entries = database.values() if isinstance(database, dict) else ()
+    for entry in entries:
+        listed = entry.get("annotations") if isinstance(entry, dict) else ()
+        for one in listed if isinstance(listed, list) else ():
+            segment = one.get("segment") if isinstance(one, dict) else ()
+            return isinstance(segment, list) and bool(segment) and isinstance(segment[0], str)
+    return False
+
+
+def _files(folder: Path, stream: str) -> Iterable[Path]:
+    """All feature files of a stream."""
+    return sorted(folder.glob(stream.format(subset="t*", set="*", video="*")))
+
+
+def source(
+    convention: LayoutSpec,
+    folder: Path,
+    name: str = "",
+    wanted: bool | None = None,
+    times: tuple[float, float, float] = (0, 0, 0),
+) -> LazyDataset:
+    """The data set in a folder laid out by one of the conventions.
+
+    Args:
+        convention: which.
+        folder: the data set's.
+        name: of the data set, which also chooses between several annotation files; "": the file's,
+            or else the folder's.
+        wanted: whether features are; None: if there are any.
+        times: fps, stride and window, where the user says them, for durations that follow from the
+            number of snippets.
+
+    Raises:
+        DataError: annotations or features are missing, malformed or contradictory.
+    """
+    streams = [_by_video(_files(folder, stream)) for stream in convention.streams]
+    if wanted and not all(streams):
+        raise DataError(
+            f"{folder}: no features; the layout {convention.name!r} has them in "
+            f"{', '.join(convention.streams)}"
+        )
+    index = _Features(folder, streams)
+    of_videos = index if all(streams) and wanted is not False else None
+    path = _annotation_file(convention, folder, name)
+    reading = _reading(convention, folder, index, times)
+    dataset, has_time_grid = activitynet.read_as(path, reading)
+    if dataset.name in (path.stem, ""):
+        stem = folder.resolve().name if convention.split else path.stem
+        dataset = dataclasses.replace(dataset, name=stem)
+    notes: list[str] = []
+    if convention.short_durations and not has_time_grid:
+        dataset, notes = _longer(dataset, dataset.grid.replaced(*times), index)
+    videos = (*dataset.train, *dataset.test)
+    if unknown := sorted(set(reading.split or ()) - {video.name for video in videos}):
+        notes.append(f"{len(unknown)} listed videos are not in {path.name}, {unknown[0]} first")
+    present = {video.name for video in videos if of_videos and of_videos.paths(video.name)}
+    absent = tuple(v.name for v in videos if v.name not in present) if of_videos else ()
+    used = {path for video in videos if of_videos for path in of_videos.paths(video.name) or ()}
+    return LazyDataset(
+        layout=convention.name,
+        path=folder,
+        dataset=dataset,
+        has_time_grid=has_time_grid,
+        features=of_videos,
+        snippets=of_videos.shape if of_videos else None,
+        notes=tuple(notes),
+        missing=absent,
+        declared_missing=tuple(sorted(set(absent) & _declared_missing(folder))),
+        unannotated=tuple(p.stem for s in streams[:1] for p in s.values() if p not in used),
+    )
+
+
+def _by_video(paths: Iterable[Path]) -> dict[str, Path]:
+    """Video name -> feature file, of names with and without ActivityNet's prefix."""
+    found: dict[str, Path] = {}
+    for path in paths:
+        name = path.stem
+        if (other := found.setdefault(name, path)) != path:
+            raise DataError(f"{path}: {other} has the features of {name} too; remove one of them")
+    return found
+
+
+class _Features:
+    """Gives a video's features from its file or files."""
+
+    def __init__(self, folder: Path, streams: list[dict[str, Path]]):
+        self._folder, self._streams = folder, streams
+        self.prefixed = all(name.startswith(_PREFIX) for stream in streams for name in stream)
+        self.prefixed &= all(streams)
+
+    def paths(self, video: str) -> list[Path] | None:
+        """The video's file of every stream; None if one is missing."""
+        names = (video, _PREFIX + video)
+        for name in reversed(names) if self.prefixed else names:
+            if all(name in stream for stream in self._streams):
+                return [stream[name] for stream in self._streams]
+        return None
+
+    def snippets(self, video: str) -> int:
+        """T, from the file's header; 0 where there is none, or it is damaged: reading says so."""
+        paths = self.paths(video)
+        try:
+            shape = feature_shape(paths[0]) if paths else ()
+        except JaxtalError:
+            return 0
+        return shape[0] if len(shape) == 2 else 0
+
+    def _found(self, video: Video) -> list[Path]:
+        paths = self.paths(video.name)
+        if paths is None:
+            raise DataError(f"{self._folder}: no feature file of video {video.name}")
+        return paths
+
+    def shape(self, video: Video) -> tuple[int, int]:
+        """(T, 2D), from the headers."""
+        shapes = [feature_shape(path) for path in self._found(video)]
+        if any(len(shape) != 2 for shape in shapes):
+            self(video)  # which says what is wrong
+        return shapes[0][0], sum(shape[1] for shape in shapes)
+
+    def __call__(self, video: Video) -> np.ndarray:
+        paths = self._found(video)
+        joint, *flow = map(load_features, paths)
+        return join_streams(joint, flow[0], f"{paths[0]}") if flow else joint
+
+
+def _annotation_file(convention: LayoutSpec, folder: Path, name: str) -> Path:
+    """The one, or of several the one that is called like the data set."""
+    found = sorted(folder.glob(convention.annotations))
+    named = [path for path in found if path.stem == name]
+    if len(named or found) != 1:
+        raise DataError(
+            f"{folder / convention.annotations}: {len(found)} files; wanted one, or one called as "
+            f"the data set: {', '.join(path.name for path in found)}"
+        )
+    return (named or found)[0]
+
+
+def _reading(
+    convention: LayoutSpec, folder: Path, index: _Features, times: tuple[float, float, float]
+) -> activitynet.ReadOptions:
+    """What the layout's annotations mean where they do not say it."""
+    grid = WTALC_GRID if index.prefixed else convention.grid
+
+    def seconds(name: str) -> float | None:
+        snippets = index.snippets(name)
+        return float(grid.replaced(*times).to_seconds(snippets)) if snippets else None
+
+    def fps(entry: dict[str, Any], duration: float) -> Any:
+        if grid.stride == grid.window:
+            return None
+        frames = entry.get("frame")
+        if not isinstance(frames, int | float):
+            return entry.get("fps")
+        return frames / duration if abs(frames) < FOREVER else frames
+
+    return activitynet.ReadOptions(
+        training=False,
+        split=_split(folder) if convention.split else None,
+        classes=_categories(folder / convention.categories) if convention.categories else (),
+        duration=seconds,
+        grid=grid,
+        fps=fps,
+        ambiguous="Ambiguous",
+    )
+
+
+def _split(folder: Path) -> dict[str, str] | None:
+    """Video name -> subset, from the split lists, if both are there."""
+    paths = {subset: folder / f"split_{subset}.txt" for subset in _SUBSETS}
+    if not all(path.is_file() for path in paths.values()):
+        return None
+    lists = {subset: _lines(path) for subset, path in paths.items()}
+    if both := sorted(set(lists["train"]) & set(lists["test"])):
+        raise DataError(
+            f"{paths['train']} and {paths['test'].name}: {short_repr(both[0])} is in both; remove it "
+            "from one"
+        )
+    return {name: subset for subset, names in lists.items() for name in names}
+
+
+def _lines(path: Path) -> list[str]:
+    with open_regular(path) as file:
+        text = file.read().decode("utf-8", "replace")
+    return [line.strip() for line in text.splitlines() if line.strip()]
+
+
+def _categories(path: Path) -> tuple[str, ...]:
+    names = _lines(path)
+    if not names:
+        raise DataError(f"{path}: no class; wanted one name a line")
+    check_unique(names, f"{path}")
+    return tuple(check_class(name, f"{path}") for name in names)
+
+
+def _declared_missing(folder: Path) -> set[str]:
+    lists = [*folder.glob("missing_files.txt"), *folder.glob("*/missing_files.txt")]
+    lists += folder.glob("features/*/missing_files.txt")
+    names = {name for path in lists for name in _lines(path)}
+    return names | {name.removeprefix(_PREFIX) for name in names}
+
+
+def _longer(dataset: Dataset, grid: TimeGrid, index: _Features) -> tuple[Dataset, list[str]]:
+    """Durations that are much shorter than the features are replaced by the features'."""
+    changed = []
+
+    def longer(video: Video) -> Video:
+        seconds = float(grid.to_seconds(index.snippets(video.name)))
+        if video.duration > 0.95 * seconds:
+            return video
+        changed.append(video.name)
+        return dataclasses.replace(video, duration=seconds)
+
+    dataset = dataset.map(longer)
+    note = (
+        f"{len(changed)} durations are more than 5 % shorter than the features, {changed[:1]} "
+        "first: the features' length is taken"
+    )
+    return dataset, [note] if changed else []
+
+
+def feature_files(
+    convention: LayoutSpec, dataset: Dataset, video: Video, subset: str
+) -> dict[str, np.ndarray]:
+    """What to write for a video with features: path in the data set's folder -> array.
+
+    Args:
+        convention: the layout's.
+        dataset: the data set's names and classes.
+        video: with features.
+        subset: "train" or "test".
+    """
+    stem = _PREFIX * (dataset.name.startswith("ActivityNet") and "{set}" in convention.streams[0])
+    count = len(convention.streams)
+    if video.features.shape[1] % count:
+        raise DataError(
+            f"video {video.name}: {video.features.shape[1]} features a snippet cannot be split "
+            "into RGB and flow"
+        )
+    return {
+        stream.format(subset=subset, set="i3d", video=stem + video.name): part
+        for stream, part in zip(
+            convention.streams, np.split(video.features, count, axis=1), strict=True
+        )
+    }
+
+
+def annotation_files(convention: LayoutSpec, dataset: Dataset) -> dict[str, str]:
+    """What to write of the annotations: path in the data set's folder -> text.
+
+    Beside what the layout's programs read there is what they do not know: video-level labels,
+    ambiguous intervals, durations, the class list and the time grid, so that nothing is lost.
+    """
+    subsets = convention.subsets
+    if dataset.name.startswith("ActivityNet") and not convention.split:
+        subsets = ("training", "validation")
+    segment = activitynet.as_text if convention.text else list
+    more = {} if convention.split else _more(dataset)
+    content = activitynet.to_content(dataset, subsets, segment, **more)
+    texts = {_file_name(convention, dataset): json.dumps(content)}
+    if convention.split:
+        for subset, videos in zip(_SUBSETS, (dataset.train, dataset.test), strict=True):
+            texts[f"split_{subset}.txt"] = "".join(f"{video.name}\n" for video in videos)
+    if convention.categories:
+        if blank := [name for name in dataset.classes if name != name.strip()]:
+            raise DataError(
+                f"class {blank[0]!r} begins or ends with a blank, which the layout "
+                f"{convention.name!r} cannot hold"
+            )
+        texts[convention.categories] = "".join(f"{name}\n" for name in dataset.classes)
+    return texts
+
+
+def _file_name(convention: LayoutSpec, dataset: Dataset) -> str:
+    check_name(dataset.name, "the name of the data set")
+    return convention.annotations.replace("*", dataset.name)
+
+
+def _more(dataset: Dataset) -> dict[str, Callable]:
+    """The further fields that ActionFormer and OpenTAD read, for `activitynet.to_content`."""
+
+    def fps(video: Video) -> float:
+        return float(dataset.grid.fps if video.fps is None else video.fps)
+
+    def of_instance(video: Video, label: int, times: list[float]) -> dict[str, Any]:
+        return {"label_id": label, "segment(frames)": [time * fps(video) for time in times]}
+
+    def more(video: Video) -> dict[str, Any]:
+        return {"fps": fps(video), "frame": round(video.duration * fps(video))}
+
+    return {"more": more, "of_instance": of_instance}

@@ -1,0 +1,299 @@
+"""The W-TALC layout: <DS>-I3D-JOINTFeatures.npy beside <DS>-Annotations/ (DATA.md, L1).
+
+It is what W-TALC, CO2-Net, D2-Net and many others read. Strings may be bytes or text, durations
+(N,) or (N, 1), the object arrays Python 2 or Python 3 pickles. Who extracted the streams apart may
+have <DS>-I3D-RGBFeatures.npy and <DS>-I3D-FLOWFeatures.npy instead of the joint file.
+"""
+
+from pathlib import Path
+
+import numpy as np
+
+from jaxtal.data.dataset import (
+    FOREVER,
+    Dataset,
+    TimeGrid,
+    Video,
+    class_indices,
+    normalize_subset,
+    train_and_test,
+)
+from jaxtal.data.io import object_arrays
+from jaxtal.data.io.feature_files import check_features, join_streams
+from jaxtal.data.io.files import atomic_write, check_class, check_name, check_unique, open_regular
+from jaxtal.data.lazy_dataset import LazyDataset
+from jaxtal.errors import DataError, short_repr
+
+_FILES = ("videoname", "subset", "classlist", "labels", "labels_all", "segments", "duration")
+_AMBIGUOUS = "Ambiguous_test.txt"
+
+
+def find(folder: Path) -> list[str]:
+    """The names <DS> of the data sets in a folder."""
+    ending = "-Annotations"
+    return sorted(
+        path.name.removesuffix(ending)
+        for path in folder.glob(f"*{ending}")
+        if (path / "videoname.npy").is_file()
+    )
+
+
+def locate(path: Path, name: str) -> tuple[Path, str]:
+    """Folder and name of the data set in `path`, which may be its annotation folder itself.
+
+    Raises:
+        DataError: there is none, or `name` is needed to choose one.
+    """
+    ending = "-Annotations"
+    if path.name.endswith(ending) and not name:
+        return path.parent, path.name.removesuffix(ending)
+    found = find(path)
+    if not name and len(found) != 1:
+        raise DataError(
+            f"{path} holds {len(found)} folders <DS>{ending}; wanted one, or the name of one: "
+            f"{', '.join(found) or 'none is there'}"
+        )
+    return path, name or found[0]
+
+
+def read(folder: Path, name: str, features: bool = True) -> Dataset:
+    """Data set `name` of `folder`, with all features in memory, or without any; see `source`."""
+    found = source(folder, name, features)
+    return found.load() if features else found.dataset
+
+
+def source(folder: Path, name: str, features: bool | None = True) -> LazyDataset:
+    """Data set `name` of `folder`.
+
+    Args:
+        folder: holds the annotation folder and the feature file.
+        name: <DS>, the prefix of both.
+        features: there must be features; None: if there are any; False: they are not looked for.
+
+    Raises:
+        DataError: for anything missing, malformed or contradictory, naming file and video.
+    """
+    annotations, feature_files = _paths(folder, name, bool(features))
+    if features is None:
+        features = all(path.is_file() for path in feature_files)
+    columns = {key: object_arrays.load(annotations / f"{key}.npy") for key in _FILES}
+    _check_counts(columns, annotations)
+    classes = tuple(
+        check_class(name, f"{annotations / 'classlist.npy'}")
+        for name in _texts(columns["classlist"], f"{annotations / 'classlist.npy'}")
+    )
+    names = _texts(columns["videoname"], f"{annotations / 'videoname.npy'}")
+    check_unique(list(classes), f"{annotations / 'classlist.npy'}")
+    check_unique(names, f"{annotations / 'videoname.npy'}")
+    for name_of_video in names:
+        check_name(name_of_video, f"{annotations / 'videoname.npy'}")
+    ambiguous = _read_ambiguous(annotations / _AMBIGUOUS)
+    told = _texts(columns["subset"], f"{annotations / 'subset.npy'}")
+    subsets = [normalize_subset(text) for text in told]
+    train_name, test_name = train_and_test(subsets, f"{annotations / 'subset.npy'}")
+    parts: dict[str, list[Video]] = {train_name: [], test_name: []}
+    for row, video in enumerate(names):
+        if subsets[row] in parts:
+            where = f"{annotations}, video {video}"
+            segments = _segments(columns["segments"][row], where)
+            labels = _labels(columns["labels"][row], classes, where)
+            if len(labels) != len(segments):
+                raise DataError(f"{where}: {len(labels)} labels for {len(segments)} segments")
+            parts[subsets[row]].append(
+                Video(
+                    name=video,
+                    duration=_duration(columns["duration"][row], where),
+                    labels=np.unique(_labels(columns["labels_all"][row], classes, where)),
+                    segments=segments,
+                    segment_labels=labels,
+                    ambiguous=ambiguous.get(video, np.empty((0, 2))),
+                )
+            )
+    dataset = Dataset(name, classes, tuple(parts[train_name]), tuple(parts[test_name]), TimeGrid())
+    of_video = _Features(feature_files, names) if features else None
+    shape = of_video.shape if of_video else None
+    return LazyDataset("wtalc", folder, dataset, features=of_video, snippets=shape)
+
+
+def _paths(folder: Path, name: str, features: bool) -> tuple[Path, list[Path]]:
+    """The annotation folder and the feature files: the joint one, or RGB and flow."""
+    annotations = folder / f"{name}-Annotations"
+    joint, *streams = (folder / f"{name}-I3D-{s}Features.npy" for s in ("JOINT", "RGB", "FLOW"))
+    apart = not joint.is_file() and any(path.is_file() for path in streams)
+    feature_files = streams if apart else [joint]
+    wanted = [annotations / f"{key}.npy" for key in _FILES] + feature_files * features
+    if missing := [path for path in wanted if not path.is_file()]:
+        raise DataError(
+            f"no data set {name!r} in {folder}"
+            + f": {missing[0].relative_to(folder)} is missing"
+            + (f", and {len(missing) - 1} more" if len(missing) > 1 else "")
+            + "; looked for the W-TALC layout: "
+            + f"{joint.name} (object array of (T, 2D) float features, RGB first) and " * features
+            + f"{annotations.name}/{{{','.join(_FILES)}}}.npy"
+            + ". Without data, run configs/co2net_demo.py" * features
+        )
+    return annotations, feature_files
+
+
+def _texts(values, where: str) -> list[str]:
+    """Names, which may be bytes; UserError if one is something else."""
+    texts = []
+    for row, value in enumerate(values):
+        if not isinstance(value, str | bytes | int | float | np.generic):
+            raise DataError(
+                f"{where}: entry {row} (counted from 0) is {short_repr(value)}; wanted text"
+            )
+        texts.append(value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value))
+    return texts
+
+
+def _check_counts(columns: dict[str, np.ndarray], annotations: Path) -> None:
+    for key, column in columns.items():
+        if not np.ndim(column):
+            raise DataError(f"{annotations / key}.npy holds a single value; wanted an array")
+    count = len(columns["videoname"])
+    for key in _FILES:
+        if key != "classlist" and len(columns[key]) != count:
+            raise DataError(
+                f"{annotations / key}.npy has {len(columns[key])} entries, but videoname.npy has "
+                f"{count}; they must be of the same data set"
+            )
+
+
+def _labels(names, classes: tuple[str, ...], where: str) -> np.ndarray:
+    if not isinstance(names, list) and not (isinstance(names, np.ndarray) and names.ndim == 1):
+        raise DataError(
+            f"{where}: labels are {short_repr(_plain(names))}; wanted a list of class names"
+        )
+    return class_indices(_texts(names, f"{where}, labels"), classes, where)
+
+
+def _duration(value, where: str) -> float:
+    try:
+        seconds = float(np.ravel(value[0] if isinstance(value, list) else value)[0])
+    except (TypeError, ValueError, IndexError):
+        seconds = float("nan")
+    if not 0 < seconds < FOREVER:
+        raise DataError(f"{where}: duration is {short_repr(_plain(value))}; wanted seconds above 0")
+    return seconds
+
+
+def _plain(value):
+    """For messages: without NumPy's words."""
+    return value.tolist() if isinstance(value, np.ndarray | np.generic) else value
+
+
+def _segments(value, where: str) -> np.ndarray:
+    try:
+        if not isinstance(value, list | np.ndarray):
+            raise TypeError
+        segments = np.asarray(list(value), np.float64).reshape(-1, 2)
+    except (TypeError, ValueError):
+        raise DataError(f"{where}: segments must be a list of [start, end] in seconds") from None
+    if not (np.abs(segments) < FOREVER).all():
+        raise DataError(f"{where}: a segment's time is not a finite number of seconds")
+    return segments
+
+
+def _read_ambiguous(path: Path) -> dict[str, np.ndarray]:
+    """Intervals in seconds by video, from lines `video start end`; ActivityNet has no such file."""
+    intervals: dict[str, list[tuple[float, float]]] = {}
+    if not path.is_file():
+        if path.parent.name.startswith("Thumos14"):
+            raise DataError(f"{path} is missing; without it THUMOS14 results are not comparable")
+        return {}
+    with open_regular(path) as file:
+        text = file.read().decode("utf-8", "replace")
+    for number, line in enumerate(text.splitlines(), 1):
+        if fields := line.rsplit(maxsplit=2):
+            try:
+                video, start, end = fields[0], *map(float, fields[1:])
+                if not max(abs(start), abs(end)) < FOREVER:
+                    raise ValueError
+                intervals.setdefault(video, []).append((start, end))
+            except ValueError:
+                raise DataError(
+                    f"{path}, line {number}: {short_repr(line.strip())}; wanted: video start end, "
+                    "in seconds"
+                ) from None
+    return {video: np.array(pairs) for video, pairs in intervals.items()}
+
+
+class _Features:
+    """Gives a video's features, from the joint file or from RGB's and flow's."""
+
+    def __init__(self, paths: list[Path], names: list[str]):
+        self._files = {path: object_arrays.load(path) for path in paths}
+        self._rows = {name: row for row, name in enumerate(names)}
+        for path, arrays in self._files.items():
+            if np.ndim(arrays) == 0 or len(arrays) != len(names):
+                raise DataError(
+                    f"{path}: features of {np.size(arrays)} videos, but the annotations list "
+                    f"{len(names)}; they must be of the same data set, in the same order"
+                )
+
+    def _parts(self, video: Video) -> list[np.ndarray]:
+        row = self._rows[video.name]
+        return [
+            check_features(arrays[row], f"{path}, video {video.name}")
+            for path, arrays in self._files.items()
+        ]
+
+    def shape(self, video: Video) -> tuple[int, int]:
+        """(T, 2D); nothing is copied for it."""
+        shapes = [np.shape(arrays[self._rows[video.name]]) for arrays in self._files.values()]
+        if any(len(shape) != 2 for shape in shapes):
+            self._parts(video)  # which says what is wrong
+        return shapes[0][0], sum(shape[1] for shape in shapes)
+
+    def __call__(self, video: Video) -> np.ndarray:
+        joint, *flow = self._parts(video)
+        where = f"{next(iter(self._files)).parent}, video {video.name}"
+        return join_streams(joint, flow[0], where) if flow else joint
+
+
+def write_annotations(folder: Path, dataset: Dataset) -> None:
+    """Write <DS>-Annotations/ for the videos in the order training, test.
+
+    Subsets are called as in THUMOS14 (validation, test), for ActivityNet as there. Strings are
+    bytes, as the published programs expect.
+    """
+    annotations = folder / f"{dataset.name}-Annotations"
+    annotations.mkdir(parents=True, exist_ok=True)
+    videos = (*dataset.train, *dataset.test)
+    activitynet = dataset.name.startswith("ActivityNet")
+    subsets = ("training", "validation") if activitynet else ("validation", "test")
+    counts = len(dataset.train), len(dataset.test)
+    duration = np.array([video.duration for video in videos])
+    plain = {
+        "videoname": _bytes(video.name for video in videos),
+        "subset": np.repeat(_bytes(subsets), counts),
+        "classlist": _bytes(dataset.classes),
+        "duration": duration if activitynet else duration[:, None],
+    }
+    lists = {
+        "segments": [video.segments.tolist() for video in videos],
+        "labels": [[dataset.classes[n] for n in video.segment_labels] for video in videos],
+        "labels_all": [[dataset.classes[n] for n in video.labels] for video in videos],
+    }
+    for name, array in plain.items():
+        with atomic_write(annotations / f"{name}.npy", "wb") as file:
+            np.save(file, array, allow_pickle=False)
+    for name, entries in lists.items():
+        with atomic_write(annotations / f"{name}.npy", "wb") as file:
+            writer = object_arrays.Writer(file, len(entries))
+            for entry in entries:
+                writer.add(entry)
+            writer.end()
+    lines = [
+        f"{video.name}  {start!r} {end!r}\n"
+        for video in videos
+        for start, end in video.ambiguous.tolist()
+    ]
+    if lines or dataset.name.startswith("Thumos14"):
+        with atomic_write(annotations / _AMBIGUOUS) as file:
+            file.writelines(lines)
+
+
+def _bytes(texts) -> np.ndarray:
+    return np.array([text.encode() for text in texts])

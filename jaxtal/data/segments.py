@@ -1,0 +1,143 @@
+"""Segments as columns: the form in which localization hands over to evaluation."""
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Segments:
+    """n segments as column arrays: detections or ground truth.
+
+    Attributes:
+        video: (n,) int, index of the video.
+        label: (n,) int, class index.
+        start, end: (n,) float64, in whichever unit the owner says (seconds, snippets, positions).
+        score: (n,) float64, 1 for ground truth.
+    """
+
+    video: np.ndarray
+    label: np.ndarray
+    start: np.ndarray
+    end: np.ndarray
+    score: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.start)
+
+    def take(self, index) -> "Segments":
+        """The segments at `index`: integers in any order, or a boolean mask."""
+        columns = (self.video, self.label, self.start, self.end, self.score)
+        return Segments(*(column[index] for column in columns))
+
+    def with_times(self, convert) -> "Segments":
+        """The same segments with `convert` applied to starts and ends."""
+        return dataclasses.replace(self, start=convert(self.start), end=convert(self.end))
+
+
+def concatenate(parts: Sequence[Segments]) -> Segments:
+    """All segments of several detection sets, in order; of none, an empty set."""
+
+    def column(name: str, dtype) -> np.ndarray:
+        return np.concatenate([getattr(part, name) for part in parts] or [[]]).astype(dtype)
+
+    return Segments(
+        column("video", np.int64),
+        column("label", np.int64),
+        column("start", np.float64),
+        column("end", np.float64),
+        column("score", np.float64),
+    )
+
+
+def ground_truth(videos) -> Segments:
+    """Every annotated instance of `videos`, in seconds; `video` indexes into `videos`."""
+    counts = [len(video.segment_labels) for video in videos]
+    times = np.concatenate(
+        [video.segments.reshape(-1, 2) for video in videos] or [np.empty((0, 2))]
+    )
+    labels = [video.segment_labels for video in videos]
+    return Segments(
+        video=np.repeat(np.arange(len(videos)), counts),
+        label=np.concatenate(labels or [[]]).astype(np.int64),
+        start=times[:, 0].astype(np.float64),
+        end=times[:, 1].astype(np.float64),
+        score=np.ones(len(times)),
+    )
+
+
+def disjoint_offsets(group, start, end) -> np.ndarray:
+    """What to add to the times of each group so that they lie one behind the other, 1 apart.
+
+    Args:
+        group, start, end: (n,) segments, by group; groups are 0, 1, ...
+    """
+    first = np.flatnonzero(np.append(True, group[1:] != group[:-1]))
+    low = np.minimum.reduceat(np.minimum(start, end), first)
+    high = np.maximum.reduceat(np.maximum(start, end), first)
+    extent = np.cumsum(high - low + 1.0)
+    return np.append(0, extent[:-1]) - low
+
+
+_PAIRS = 1 << 20  # candidates that are looked at together
+
+
+def candidate_pairs(key, start, end, other_key, other_start, other_end, keep=None):
+    """Pairs of segments with equal keys that may overlap, without comparing all with all.
+
+    Args:
+        key, start, end: (n,) segments and the non-negative int that each belongs to.
+        other_key, other_start, other_end: (m,) the others.
+        keep: (index, other) -> bool for each pair, which of them are wanted, so that never many
+            others are held in memory; all by default.
+
+    Returns:
+        index, other: (pairs,) int, index ascending. Every pair that overlaps or touches is among
+        them, and few others.
+    """
+    keys, group = np.unique(other_key, return_inverse=True)
+    index = np.flatnonzero(np.isin(key, keys))
+    if not len(index):
+        return index, index
+    order = np.lexsort((other_start, group))
+    first = np.searchsorted(group[order], np.arange(len(keys) + 1))
+    mine = np.searchsorted(keys, key[index])
+    shift = disjoint_offsets(group[order], other_start[order], other_end[order])
+    slack = 4 * np.spacing(np.abs(shift).max() + max(np.abs(start).max(), np.abs(end).max()))
+    begins = shift[group[order]] + other_start[order]
+    reached = np.maximum.accumulate(shift[group[order]] + other_end[order])
+    stop = np.searchsorted(begins, shift[mine] + end[index] + slack, "right")
+    begin = np.searchsorted(reached, shift[mine] + start[index] - slack, "left")
+    begin = np.maximum(begin, first[mine])
+    count = np.maximum(np.minimum(stop, first[mine + 1]) - begin, 0)
+    before = np.cumsum(count) - count
+    blocks = np.searchsorted(before, np.arange(_PAIRS, count.sum(), _PAIRS))
+    pairs = []
+    for block in np.split(np.arange(len(index)), blocks):
+        many = count[block]
+        place = np.arange(many.sum()) - np.repeat(np.cumsum(many) - many, many)
+        pair = np.repeat(index[block], many), order[np.repeat(begin[block], many) + place]
+        wanted = slice(None) if keep is None else keep(*pair)
+        pairs.append([column[wanted] for column in pair])
+    found, others = (np.concatenate(column) for column in zip(*pairs, strict=True))
+    return found, others
+
+
+def pair_iou(one: Segments, other: Segments, index, other_index) -> np.ndarray:
+    """`temporal_iou` of the pairs one[index], other[other_index]."""
+    return temporal_iou(
+        one.start[index], one.end[index], other.start[other_index], other.end[other_index]
+    )
+
+
+def temporal_iou(start, end, other_start, other_end) -> np.ndarray:
+    """t-IoU of continuous segments, elementwise with broadcasting, in float64.
+
+    Two segments of zero length, wherever they lie, have 0 / 0: NaN, as in the official evaluator. A
+    reversed segment, which ends before it begins, overlaps nothing.
+    """
+    inter = np.maximum(0.0, np.minimum(end, other_end) - np.maximum(start, other_start))
+    union = (other_end - other_start) + (end - start) - inter
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.where(np.minimum(end - start, other_end - other_start) < 0, 0, inter / union)

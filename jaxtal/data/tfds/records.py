@@ -1,0 +1,57 @@
+"""The records of a prepared data set."""
+
+import zlib
+from typing import Any
+
+import numpy as np
+import tensorflow_datasets as tfds
+
+FORMAT = 1
+
+
+_DTYPES = {"float16": "<f2", "float32": "<f4"}
+
+
+def header(array: np.ndarray) -> dict[str, Any]:
+    """What metadata.json says of a video's (T, 2D) features."""
+    return {
+        "feature_shape": list(array.shape),
+        "feature_dtype": array.dtype.name,
+        "feature_crc32": zlib.crc32(to_bytes(array).data),
+    }
+
+
+def to_bytes(array: np.ndarray) -> np.ndarray:
+    """(T, 2D) features as (T, bytes) uint8, little-endian, as records hold them."""
+    return np.ascontiguousarray(array, _DTYPES[array.dtype.name]).view(np.uint8)
+
+
+def from_bytes(array: np.ndarray, dtype: str) -> np.ndarray:
+    """(T, 2D) features from a record's (T, bytes) uint8, not copied.
+
+    Args:
+        dtype: "float16" or "float32", the record's "dtype".
+    """
+    return array.view(_DTYPES[dtype])
+
+
+def record() -> tfds.features.FeaturesDict:
+    """The fields of a video's record."""
+    tensor = tfds.features.Tensor
+    seconds = tensor(shape=(None, 2), dtype=np.float64, encoding="bytes")
+    # Encoded as bytes, numbers keep all digits: TFDS's own encoding of floats has 32 bits.
+    number = tensor(shape=(), dtype=np.float64, encoding="bytes")
+    indices = tensor(shape=(None,), dtype=np.int64)
+    return tfds.features.FeaturesDict(
+        {
+            "name": tfds.features.Text(),
+            "features": tensor(shape=(None, None), dtype=np.uint8, encoding="bytes"),
+            "dtype": tfds.features.Text(),
+            "duration": number,
+            "fps": number,
+            "labels": indices,
+            "segments": seconds,
+            "segment_labels": indices,
+            "ambiguous": seconds,
+        }
+    )

@@ -1,0 +1,1 @@
+"""Evaluation protocols, mean average precision and error analysis, in NumPy."""

@@ -1,0 +1,228 @@
+"""Where a detector errs (Alwassel et al., "Diagnosing Error in Temporal Action Detectors", 2018).
+
+Every detection is a true positive or one of five kinds of false positive, at one t-IoU threshold:
+
+- double detection: enough t-IoU with an instance of its class, all of which others have taken;
+- wrong label: enough t-IoU with an instance of another class only;
+- localization: some t-IoU (0.1, but not enough) with an instance of its class;
+- confusion: some t-IoU with an instance of another class only;
+- background: less than that with any.
+
+Where several apply it is the first of this list.
+"""
+
+import dataclasses
+
+import numpy as np
+
+from jaxtal.data.dataset import Video
+from jaxtal.data.segments import Segments, candidate_pairs, pair_iou
+from jaxtal.errors import DataError
+from jaxtal.evaluation.detection_map import Evaluation, matched_precision, rank_in_class
+from jaxtal.evaluation.protocols import Protocol
+
+ERROR_TYPES = (
+    "true positive",
+    "double detection",
+    "wrong label",
+    "localization",
+    "confusion",
+    "background",
+)
+BACKGROUND_TIOU = 0.1  # t-IoU below which an instance has nothing to do with a detection
+LENGTHS = ("XS", "S", "M", "L", "XL")
+MULTIPLES = tuple(range(1, 11))  # of the number of instances: the best so many detections
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class ErrorAnalysis:
+    """Errors of the n judged detections and of the m instances at one t-IoU threshold.
+
+    Attributes:
+        protocol, threshold: what it was measured with.
+        kind: (n,) int, position in KINDS.
+        instance: (n,) int, the instance that makes it of that kind; -1 for background.
+        overlap: (n,) its t-IoU with it, or the largest one there is.
+        profile: (len(MULTIPLES), len(KINDS)) int, how many there are of each kind among the best
+            M G detections of every class, G its instances (the paper's false positive profile).
+        gain: (len(KINDS),) mAP without the false positives of a kind, minus mAP, both without
+            `stop_at_empty_class`; NaN for the true ones.
+        found, instances: (len(LENGTHS),) int, instances by length, and those that were found.
+        lengths: seconds between the lengths, see `Protocol`.
+    """
+
+    protocol: str
+    threshold: float
+    kind: np.ndarray
+    instance: np.ndarray
+    overlap: np.ndarray
+    profile: np.ndarray
+    gain: np.ndarray
+    found: np.ndarray
+    instances: np.ndarray
+    lengths: tuple[float, ...]
+
+    def report(self) -> dict:
+        """As JSON: counts and shares, fractions."""
+        kinds = {
+            name: {
+                "detections": int((self.kind == index).sum()),
+                "among_best": dict(
+                    zip((f"{m}G" for m in MULTIPLES), self.profile[:, index].tolist(), strict=True)
+                ),
+                "gain": float(self.gain[index]),
+            }
+            for index, name in enumerate(ERROR_TYPES)
+        }
+        bounds = (0, *self.lengths, None)
+        recall = {
+            name: {
+                "seconds": [bounds[index], bounds[index + 1]],
+                "instances": count,
+                "found": found,
+                "recall": found / count if count else float("nan"),
+            }
+            for index, (name, count, found) in enumerate(
+                zip(LENGTHS, self.instances.tolist(), self.found.tolist(), strict=True)
+            )
+        }
+        return {"t-IoU": self.threshold, "kinds": kinds, "recall_by_length": recall}
+
+
+def check_threshold(protocol: Protocol, threshold: float) -> None:
+    """Raise DataError unless it is one of the protocol's."""
+    if threshold not in protocol.thresholds:
+        known = ", ".join(f"{value:g}" for value in protocol.thresholds)
+        raise DataError(f"t-IoU {threshold:g} is none of {protocol.name}'s thresholds: {known}")
+
+
+def analyze_errors(evaluation: Evaluation, threshold: float = 0.5) -> ErrorAnalysis:
+    """Sort the detections of `evaluation` by kind of error.
+
+    Raises:
+        DataError: the protocol does not have the threshold.
+    """
+    protocol = evaluation.protocol
+    check_threshold(protocol, threshold)
+    taken = evaluation.taken[protocol.thresholds.index(threshold)]
+    kind, instance, overlap = _kinds(evaluation, threshold, taken)
+    edges = np.array(protocol.lengths)
+    length = evaluation.seconds.end - evaluation.seconds.start
+    size = np.searchsorted(edges, length, side="left")
+    return ErrorAnalysis(
+        protocol=protocol.name,
+        threshold=threshold,
+        kind=kind,
+        instance=instance,
+        overlap=overlap,
+        profile=_profile(evaluation, kind),
+        gain=np.append(
+            np.nan, [_gain(evaluation, taken, kind, k) for k in range(1, len(ERROR_TYPES))]
+        ),
+        found=np.bincount(size[taken >= 0], minlength=len(LENGTHS)),
+        instances=np.bincount(size, minlength=len(LENGTHS)),
+        lengths=protocol.lengths,
+    )
+
+
+def _kinds(evaluation: Evaluation, threshold: float, taken: np.ndarray):
+    """Kind, instance and t-IoU of every judged detection."""
+    found, truth = evaluation.detections, evaluation.truth
+    detection, instance = candidate_pairs(
+        found.video, found.start, found.end, truth.video, truth.start, truth.end
+    )
+    overlap = _overlap(evaluation, detection, instance)
+    same = found.label[detection] == truth.label[instance]
+    # The first kind that applies wins; of its instances the one with the largest t-IoU.
+    kind = np.select(
+        [same & (overlap >= threshold), overlap >= threshold, same & (overlap >= BACKGROUND_TIOU)],
+        [1, 2, 3],
+        np.where(overlap >= BACKGROUND_TIOU, 4, 5),
+    )
+    order = np.lexsort((instance, -overlap, kind, detection))
+    _, first = np.unique(detection[order], return_index=True)
+    best = order[first]
+    kinds, instances = np.full(len(found), 5), np.full(len(found), -1)
+    overlaps = np.zeros(len(found))
+    kinds[detection[best]], overlaps[detection[best]] = kind[best], overlap[best]
+    instances[detection[best]] = np.where(kind[best] < 5, instance[best], -1)
+    true = np.flatnonzero(taken >= 0)
+    kinds[taken[true]], instances[taken[true]] = 0, true
+    overlaps[taken[true]] = _overlap(evaluation, taken[true], true)
+    return kinds, instances, overlaps
+
+
+def _overlap(evaluation: Evaluation, detection, instance) -> np.ndarray:
+    """T-IoU of pairs; 0 / 0, of segments without length, is the hit or miss that it counts as."""
+    overlap = pair_iou(evaluation.detections, evaluation.truth, detection, instance)
+    return np.where(np.isnan(overlap), evaluation.protocol.matching != "first", overlap)
+
+
+def _profile(evaluation: Evaluation, kind: np.ndarray) -> np.ndarray:
+    labels = evaluation.detections.label
+    instances = np.bincount(evaluation.truth.label, minlength=labels.max(initial=0) + 1)
+    rank = rank_in_class(labels)
+    return np.stack(
+        [
+            np.bincount(kind[rank < multiple * instances[labels]], minlength=len(ERROR_TYPES))
+            for multiple in MULTIPLES
+        ]
+    )
+
+
+def _gain(evaluation: Evaluation, taken: np.ndarray, kind: np.ndarray, removed: int) -> float:
+    kept = np.flatnonzero(kind != removed)
+    position = np.full(len(kind) + 1, -1)
+    position[kept] = np.arange(len(kept))
+    without, present = (
+        matched_precision(
+            evaluation.truth, found, takers[None], evaluation.precision.shape[1],
+            evaluation.protocol.ap,
+        )
+        for found, takers in (
+            (evaluation.detections.take(kept), position[taken]), (evaluation.detections, taken)
+        )
+    )  # fmt: skip
+    gain = (without - present)[~np.isnan(present)]  # classes without instances have none
+    return float(gain.mean()) if len(gain) else float("nan")
+
+
+def top_false_positives(
+    diagnosis: ErrorAnalysis,
+    evaluation: Evaluation,
+    detections: Segments,
+    videos: tuple[Video, ...],
+    classes: tuple[str, ...],
+    count: int,
+) -> list[dict]:
+    """The false positives with the highest scores.
+
+    Args:
+        detections: as given to `evaluate`, in seconds.
+        count: how many at most.
+
+    Returns:
+        [{"video", "label", "segment" (seconds), "score", "kind", "t-IoU", "instance": what it was
+        held against, {"label", "segment"} or None}]
+    """
+    rows = []
+    for index in np.flatnonzero(diagnosis.kind > 0)[:count].tolist():
+        given, instance = evaluation.given[index], diagnosis.instance[index]
+        truth = evaluation.seconds
+        rows.append(
+            {
+                "video": videos[detections.video[given]].name,
+                "label": classes[detections.label[given]],
+                "segment": [float(detections.start[given]), float(detections.end[given])],
+                "score": float(detections.score[given]),
+                "kind": ERROR_TYPES[diagnosis.kind[index]],
+                "t-IoU": float(diagnosis.overlap[index]),
+                "instance": None
+                if instance < 0
+                else {
+                    "label": classes[truth.label[instance]],
+                    "segment": [float(truth.start[instance]), float(truth.end[instance])],
+                },
+            }
+        )
+    return rows

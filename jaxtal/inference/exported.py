@@ -1,0 +1,251 @@
+r"""Exported models: one file with program, parameters and all that goes with them.
+
+    from pathlib import Path
+    from jaxtal import exported
+    predictor = exported.load(Path("model.jaxtal"))
+
+The model's code is not needed, neither flax nor the method's module: the network is StableHLO, made
+by `jax.export` for any number of videos B and any multiple T of 64 rows, and what comes after it is
+said by data (`jaxtal/localization/scoring.py`, `jaxtal/localization/proposals.py`). A file is
+
+| bytes | what |
+|---|---|
+| 16 | `jaxtal exported\n` |
+| 32 | SHA-256 of all that follows |
+| 8 | length of the header, little endian |
+| header | JSON, see `_header` |
+| the rest | the serialized program, then every parameter, little endian, in the header's order |
+
+The checksum tells files that were cut short or altered, before JAX sees them. It does not tell who
+wrote them: a file is a program. It can compute and nothing else, open no file and no connection,
+but what it computes, how long it takes and how much memory, is up to whoever made it.
+"""
+
+import dataclasses
+import hashlib
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import export
+
+from jaxtal import __version__
+from jaxtal.data.dataset import TimeGrid
+from jaxtal.data.io.files import atomic_write, open_regular
+from jaxtal.data.io.json_files import field
+from jaxtal.errors import CheckpointError, JaxtalError
+from jaxtal.inference.model import Model
+from jaxtal.input_pipeline.packing import MIN_BUCKET_ROWS
+from jaxtal.localization.config import LocalizationConfig
+from jaxtal.localization.scoring import ScoreSpec
+
+PLATFORMS = ("cpu", "cuda", "tpu")
+_MAGIC = b"jaxtal exported\n"
+_FORMAT = 1
+_LONGEST_HEADER = 1 << 26
+_DTYPES = ("float32", "float16", "bfloat16", "int32", "uint32", "bool")
+_FORM = "an exported model's header"
+
+
+def export_model(path: Path, predictor: Model) -> dict[str, Any]:
+    """Export a model for `PLATFORMS`; the file appears at once or not at all.
+
+    Returns:
+        The header.
+
+    Raises:
+        CheckpointError: the method's recipe is code of its own; the file cannot be written.
+    """
+    if not isinstance(predictor.recipe, ScoreSpec):
+        raise CheckpointError(
+            f"config.method {predictor.method}: its recipe is no jaxtal.localization.scoring.ScoreSpec, which "
+            "an export needs; predict with --workdir instead"
+        )
+    arrays = [np.asarray(leaf) for leaf in jax.tree.leaves(predictor.variables)]
+    program = bytes(_export(predictor).serialize())
+    header = _header(predictor, arrays, program)
+    text = json.dumps(header).encode()
+    parts = [len(text).to_bytes(8, "little"), text, program, *map(_to_bytes, arrays)]
+    checksum = hashlib.sha256()
+    for part in parts:
+        checksum.update(part)
+    with atomic_write(path, "wb") as file:
+        file.writelines([_MAGIC, checksum.digest(), *parts])
+    return header
+
+
+def _export(predictor: Model) -> export.Exported:
+    """The program with B and T / 64 left open; parameters are a list."""
+    leaves, tree = jax.tree.flatten(predictor.variables)
+
+    def program(leaves: list, features: jax.Array, lengths: jax.Array) -> dict:
+        return predictor.program(jax.tree.unflatten(tree, leaves), features, lengths)
+
+    batch, parts = export.symbolic_shape("b, t")
+    return export.export(jax.jit(program), platforms=PLATFORMS)(
+        [jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for leaf in leaves],
+        jax.ShapeDtypeStruct(
+            (batch, MIN_BUCKET_ROWS * parts, predictor.feature_width), jnp.float32
+        ),
+        jax.ShapeDtypeStruct((batch,), jnp.int32),
+    )
+
+
+def _header(predictor: Model, arrays: list[np.ndarray], program: bytes) -> dict[str, Any]:
+    """Everything but program and parameters, and their sizes."""
+    return {
+        "format": _FORMAT,
+        "jaxtal": __version__,
+        "jax": jax.__version__,
+        "method": predictor.method,
+        "classes": list(predictor.classes),
+        "grid": dataclasses.asdict(predictor.grid),
+        "feature_width": predictor.feature_width,
+        "min_snippets": predictor.min_snippets,
+        "row_limits": list(predictor.row_limits),
+        "evidence": dataclasses.asdict(predictor.recipe),
+        "localized": list(predictor.localized),
+        "localization": dataclasses.asdict(predictor.localization),
+        "platforms": list(PLATFORMS),
+        "program": len(program),
+        "parameters": [[str(array.dtype), list(array.shape)] for array in arrays],
+    }
+
+
+def _to_bytes(array: np.ndarray) -> bytes:
+    return array.astype(array.dtype.newbyteorder("<")).tobytes()
+
+
+def load_exported(path: Path) -> Model:
+    """The model in a file that `export_model` wrote; trust it as you would a program.
+
+    Raises:
+        CheckpointError: the file is missing, damaged, of another version, or not for this machine.
+    """
+    header, body = _read(path)
+    try:
+        sizes = [_size(*entry) for entry in header["parameters"]]
+        program = body[: int(header["program"])]
+        if int(header["program"]) + sum(sizes) != len(body):
+            raise ValueError("its parts are not as long as it says")
+        arrays = _arrays(header["parameters"], sizes, body[len(program) :])
+        _check_platform(path, header["platforms"])
+        called = export.deserialize(bytearray(program))
+        _check_shapes(called, arrays, header)
+        return Model(
+            method=str(header["method"]),
+            classes=tuple(map(str, header["classes"])),
+            grid=TimeGrid(**header["grid"]),
+            feature_width=header["feature_width"],
+            min_snippets=int(header["min_snippets"]),
+            row_limits=_limits(*header["row_limits"]),
+            recipe=ScoreSpec(**header["evidence"]),
+            localized=tuple(header["localized"]),
+            localization=_settings(header["localization"]),
+            variables=jax.device_put(arrays),
+            program=jax.jit(called.call),
+        )
+    except JaxtalError:
+        raise
+    except ImportError as error:
+        raise CheckpointError(f"{path}: {error.name} is missing; pip install flatbuffers") from None
+    except Exception as error:  # whatever JAX raises at a program of another version
+        raise CheckpointError(
+            f"{path}: cannot be used with jaxtal {__version__} and jax {jax.__version__} "
+            f"({type(error).__name__}: {str(error)[:200]}), it is of jaxtal {header['jaxtal']} and "
+            f"jax {header['jax']}; export it again"
+        ) from None
+
+
+def _read(path: Path) -> tuple[dict[str, Any], memoryview]:
+    """The header and what follows it, once the checksum has been found to be right."""
+    with open_regular(path) as file:
+        start = file.read(len(_MAGIC) + hashlib.sha256().digest_size)
+        if not start.startswith(_MAGIC):
+            raise CheckpointError(
+                f"{path}: no exported model; wanted a file that jaxtal.export wrote"
+            )
+        rest = file.read()
+    if hashlib.sha256(rest).digest() != start[len(_MAGIC) :]:
+        raise CheckpointError(
+            f"{path}: damaged, its checksum is not that of its {len(rest):,} bytes; copy it again, "
+            "or export it again"
+        )
+    length = int.from_bytes(rest[:8], "little")
+    try:
+        if length > _LONGEST_HEADER:
+            raise ValueError(f"{length:,} bytes long")
+        header = json.loads(rest[8 : 8 + length])
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(
+            f"{path}: its header is not one ({error}); export the model again"
+        ) from None
+    if field(header, "format", f"{path}", _FORM) != _FORMAT:
+        raise CheckpointError(
+            f"{path}: of format {header['format']!r:.20}, this version of jaxtal reads {_FORMAT}; "
+            "export the model again"
+        )
+    for name in _FIELDS:
+        field(header, name, f"{path}", _FORM)
+    return header, memoryview(rest)[8 + length :]
+
+
+_FIELDS = (
+    "jaxtal", "jax", "method", "classes", "grid", "feature_width", "min_snippets", "row_limits",
+    "evidence", "localized", "localization", "platforms", "program", "parameters",
+)  # fmt: skip
+
+
+def _limits(least: int, most: int | None) -> tuple[int, int | None]:
+    return int(least), None if most is None else int(most)
+
+
+def _settings(saved: dict[str, Any]) -> LocalizationConfig:
+    return LocalizationConfig(**saved | {"thresholds": tuple(saved["thresholds"])})
+
+
+def _size(dtype: str, shape: list[int]) -> int:
+    """Bytes of a parameter; ValueError for what cannot be one."""
+    if dtype not in _DTYPES or not all(isinstance(n, int) and 0 <= n < 2**40 for n in shape):
+        raise ValueError(f"a parameter of type {dtype!r:.20} and shape {shape!r:.40}")
+    return math.prod(shape) * jnp.dtype(dtype).itemsize
+
+
+def _arrays(entries, sizes: list[int], body: memoryview) -> list[np.ndarray]:
+    arrays, end = [], 0
+    for (dtype, shape), size in zip(entries, sizes, strict=True):
+        start, end = end, end + size
+        little = jnp.dtype(dtype).newbyteorder("<")
+        array = np.frombuffer(body[start:end], little).reshape(shape)
+        arrays.append(array.astype(jnp.dtype(dtype), copy=False))
+    return arrays
+
+
+def _check_platform(path: Path, platforms: list[str]) -> None:
+    """Raise CheckpointError if the program was not lowered for what this process computes on."""
+    here = jax.default_backend()
+    if not {"gpu": {"cuda", "rocm"}}.get(here, {here}) & set(platforms):
+        raise CheckpointError(
+            f"{path}: exported for {', '.join(platforms)}, but this process computes on {here}; "
+            "set JAX_PLATFORMS=cpu, or predict with --workdir"
+        )
+
+
+def _check_shapes(called: export.Exported, arrays: list[np.ndarray], header: dict) -> None:
+    """Raise ValueError if a program does not take, or return, what its file says."""
+    *parameters, features, _ = called.in_avals
+    wanted = [(leaf.shape, leaf.dtype) for leaf in parameters]
+    if wanted != [(array.shape, array.dtype) for array in arrays]:
+        raise ValueError("its program wants other parameters")
+    if len(features.shape) != 3 or features.shape[2] != header["feature_width"]:
+        raise ValueError(f"its program wants features of shape {features.shape}")
+    outputs = jax.tree.unflatten(called.out_tree, called.out_avals)
+    if missing := {"cas", *header["localized"]} - set(outputs):
+        raise ValueError(f"its program does not return {', '.join(sorted(missing))}")
+    classes = outputs["cas"].shape[-1] - bool(header["evidence"]["background"])
+    if classes != len(header["classes"]):
+        raise ValueError(f"its program knows {classes} classes, not {len(header['classes'])}")

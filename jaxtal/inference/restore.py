@@ -1,0 +1,187 @@
+"""A trained model from a run's work directory, as a `Model`."""
+
+import contextlib
+import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax.traverse_util import flatten_dict
+from ml_collections import ConfigDict
+
+from jaxtal import methods
+from jaxtal.config import at_least
+from jaxtal.errors import CheckpointError, JaxtalError
+from jaxtal.inference.model import Model
+from jaxtal.localization.config import LocalizationConfig
+from jaxtal.methods.base import Method
+from jaxtal.train import evaluator, population
+from jaxtal.train.checkpoints import Checkpoints
+from jaxtal.train.train_state import hyperparams_from_config, init_state
+from jaxtal.train.workdir import Workdir
+
+
+def load_work_directory(folder: Path, member: int | None = None, ensemble: bool = False) -> Model:
+    """The latest checkpoint's model; neither the run's data nor its config file are needed.
+
+    Args:
+        folder: the work directory.
+        member: of a population, counted from 0; None where there is one, or with `ensemble`.
+        ensemble: all members of a population that have not diverged, their outputs averaged.
+
+    Raises:
+        CheckpointError: something is missing, damaged or of another version; there is no such member, or
+            its training has diverged.
+    """
+    files = Workdir(folder)
+    saved, where = files.read_config(), folder / "config.json"
+    with _naming(where):
+        config = config_from(saved)
+        method = methods.get(config.method)
+        at_least(config, {"population": 1, "data.min_snippets": 0})
+        method.validate_config(config)
+        from_config = _from_config(config, method)
+    if ensemble:
+        _check_ensemble(member, config, folder)
+    else:
+        member = _pick(member, config.population, folder)
+    described = files.read_model()
+    with _naming(where):
+        model = method.build(config.model, len(described.classes))
+        shapes = _shapes(config, model, described.feature_width)
+        program = program_of(method, model, config.precision, ensemble)
+    return Model(
+        classes=described.classes,
+        grid=described.grid,
+        feature_width=described.feature_width,
+        variables=_variables(files, shapes, member),
+        program=jax.jit(program),
+        **from_config,
+    )
+
+
+@contextlib.contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """UserError for a config that was edited, or that another version of this program wrote."""
+    try:
+        yield
+    except JaxtalError as error:
+        raise CheckpointError(f"{path}: {error}") from None
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        raise CheckpointError(
+            f"{path}: {str(error)[:200]}; wanted the config as a run writes it; delete it, and the "
+            "run's command with --mode=eval writes it"
+        ) from None
+
+
+def _from_config(config, method: Method) -> dict[str, Any]:
+    """Those fields of a `Model` that follow from the config alone."""
+    settings = method.localization_config_cls(**config.localization)
+    of_all = {field.name for field in dataclasses.fields(LocalizationConfig)}
+    return {
+        "method": method.name,
+        "min_snippets": config.data.min_snippets,
+        "row_limits": method.test_length_limits(config),
+        "recipe": method.score_spec(config),
+        "localized": method.localization_inputs,
+        "localization": LocalizationConfig(**{name: getattr(settings, name) for name in of_all}),
+    }
+
+
+def program_of(method: Method, model, precision: str, ensemble: bool = False):
+    """`evaluator.forward` as `Model.program` is: lengths in place of a mask.
+
+    Args:
+        ensemble: the variables have a leading axis of members, over which outputs are averaged.
+    """
+    of_one = evaluator.forward(method, model, precision)
+
+    def of_all(variables, features, mask):
+        outputs = jax.vmap(of_one, in_axes=(0, None, None))(variables, features, mask)
+        return jax.tree.map(lambda leaf: leaf.mean(0), outputs)
+
+    forward = of_all if ensemble else of_one
+
+    def program(variables, features, lengths):
+        mask = jnp.arange(features.shape[1])[None] < lengths[:, None]
+        return forward(variables, jnp.where(mask[..., None], features, 0), mask)
+
+    return program
+
+
+def config_from(saved: dict[str, Any]) -> ConfigDict:
+    """The config that config.json was written from: JSON has lists where it has tuples."""
+
+    def with_tuples(value):
+        if isinstance(value, dict):
+            return {key: with_tuples(entry) for key, entry in value.items()}
+        return tuple(map(with_tuples, value)) if isinstance(value, list) else value
+
+    return ConfigDict(with_tuples(saved))
+
+
+def _pick(member: int | None, count: int, folder: Path) -> int:
+    if member is None and count > 1:
+        raise CheckpointError(
+            f"{folder} holds a population of {count}; say which with --member, 0 to {count - 1} "
+            "(result.json has everyone's result), or --ensemble for all"
+        )
+    if not 0 <= (member or 0) < count:
+        raise CheckpointError(
+            f"--member is {member}, but {folder} holds a population of {count}; wanted 0 to "
+            f"{count - 1}"
+        )
+    return member or 0
+
+
+def _check_ensemble(member: int | None, config, folder: Path) -> None:
+    if member is not None:
+        raise CheckpointError(f"give either --member={member} or --ensemble, which is all members")
+    if len(population.groups(population.members_of(config), config)) > 1:
+        raise CheckpointError(
+            f"{folder} holds a population whose members differ in more than the seed: "
+            f"{config.vary}; what they find on average was never evaluated, so give a --member"
+        )
+
+
+def _shapes(config, model, feature_width: int) -> dict[str, Any]:
+    """{"a/b": shape} of all members' parameters and other variables."""
+    state = jax.eval_shape(
+        lambda: init_state(model, hyperparams_from_config(config), feature_width)
+    )
+    variables = flatten_dict({"params": state.params, **state.model_state}, sep="/")
+    return {name: (config.population, *leaf.shape) for name, leaf in variables.items()}
+
+
+def _variables(files: Workdir, wanted: dict[str, Any], member: int | None) -> dict[str, Any]:
+    """{"params": ..., ...} of one member from the latest checkpoint; of None, of all that are left.
+
+    The latter have a leading axis.
+    """
+    step = files.last_checkpoint()
+    checkpoints = Checkpoints(files.checkpoints)
+    try:
+        saved, progress = checkpoints.restore_variables(step)
+    finally:
+        checkpoints.close()
+    found = {name: leaf.shape for name, leaf in flatten_dict(saved, sep="/").items()}
+    for name in sorted(found.keys() | wanted.keys()):
+        if found.get(name) != wanted.get(name):
+            raise CheckpointError(
+                f"{files.checkpoints / str(step)}: {name} is {found.get(name, 'absent')}, but "
+                f"{wanted.get(name, 'absent')} by config.json and model.json; they are of another "
+                "run or were edited, so delete them, and the run's command with --mode=eval "
+                "writes them"
+            )
+    if member is None:
+        left = np.flatnonzero([step is None for step in progress["diverged"]])
+        return jax.device_put(jax.tree.map(lambda leaf: leaf[left], saved))
+    if progress["diverged"][member] is not None:
+        raise CheckpointError(
+            f"{files.path}: member {member}'s training has diverged before step "
+            f"{progress['diverged'][member]}; give another --member"
+        )
+    return jax.device_put(jax.tree.map(lambda leaf: leaf[member], saved))

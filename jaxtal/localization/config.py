@@ -1,0 +1,53 @@
+"""The configuration of localization."""
+
+import dataclasses
+
+
+@dataclasses.dataclass(frozen=True)
+class LocalizationConfig:
+    """Numbers of a localization; the defaults are CO2-Net's (METHODS 2.e).
+
+    Attributes:
+        thresholds: (first, last, count) of the evenly spaced thresholds.
+        inclusive: an activation that equals a threshold counts as above it.
+        upsample: sequence and gate are interpolated linearly to so many positions a row.
+        min_length: shorter runs (in rows, up-sampled ones) are no proposals.
+        skip_lone_zero: a threshold that only snippet 0 exceeds yields nothing, as published.
+        class_rule: which classes are localized, see `CLASS_RULES`.
+        class_threshold: what the rule compares the video's class scores with.
+        topk_divisor: the video score pools the floor(T / divisor) largest activations.
+        class_weight: share of the video score in a proposal's score (gamma).
+        flank: the outer region is this fraction of the proposal's length on either side.
+        outer: how the two flanks are taken together, see `outer_inner_contrast`.
+        min_contrast: proposals with less outer-inner contrast are dropped before NMS.
+        nms: what happens to what overlaps a better one, see `NMS`.
+        sigma: width of the Gaussian soft-NMS.
+        nms_threshold: t-IoU from which the hard NMS drops the worse of two and the linear soft-NMS
+            scores it down.
+        count_ends: the t-IoU of the NMS counts both ends of a segment (lengths + 1), as CO2-Net's
+            published program does.
+        min_score: detections with less are dropped after NMS; None keeps all, as published.
+        relative_score: detections with less than this fraction of the best score are dropped after
+            NMS, and all of them if the best is negative; None keeps all.
+        relative_to: the best score of the video's same "class", or of the whole "video".
+    """
+
+    thresholds: tuple[float, float, int] = (0.1, 0.9, 10)
+    inclusive: bool = False
+    upsample: int = 1
+    min_length: int = 1
+    skip_lone_zero: bool = True
+    class_rule: str = "above"
+    class_threshold: float = 0.2
+    topk_divisor: int = 10
+    class_weight: float = 0.2
+    flank: float = 0.25
+    outer: str = "joint"
+    min_contrast: float | None = None
+    nms: str = "gaussian"
+    sigma: float = 0.3
+    nms_threshold: float = 0.7
+    count_ends: bool = True
+    min_score: float | None = None
+    relative_score: float | None = None
+    relative_to: str = "class"

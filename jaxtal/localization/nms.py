@@ -1,0 +1,168 @@
+"""Non-maximum suppression of proposals."""
+
+import dataclasses
+from collections.abc import Callable, Iterator
+
+import numpy as np
+
+from jaxtal.data.segments import Segments, disjoint_offsets
+from jaxtal.localization.config import LocalizationConfig
+
+# What the score of a segment is multiplied by because of its t-IoU with a selected one (Bodla et
+# al. 2017). "hard" drops what it multiplies by 0; "none" leaves even the order as it is.
+NMS: dict[str, Callable[..., np.ndarray]] = {
+    "gaussian": lambda iou, config: np.exp(-(iou**2) / config.sigma),
+    "linear": lambda iou, config: np.where(iou >= config.nms_threshold, 1 - iou, 1.0),
+    "hard": lambda iou, config: np.where(iou >= config.nms_threshold, 0.0, 1.0),
+    "none": lambda iou, config: np.ones(iou.shape),
+}
+_BLOCK = 1 << 16  # segments that are thinned out side by side, so that they fit a cache
+_STEPS = 32  # of the NMS, after which what is done with may be left behind
+
+
+def nms(
+    start, end, score, group, config: LocalizationConfig
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Greedy non-maximum suppression in every group by itself, all groups at once.
+
+    The best of what remains in a group is selected, of equally good ones the first, and what
+    overlaps it is dropped or scored down (`NMS`). A selection concerns only what it overlaps. So
+    clusters of overlapping segments are thinned out side by side, in as many steps as the largest
+    has members, and then merged in the order in which one after the other selects them.
+
+    Args:
+        start, end, score, group: (n,) segments, of a length above 0 unless their ends are counted,
+            and the int >= 0 that each belongs to.
+
+    Raises:
+        ValueError: a score is not finite.
+
+    Returns:
+        kept, group, final: indices of what is selected, its groups, its final scores; groups
+        ascending, in each the order of selection.
+    """
+    if not np.isfinite(score).all():
+        raise ValueError(f"{(~np.isfinite(score)).sum()} of {len(score)} scores are not finite")
+    if config.nms == "none" or not len(score):
+        kept = np.argsort(group, kind="stable")
+        return kept, group[kept], score[kept]
+    parts = [
+        _greedy_nms(start, end, score, slots, config)
+        for slots in _tables(clusters(start, end, group))
+    ]
+    kept, final, lowest, leader, turn = (
+        np.concatenate(column) for column in zip(*parts, strict=True)
+    )
+    order = np.lexsort((turn, leader, -lowest, group[kept]))
+    kept = kept[order]
+    return kept, group[kept], final[order]
+
+
+def clusters(start, end, group) -> np.ndarray:
+    """(n,) int: which segments of a group hang together; between clusters lies a gap of 1.
+
+    Args:
+        start, end, group: (n,) as for `nms`.
+    """
+    _, group = np.unique(group, return_inverse=True)
+    order = np.lexsort((start, group))
+    group, begin, stop = group[order], start[order], end[order]
+    shift = disjoint_offsets(group, begin, stop)[group]
+    reached = np.maximum.accumulate(shift + stop)
+    apart = (shift + begin)[1:] - reached[:-1] >= 1 - 4 * np.spacing(np.abs(shift).max())
+    cluster = np.empty(len(start), np.int64)
+    cluster[order] = np.cumsum(np.append(0, apart))
+    return cluster
+
+
+def _tables(cluster: np.ndarray) -> Iterator[np.ndarray]:
+    """(G, w) tables with the members of G clusters of like size, in order, padded with -1."""
+    sizes = np.bincount(cluster)
+    order = np.argsort(cluster, kind="stable")
+    first = np.cumsum(sizes) - sizes
+    magnitude = np.frexp(sizes)[1]
+    for value in np.unique(magnitude):
+        alike = np.flatnonzero(magnitude == value)
+        width = np.arange(sizes[alike].max())
+        parts = min(len(alike), -(-len(alike) * len(width) // _BLOCK))
+        for some in np.array_split(alike, parts):
+            inside = width < sizes[some, None]
+            place = np.where(inside, first[some, None] + width, 0)
+            yield np.where(inside, order[place], -1)
+
+
+def _greedy_nms(start, end, score, slots: np.ndarray, config: LocalizationConfig):
+    """Thin out the G clusters in `slots` (G, w) side by side.
+
+    Returns:
+        kept, final: what is selected, and its final score;
+        lowest, leader, turn: where it comes among the selections of its group: with the last one
+        that had the lowest score so far in its cluster, for what NMS has raised (a negative score)
+        comes at once.
+    """
+    begin, stop = start[slots], end[slots]
+    remaining = np.where(slots >= 0, score[slots], -np.inf)
+    rows, extra = np.arange(len(slots)), float(config.count_ends)
+    length = stop - begin + extra
+    chosen, value = [], []
+    for step in range(slots.shape[1]):
+        if step % _STEPS == _STEPS - 1:  # go on with those that remain, if they are few
+            alive = remaining > -np.inf
+            width = alive.sum(axis=1).max()
+            if width < 0.75 * alive.shape[1]:
+                some = np.argsort(~alive, axis=1, kind="stable")[:, :width]
+                slots, begin, stop, length, remaining = (
+                    np.take_along_axis(x, some, 1) for x in (slots, begin, stop, length, remaining)
+                )
+        if not remaining.size or remaining.max() == -np.inf:
+            break
+        best = remaining.argmax(axis=1)
+        top = remaining[rows, best]
+        chosen.append(slots[rows, best])
+        value.append(top)
+        left, right = begin[rows, best, None], stop[rows, best, None]
+        shared = np.maximum(0.0, np.minimum(stop, right) - np.maximum(begin, left) + extra)
+        factor = NMS[config.nms](shared / (length + length[rows, best, None] - shared), config)
+        if config.nms == "hard":
+            remaining[factor == 0] = -np.inf
+        else:  # what is taken stays -inf, also times 0
+            np.multiply(remaining, factor, out=remaining, where=remaining > -np.inf)
+        remaining[rows, best] = -np.inf
+    kept, final = np.stack(chosen), np.stack(value)
+    lowest = np.minimum.accumulate(final, axis=0)
+    leader = kept.copy()
+    for step in range(1, len(final)):  # of equally low ones, that which was given last
+        equal = final[step] == lowest[step - 1]
+        follows = (final[step] > lowest[step - 1]) | (equal & (kept[step] < leader[step - 1]))
+        leader[step] = np.where(follows, leader[step - 1], kept[step])
+    turn = np.broadcast_to(np.arange(len(final))[:, None], final.shape)
+    real = final > -np.inf
+    return kept[real], final[real], lowest[real], leader[real], turn[real]
+
+
+def apply_nms(proposals: Segments, config: LocalizationConfig) -> Segments:
+    """Detections from the proposals of any number of videos: NMS, then the weak ones dropped.
+
+    Without the ambiguous filter, which belongs to the protocols.
+
+    Args:
+        proposals: in positions, see `generate_proposals`.
+        config: the numbers.
+
+    Returns:
+        Detections in rows; videos ascending, then classes, NMS order within a class.
+    """
+    classes = 1 + int(proposals.label.max(initial=0))
+    group = proposals.video.astype(np.int64) * classes + proposals.label
+    kept, group, score = nms(proposals.start, proposals.end, proposals.score, group, config)
+    if config.relative_score is not None:
+        among = group if config.relative_to == "class" else group // classes
+        _, among = np.unique(among, return_inverse=True)
+        best = np.full(len(kept), -np.inf)
+        np.maximum.at(best, among, score)
+        strong = score >= config.relative_score * best[among]
+        kept, score = kept[strong], score[strong]
+    if config.min_score is not None:
+        kept, score = kept[score >= config.min_score], score[score >= config.min_score]
+    found = dataclasses.replace(proposals.take(kept), score=score)
+    return found.with_times(lambda positions: positions / config.upsample)

@@ -1,0 +1,1 @@
+"""Layers and losses: pure functions of arrays."""

@@ -1,0 +1,1 @@
+"""Device meshes, sharding, multi-process jobs and preemption."""

@@ -1,0 +1,229 @@
+"""Tables of results: rows from result.json, grouped so that only what is comparable is together."""
+
+import contextlib
+import functools
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from jaxtal.data.io import json_files
+from jaxtal.errors import DataError, JaxtalError, short_repr
+from jaxtal.evaluation import protocols
+
+_FORM = "result.json as a run writes it; the run's command with --mode=eval writes it again"
+NAN = float("nan")
+
+
+class Number(NamedTuple):
+    """A fraction, or a mean with its spread over a population; what is not there is NaN."""
+
+    mean: float
+    sd: float = NAN
+    low: float = NAN
+    high: float = NAN
+
+
+class Scores(NamedTuple):
+    """A model's numbers under a protocol, by the titles of their columns.
+
+    Attributes:
+        protocol: its name.
+        last: of the last step.
+        best: of the step that is best on the test set; {} for an ensemble, which has none.
+    """
+
+    protocol: str
+    last: dict[str, Number]
+    best: dict[str, Number]
+
+    @property
+    def several(self) -> bool:
+        """Whether they are means with a spread."""
+        return any(not math.isnan(number.sd) for number in self.last.values())
+
+
+class Row(NamedTuple):
+    """One model, or the mean of several.
+
+    Attributes:
+        name: of the work directory, and which part of it.
+        method: its name.
+        models: how many there are behind the numbers.
+        step: the last one.
+        best_step: the best on the test set; None where there are several, or none.
+        own, official: under the run's own protocol and the data set's official one.
+    """
+
+    name: str
+    method: str
+    models: int
+    step: int
+    best_step: int | None
+    own: Scores
+    official: Scores
+
+
+class Result(NamedTuple):
+    """What result.json says.
+
+    Attributes:
+        data: the name of the data set.
+        official: the name of its official protocol.
+        member: of a population the first member that has not diverged; None for a single run.
+        ensemble: whether all members that are left make an ensemble.
+        rows: what it adds to the tables.
+        diverged: members without a result.
+    """
+
+    data: str
+    official: str
+    member: int | None
+    ensemble: bool
+    rows: list[Row]
+    diverged: list[int]
+
+
+def read(folder: Path, name: str) -> Result:
+    """The result of the run in a work directory, whose rows are to be called `name`.
+
+    Raises:
+        DataError: there is none, because the run has not finished, or it is damaged.
+    """
+    path = folder / "result.json"
+    if not path.exists():
+        raise DataError(
+            f"{path}: no such file, so the run there has not finished; the same command once more "
+            "finishes it, or with --mode=eval evaluates what there is"
+        )
+    content = json_files.load(path, _FORM)
+    with naming(path, _FORM):
+        return parse(content, name)
+
+
+@contextlib.contextmanager
+def naming(path: Path | str, form: str) -> Iterator[None]:
+    """UserError for a file that was edited, or that another version of this program wrote.
+
+    Args:
+        form: what is wanted, and what to do.
+    """
+    try:
+        yield
+    except JaxtalError as error:
+        raise DataError(f"{path}: {error}; wanted {form}") from None
+    except KeyError as error:
+        raise DataError(f"{path}: no {error}; wanted {form}") from None
+    except (AttributeError, LookupError, TypeError, ValueError) as error:
+        raise DataError(f"{path}: {short_repr(str(error))}; wanted {form}") from None
+
+
+def parse(content: Mapping[str, Any], name: str) -> Result:
+    """The same from what the file holds; whatever is wrong with it raises what Python does."""
+    members = content["members"] if "population" in content else [content]
+    kept = [index for index, member in enumerate(members) if "map" in member]
+    like = members[kept[0]]
+    rows = []
+    for group in content.get("groups", [content]):
+        values = group.get("values", {}) if "groups" in content else {}
+        called = name + "".join(f", {field} {value:g}" for field, value in values.items())
+        count = group["members"] if "groups" in content else len(kept)
+        if "mean" in group or "map" in group:
+            rows.append(_row(called, content, count, group, like))
+        if "ensemble" in group:
+            ensemble = group["ensemble"]
+            called, count = f"{called}, ensemble", ensemble["members"]
+            rows.append(_row(called, content, count, ensemble, ensemble))
+    member = kept[0] if "population" in content else None
+    diverged = [index for index in range(len(members)) if index not in kept]
+    official = protocols.get(str(like["official"]["protocol"])).name
+    ensemble = "ensemble" in content
+    return Result(str(content["data"]), official, member, ensemble, rows, diverged)
+
+
+def _row(name: str, content: Mapping, count: int, entry: Mapping, like: Mapping) -> Row:
+    """A row of a single result, or of statistics, which lack the protocols that `like` has."""
+    best = "best_on_test" in entry.get("mean", entry)
+    own, official = (
+        Scores(
+            str(named["protocol"]),
+            _numbers(entry, *path),
+            _numbers(entry, "best_on_test", *path) if best else {},
+        )
+        for named, path in ((like, ()), (like["official"], ("official",)))
+    )
+    best_step = entry["best_on_test"]["step"] if "best_on_test" in entry else None
+    method, step = str(content["method"]), int(content["step"])
+    return Row(name, method, int(count), step, best_step, own, official)
+
+
+def _numbers(entry: Mapping, *path: str) -> dict[str, Number]:
+    """{column: number} below a path of a single result, or of its means with their spread."""
+    spread = ("mean", "sd", "interval_95")
+    trees = [entry[name] for name in spread] if "mean" in entry else [entry]
+    parts = [_columns(functools.reduce(lambda tree, key: tree[key], path, tree)) for tree in trees]
+    return {column: _number(*(part[column] for part in parts)) for column in parts[0]}
+
+
+def _columns(part: Mapping) -> dict[str, Any]:
+    """What is shown of a result, by title."""
+    others = {"classification_map": "video-level", "f1": "F1"}
+    return {
+        **part["map"],
+        **{f"mean {key}": value for key, value in part["average"].items()},
+        **{title: part[key] for key, title in others.items() if key in part},
+    }
+
+
+def _number(mean: Any, sd: Any = None, interval: Sequence = (None, None)) -> Number:
+    """JSON's null is what could not be measured."""
+    return Number(*(NAN if value is None else float(value) for value in (mean, sd, *interval)))
+
+
+class Table(NamedTuple):
+    """Rows that may be compared.
+
+    Attributes:
+        protocol: what all numbers are measured with.
+        official: the data set's official protocol, or the one that the runs chose.
+        columns: their titles.
+        rows: (row, its scores under this protocol).
+        highest: column -> the highest number of a last step.
+    """
+
+    protocol: str
+    official: bool
+    columns: list[str]
+    rows: list[tuple[Row, Scores]]
+    highest: dict[str, float]
+
+
+def tables(rows: Sequence[Row]) -> list[Table]:
+    """Tables of rows on the same ground truth: one for each protocol, and the official one of all.
+
+    The latter is left out where it is everyone's own.
+    """
+    own: dict[str, list[tuple[Row, Scores]]] = {}
+    for row in rows:
+        own.setdefault(row.own.protocol, []).append((row, row.own))
+    made = [_table(name, False, part) for name, part in own.items()]
+    if any(row.own.protocol != row.official.protocol for row in rows):
+        of_all = [(row, row.official) for row in rows]
+        made.append(_table(rows[0].official.protocol, True, of_all))
+    return made
+
+
+def _table(protocol: str, official: bool, rows: list[tuple[Row, Scores]]) -> Table:
+    columns = dict.fromkeys(column for _, scores in rows for column in scores.last)
+    highest = {
+        column: max((s.last.get(column, _NOTHING).mean for _, s in rows), key=_or_lowest)
+        for column in columns
+    }
+    return Table(protocol, official, list(columns), rows, highest)
+
+
+_NOTHING = Number(NAN)
+
+
+def _or_lowest(value: float) -> float:
+    return float("-inf") if math.isnan(value) else value

@@ -1,0 +1,263 @@
+"""The model over test videos, in length buckets, and what comes of it: results."""
+
+import dataclasses
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from jaxtal import localization
+from jaxtal.data.dataset import Dataset, TimeGrid, multi_hot
+from jaxtal.data.segments import Segments
+from jaxtal.errors import ConfigError, JaxtalError
+from jaxtal.evaluation import detection_map, protocols
+from jaxtal.evaluation.protocols import _OFFICIAL, Protocol
+from jaxtal.input_pipeline.packing import (
+    BatchIndices,
+    PackedVideos,
+    VideoIndex,
+    gather,
+    length_buckets,
+    row_indices,
+    subsample_uniformly,
+)
+from jaxtal.input_pipeline.placement import PlacedVideos, prefetch
+from jaxtal.localization.scoring import check_finite
+from jaxtal.methods.base import Method
+from jaxtal.nn.layers import cast_params
+from jaxtal.parallel import multihost, sharding
+from jaxtal.parallel.mesh import DATA, MEMBER, make_mesh
+from jaxtal.parallel.sharding import vmap_members
+
+
+def forward(method: Method, model, precision: str):
+    """The model at test time, as evaluations, predictions and exported files have it.
+
+    Returns:
+        A function of one model's variables, features [B, T, 2D] float32, 0 outside the mask, and
+        mask [B, T], to be traced: {name: [B, T, n]} of `method.outputs`.
+    """
+
+    def outputs_of(variables: dict, features: jax.Array, mask: jax.Array) -> dict:
+        variables = {**variables, "params": cast_params(variables["params"], precision)}
+        outputs = model.apply(variables, features, mask, train=False)
+        return {name: outputs[name] for name in method.output_names}
+
+    return outputs_of
+
+
+def test_batch_indices(index: VideoIndex, videos: jax.Array, rows: jax.Array, *, time: int):
+    """What a batch of test videos is made of, and the packed features' rows of it.
+
+    Args:
+        index: of all test videos.
+        videos: [B], negative where there is none.
+        rows: [B], how many are fed of each, spread evenly.
+        time: padded length.
+    """
+    drawn = BatchIndices(videos, subsample_uniformly(index.lengths[videos], rows, time))
+    return drawn, row_indices(index, drawn)[0]
+
+
+def evaluation_fn(method: Method, model, config, mesh: Mesh):
+    """A jitted function: all members' outputs, leaves [M, B, T, n], for a batch of test videos.
+
+    Its arguments are the variables, leaves [M, ...], the packed test videos, `videos`, `rows` and
+    `time` of `test_batch_indices`, and if they are streamed the features. Members are divided over `member`,
+    videos over `data`.
+    """
+    outputs_of = forward(method, model, config.precision)
+    sharded = config.mesh.features == "sharded"
+
+    def of_one(time, variables, data: PackedVideos, videos, rows, streamed):
+        drawn, _ = test_batch_indices(data.videos, videos, rows, time=time)
+        batch = gather(data, drawn, streamed, sharded)
+        return outputs_of(variables, batch.features, batch.mask)
+
+    def of_members(variables, data, videos, rows, streamed, *, time: int):
+        axes = (0, None, None, None, None)
+        of_all = vmap_members(functools.partial(of_one, time), config.population, axes, mesh)
+        return of_all(variables, data, videos, rows, streamed)
+
+    divided = NamedSharding(mesh, P(MEMBER, DATA))
+    return jax.jit(of_members, static_argnames="time", out_shardings=divided)
+
+
+class Evaluator:
+    """A compiled forward pass of all members over a fixed list of videos.
+
+    Videos of fewer than `config.data.min_snippets` are left out: they have no outputs, so no
+    detections.
+    """
+
+    def __init__(
+        self, method: Method, model, videos, config, placed: PlacedVideos, mesh: Mesh | None = None
+    ):
+        self._mesh = mesh = mesh or make_mesh(jax.local_devices(), 1, 1)
+        lengths = np.array([len(video.features) for video in videos])
+        self._rows = np.asarray(method.rows(lengths, config))
+        included = lengths >= config.data.min_snippets
+        self._batches = [
+            (
+                time,
+                members,
+                *sharding.device_put(mesh, (members.astype(np.int32), self._rows[members])),
+            )
+            for time, members in length_buckets(self._rows, included, mesh.shape[DATA])
+        ]
+        self._placed = placed
+        self._compiled: dict[int, Any] = {}
+        self._members = config.population
+        self._forward = evaluation_fn(method, model, config, mesh)
+        self._draw = jax.jit(test_batch_indices, static_argnames="time")
+
+    def _feed(self):
+        """Features for each batch, or None where they are on the device."""
+        host = self._placed.host
+        if host is None:
+            return [None] * len(self._batches)
+
+        index = jax.tree.map(np.asarray, self._placed.data.videos)
+
+        def load(number: int) -> jax.Array:
+            time, videos, *_ = self._batches[number]
+            rows = np.asarray(self._draw(index, videos, self._rows[videos], time=time)[1])
+            return sharding.device_put_rows(self._mesh, host, rows, P(DATA))
+
+        return prefetch(range(len(self._batches)), load)
+
+    def compile(self, variables) -> None:
+        """Compile every bucket's program ahead of time."""
+        host = self._placed.host
+        for time, videos, *batch in self._batches:
+            if time not in self._compiled:
+                streamed = None
+                if host is not None:
+                    shape = (len(videos), time, host.shape[1])
+                    divided = NamedSharding(self._mesh, P(DATA))
+                    streamed = jax.ShapeDtypeStruct(shape, host.dtype, sharding=divided)
+                arguments = (variables, self._placed.data, *batch, streamed)
+                self._compiled[time] = self._forward.lower(*arguments, time=time).compile()
+
+    def __call__(self, variables) -> list[list[dict[str, np.ndarray]]]:
+        """All members' outputs for every video.
+
+        Args:
+            variables: {"params": ..., ...}, leaves [M, ...].
+
+        Returns:
+            For each member a list: of each video its outputs, each (T, ...) with the padding cut
+            off, or {} for one left out.
+        """
+        pending = [
+            self._compiled[time](variables, self._placed.data, *batch, streamed)
+            for (time, _, *batch), streamed in zip(self._batches, self._feed(), strict=True)
+        ]
+        result: list[list[dict]] = [[{} for _ in self._rows] for _ in range(self._members)]
+        fetched = sharding.device_get(pending)
+        for (_, videos, *_), outputs in zip(self._batches, fetched, strict=True):
+            for row, video in enumerate(videos):
+                for member in range(self._members if video >= 0 else 0):
+                    result[member][video] = {
+                        name: out[member, row, : self._rows[video]] for name, out in outputs.items()
+                    }
+        return result
+
+
+def average_outputs(members: Sequence[list[dict[str, np.ndarray]]]) -> list[dict[str, np.ndarray]]:
+    """The mean of several models' outputs for every video: an ensemble's.
+
+    Args:
+        members: of each model the outputs of all videos, as of `Evaluator`.
+    """
+    return [
+        {name: np.mean([own[name] for own in outputs], axis=0) for name in outputs[0]}
+        for outputs in zip(*members, strict=True)
+    ]
+
+
+def pick_protocols(method: Method, dataset: Dataset, name: str = "") -> tuple[Protocol, Protocol]:
+    """The protocol that makes the result, and the official one beside it.
+
+    Args:
+        name: the protocol asked for; "" for the one of the method's authors.
+    """
+    official = _OFFICIAL.get(dataset.name, "official")
+    name = name or method.protocols.get(dataset.name, method.default_protocol) or official
+    try:
+        return protocols.get(name), protocols.get(official)
+    except JaxtalError as error:
+        raise ConfigError(f"config.evaluation.protocol: {error}") from None
+
+
+def localize(method: Method, config, outputs, snippets, grid: TimeGrid) -> Segments:
+    """Detections in all videos, in seconds.
+
+    Args:
+        outputs: of `Evaluator`; a video without outputs has no detections.
+        snippets: (V,) number of snippets of each video, which its outputs' rows are spread over.
+        grid: where snippets lie in time, of all videos or, as by `TimeGrid.of`, of each.
+
+    Raises:
+        NotFiniteError: an output is not finite.
+    """
+    _check_finite(method, outputs)
+    evidence = (method.evidence(output, config) if output else None for output in outputs)
+    rows = [
+        max((len(output[name]) for name in method.localization_inputs if output), default=1)
+        for output in outputs
+    ]
+    settings = method.localization_config_cls(**config.localization)
+    return localization.localize_videos(evidence, rows, snippets, grid, settings)
+
+
+def _check_finite(method: Method, outputs) -> None:
+    for index, output in enumerate(outputs):
+        if output:
+            check_finite(output, method.localization_inputs, f"test video {index} (counted from 0)")
+
+
+def _localize_on_all_processes(
+    method: Method, config, outputs, snippets, grid: TimeGrid
+) -> Segments:
+    """`localize`, each process of a job its own share of the videos."""
+    if jax.process_count() == 1:
+        return localize(method, config, outputs, snippets, grid)
+    _check_finite(method, outputs)
+    mine = range(jax.process_index(), len(outputs), jax.process_count())
+    shared = [output if index in mine else {} for index, output in enumerate(outputs)]
+    found = localize(method, config, shared, snippets, grid)
+    columns = dataclasses.asdict(found)
+    found = Segments(**{name: multihost.all_gather_rows(x) for name, x in columns.items()})
+    return found.take(np.argsort(found.video, kind="stable"))
+
+
+def evaluate_outputs(method: Method, config, dataset: Dataset, outputs) -> tuple[dict, Segments]:
+    """Localize in every test video and evaluate.
+
+    Args:
+        outputs: of `Evaluator` on `dataset.test`; a video without outputs has no detections, but
+            its ground truth counts.
+
+    Returns:
+        The result under the method's protocol, with `classification_map` and, under "official",
+        the official one's; and the detections, in seconds.
+    """
+    seen = [index for index, output in enumerate(outputs) if output]
+    snippets = [len(video.features) for video in dataset.test]
+    grids = dataset.grid.of(dataset.test)
+    detections = _localize_on_all_processes(method, config, outputs, snippets, grids)
+    count = len(dataset.classes)
+    first, second = (
+        detection_map.evaluate(dataset.test, detections, protocol, count, dataset.grid).summary()
+        for protocol in pick_protocols(method, dataset, config.evaluation.protocol)
+    )
+    scores = np.stack([method.video_scores(outputs[index], config) for index in seen])
+    first["classification_map"] = detection_map.classification_map(
+        scores, multi_hot(dataset.test, count)[seen]
+    )
+    return {**first, "official": second}, detections

@@ -1,0 +1,276 @@
+"""What a person sees in the terminal: progress bar, tables, timings."""
+
+import contextlib
+import functools
+import math
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import rich
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+
+from jaxtal.data.dataset import Dataset
+from jaxtal.data.inspection import count_annotation_errors
+from jaxtal.errors import warn
+from jaxtal.evaluation.detection_map import selection_metric_name
+
+
+def print_dataset_summary(dataset: Dataset) -> None:
+    """One line on a data set, and one on annotations that cannot be right."""
+    width = dataset.feature_width
+    rich.print(
+        f"[bold]{dataset.name}[/bold]: {len(dataset.train)} training and {len(dataset.test)} test "
+        f"videos, {len(dataset.classes)} classes, {width // 2} + {width // 2} features a snippet"
+    )
+    warn_of_defects(dataset.name, (*dataset.train, *dataset.test))
+
+
+@contextlib.contextmanager
+def progress(start: int, steps: int) -> Iterator[Callable[[int, dict[str, float]], None]]:
+    """A bar over training steps; yields show(step, loss terms)."""
+    with _bar("training", TextColumn("{task.fields[terms]}")) as bar:
+        task = bar.add_task("training", total=steps, completed=start, terms="")
+
+        def show(step: int, metrics: dict[str, float]) -> None:
+            bar.update(task, completed=step)
+            if metrics:
+                terms = "  ".join(f"{name} {value:.3f}" for name, value in metrics.items())
+                bar.update(task, terms=terms)
+
+        yield show
+
+
+@contextlib.contextmanager
+def progress_bar(what: str, total: int, done: int = 0) -> Iterator[Callable[[], None]]:
+    """A bar over things that are done one after the other; yields advance()."""
+    with _bar(what) as bar:
+        task = bar.add_task(what, total=total, completed=done)
+        yield functools.partial(bar.advance, task)
+
+
+def _bar(what: str, *columns: ProgressColumn) -> Progress:
+    shown = BarColumn(bar_width=20), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("ETA")
+    return Progress(TextColumn(what), *shown, TimeRemainingColumn(), *columns, refresh_per_second=4)
+
+
+def say(message: str) -> None:
+    """Print a line above the progress bar."""
+    rich.get_console().print(message, markup=False, highlight=False)
+
+
+def format_evaluation(result: dict) -> str:
+    """An evaluation in one line, per cent."""
+    averages = "  ".join(f"{name} {100 * v:.1f}" for name, v in result["average"].items())
+    return f"step {result['step']}: mAP {averages} ({result['protocol']})"
+
+
+def print_result(result: dict, workdir: Path) -> None:
+    """The mAP table of a finished run, per cent: a row for each t-IoU and average."""
+    best, official = result["best_on_test"], result["official"]
+    columns = {
+        f"last step, {result['step']}\n{result['protocol']}": result,
+        f"best on test, {best['step']}\n{best['protocol']}": best,
+        f"last step, {result['step']}\n{official['protocol']}": official,
+    }
+    table = Table("t-IoU", title=f"{result['method']} on {result['data']}: mAP, per cent")
+    for name in columns:
+        table.add_column(name, justify="right")
+    for kind, label in (("map", ""), ("average", "average ")):
+        for key in result[kind]:
+            row = [column[kind].get(key, float("nan")) for column in columns.values()]
+            table.add_row(label + key, *(f"{100 * value:.1f}" for value in row))
+        table.add_section()
+    rich.print(table)
+    rich.print(
+        f"video-level classification mAP {100 * result['classification_map']:.1f}; "
+        f"F1 at t-IoU 0.5 {100 * result['f1']:.1f}; {_seconds(result)}; "
+        f"weights, detections, metrics and plots are in {workdir}"
+    )
+
+
+def print_population(result: dict, workdir: Path) -> None:
+    """A row for every member and one for the mean of each group of equal values, per cent."""
+    averages = list(result["mean"]["average"])
+    chosen = selection_metric_name(result["mean"])
+    title = f"{result['method']} on {result['data']}: mAP at step {result['step']}, per cent"
+    table = Table("member", title=f"{title} ({result['protocol']})")
+    for name in [*averages, f"{chosen}, best on test", "video-level"]:
+        table.add_column(name, justify="right")
+    for index, member in enumerate(result["members"]):
+        name = escape(f"{index}: seed {member['seed']}{_values(member['values'])}")
+        if "diverged" in member:
+            table.add_row(name, f"diverged before step {member['diverged']}")
+            continue
+        numbers = [member["average"][key] for key in averages]
+        numbers += [member["best_on_test"]["average"][chosen], member["classification_map"]]
+        table.add_row(name, *(f"{100 * number:.1f}" for number in numbers))
+    table.add_section()
+    for group in result.get("groups", [result]):
+        if "mean" in group:
+            _add_means(table, group, averages, chosen)
+        if "ensemble" in group:
+            ensemble = group["ensemble"]
+            name = f"ensemble of {ensemble['members']}{_values(group.get('values', {}))}"
+            numbers = [f"{100 * ensemble['average'][key]:.1f}" for key in averages]
+            video_level = f"{100 * ensemble['classification_map']:.1f}"
+            table.add_row(escape(name), *numbers, "", video_level)
+    _wide().print(table)
+    rich.print(f"{_seconds(result)}; everything is in {workdir}")
+
+
+def _add_means(table: Table, group: dict, averages: list[str], chosen: str) -> None:
+    """A row of mean ± sd, and one of the 95 % interval; of a single member only the mean."""
+    paths: list[tuple[str, ...]] = [("average", key) for key in averages]
+    paths += [("best_on_test", "average", chosen), ("classification_map",)]
+
+    def at(tree, path):
+        return functools.reduce(lambda branch, key: branch[key], path, group[tree])
+
+    several = not math.isnan(at("sd", paths[0]))
+    name = escape(f"mean{' ± sd' * several}{_values(group.get('values', {}))}")
+    cells = [f"{100 * at('mean', path):.1f}" for path in paths]
+    if not several:
+        table.add_row(name, *cells)
+        return
+    spreads = (f" ± {100 * at('sd', path):.1f}" for path in paths)
+    table.add_row(name, *map("".join, zip(cells, spreads, strict=True)))
+    intervals = ([100 * end for end in at("interval_95", path)] for path in paths)
+    table.add_row("95 % interval", *(f"{low:.1f} to {high:.1f}" for low, high in intervals))
+
+
+def _values(values: dict[str, float]) -> str:
+    return "".join(f", {field} {value:g}" for field, value in values.items())
+
+
+def _seconds(result: dict) -> str:
+    return ", ".join(f"{name} {value:.1f} s" for name, value in result["seconds"].items())
+
+
+def warn_of_defects(name: str, videos) -> None:
+    """How many annotated instances cannot be right, if any."""
+    found = count_annotation_errors(videos)
+    if found["outside"] or found["reversed"]:
+        warn(
+            f"{name}: of {found['total']} instances {found['outside']} lie outside their video and "
+            f"{found['reversed']} end before they begin; they stay in the ground truth, where "
+            "nothing can match them"
+        )
+
+
+def _wide() -> Console:
+    """For tables that must not be cut off where the output is no terminal."""
+    return Console() if sys.stdout.isatty() else Console(width=200)
+
+
+def print_evaluations(rows: dict[str, dict]) -> None:
+    """A row of mAP for every protocol, per cent."""
+    thresholds = sorted({key for row in rows.values() for key in row["map"]}, key=float)
+    averages = list(dict.fromkeys(key for row in rows.values() for key in row["average"]))
+    table = Table("protocol", title="mAP by t-IoU, per cent")
+    for name in [*thresholds, *averages, "instances", "detections"]:
+        table.add_column(name, justify="right")
+    for name, row in rows.items():
+        values = [row["map"].get(key) for key in thresholds]
+        values += [row["average"].get(key) for key in averages]
+        counts = [str(row["counts"][key]) for key in ("instances", "detections")]
+        table.add_row(
+            escape(name), *("" if v is None else f"{100 * v:.1f}" for v in values), *counts
+        )
+    _wide().print(table)
+
+
+def print_errors(name: str, row: dict) -> None:
+    """Kinds of error, recall by length and the worst false positives under one protocol."""
+    errors = row["errors"]
+    at = f"{name}, t-IoU {errors['t-IoU']:g}"
+    best = ("1G", "3G", "10G")
+    kinds = Table("kind of detection", "all", *best, "mAP gain", title=escape(f"errors: {at}"))
+    for kind, numbers in errors["kinds"].items():
+        counts = [numbers["detections"], *(numbers["among_best"][key] for key in best)]
+        gain = numbers["gain"]
+        kinds.add_row(kind, *map(str, counts), "" if gain != gain else f"{100 * gain:+.1f}")
+    lengths = Table(
+        "instances", "seconds", "number", "found", "recall", title=escape(f"recall: {at}")
+    )
+    for length, numbers in errors["recall_by_length"].items():
+        low, high = numbers["seconds"]
+        seconds = f"{low:g} to {high:g}" if high else f"above {low:g}"
+        recall = "" if not numbers["instances"] else f"{100 * numbers['recall']:.1f}"
+        counts = [str(numbers[key]) for key in ("instances", "found")]
+        lengths.add_row(length, seconds, *counts, recall)
+    for table in (kinds, lengths):
+        for column in table.columns[1:]:
+            column.justify = "right"
+        _wide().print(table)
+    if row["top_false_positives"]:
+        _wide().print(_false_positives(row["top_false_positives"], at))
+
+
+def _false_positives(rows: list[dict], at: str) -> Table:
+    table = Table(
+        "score", "video", "class", "seconds", "kind", "t-IoU with", title=escape(f"worst: {at}")
+    )
+    for row in rows:
+        against = row["instance"]
+        held = "" if against is None else f" {against['label']} {_span(against['segment'])}"
+        table.add_row(
+            f"{row['score']:.4g}", escape(row["video"]), escape(row["label"]),
+            _span(row["segment"]), row["kind"], escape(f"{row['t-IoU']:.2f}{held}"),
+        )  # fmt: skip
+    return table
+
+
+def _span(segment: list[float]) -> str:
+    return f"{segment[0]:.1f} to {segment[1]:.1f}"
+
+
+def print_inspection(report: dict) -> None:
+    """What a data set holds, and what is wrong with it."""
+    data, console = report["data"], _wide()
+    own = data["videos_with_their_own_fps"]
+    console.print(
+        f"[bold]{escape(data['name'])}[/bold], layout {data['layout']}: {escape(data['path'])}"
+    )
+    console.print(
+        f"time grid: {data['fps']:g} fps{f' ({own} videos have their own)' * bool(own)}, stride "
+        f"{data['stride']:g}, window {data['window']:g} frames, "
+        + ("stated" if data["grid_is_stated"] else "assumed, as the layout's programs do")
+    )
+    if features := report["features"]:
+        types = ", ".join(features["types"])
+        console.print(
+            f"features: {features['snippets']:,} snippets of {features['videos']:,} videos, "
+            f"{features['width'] // 2} + {features['width'] // 2} {types}"
+        )
+    for note in report["notes"]:
+        console.print(f"note: {note}", markup=False)
+    table = Table("subset", "", "0 %", "5 %", "25 %", "50 %", "75 %", "95 %", "100 %")
+    for name, subset in report["subsets"].items():
+        counts = f"{subset['videos']:,} videos, {subset['instances']:,} instances"
+        table.add_row(name, f"{counts}, {subset['hours']:.1f} h", end_section=False)
+        for what, values in subset["quantiles"].items():
+            table.add_row("", what, *(f"{value:.4g}" for value in values or ()))
+    console.print(table)
+    table = Table("class", *(f"{s}: {w}" for s in ("train", "test") for w in ("videos", "inst.")))
+    for name, counts in report["classes"].items():
+        values = [counts[s][w] for s in ("train", "test") for w in ("videos", "instances")]
+        table.add_row(escape(name), *(f"{value:,}" for value in values))
+    console.print(table)
+    for what, found in report["defects"].items():
+        if found["count"]:
+            first = "; ".join(found["first"][:3])
+            console.print(f"{found['count']:,} {what}: {first}", markup=False, highlight=False)
+    if not any(found["count"] for found in report["defects"].values()):
+        console.print("no defects found")

@@ -1,0 +1,324 @@
+"""Pictures of a run: what was found in a few test videos, and how training went."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import matplotlib
+import numpy as np
+from matplotlib import pyplot as plt
+
+from jaxtal.data.dataset import Dataset, TimeGrid
+from jaxtal.data.segments import Segments
+from jaxtal.evaluation.detection_map import Evaluation
+from jaxtal.evaluation.error_analysis import ERROR_TYPES, LENGTHS, MULTIPLES, ErrorAnalysis
+
+if TYPE_CHECKING:  # they import JAX, which evaluating detections does not need
+    from jaxtal.inference.model import VideoPrediction
+    from jaxtal.localization.scoring import ScoreSpec
+    from jaxtal.methods.base import Method
+    from jaxtal.train.workdir import Workdir
+
+matplotlib.use("Agg")
+
+
+_CURVES = {
+    "attention_rgb": "C3",
+    "attention_flow": "C0",
+    "attention_context": "C8",
+    "attention_background": "C5",
+    "attention": "C7",
+}
+
+
+def draw(
+    files: "Workdir", config, dataset: Dataset, method: "Method", outputs, detections: Segments
+) -> None:
+    """Write plots/videos.png and plots/training.png."""
+    shown = [index for index, output in enumerate(outputs) if output]
+    indices = pick_videos(dataset, shown, config.evaluation.plot_videos)
+    if len(indices):
+        figure = draw_videos(config, dataset, indices, method, outputs, detections)
+        save(figure, files.plots / "videos.png")
+    save(draw_training(files.metrics()), files.plots / "training.png")
+
+
+def save(figure, path: Path) -> None:
+    """Write a figure, in the format of the file's ending, and forget it."""
+    figure.savefig(path, dpi=110)
+    plt.close(figure)
+
+
+def pick_videos(dataset: Dataset, among: list[int], count: int) -> np.ndarray:
+    """Test videos of different classes with several instances, the same ones in every run."""
+    order = sorted(among, key=lambda i: abs(len(dataset.test[i].segment_labels) - 8))
+    chosen: dict[int, int] = {}
+    for index in order:
+        labels = dataset.test[index].segment_labels
+        if len(labels):
+            chosen.setdefault(int(labels[0]), index)
+    return np.array(list(chosen.values())[:count], int)
+
+
+_LANES = 6  # classes of a video that nobody annotated
+
+
+class Shown(NamedTuple):
+    """A video as it is drawn.
+
+    Attributes:
+        name: of the video.
+        duration: seconds.
+        snippets: T.
+        grid: its time grid.
+        output: the model's, {name: (rows, n)}.
+        activation: (rows, C) in 0 to 1.
+        found: detections in it, in seconds.
+        segments: (m, 2) annotated instances, in seconds; none where nobody annotated.
+        labels: (m,) their class indices.
+    """
+
+    name: str
+    duration: float
+    snippets: int
+    grid: TimeGrid
+    output: dict[str, np.ndarray]
+    activation: np.ndarray
+    found: Segments
+    segments: np.ndarray = np.empty((0, 2))
+    labels: np.ndarray = np.empty(0, np.int64)
+
+
+def draw_videos(config, dataset: Dataset, indices, method: "Method", outputs, detections: Segments):
+    """A row for each test video: ground truth, detections (opacity = score), attentions, T-CAM."""
+    grids = dataset.grid.of(dataset.test)
+    shown = [
+        Shown(
+            video.name,
+            video.duration,
+            len(video.features),
+            grids.take(index),
+            outputs[index],
+            method.activations(outputs[index], config),
+            detections.take(detections.video == index),
+            video.segments,
+            video.segment_labels,
+        )
+        for index, video in ((index, dataset.test[index]) for index in indices)
+    ]
+    return _draw_rows(shown, dataset.classes)
+
+
+def draw_found(found: "VideoPrediction", recipe: "ScoreSpec", classes):
+    """What was found in a video that nobody annotated, as in `draw_videos`."""
+    video, output, detections, grid = found
+    snippets, activation = video.shape[0], recipe.activations(output)
+    duration = float(grid.to_seconds(snippets))
+    shown = Shown(video.name, duration, snippets, grid, output, activation, detections)
+    return _draw_rows([shown], classes)
+
+
+def _draw_rows(shown: list[Shown], classes):
+    figure, axes = plt.subplots(
+        len(shown), 1, figsize=(12, 2.9 * len(shown)), squeeze=False, layout="constrained"
+    )
+    for axis, video in zip(axes[:, 0], shown, strict=True):
+        _draw_video(axis, video, classes)
+    if any(len(video.labels) for video in shown):
+        axes[0, 0].barh(0, 0, color="C2", label="ground truth")
+    axes[0, 0].barh(0, 0, color="C4", label="detections (opacity = score)")
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=6)
+    axes[-1, 0].set_xlabel("seconds")
+    return figure
+
+
+def _draw_video(axis, video: Shown, classes) -> None:
+    """Curves from 0 to 1, and above them a lane of bars for each class shown or found best."""
+    found, rows = video.found, len(video.activation)
+    times = video.grid.to_seconds((np.arange(rows) + 0.5) * video.snippets / rows)
+    for name, color in _CURVES.items():
+        if name in video.output:
+            label = name.replace("attention_", "attention, ")
+            axis.plot(times, video.output[name][:, 0], color, lw=1, label=label)
+    top = _most_likely(video)
+    axis.fill_between(
+        times, video.activation[:, top], color="C1", alpha=0.35, lw=0, label="T-CAM, top class"
+    )
+    lanes = np.unique([*(video.labels if len(video.labels) else _best_classes(found)), top])
+    heights = 1.1 + 0.28 * np.arange(len(lanes))
+    strongest = max(found.score.max(initial=0), 1e-9)
+    for class_index, height in zip(lanes, heights, strict=True):
+        true = video.segments[video.labels == class_index]
+        mine = found.take(found.label == class_index)
+        _bars(axis, height + 0.12, true.T, "C2", np.ones(len(true)))
+        _bars(axis, height, (mine.start, mine.end), "C4", mine.score.clip(0) / strongest)
+    axis.set(xlim=(0, video.duration), ylim=(0, heights[-1] + 0.22), title=None)
+    names = [classes[index] for index in lanes]
+    ticks = [0, 0.5, 1, *(heights + 0.06)]
+    axis.set_yticks(ticks, ["0", "0.5", "1", *names], size=8, parse_math=False)
+    best = (
+        f"best detection: {classes[top]}" if len(found) else f"no detection; T-CAM: {classes[top]}"
+    )
+    axis.set_title(f"{video.name}; {best}", loc="left", size=9, parse_math=False)
+
+
+def _best_classes(found: Segments) -> np.ndarray:
+    """The classes of the best detections, no more than there is room for."""
+    labels = found.label[np.argsort(-found.score, kind="stable")]
+    return np.array([*dict.fromkeys(labels.tolist())][:_LANES], np.int64)
+
+
+def _most_likely(video: Shown) -> int:
+    """The class of the best detection; without any the first annotated, or the most active one."""
+    if len(video.found):
+        return int(video.found.label[video.found.score.argmax()])
+    if len(video.labels):
+        return int(video.labels[0])
+    return int(video.activation.mean(axis=0).argmax())
+
+
+def _bars(axis, height: float, spans, color: str, opacity) -> None:
+    """Horizontal bars from spans[0] to spans[1], the strongest drawn last."""
+    for start, end, alpha in sorted(zip(*spans, opacity, strict=True), key=lambda bar: bar[2]):
+        axis.barh(height, end - start, 0.11, start, color=color, alpha=float(alpha), lw=0)
+
+
+def draw_training(metrics: list[dict]):
+    """Loss terms and, below, test mAP over training steps; what is null leaves a gap.
+
+    Of a population the means over its members, and the average of each.
+    """
+    figure, (upper, lower) = plt.subplots(2, 1, figsize=(9, 7), sharex=True, layout="constrained")
+    losses = [line for line in metrics if "loss" in line]
+    for name in [key for key in (losses[0] if losses else {}) if key not in ("step", "members")]:
+        values = np.array([line[name] for line in losses], float)
+        width = 2 if name == "loss" else 1
+        upper.plot([line["step"] for line in losses], values, lw=width, label=name)
+    upper.set(ylabel="loss terms, not weighted", yscale="log" if losses else "linear")
+    if losses:
+        upper.legend(ncols=2, fontsize=8)
+    evaluations = [line for line in metrics if "map" in line]
+    steps = [line["step"] for line in evaluations]
+    for name in evaluations[0]["average"] if evaluations else ():
+        values = np.array([line["average"][name] for line in evaluations], float)
+        lower.plot(steps, 100 * values, "o-", ms=3, label=f"average {name}")
+    if evaluations and "members" in evaluations[0]:
+        (name,) = evaluations[0]["members"]
+        members = np.array([line["members"][name] for line in evaluations], float)
+        lines = lower.plot(steps, 100 * members, "0.6", lw=0.7, zorder=1)
+        lines[0].set_label(f"members, {name}")
+    classification = np.array([line["classification_map"] for line in evaluations], float)
+    lower.plot(steps, 100 * classification, "k:", label="video-level classification")
+    lower.set(xlabel="step", ylabel="test mAP, per cent", ylim=(0, None))
+    lower.legend(fontsize=8)
+    return figure
+
+
+_KIND_COLORS = ("C2", "C9", "C4", "C1", "C8", "C7")
+
+
+def draw_errors(evaluation: Evaluation, diagnosis: ErrorAnalysis):
+    """Where a detector errs: kinds of false positive, what they cost, recall by length, mAP."""
+    figure, axes = plt.subplots(2, 2, figsize=(11, 7.5), layout="constrained")
+    at = f"at t-IoU {diagnosis.threshold:g}"
+    _draw_profile(axes[0, 0], diagnosis)
+    gains = 100 * diagnosis.gain[1:]
+    bars = axes[0, 1].barh(ERROR_TYPES[1:], gains, color=_KIND_COLORS[1:])
+    axes[0, 1].bar_label(bars, fmt="%.1f", padding=3)
+    axes[0, 1].invert_yaxis()
+    axes[0, 1].margins(x=0.12)
+    axes[0, 1].set_title(f"mAP gained without that kind of error, {at}", loc="left", size=10)
+    axes[0, 1].set_xlabel("percentage points")
+    _draw_recall(axes[1, 0], diagnosis)
+    axes[1, 0].set_title(f"instances found, by their length, {at}", loc="left", size=10)
+    summary = evaluation.summary()["map"]
+    values = [100 * value for value in summary.values()]
+    bars = axes[1, 1].bar(range(len(values)), values, color="C0", tick_label=list(summary))
+    axes[1, 1].bar_label(bars, fmt="%.1f", size=8, padding=2)
+    axes[1, 1].set(ylim=(0, 105), xlabel="t-IoU", ylabel="mAP, per cent")
+    axes[1, 1].set_title("mAP", loc="left", size=10)
+    count = f"{len(evaluation.detections)} detections, {len(evaluation.truth)} instances"
+    figure.suptitle(f"{diagnosis.protocol}: {count}")
+    return figure
+
+
+def _draw_profile(axis, diagnosis: ErrorAnalysis) -> None:
+    """Shares of the kinds among the best G, 2 G, ... detections, G the number of instances."""
+    total = np.maximum(diagnosis.profile.sum(axis=1), 1)
+    names, below = [f"{multiple}G" for multiple in MULTIPLES], np.zeros(len(MULTIPLES))
+    for index in range(len(ERROR_TYPES)):
+        share = 100 * diagnosis.profile[:, index] / total
+        axis.bar(names, share, bottom=below, color=_KIND_COLORS[index], width=0.85)
+        below += share
+    axis.set(ylim=(0, 100), ylabel="per cent", xlabel="best detections, in multiples of instances")
+    axis.set_title(
+        "what the best detections are: true (green), or as on the right", loc="left", size=10
+    )
+
+
+def _draw_recall(axis, diagnosis: ErrorAnalysis) -> None:
+    recall = 100 * diagnosis.found / np.maximum(diagnosis.instances, 1)
+    bounds = [0, *diagnosis.lengths]
+    names = [
+        f"{length}\n{low:g} to {high:g} s"
+        for length, low, high in zip(LENGTHS, bounds, bounds[1:], strict=False)
+    ]
+    bars = axis.bar([*names, f"{LENGTHS[-1]}\nabove {bounds[-1]:g} s"], recall, color="C0")
+    counts = [
+        f"{found} of {n}" for found, n in zip(diagnosis.found, diagnosis.instances, strict=True)
+    ]
+    axis.bar_label(bars, counts, size=8, padding=2)
+    axis.set(ylim=(0, 108), ylabel="recall, per cent")
+
+
+def draw_dataset(dataset: Dataset, report: dict):
+    """A data set at a glance: classes, lengths of videos and instances, where actions lie."""
+    figure, axes = plt.subplots(2, 2, figsize=(12, 8), layout="constrained")
+    figure.suptitle(f"{dataset.name} ({report['data']['layout']})")
+    _draw_classes(axes[0, 0], report["classes"])
+    parts = {"train": dataset.train, "test": dataset.test}
+    for color, (name, videos) in zip(("C0", "C1"), parts.items(), strict=True):
+        seconds = [video.duration for video in videos]
+        lengths = np.concatenate([np.empty(0), *(v.segments @ (-1, 1) for v in videos)])
+        share = [_share_of_action(video) for video in videos]
+        for axis, values, low in (
+            (axes[0, 1], seconds, 1.0),
+            (axes[1, 0], lengths, 0.1),
+            (axes[1, 1], share, None),
+        ):
+            _draw_share_below(axis, np.asarray(values), low, color, name)
+    axes[0, 1].set(xlabel="seconds a video", ylabel="share of videos below")
+    axes[1, 0].set(xlabel="seconds an instance", ylabel="share of instances below")
+    axes[1, 1].set(xlabel="share of a video inside an action", ylabel="share of videos below")
+    axes[0, 1].legend()
+    return figure
+
+
+def _draw_classes(axis, classes: dict) -> None:
+    """Instances of every class; many classes without names, by their number."""
+    order = sorted(classes, key=lambda name: -sum(c["instances"] for c in classes[name].values()))
+    places = np.arange(len(order))
+    for side, (color, subset) in enumerate((("C0", "train"), ("C1", "test"))):
+        counts = [classes[name][subset]["instances"] for name in order]
+        axis.barh(places + 0.4 * side - 0.2, counts, 0.4, color=color, label=subset)
+    axis.invert_yaxis()
+    axis.set(xlabel="instances of a class")
+    if len(order) <= 30:
+        axis.set_yticks(places, order, size=8)
+    else:
+        axis.set_ylabel(f"{len(order)} classes, by their number of instances")
+
+
+def _share_of_action(video) -> float:
+    """The share of a video's time that lies inside an instance."""
+    edges = np.clip(video.segments, 0, video.duration)
+    edges = edges[np.argsort(edges[:, 0])]
+    ends = np.maximum.accumulate(edges[:, 1]) if len(edges) else edges[:, 1]
+    start = np.maximum(edges[:, 0], np.append(0, ends[:-1])[: len(edges)])
+    return float(np.maximum(edges[:, 1] - start, 0).sum() / video.duration)
+
+
+def _draw_share_below(axis, values: np.ndarray, low: float | None, color: str, name: str) -> None:
+    if low is not None:
+        axis.set_xscale("log")
+        values = np.maximum(values, low)
+    axis.step(np.sort(values), np.linspace(0, 1, len(values)), color, where="post", label=name)

@@ -1,0 +1,102 @@
+"""Small work directories and toy models for the tests of predictions and exports."""
+
+import functools
+import importlib
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxtal.data.dataset import TimeGrid
+from jaxtal.data.io.feature_files import FeatureFile
+from jaxtal.inference.model import Model
+from jaxtal.inference.restore import program_of
+from jaxtal.localization.config import LocalizationConfig
+from tests.methods import toy
+from tests.methods.toy_config import get_config as toy_config
+
+WIDTH = 8
+
+_TINY = {
+    "data.num_snippets": 16,
+    "data.generator.num_train": 4,
+    "data.generator.num_test": 6,
+    "data.generator.num_classes": 3,
+    "data.generator.feature_width": WIDTH // 2,
+    "data.generator.max_snippets": 120,
+    "train.steps": 0,
+    "evaluation.plot_videos": 0,
+}
+
+
+def tiny(name: str, **fields):
+    """A demo's config on few small videos, without a step of training; fields as a__b=value."""
+    config = importlib.import_module(f"configs.{name}_demo").get_config()
+    given = {field.replace("__", "."): value for field, value in fields.items()}
+    config.update_from_flattened_dict(_TINY | given)
+    return config
+
+
+def toy_predictor(classes: int = 3, traces: list | None = None, **fields) -> Model:
+    """A random toy model; `traces` receives the shape of every batch that is traced."""
+    config = toy_config()
+    model = toy.METHOD.build(config.model, classes)
+    variables = model.init(
+        jax.random.key(0), jnp.zeros((1, 1, WIDTH)), jnp.ones((1, 1), bool), train=False
+    )
+    program = program_of(toy.METHOD, model, "float32")
+
+    def traced(variables, features, lengths):
+        if traces is not None:
+            traces.append(features.shape)
+        return program(variables, features, lengths)
+
+    given = {"min_snippets": 1, "row_limits": (1, None), **fields}
+    return Model(
+        method="toy",
+        classes=tuple(f"class {index}" for index in range(classes)),
+        grid=TimeGrid(),
+        feature_width=WIDTH,
+        recipe=toy.METHOD.score_spec(config),
+        localized=toy.METHOD.localization_inputs,
+        localization=LocalizationConfig(class_threshold=0.1),
+        variables=variables,
+        program=jax.jit(traced),
+        **given,
+    )
+
+
+def stored(lengths, seed: int = 0) -> list[FeatureFile]:
+    """Videos v0, v1, ... of random features, drawn anew whenever they are read."""
+    return [
+        FeatureFile(
+            f"v{i}", (int(n), WIDTH), functools.partial(_draw, seed + i, int(n)), f"v{i}.npy"
+        )
+        for i, n in enumerate(lengths)
+    ]
+
+
+def _draw(seed: int, length: int) -> np.ndarray:
+    return np.random.default_rng(seed).normal(size=(length, WIDTH)).astype(np.float32)
+
+
+def write(folder: Path, lengths) -> Path:
+    """The same videos as .npy files."""
+    folder.mkdir(exist_ok=True)
+    for video in stored(lengths):
+        np.save(folder / f"{video.name}.npy", video.read())
+    return folder
+
+
+def rows_of(results: dict) -> dict[str, list[tuple]]:
+    """{video: [(label, start, end)]} of detections in ActivityNet form, with its scores apart."""
+    return {
+        name: [(entry["label"], *entry["segment"]) for entry in found]
+        for name, found in results.items()
+    }
+
+
+def scores_of(results: dict) -> list[float]:
+    """All scores, video after video."""
+    return [entry["score"] for found in results.values() for entry in found]

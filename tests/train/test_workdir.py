@@ -1,0 +1,138 @@
+"""The work directory's files: whole or absent, and honest about what they belong to."""
+
+import json
+import sys
+import unittest.mock
+
+import numpy as np
+import pytest
+
+from jaxtal.data.dataset import Dataset, TimeGrid, Video
+from jaxtal.data.segments import Segments
+from jaxtal.errors import JaxtalError
+from jaxtal.train.workdir import Workdir
+
+CONFIG = {"seed": 0, "train": {"steps": 5, "log_every": 1}, "data": {"thresholds": (0.1, 2)}}
+
+
+DATA = {"classes": 3, "checksum": 7}
+
+
+def test_the_same_config_or_more_steps_may_continue(tmp_path):
+    files = Workdir(tmp_path / "run")
+    for config in (CONFIG, CONFIG, {**CONFIG, "train": {"steps": 9, "log_every": 3}}):
+        files.check_config(config)
+        files.open(config, DATA)
+    assert json.loads((files.path / "config.json").read_text())["train"]["steps"] == 9
+
+
+def test_another_config_is_refused_and_named(tmp_path):
+    files = Workdir(tmp_path)
+    files.open(CONFIG, DATA)
+    before = (tmp_path / "config.json").read_text()
+    with pytest.raises(JaxtalError, match=r"config\.data\.thresholds: .* config\.seed: 0 there, 1"):
+        files.check_config({**CONFIG, "seed": 1, "data": {"thresholds": (0.2, 2)}})
+    with pytest.raises(JaxtalError, match=r"config\.extra: None there, 3 here"):
+        files.check_config({**CONFIG, "extra": 3})
+    assert (tmp_path / "config.json").read_text() == before
+    for text, message in (("{", "not a JSON file"), ("[]", r"\[\]; wanted what a run writes")):
+        (tmp_path / "config.json").write_text(text)
+        with pytest.raises(
+            JaxtalError, match=rf"config\.json: {message}.*; give another --workdir"
+        ):
+            files.check_config(CONFIG)
+
+
+def test_other_data_are_refused_and_named(tmp_path):
+    files = Workdir(tmp_path)
+    files.check_data(DATA)
+    files.open(CONFIG, DATA)
+    files.check_data(DATA)
+    with pytest.raises(JaxtalError, match="other data: checksum: 7 there, 8 here; give another"):
+        files.check_data({**DATA, "checksum": 8})
+
+
+def test_a_config_of_an_earlier_version_may_continue(tmp_path):
+    """Fields that came later had these values then; others are still differences."""
+    files = Workdir(tmp_path)
+    files.open(CONFIG, DATA)
+    later = {"layout": "", "fps": 0.0, "stride": 0.0, "window": 0.0, "skip_damaged": False}
+    files.check_config({**CONFIG, "data": {**CONFIG["data"], **later}})
+    with pytest.raises(JaxtalError, match=r"config: config\.data\.fps: 0.0 there, 30.0 here; give"):
+        files.check_config({**CONFIG, "data": {**CONFIG["data"], **later, "fps": 30.0}})
+    files.open({**CONFIG, "data": {**CONFIG["data"], **later, "fps": 30.0}}, DATA)
+    with pytest.raises(JaxtalError, match=r"config: config\.data\.fps: 30.0 there, 0.0 here; give"):
+        files.check_config(CONFIG)
+
+
+def test_a_model_of_other_classes_is_refused_and_named(tmp_path):
+    files = Workdir(tmp_path)
+    files.check_model(("a", "b"), 8)
+    files.write_model(("a", "b"), TimeGrid(), 8, "Tiny")
+    files.check_model(("a", "b"), 8)
+    for classes, width, message in (
+        (("b", "a"), 8, r"class 0 \(counted from 0\) is 'a' there, 'b' here; give another"),
+        (("a",), 8, r"class 1 \(counted from 0\) is 'b' there, None here"),
+        (("a", "b", "c"), 8, r"class 2 \(counted from 0\) is None there, 'c' here"),
+        (("b", "a"), 6, r"feature_width is 8 there, 6 here"),
+    ):
+        with pytest.raises(JaxtalError, match=f"model.json: .* not of these data: {message}"):
+            files.check_model(classes, width)
+    (tmp_path / "model.json").write_text("{")
+    with pytest.raises(JaxtalError, match=r"model.json: not a JSON file .* delete it, and the run"):
+        files.check_model(("a", "b"), 8)
+
+
+def test_metrics_are_cut_back_and_half_a_line_is_forgotten(tmp_path):
+    files = Workdir(tmp_path)
+    for step in (2, 4, 6):
+        files.append_metrics({"step": step, "loss": float("nan") if step == 4 else 0.5})
+    with open(tmp_path / "metrics.jsonl", "a") as file:
+        file.write('{"step": 8, "lo')
+    assert [line["step"] for line in files.metrics()] == [2, 4, 6]
+    assert files.metrics()[1]["loss"] is None  # JSON has no NaN
+    files.truncate_metrics(4)
+    assert (tmp_path / "metrics.jsonl").read_text().count("\n") == 2
+
+
+def test_tensorboard_gets_the_same_numbers(tmp_path):
+    files = Workdir(tmp_path)
+    files.open_tensorboard(0)
+    with unittest.mock.patch.object(files._board, "add_scalar") as add:
+        files.append_metrics({"step": 3, "loss": 0.5, "map": {"0.1": 0.25}, "protocol": "co2"})
+    assert [call.args for call in add.call_args_list] == [("loss", 0.5, 3), ("map/0.1", 0.25, 3)]
+    assert list((tmp_path / "tensorboard").glob("events*"))
+
+
+def test_tensorboard_is_an_extra(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "tensorboardX", None)
+    with pytest.raises(JaxtalError, match="tensorboardX is not installed"):
+        Workdir(tmp_path).open_tensorboard(0)
+
+
+def test_only_complete_checkpoints_count(tmp_path):
+    files = Workdir(tmp_path)
+    assert files.latest_step() is None
+    (files.checkpoints / "20.orbax-checkpoint-tmp").mkdir(parents=True)
+    assert files.latest_step() is None
+    for step in (9, 10):
+        for name in ("state", "progress"):
+            (files.checkpoints / str(step) / name).mkdir(parents=True)
+        (files.checkpoints / str(step) / "_CHECKPOINT_METADATA").touch()
+    assert files.latest_step() == 10
+
+
+def test_detections_in_seconds_for_every_test_video(tmp_path):
+    empty = np.empty((0, 2))
+    videos = tuple(Video(name, 9.0, empty, empty, empty, empty) for name in ("a", "b"))
+    dataset = Dataset("Tiny", ("Dive", "Jump"), (), videos)
+    found = Segments(
+        np.array([1]), np.array([0]), np.array([1.28]), np.array([1.92]), np.array([0.7])
+    )
+    Workdir(tmp_path).write_detections(found, dataset)
+    assert json.loads((tmp_path / "detections.json").read_text()) == {
+        "version": "VERSION 1.3",
+        "results": {"a": [], "b": [{"score": 0.7, "segment": [1.28, 1.92], "label": "Dive"}]},
+        "external_data": {},
+    }
+    assert [path.name for path in tmp_path.iterdir()] == ["detections.json"]

@@ -1,0 +1,139 @@
+"""The pictures draw whatever a run can leave, and say what they show."""
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+
+from configs import twostream_thumos
+from jaxtal.data.dataset import Dataset, TimeGrid, Video
+from jaxtal.data.io.feature_files import FeatureFile
+from jaxtal.data.segments import Segments, concatenate
+from jaxtal.inference.model import VideoPrediction
+from jaxtal.methods import d2net, twostream
+from jaxtal.methods.co2net import METHOD
+from jaxtal.visualization import plots
+
+CONFIG = twostream_thumos.get_config()
+
+
+@pytest.fixture
+def dataset() -> Dataset:
+    empty = np.empty((0, 2))
+    videos = tuple(
+        Video(f"v{i}", 12.8, np.array([i]), np.array([[1.0, 3.0], [5.0, 6.0]][: i + 1]),
+              np.array([i] * (i + 1)), empty, np.ones((20, 2)))
+        for i in range(2)
+    )  # fmt: skip
+    return Dataset("Tiny", ("Dive", "Jump"), (), videos)
+
+
+def outputs():
+    rng = np.random.default_rng(0)
+    names = ("attention", "attention_rgb", "attention_flow")
+    curves = {name: rng.random((20, 1)) for name in names}
+    return {"cas": rng.normal(size=(20, 3)), **curves}
+
+
+def test_videos_show_truth_and_detections_of_every_class(dataset):
+    found = Segments(np.array([0, 0]), np.array([1, 0]), np.array([1.28, 5.12]),
+                     np.array([2.56, 5.76]), np.array([0.9, 0.3]))  # fmt: skip
+    figure = plots.draw_videos(CONFIG, dataset, [0, 1], METHOD, [outputs(), outputs()], found)
+    first, second = figure.axes
+    lanes = [label.get_text() for label in first.get_yticklabels()]
+    assert lanes == ["0", "0.5", "1", "Dive", "Jump"]
+    assert "best detection: Jump" in first.get_title(loc="left")
+    bars = [(b.get_x(), b.get_width(), b.get_alpha()) for b in first.patches if b.get_width()]
+    np.testing.assert_allclose(
+        sorted(bars), [(1.0, 2.0, 1.0), (1.28, 1.28, 1.0), (5.12, 0.64, 1 / 3)], rtol=1e-6
+    )
+    assert second.get_xlim() == (0, 12.8)
+    legend = {text.get_text() for text in figure.legends[0].get_texts()}
+    assert {"ground truth", "detections (opacity = score)", "attention, rgb"} <= legend
+    plt.close(figure)
+
+
+def test_the_activity_of_a_class_is_drawn_as_the_method_means_it(dataset):
+    """D2-Net's T-CAM are probabilities already, CO2-Net's logits with a background column."""
+    cas = np.linspace(0.1, 0.9, 40).reshape(20, 2)
+    output = {"attention": np.ones((20, 1)), "cas": cas}
+    nothing = concatenate([])
+    figure = plots.draw_videos(CONFIG, dataset, [1], d2net.METHOD, [{}, output], nothing)
+    np.testing.assert_allclose(heights(figure), cas[:, 1])
+    plt.close(figure)
+    figure = plots.draw_videos(CONFIG, dataset, [1], METHOD, [{}, outputs()], nothing)
+    logits = np.exp(outputs()["cas"])
+    np.testing.assert_allclose(heights(figure), logits[:, 1] / logits.sum(axis=1))
+    plt.close(figure)
+
+
+def heights(figure) -> np.ndarray:
+    """Upper edge of the filled T-CAM."""
+    (area,) = figure.axes[0].collections
+    x, y = area.get_paths()[0].vertices.T
+    return np.array([y[x == value].max() for value in np.unique(x)])
+
+
+def test_videos_without_detections(dataset):
+    figure = plots.draw_videos(CONFIG, dataset, [0], METHOD, [outputs()], concatenate([]))
+    assert "no detection; T-CAM: Dive" in figure.axes[0].get_title(loc="left")
+    plt.close(figure)
+
+
+def test_a_video_that_nobody_annotated():
+    """No ground truth, a lane for each of the best classes; names are not taken for formulas."""
+    rng = np.random.default_rng(0)
+    classes = [f"$class {index}$" for index in range(9)]
+    output = outputs() | {"cas": rng.normal(size=(20, 10))}
+    label, start = np.repeat(np.arange(9), 2), np.tile([1.0, 5.0], 9)
+    found = Segments(np.zeros(18, int), label, start, start + 2, np.arange(18) / 18)
+    video = FeatureFile("a_$1", (40, 4), lambda: None, "")
+    grid = TimeGrid(25, 8, 8)
+    recipe = METHOD.score_spec(CONFIG)
+    figure = plots.draw_found(VideoPrediction(video, output, found, grid), recipe, classes)
+    (axis,) = figure.axes
+    lanes = [label.get_text() for label in axis.get_yticklabels()]
+    assert lanes == ["0", "0.5", "1", *classes[3:]]
+    assert axis.get_title(loc="left") == "a_$1; best detection: $class 8$"
+    assert axis.get_xlim() == (0, 12.8)
+    assert len([bar for bar in axis.patches if bar.get_width()]) == 12
+    assert "ground truth" not in {text.get_text() for text in figure.legends[0].get_texts()}
+    figure.canvas.draw()
+    plt.close(figure)
+    nothing = VideoPrediction(video, output, concatenate([]), grid)
+    figure = plots.draw_found(nothing, recipe, classes)
+    best = classes[np.argmax(recipe.activations(output).mean(axis=0))]
+    assert figure.axes[0].get_title(loc="left") == f"a_$1; no detection; T-CAM: {best}"
+    plt.close(figure)
+
+
+def test_picked_videos_show_different_classes(dataset):
+    assert sorted(plots.pick_videos(dataset, [0, 1], 4)) == [0, 1]
+    assert len(plots.pick_videos(dataset, [0, 1], 1)) == 1
+    assert plots.pick_videos(dataset, [1], 4) == [1]
+
+
+def test_training_curves_of_nothing_and_of_gaps():
+    plt.close(plots.draw_training([]))
+    line = {"average": {"0.1:0.7": None}, "map": {}, "classification_map": None}
+    metrics = [{"step": 1, "loss": 1.0}, {"step": 2, "loss": None}, {"step": 2, **line}]
+    figure = plots.draw_training(metrics)
+    np.testing.assert_array_equal(figure.axes[0].lines[0].get_ydata(), [1.0, np.nan])
+    plt.close(figure)
+
+
+def test_rows_that_stand_for_several_snippets_lie_where_they_are_in_the_video(dataset):
+    """A thinned-out video: 5 rows of its 20 snippets."""
+    rng = np.random.default_rng(0)
+    names = ("attention", "attention_context", "attention_background")
+    output = {"cas": rng.random((5, 3))} | {name: rng.random((5, 1)) for name in names}
+    figure = plots.draw_videos(
+        CONFIG, dataset, [1], twostream.METHOD, [{}, output], concatenate([])
+    )
+    probability = np.exp(output["cas"])
+    probability /= probability.sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(heights(figure), probability[:, 1])
+    lines = {line.get_label(): line for line in figure.axes[0].lines}
+    assert set(lines) == {"attention", "attention, context", "attention, background"}
+    for line in lines.values():
+        np.testing.assert_allclose(line.get_xdata(), 0.64 * np.array([2, 6, 10, 14, 18]))
+    plt.close(figure)
