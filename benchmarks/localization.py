@@ -43,7 +43,7 @@ def evidence(method: Method, config, outputs) -> Iterator[Any]:
         if method.name == "d2net":  # probabilities, without background
             output = {"cas": 1 / (1 + np.exp(-cas[:, :-1] + 3)), "attention": attention}
         output = {**output, "scores": proposals.softmax(pooled)[None]}
-        yield method.evidence(output, config)
+        yield method.score_spec(config).compute(output)
 
 
 def ours(videos, settings) -> Segments:

@@ -198,7 +198,7 @@ def evaluation_program(config, mesh: Mesh, shape: Videos) -> jax.stages.Traced:
     """The program of the longest test videos' batches."""
     method = methods.get(config.method)
     model = method.build(config.model, shape.classes)
-    rows = method.rows(np.full(shape.test, shape.longest), config)
+    rows = np.clip(np.full(shape.test, shape.longest), *method.test_length_limits(config))
     time, videos = length_buckets(rows, parts=mesh.shape[DATA])[0]
     program = evaluator.evaluation_fn(method, model, config, mesh)
     state, _ = state_shapes(model, config, mesh, shape.width)

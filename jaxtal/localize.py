@@ -41,7 +41,7 @@ def localize(config, path: Path, output: Path) -> None:
     method.validate_config(config)
     saved = read(path, method.localization_inputs)
     for video in filter(None, saved.outputs):
-        columns = method.activations(video, config).shape[1]
+        columns = method.score_spec(config).activations(video).shape[1]
         if columns != len(saved.classes):
             raise JaxtalError(
                 f"{path}: activations of {columns} classes, but the file names "

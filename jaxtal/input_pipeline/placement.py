@@ -132,13 +132,13 @@ class HostStream:
     ):
         self._host = placed.host
         self._mesh = mesh or make_mesh(jax.local_devices(), 1, 1)
-        self._method, self._config = method, config
+        self._sample, self._config = method.sample, config
         known = jax.tree.map(np.asarray, (seeds, placed.data.videos))
         self._known = jax.device_put(known, _host_device())
         self._draw = jax.jit(vmap_members(self._draw_one, len(seeds), (0, None, None)))
 
     def _draw_one(self, seed, index: VideoIndex, step):
-        drawn = sample_batch_indices(seed, step, index, self._method, self._config)
+        drawn = sample_batch_indices(seed, step, index, self._sample, self._config)
         return drawn, row_indices(index, drawn)[0]
 
     def load(self, step: int) -> tuple[BatchIndices, jax.Array]:

@@ -6,13 +6,13 @@ Everything but `pack` is a pure function of traced arrays and runs inside the ji
 """
 
 import math
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
+from ml_collections import ConfigDict
 
 from jaxtal.input_pipeline.packing import BatchIndices, VideoIndex
-from jaxtal.methods.base import Method
 
 
 def sample_without_replacement(key: jax.Array, allowed: jax.Array, count: int) -> jax.Array:
@@ -185,9 +185,17 @@ def step_rngs(seed: jax.Array, step: jax.Array) -> StepRngs:
     return StepRngs(sample_key, dropout_key, loss_key, run_key)
 
 
+class SampleBatch(Protocol):
+    """Choose the training videos and snippets of a batch (a method's own rule)."""
+
+    def __call__(
+        self, context: Context, index: VideoIndex, config: ConfigDict, /
+    ) -> BatchIndices: ...
+
+
 def sample_batch_indices(
-    seed: jax.Array, step: jax.Array, index: VideoIndex, method: Method, config
+    seed: jax.Array, step: jax.Array, index: VideoIndex, sample: SampleBatch, config: ConfigDict
 ) -> BatchIndices:
-    """What the batch of a step is made of."""
-    keys = step_rngs(seed, step)
-    return method.sample(Context(step, keys.sample, keys.run, {}), index, config)
+    """Return the videos and snippets of a step's batch."""
+    rngs = step_rngs(seed, step)
+    return sample(Context(step, rngs.sample, rngs.run, {}), index, config)

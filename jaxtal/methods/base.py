@@ -1,13 +1,19 @@
-"""What the trainer needs to know of a method."""
+"""The `Method` interface: what a method gives to training, evaluation and prediction."""
 
 import dataclasses
 from collections.abc import Callable, Collection, Mapping
-from typing import Any
+from typing import Any, Protocol
 
+import flax.linen as nn
+import jax
 import numpy as np
+from ml_collections import ConfigDict
 
 from jaxtal.config import at_least, finite, one_of
+from jaxtal.data.dataset import Dataset
 from jaxtal.errors import ConfigError
+from jaxtal.input_pipeline.packing import Batch
+from jaxtal.input_pipeline.sampling import Context, SampleBatch
 from jaxtal.localization.config import LocalizationConfig
 from jaxtal.localization.nms import NMS
 from jaxtal.localization.proposals import _OUTER, CLASS_RULES
@@ -72,67 +78,139 @@ def check_localization(config) -> None:
         )
 
 
+class BuildModel(Protocol):
+    """Build the Flax module of a method from ``config.model``, for a number of classes C.
+
+    The module is called as ``(features [B, T, 2D], mask [B, T], train=...)`` and returns a
+    dictionary of outputs.
+    """
+
+    def __call__(self, config: ConfigDict, num_classes: int, /) -> nn.Module: ...
+
+
+class LossTerms(Protocol):
+    """Compute the unweighted loss terms of a batch, and the model's new state.
+
+    The total loss is the sum of the terms weighted by ``config.loss.weights``.
+    """
+
+    def __call__(
+        self, outputs: dict[str, jax.Array], batch: Batch, context: Context, config: ConfigDict, /
+    ) -> tuple[dict[str, jax.Array], Any]: ...
+
+
+class VideoScores(Protocol):
+    """Compute the (C,) scores of one video from its outputs, for the video-level mAP."""
+
+    def __call__(self, outputs: dict[str, np.ndarray], config: ConfigDict, /) -> np.ndarray: ...
+
+
+class ProposalScores(Protocol):
+    """How the arrays that proposals are made of follow from the outputs of one video.
+
+    `ScoreSpec` is the declarative form; any other object cannot be exported.
+    """
+
+    def compute(
+        self, outputs: dict[str, np.ndarray], /
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Compute sequence, gate and class scores, see `proposals.generate_proposals`."""
+
+    def activations(self, outputs: dict[str, np.ndarray], /) -> np.ndarray:
+        """Compute how active each class is, (T, C) in 0 to 1, one row per row of the input."""
+
+
+class MakeScoreSpec(Protocol):
+    """Return the proposal scores that a config asks for."""
+
+    def __call__(self, config: ConfigDict, /) -> ProposalScores: ...
+
+
+class ValidateConfig(Protocol):
+    """Raise `ConfigError` for a config that no data set could be trained with."""
+
+    def __call__(self, config: ConfigDict, /) -> None: ...
+
+
+class ValidateDataset(Protocol):
+    """Raise an error for a data set that the method cannot be trained on."""
+
+    def __call__(self, dataset: Dataset, config: ConfigDict, /) -> None: ...
+
+
+class Initialize(Protocol):
+    """Return the initial parameters of a run, where they depend on the training data.
+
+    Leaves may have leading axes, one entry per model.
+    """
+
+    def __call__(self, params: Any, dataset: Dataset, config: ConfigDict, /) -> Any: ...
+
+
+class TransformUpdates(Protocol):
+    """Return the updates to apply to the parameters, where some must not change at a step."""
+
+    def __call__(self, updates: Any, step: jax.Array, config: ConfigDict, /) -> Any: ...
+
+
+class NumBatchShards(Protocol):
+    """Return the number of equal parts that a batch can be split into, for several devices.
+
+    A loss must not read a video of another part (see `sharding.replicated`).
+    """
+
+    def __call__(self, config: ConfigDict, /) -> int: ...
+
+
+class TestLengthLimits(Protocol):
+    """Return the (least, most) rows that the model gets of a test video; None: no limit.
+
+    The rows are spread uniformly over the video's snippets.
+    """
+
+    def __call__(self, config: ConfigDict, /) -> tuple[int, int | None]: ...
+
+
 @dataclasses.dataclass(frozen=True)
 class Method:
     """A weakly supervised localization method: everything that is its own, as plain functions.
 
     Attributes:
         name: as in ``config.method``.
-        build: (config, C) -> flax module called as (features, mask, train=...) -> dict of outputs.
-        sample: (Context, Index, config) -> Draw, what of the training videos makes a batch; runs
-            inside the jitted step, or ahead of it where the features are streamed, so it has no
-            ``context.state``.
-        loss_terms: (outputs, Batch, Context, config) -> ({name: scalar}, state); the total is
-            their sum weighted by ``config.loss.weights``.
-        output_names: names of the outputs that localization, scores and plots read, each [B, T, n], or
-            [B, 1, n] for what a video has once.
-        video_scores: ({name: (T, ...)} of one video, config) -> (C,) scores for the video-level
-            mAP.
-        score_spec: (config) -> `Evidence`, how what proposals are made of follows from the outputs; or
-            another object with its functions `of` and `activations`, which cannot be exported.
-        localization_inputs: those of `outputs` that the recipe reads.
+        build: builds the model.
+        sample: chooses the videos and snippets of a training batch; runs inside the compiled step,
+            or ahead of it where the features are streamed, so ``context.state`` is empty.
+        loss_terms: the loss terms.
+        output_names: the outputs that localization, scores and plots read, each [B, T, n], or
+            [B, 1, n] for a value per video.
+        video_scores: the scores for the video-level mAP.
+        score_spec: the arrays that proposals are made of.
+        localization_inputs: the outputs that ``score_spec`` reads.
         localization_config_cls: the type of ``config.localization``.
-        validate_config: (config) -> None; raises ConfigError for what no data could be trained with.
-        validate_dataset: (Dataset, config) -> None; raises ConfigError for data that cannot be trained on.
-        initialize: (parameters, Dataset, config) -> parameters of a fresh run, where they depend on
-            the training data. Leaves may have leading axes, one entry for every model.
-        transform_updates: (updates, step, config) -> what is added to the parameters, where some must
-            not change at a step.
-        num_batch_shards: (config) -> into how many equal parts a batch can be divided, so that devices can
-            share it; a loss must not take a video of another part (see `sharding.replicated`). By default
-            its videos.
-        test_length_limits: (config) -> (least, most) rows that are fed of a video at test time, spread
-            evenly over its snippets; None for no limit. By default all its snippets.
-        protocols: data set name -> the protocol in which the method's authors evaluate there.
+        validate_config: validates the config; by default accepts every config.
+        validate_dataset: validates the data set; by default accepts every data set.
+        initialize: data-dependent initialization; by default none.
+        transform_updates: changes the optimizer's updates; by default not at all.
+        num_batch_shards: how a batch can be split; by default into its videos.
+        test_length_limits: rows per test video; by default all its snippets.
+        protocols: data set name -> name of the protocol in which the method's authors evaluate.
         default_protocol: the same for any other data set; "" is the data set's official one.
     """
 
     name: str
-    build: Callable[..., Any]
-    sample: Callable[..., Any]
-    loss_terms: Callable[..., Any]
+    build: BuildModel
+    sample: SampleBatch
+    loss_terms: LossTerms
     output_names: tuple[str, ...]
-    video_scores: Callable[..., Any]
-    score_spec: Callable[..., Any]
+    video_scores: VideoScores
+    score_spec: MakeScoreSpec
     localization_inputs: tuple[str, ...]
     localization_config_cls: type[LocalizationConfig] = LocalizationConfig
-    validate_config: Callable[..., None] = lambda config: None
-    validate_dataset: Callable[..., None] = lambda dataset, config: None
-    initialize: Callable[..., Any] = lambda params, dataset, config: params
-    transform_updates: Callable[..., Any] = lambda updates, step, config: updates
-    num_batch_shards: Callable[..., int] = lambda config: config.train.batch_size
-    test_length_limits: Callable[..., tuple[int, int | None]] = lambda config: (1, None)
+    validate_config: ValidateConfig = lambda config: None
+    validate_dataset: ValidateDataset = lambda dataset, config: None
+    initialize: Initialize = lambda params, dataset, config: params
+    transform_updates: TransformUpdates = lambda updates, step, config: updates
+    num_batch_shards: NumBatchShards = lambda config: config.train.batch_size
+    test_length_limits: TestLengthLimits = lambda config: (1, None)
     protocols: Mapping[str, str] = dataclasses.field(default_factory=dict)
     default_protocol: str = ""
-
-    def rows(self, lengths, config) -> np.ndarray:
-        """(V,) rows that are fed at test time of videos of (V,) snippets."""
-        return np.clip(lengths, *self.test_length_limits(config))
-
-    def evidence(self, outputs: dict, config) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Sequence, gate and class scores, see `proposals.generate_proposals`, from a video's outputs."""
-        return self.score_spec(config).compute(outputs)
-
-    def activations(self, outputs: dict, config) -> np.ndarray:
-        """(T, C) in 0 to 1, how active each class is, a row for each that was fed."""
-        return self.score_spec(config).activations(outputs)

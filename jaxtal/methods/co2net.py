@@ -28,6 +28,7 @@ from jaxtal.methods import base
 from jaxtal.methods.base import Method
 from jaxtal.nn import losses
 from jaxtal.nn.layers import Dropout, TemporalConv, average_pool, leaky_relu, temporal_mean
+from jaxtal.parallel import sharding
 
 # F^G sees a sequence of length 1, so of its three published taps one acts: a dense layer with the
 # bound of the three, sqrt(6 / (3 D)).
@@ -280,6 +281,12 @@ def loss_terms(outputs: dict, batch: Batch, context: Context, config):
     def in_pairs(x):
         return sampling.in_pairs(x, pairs)
 
+    def topk_mil(cas, background):
+        of_videos = functools.partial(
+            losses.topk_mil, divisor=settings.topk_divisor, background=background
+        )
+        return sharding.shard_map_over_batch(of_videos)(cas, labels, mask)
+
     def of_all_attentions(loss):
         return jax.vmap(loss)(attentions).mean(0)
 
@@ -287,8 +294,8 @@ def loss_terms(outputs: dict, batch: Batch, context: Context, config):
         in_pairs(outputs["embeddings"]), in_pairs(suppressed), in_pairs(labels), in_pairs(mask)
     )
     per_video = {
-        "mil_original": losses.topk_mil(cas, labels, mask, settings.topk_divisor, 1.0),
-        "mil_suppressed": losses.topk_mil(suppressed, labels, mask, settings.topk_divisor, 0.0),
+        "mil_original": topk_mil(cas, 1.0),
+        "mil_suppressed": topk_mil(suppressed, 0.0),
         "mutual": losses.mutual_learning(
             rgb, flow, mask, settings.mutual_metric, settings.mutual_alpha
         ),

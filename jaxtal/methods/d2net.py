@@ -203,7 +203,10 @@ def _taking_part(batch: Batch) -> tuple[jax.Array, jax.Array]:
 
 def _video_probability(cas, mask, settings) -> jax.Array:
     """The videos' p [B, C], kept away from 0 and 1."""
-    pooled = losses.topk_mean(cas, mask, settings.topk_divisor, round_up=True)
+    of_videos = functools.partial(
+        losses.topk_mean, divisor=settings.topk_divisor, round_up=True
+    )
+    pooled = sharding.shard_map_over_batch(of_videos)(cas, mask)
     return jnp.clip(pooled, _MARGIN, 1 - _MARGIN)
 
 

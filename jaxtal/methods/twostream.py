@@ -7,6 +7,8 @@ predicted class in a learnable dictionary. No program was published: METHODS 4 s
 leaves room and what was decided.
 """
 
+import functools
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -23,6 +25,7 @@ from jaxtal.methods import base
 from jaxtal.methods.base import Method
 from jaxtal.nn import losses
 from jaxtal.nn.layers import Dropout, TemporalConv, torch_default
+from jaxtal.parallel import sharding
 
 DICTIONARY = {
     "loss.dictionary_init": ("class_mean", "uniform", "class_mean_bg_global"),
@@ -96,7 +99,9 @@ class TwoStream(nn.Module):
         by_mil = nn.softmax(
             jnp.stack(
                 [
-                    losses.topk_mean(z[:, :, r], mask, divisor)
+                    sharding.shard_map_over_batch(
+                        functools.partial(losses.topk_mean, divisor=divisor)
+                    )(z[:, :, r], mask)
                     for r, divisor in enumerate(self.topk_divisors)
                 ],
                 axis=1,

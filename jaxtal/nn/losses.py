@@ -7,17 +7,6 @@ with `mean_over_videos`. A video without a single valid snippet gives 0 and fini
 import jax
 import jax.numpy as jnp
 
-from jaxtal.parallel.sharding import shard_map_over_batch
-
-
-def _largest(sequence: jax.Array, count: int) -> jax.Array:
-    """The `count` largest entries of [..., T], in descending order."""
-
-    def of_videos(x):
-        return jax.lax.top_k(x, count)[0]
-
-    return shard_map_over_batch(of_videos)(sequence) if sequence.ndim > 2 else of_videos(sequence)
-
 
 def mean_over_videos(values: jax.Array, mask: jax.Array) -> jax.Array:
     """Mean of per-video values [B] over the videos that have a valid snippet in `mask` [B, T]."""
@@ -56,7 +45,7 @@ def topk_mean(
     extra = divisor - 1 if round_up else 0
     most = max(1, (sequence.shape[-2] + extra) // divisor)
     valid = jnp.where(mask[..., None], sequence, -jnp.inf)
-    largest = _largest(jnp.moveaxis(valid, -2, -1), most)
+    largest = jax.lax.top_k(jnp.moveaxis(valid, -2, -1), most)[0]
     k = jnp.minimum(jnp.maximum((length + extra) // divisor, 1), length)[..., None, None]
     rank = jnp.expand_dims(jnp.arange(most), range(largest.ndim - 1))
     selected = jnp.where(rank < k, largest, 0)

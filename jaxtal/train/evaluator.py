@@ -99,7 +99,7 @@ class Evaluator:
     ):
         self._mesh = mesh = mesh or make_mesh(jax.local_devices(), 1, 1)
         lengths = np.array([len(video.features) for video in videos])
-        self._rows = np.asarray(method.rows(lengths, config))
+        self._rows = np.clip(lengths, *method.test_length_limits(config))
         included = lengths >= config.data.min_snippets
         self._batches = [
             (
@@ -206,13 +206,14 @@ def localize(method: Method, config, outputs, snippets, grid: TimeGrid) -> Segme
         NotFiniteError: an output is not finite.
     """
     _check_finite(method, outputs)
-    evidence = (method.evidence(output, config) if output else None for output in outputs)
+    spec = method.score_spec(config)
+    scores = (spec.compute(output) if output else None for output in outputs)
     rows = [
         max((len(output[name]) for name in method.localization_inputs if output), default=1)
         for output in outputs
     ]
     settings = method.localization_config_cls(**config.localization)
-    return localization.localize_videos(evidence, rows, snippets, grid, settings)
+    return localization.localize_videos(scores, rows, snippets, grid, settings)
 
 
 def _check_finite(method: Method, outputs) -> None:

@@ -59,7 +59,7 @@ def train_step(
     """
     keys = step_rngs(hyper.seed, state.step)
     drawing = sharding.run_replicated(
-        functools.partial(sample_batch_indices, method=method, config=config)
+        functools.partial(sample_batch_indices, sample=method.sample, config=config)
     )
     drawn, rows = streamed or (drawing(hyper.seed, state.step, data.videos), None)
     batch = gather(data, sharding.replicated(drawn), rows, config.mesh.features == "sharded")

@@ -98,7 +98,7 @@ def draw_videos(config, dataset: Dataset, indices, method: "Method", outputs, de
             len(video.features),
             grids.take(index),
             outputs[index],
-            method.activations(outputs[index], config),
+            method.score_spec(config).activations(outputs[index]),
             detections.take(detections.video == index),
             video.segments,
             video.segment_labels,

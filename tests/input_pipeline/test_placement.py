@@ -99,7 +99,7 @@ def test_streamed_batches_are_those_drawn_on_the_device(name):
             wanted = gather(
                 resident,
                 sample_batch_indices(
-                    jnp.uint32(seed), jnp.int32(step), resident.videos, method, config
+                    jnp.uint32(seed), jnp.int32(step), resident.videos, method.sample, config
                 ),
             )
             for value, other in zip(batch, wanted, strict=True):

@@ -155,7 +155,7 @@ def test_localises_by_attention_times_probability(case):
     outputs = {
         name: np.asarray(case.outputs[name])[0, :length] for name in case.method.output_names
     }
-    sequence, gate, _ = case.method.evidence(outputs, case.config)
+    sequence, gate, _ = case.method.score_spec(case.config).compute(outputs)
     probability = special.softmax(outputs["cas"].astype(np.float64), axis=1)[:, :C]
     np.testing.assert_allclose(sequence, outputs["attention"] * probability, rtol=1e-6)
     np.testing.assert_allclose(gate, outputs["attention"], rtol=1e-6)
