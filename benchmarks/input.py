@@ -50,7 +50,9 @@ def cases(config, data: PackedVideos) -> dict:
     method = methods.get(config.method)
 
     def drawn(data: PackedVideos, step):
-        return sample_batch_indices(jnp.uint32(config.seed), step, data.videos, method.sample, config)
+        return sample_batch_indices(
+            jnp.uint32(config.seed), step, data.videos, method.sample, config
+        )
 
     def batch(data: PackedVideos, step):
         return gather(data, drawn(data, step))

@@ -98,7 +98,7 @@ def _check_config(method: str, config) -> None:
             f"config.population is {config.population}, but a checkpoint of PyTorch holds one "
             "model; set it to 1"
         )
-    methods.get(method).check(config)
+    methods.get(method).validate_config(config)
 
 
 def _check_fits(config, params: dict, widths: Widths, where: str) -> None:

@@ -194,3 +194,21 @@ def length_buckets(
         members = np.pad(members, (0, -len(members) % size), constant_values=-1)
         batches += [(int(time), row) for row in members.reshape(-1, size)]
     return batches
+
+
+def subsampled_batch_indices(
+    index: VideoIndex, videos: jax.Array, rows: jax.Array, *, time: int
+) -> tuple[BatchIndices, jax.Array]:
+    """Return the batch of test videos whose rows are spread uniformly over each video.
+
+    Args:
+        index: of all test videos.
+        videos: [B], negative where there is none.
+        rows: [B], the number of rows of each video.
+        time: padded length T.
+
+    Returns:
+        The batch indices, and the rows [B, T] of the packed features.
+    """
+    indices = BatchIndices(videos, subsample_uniformly(index.lengths[videos], rows, time))
+    return indices, row_indices(index, indices)[0]

@@ -1,7 +1,7 @@
 """The `Method` interface: what a method gives to training, evaluation and prediction."""
 
 import dataclasses
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, Protocol
 
 import flax.linen as nn

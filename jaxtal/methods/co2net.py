@@ -270,22 +270,21 @@ def sample(context: Context, index: VideoIndex, config) -> BatchIndices:
     return BatchIndices(videos, snippets)
 
 
+# XLA cannot split a top-k over the devices that share a batch: each device takes its own videos.
+_topk_mil = sharding.shard_map_over_batch(losses.topk_mil)
+
+
 def loss_terms(outputs: dict, batch: Batch, context: Context, config):
     """The loss terms of METHODS 2.c, unweighted: names as in `config.loss.weights`."""
     cas, mask, labels, settings = outputs["cas"], batch.mask, batch.labels, config.loss
     rgb, flow = outputs["attention_rgb"], outputs["attention_flow"]
     attentions = jnp.stack([rgb, flow, outputs["attention"]])
     suppressed = losses.suppress_cas(cas, outputs["attention"], settings.suppression)
+    mil = functools.partial(_topk_mil, divisor=settings.topk_divisor)
     pairs = config.train.pairs
 
     def in_pairs(x):
         return sampling.in_pairs(x, pairs)
-
-    def topk_mil(cas, background):
-        of_videos = functools.partial(
-            losses.topk_mil, divisor=settings.topk_divisor, background=background
-        )
-        return sharding.shard_map_over_batch(of_videos)(cas, labels, mask)
 
     def of_all_attentions(loss):
         return jax.vmap(loss)(attentions).mean(0)
@@ -294,8 +293,8 @@ def loss_terms(outputs: dict, batch: Batch, context: Context, config):
         in_pairs(outputs["embeddings"]), in_pairs(suppressed), in_pairs(labels), in_pairs(mask)
     )
     per_video = {
-        "mil_original": topk_mil(cas, 1.0),
-        "mil_suppressed": topk_mil(suppressed, 0.0),
+        "mil_original": mil(cas, labels, mask, background=1.0),
+        "mil_suppressed": mil(suppressed, labels, mask, background=0.0),
         "mutual": losses.mutual_learning(
             rgb, flow, mask, settings.mutual_metric, settings.mutual_alpha
         ),

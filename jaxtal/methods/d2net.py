@@ -201,12 +201,13 @@ def _taking_part(batch: Batch) -> tuple[jax.Array, jax.Array]:
     return valid, batch.mask & valid[:, None]
 
 
+# XLA cannot split a top-k over the devices that share a batch: each device takes its own videos.
+_topk_mean = sharding.shard_map_over_batch(losses.topk_mean)
+
+
 def _video_probability(cas, mask, settings) -> jax.Array:
     """The videos' p [B, C], kept away from 0 and 1."""
-    of_videos = functools.partial(
-        losses.topk_mean, divisor=settings.topk_divisor, round_up=True
-    )
-    pooled = sharding.shard_map_over_batch(of_videos)(cas, mask)
+    pooled = _topk_mean(cas, mask, divisor=settings.topk_divisor, round_up=True)
     return jnp.clip(pooled, _MARGIN, 1 - _MARGIN)
 
 

@@ -7,8 +7,6 @@ predicted class in a learnable dictionary. No program was published: METHODS 4 s
 leaves room and what was decided.
 """
 
-import functools
-
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -39,6 +37,10 @@ _OPTIONS = {
     "loss.guide_reduction": tuple(losses.REDUCTIONS),
     **DICTIONARY,
 }
+
+
+# XLA cannot split a top-k over the devices that share a batch: each device takes its own videos.
+_topk_mean = sharding.shard_map_over_batch(losses.topk_mean)
 
 
 class TwoStream(nn.Module):
@@ -99,9 +101,7 @@ class TwoStream(nn.Module):
         by_mil = nn.softmax(
             jnp.stack(
                 [
-                    sharding.shard_map_over_batch(
-                        functools.partial(losses.topk_mean, divisor=divisor)
-                    )(z[:, :, r], mask)
+                    _topk_mean(z[:, :, r], mask, divisor=divisor)
                     for r, divisor in enumerate(self.topk_divisors)
                 ],
                 axis=1,

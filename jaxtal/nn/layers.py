@@ -1,5 +1,6 @@
 """Temporal layers on masked batches [..., T, C], shared by the methods."""
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -7,6 +8,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+leaky_relu = functools.partial(nn.leaky_relu, negative_slope=0.2)
 # U(-b, b) with b = sqrt(6 / fan_in), fan_in = kernel size * inputs.
 he_uniform = nn.initializers.variance_scaling(2.0, "fan_in", "uniform")
 
@@ -19,11 +21,6 @@ def torch_default(fan_in: int) -> Callable:
         return jax.random.uniform(key, shape, dtype, -bound, bound)
 
     return initialize
-
-
-def leaky_relu(x: jax.Array) -> jax.Array:
-    """Leaky ReLU with negative slope 0.2."""
-    return nn.leaky_relu(x, 0.2)
 
 
 def temporal_conv(

@@ -120,12 +120,12 @@ def run_replicated(function: Callable) -> Callable:
     """
 
     @functools.wraps(function)
-    def alone(*arguments):
+    def replicated_function(*arguments, **static):
         if _num_data_shards() == 1:
-            return function(*arguments)
-        return _over_data(function, P(), P())(*arguments)
+            return function(*arguments, **static)
+        return _over_data(functools.partial(function, **static), P(), P())(*arguments)
 
-    return alone
+    return replicated_function
 
 
 def gather_rows(features: jax.Array, rows: jax.Array, sharded: bool) -> jax.Array:
@@ -160,12 +160,12 @@ def shard_map_over_batch(function: Callable) -> Callable:
     """
 
     @functools.wraps(function)
-    def local(*batches):
+    def local_function(*batches, **static):
         if _num_data_shards() == 1:
-            return function(*batches)
-        return _over_data(function, P(DATA), P(DATA))(*batches)
+            return function(*batches, **static)
+        return _over_data(functools.partial(function, **static), P(DATA), P(DATA))(*batches)
 
-    return local
+    return local_function
 
 
 def vmap_members(

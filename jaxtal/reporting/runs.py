@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxtal import methods
-from jaxtal.data import activations
+from jaxtal.data import activations, annotations
 from jaxtal.data import detections as detection_files
 from jaxtal.data.activations import Activations
 from jaxtal.data.dataset import Dataset
@@ -24,7 +24,7 @@ from jaxtal.evaluation import detection_map, error_analysis, protocols
 from jaxtal.evaluation.detection_map import Evaluation
 from jaxtal.evaluation.error_analysis import ErrorAnalysis
 from jaxtal.inference.restore import config_from
-from jaxtal.localization.scoring import ScoreSpec
+from jaxtal.methods.base import ProposalScores
 from jaxtal.reporting import tables
 from jaxtal.reporting.tables import Result
 from jaxtal.train.workdir import Workdir
@@ -37,7 +37,7 @@ class Curves(NamedTuple):
     """Saved outputs, and how the T-CAM to be drawn follows from them."""
 
     saved: Activations
-    recipe: ScoreSpec
+    recipe: ProposalScores
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -161,12 +161,12 @@ def _read(files: Workdir, name: str) -> Run:
     if result.diverged:
         numbers = ", ".join(map(str, result.diverged))
         missing.append(f"{name}: diverged, and left out of every number: member {numbers}")
-    annotations = files.path / "annotations.json"
-    truth = annotations(annotations) if annotations.is_file() else None
+    annotations_file = files.path / "annotations.json"
+    truth = annotations(annotations_file) if annotations_file.is_file() else None
     models = []
     for called, folder in _folders(files.path, name, result):
         detections, saved = folder / "detections.json", folder / "activations.npz"
-        absent = [path for path in (annotations, detections, saved) if not path.is_file()]
+        absent = [path for path in (annotations_file, detections, saved) if not path.is_file()]
         if absent:
             missing.append(_lack(called, [path.name for path in absent]))
         if truth is None or detections in absent:

@@ -17,13 +17,10 @@ from jaxtal.errors import ConfigError, JaxtalError
 from jaxtal.evaluation import detection_map, protocols
 from jaxtal.evaluation.protocols import _OFFICIAL, Protocol
 from jaxtal.input_pipeline.packing import (
-    BatchIndices,
     PackedVideos,
-    VideoIndex,
     gather,
     length_buckets,
-    row_indices,
-    subsample_uniformly,
+    subsampled_batch_indices,
 )
 from jaxtal.input_pipeline.placement import PlacedVideos, prefetch
 from jaxtal.localization.scoring import check_finite
@@ -50,31 +47,18 @@ def forward(method: Method, model, precision: str):
     return outputs_of
 
 
-def test_batch_indices(index: VideoIndex, videos: jax.Array, rows: jax.Array, *, time: int):
-    """What a batch of test videos is made of, and the packed features' rows of it.
-
-    Args:
-        index: of all test videos.
-        videos: [B], negative where there is none.
-        rows: [B], how many are fed of each, spread evenly.
-        time: padded length.
-    """
-    drawn = BatchIndices(videos, subsample_uniformly(index.lengths[videos], rows, time))
-    return drawn, row_indices(index, drawn)[0]
-
-
 def evaluation_fn(method: Method, model, config, mesh: Mesh):
     """A jitted function: all members' outputs, leaves [M, B, T, n], for a batch of test videos.
 
     Its arguments are the variables, leaves [M, ...], the packed test videos, `videos`, `rows` and
-    `time` of `test_batch_indices`, and if they are streamed the features. Members are divided over `member`,
+    `time` of `subsampled_batch_indices`, and if they are streamed the features. Members are divided over `member`,
     videos over `data`.
     """
     outputs_of = forward(method, model, config.precision)
     sharded = config.mesh.features == "sharded"
 
     def of_one(time, variables, data: PackedVideos, videos, rows, streamed):
-        drawn, _ = test_batch_indices(data.videos, videos, rows, time=time)
+        drawn, _ = subsampled_batch_indices(data.videos, videos, rows, time=time)
         batch = gather(data, drawn, streamed, sharded)
         return outputs_of(variables, batch.features, batch.mask)
 
@@ -113,7 +97,7 @@ class Evaluator:
         self._compiled: dict[int, Any] = {}
         self._members = config.population
         self._forward = evaluation_fn(method, model, config, mesh)
-        self._draw = jax.jit(test_batch_indices, static_argnames="time")
+        self._draw = jax.jit(subsampled_batch_indices, static_argnames="time")
 
     def _feed(self):
         """Features for each batch, or None where they are on the device."""

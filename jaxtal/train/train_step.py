@@ -32,6 +32,9 @@ def loss_fn(
     return total, (terms, model_state)
 
 
+_sample_batch_indices = sharding.run_replicated(sample_batch_indices)
+
+
 def train_step(
     state: TrainState,
     hyper: Hyperparams,
@@ -58,10 +61,13 @@ def train_step(
         The next state, and {"loss": total, each loss term, "gradient_norm": ...} as scalars.
     """
     keys = step_rngs(hyper.seed, state.step)
-    drawing = sharding.run_replicated(
-        functools.partial(sample_batch_indices, sample=method.sample, config=config)
-    )
-    drawn, rows = streamed or (drawing(hyper.seed, state.step, data.videos), None)
+    rows = None
+    if streamed is None:
+        drawn = _sample_batch_indices(
+            hyper.seed, state.step, data.videos, sample=method.sample, config=config
+        )
+    else:
+        drawn, rows = streamed
     batch = gather(data, sharding.replicated(drawn), rows, config.mesh.features == "sharded")
     context = Context(state.step, keys.loss, keys.run, state.model_state)
     (loss, (terms, model_state)), gradient = jax.value_and_grad(loss_fn, has_aux=True)(

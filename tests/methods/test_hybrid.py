@@ -174,4 +174,4 @@ def test_localises_by_attention_times_probability(case):
 )
 def test_mistakes_are_told(changes, message):
     with pytest.raises(JaxtalError, match=message):
-        methods.get("hybrid").check(config_of(**changes))
+        methods.get("hybrid").validate_config(config_of(**changes))

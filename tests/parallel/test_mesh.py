@@ -96,8 +96,7 @@ def test_divided_functions_have_the_same_values_and_gradients(member, data):
     def function(sequence, mask):
         def loss(sequence):
             sequence, given = sharding.shard_batch((sequence, mask))
-            of_videos = functools.partial(losses.topk_mean, divisor=3)
-            best = sharding.shard_map_over_batch(of_videos)(sequence, given)
+            best = sharding.shard_map_over_batch(losses.topk_mean)(sequence, given, divisor=3)
             first = sharding.replicated(best)[::-1]
             return losses.mean_over_videos((best * first).sum(-1), given)
 

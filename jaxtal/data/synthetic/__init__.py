@@ -11,11 +11,6 @@ Shapes: modalities (RGB, flow) are the leading axis of 2; L is the latent width,
 """
 
 import dataclasses
-import zlib
-from pathlib import Path
-from typing import Any, NamedTuple
-
-import numpy as np
 
 from jaxtal.data.dataset import Dataset
 from jaxtal.data.synthetic.annotations import annotations

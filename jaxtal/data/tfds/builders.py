@@ -27,7 +27,7 @@ from tensorflow_datasets.core.utils import tqdm_utils
 from jaxtal.data.dataset import NO_FEATURES, Video
 from jaxtal.data.io.files import check_name, check_unique
 from jaxtal.data.lazy_dataset import LazyDataset, check_width
-from jaxtal.data.synthetic import annotations
+from jaxtal.data.synthetic.annotations import annotations
 from jaxtal.data.synthetic.config import DEMO, SyntheticConfig
 from jaxtal.data.synthetic.features import World, generate_video
 from jaxtal.data.tfds import reader, records
@@ -275,7 +275,7 @@ class JaxtalUntrimmed(_Untrimmed):
 def generated(config: SyntheticConfig) -> LazyDataset:
     """What `config` describes, each video generated when it is asked for."""
     path = Path(config.annotations or "generator")
-    dataset = annotations.annotations(config)
+    dataset = annotations(config)
     world = World.draw(config, len(dataset.classes))
 
     def features(video: Video) -> np.ndarray:
