@@ -203,7 +203,7 @@ def localize(method: Method, config, outputs, snippets, grid: TimeGrid) -> Segme
         grid: where snippets lie in time, of all videos or, as by `TimeGrid.of`, of each.
 
     Raises:
-        NotFiniteError: an output is not finite.
+        NonFiniteError: an output is not finite.
     """
     _check_finite(method, outputs)
     evidence = (method.evidence(output, config) if output else None for output in outputs)
