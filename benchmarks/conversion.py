@@ -72,7 +72,7 @@ def copy(source: Path, target: Path) -> float:
 
 def start(source: Path, layout: str, target: Path) -> subprocess.Popen:
     """The public command in a process of its own."""
-    command = ["jaxtal.datasets", "convert", str(source), str(target), f"--to={layout}"]
+    command = ["jaxtal", "data", "convert", str(source), str(target), f"--to={layout}"]
     return subprocess.Popen([sys.executable, "-m", *command], stdout=subprocess.DEVNULL)
 
 

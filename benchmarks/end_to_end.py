@@ -17,7 +17,6 @@ evaluations; hours on a few CPU cores.
 import argparse
 import ast
 import contextlib
-import dataclasses
 import functools
 import sys
 import tempfile
@@ -36,17 +35,14 @@ from rich.table import Table
 from benchmarks.timing import Rows, parser_of, row, show
 from benchmarks.training import CONFIGS
 from jaxtal import data
-from jaxtal.data.synthetic.config import SyntheticConfig
+from jaxtal.data import synthetic
 from jaxtal.evaluation import detection_map
 from jaxtal.train import evaluator, trainer
 from jaxtal.train.checkpoints import Checkpoints
 from jaxtal.visualization import plots
 
 # THUMOS14's videos: their number, classes, and snippets (least, median, most).
-THUMOS = SyntheticConfig(
-    feature_width=1024, num_train=200, num_test=212, num_classes=20,
-    min_snippets=14, median_snippets=240, max_snippets=2400,
-)  # fmt: skip
+THUMOS = "thumos14 min_snippets=14 median_snippets=240 max_snippets=2400"
 # Parts that the trainer does not tell by itself: they are measured by wrapping these functions,
 # none of which calls another, for as long as a run lasts. The trainer's "evaluate" is forward,
 # localize and evaluate together. "checkpoints" is what the run waits for, the rest is written
@@ -76,7 +72,7 @@ def config_of(options: argparse.Namespace) -> ConfigDict:
     else:
         config = thumos.get_config()
         config.data.update(dir="", name="Synthetic")
-        config.data.generator = ConfigDict(dataclasses.asdict(THUMOS))
+        config.data.generator = THUMOS
         config.train.update(steps=5000, eval_every=200)
     config.population = options.population
     config.train.steps = options.steps or config.train.steps
@@ -140,7 +136,7 @@ def run(config: ConfigDict) -> dict[str, float]:
 
 def shapes_of(config: ConfigDict) -> dict[str, Any]:
     """What a run's seconds depend on."""
-    generator = config.data.generator
+    generator = synthetic.parse(config.data.generator)
     return {
         "method": config.method, "steps": config.train.steps, "eval_every": config.train.eval_every,
         "population": config.population, "batch": config.train.batch_size,
@@ -195,7 +191,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--population", type=int, default=1, metavar="M")
     parser.add_argument(
         "--set", nargs="+", type=field, default=[], metavar="FIELD=VALUE",
-        help="other fields of the config, e.g. data.generator.num_test=20",
+        help="other fields of the config, e.g. data.generator='demo num_test=20'",
     )  # fmt: skip
     return parser.parse_args()
 

@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import IO, Any, NamedTuple
 
 import psutil
 
@@ -23,13 +23,9 @@ METHODS = ("co2net", "d2net", "twostream")
 # By the number of processes; some seconds on two cores after the start.
 STEPS = {1: 2400, 2: 800}
 CHECKPOINTS = 8
-TINY = {
+TINY: dict[str, Any] = {
     "data.num_snippets": 16,
-    "data.generator.num_train": 12,
-    "data.generator.num_test": 6,
-    "data.generator.num_classes": 3,
-    "data.generator.feature_width": 8,
-    "data.generator.max_snippets": 100,
+    "data.generator": "demo num_train=12 num_test=6 num_classes=3 feature_width=8 max_snippets=100",
     "train.log_every": 25,
     "evaluation.plot_videos": 2,
 }
@@ -86,7 +82,7 @@ def command(job: Job, workdir: Path, compiled: Path, steps: int | None = None) -
         f"--config=configs/{job.method}_demo.py",
         *(f"--config.{name}={value}" for name, value in fields.items()),
         f"--workdir={workdir}",
-        f"--compiled={compiled}",
+        f"--compilation_cache_dir={compiled}",
     ]
     if job.processes == 1:
         return [sys.executable, "-m", "jaxtal.main", *arguments]

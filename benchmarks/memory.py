@@ -11,7 +11,6 @@ when everything was imported; on an accelerator it is the allocator's.
 """
 
 import argparse
-import dataclasses
 import json
 import resource
 import sys
@@ -35,9 +34,10 @@ def config_of(options: argparse.Namespace) -> ConfigDict:
     """A short run on generated videos: a few steps and one evaluation."""
     config = CONFIGS[options.method][1].get_config()
     config.data.dir = ""
-    numbers = {"num_train": options.train_videos, "num_test": options.test_videos}
-    numbers["feature_width"] = options.width // 2
-    config.data.generator = ConfigDict(dataclasses.asdict(dataclasses.replace(THUMOS, **numbers)))
+    config.data.generator = (
+        f"{THUMOS} num_train={options.train_videos} num_test={options.test_videos} "
+        f"feature_width={options.width // 2}"
+    )
     config.data.update(num_snippets=options.snippets, device_dtype="float16")
     config.train.update(
         batch_size=10, steps=options.steps, log_every=options.steps, eval_every=options.steps

@@ -17,10 +17,11 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from jaxtal.config import get_config
 from jaxtal.data.dataset import Dataset, Video, multi_hot
 from jaxtal.data.segments import Segments, concatenate
 from jaxtal.data.synthetic import generate
-from jaxtal.data.synthetic.config import DEMO, SyntheticConfig
+from jaxtal.data.synthetic.config import PRESETS, SyntheticConfig
 from jaxtal.evaluation import protocols
 from jaxtal.evaluation.detection_map import classification_map, evaluate
 from jaxtal.localization import nms, proposals
@@ -126,7 +127,8 @@ def _localize_class(sequence: np.ndarray, label: int, score: float) -> Segments:
     _, _, start, end = proposals.threshold_runs(np.searchsorted(levels, sequence.T))
     start, end = np.unique(np.stack([start, end]), axis=1)
     contrast = proposals.outer_inner_contrast(sequence, start, end) + 0.2 * score
-    zero, settings = np.zeros(len(start), int), LocalizationConfig()
+    settings = LocalizationConfig(**get_config("co2net_thumos").localization)
+    zero = np.zeros(len(start), int)
     order, _, contrast = nms.nms(start, end, contrast, zero, settings)
     times = start[order].astype(float), end[order].astype(float)
     return Segments(zero, np.full(len(start), label), *times, contrast)
@@ -192,11 +194,13 @@ def main() -> None:
     parser.add_argument("--width", type=int, default=64, help="D, columns per modality")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
-    config = SyntheticConfig(
-        annotations=arguments.annotations, feature_width=arguments.width, seed=arguments.seed
+    config = dataclasses.replace(
+        SyntheticConfig(annotations=arguments.annotations)
+        if arguments.annotations
+        else PRESETS["demo"],
+        feature_width=arguments.width,
+        seed=arguments.seed,
     )
-    if not arguments.annotations:
-        config = dataclasses.replace(config, **DEMO)
     began = time.perf_counter()
     dataset = generate(config)
     seconds = round(time.perf_counter() - began, 1)

@@ -30,6 +30,7 @@ from rich.progress import (
 )
 
 from benchmarks.table_rows import Row, branch_of
+from jaxtal.config import complete
 from jaxtal.data.io import json_files
 from jaxtal.errors import JaxtalError
 from jaxtal.train import population, trainer
@@ -80,7 +81,8 @@ def find(workdir: Path) -> Found:
     found = Found({}, {})
     for file in sorted(workdir.glob("*/result.json")):
         result = json_files.load(file, "the result of a run")
-        config = ConfigDict(json_files.load(file.with_name("config.json"), "a run's config"))
+        saved = json_files.load(file.with_name("config.json"), "a run's config")
+        config = ConfigDict(complete(saved))
         if result["step"] != config.train.steps:
             continue  # somebody is training it further
         members = population.members_of(config)

@@ -23,7 +23,7 @@ from absl import logging
 from benchmarks import table_figure, table_report, table_rows, table_runs, table_text
 from benchmarks.end_to_end import field
 from benchmarks.published import TABLES
-from jaxtal import command_line
+from jaxtal.cli import runtime
 from jaxtal.data.io import json_files
 from jaxtal.errors import JaxtalError, warn
 
@@ -135,11 +135,11 @@ def main() -> None:
     """Run, and say in one line what is wrong."""
     options = parse()
     logging.set_verbosity(logging.WARNING)  # as in jaxtal.main
-    command_line.keep_compiled(None)
+    runtime.enable_compilation_cache(None)
     try:
         sys.exit(run(options))
     except JaxtalError as error:
-        sys.exit(command_line.fail(str(error)))
+        sys.exit(runtime.fail(str(error)))
 
 
 if __name__ == "__main__":

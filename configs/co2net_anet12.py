@@ -11,11 +11,11 @@ here: the features are not part of this project. Put `ActivityNet1.2-I3D-JOINTFe
 
 from ml_collections import ConfigDict
 
-from configs import co2net_thumos
+from jaxtal.configs import co2net_thumos
 
 
 def get_config(preset: str = "code") -> ConfigDict:
-    """The THUMOS14 config with what differs on ActivityNet 1.2 (METHODS 2.a to 2.d).
+    """The THUMOS14 config with what differs on ActivityNet 1.2.
 
     Args:
         preset: see `co2net_thumos.get_config`.

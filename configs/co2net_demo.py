@@ -5,17 +5,14 @@ CPU cores:
 
     python -m jaxtal.main --config configs/co2net_demo.py
 
-`config.data.generator` holds every property of the generator (jaxtal/data/synthetic.py), e.g.
-`--config.data.generator.annotations=FILE` for features of the videos in an ActivityNet-form JSON.
+`config.data.generator` may change every property of the videos (jaxtal/data/synthetic.py), e.g.
+`--config.data.generator="demo annotations=FILE"` for features of those in an ActivityNet-form JSON.
 `:paper` behind the file's name as in configs/co2net_thumos.py.
 """
 
-import dataclasses
-
 from ml_collections import ConfigDict
 
-from configs import co2net_thumos
-from jaxtal.data.synthetic.config import DEMO, SyntheticConfig
+from jaxtal.configs import co2net_thumos
 
 
 def get_config(preset: str = "code") -> ConfigDict:
@@ -29,9 +26,7 @@ def get_config(preset: str = "code") -> ConfigDict:
     config.data.dir = ""
     config.data.name = "Synthetic"
     config.data.num_snippets = 100
-    config.data.generator = ConfigDict(
-        dataclasses.asdict(SyntheticConfig(feature_width=128, **DEMO))
-    )
+    config.data.generator = "demo"
     config.optimizer.learning_rate = 5e-4
     config.train.steps = 1400
     return config

@@ -11,11 +11,11 @@ No command is published for this data set: the weight of the denoising loss is t
 
 from ml_collections import ConfigDict
 
-from configs import d2net_thumos
+from jaxtal.configs import d2net_thumos
 
 
 def get_config(preset: str = "code") -> ConfigDict:
-    """The THUMOS14 config with what differs on ActivityNet 1.2 (METHODS 3.a to 3.e).
+    """The THUMOS14 config with what differs on ActivityNet 1.2.
 
     Args:
         preset: see `d2net_thumos.get_config`; the paper has THUMOS14's thresholds here too.

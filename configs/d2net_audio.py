@@ -7,7 +7,7 @@
 
 from ml_collections import ConfigDict
 
-from configs import co2net_audio, d2net_thumos
+from jaxtal.configs import co2net_audio, d2net_thumos
 
 
 def get_config() -> ConfigDict:

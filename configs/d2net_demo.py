@@ -10,7 +10,7 @@ The videos are those of configs/co2net_demo.py.
 
 from ml_collections import ConfigDict
 
-from configs import co2net_demo, d2net_thumos
+from jaxtal.configs import co2net_demo, d2net_thumos
 
 
 def get_config() -> ConfigDict:

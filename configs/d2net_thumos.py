@@ -10,30 +10,29 @@ part of this project. Put `Thumos14reduced-I3D-JOINTFeatures.npy` beside
 `--config configs/d2net_thumos.py:paper` has what the paper says where it differs from the code.
 """
 
-from ml_collections import ConfigDict, config_dict
+from ml_collections import ConfigDict
 
-from configs import co2net_thumos
+from jaxtal.configs import common
 
 
 def get_config(preset: str = "code") -> ConfigDict:
-    """Every field of a D2-Net run; see the comments.
+    """Return every field of a D2-Net run: those of configs/common.py, and its own.
 
     Args:
-        preset: "code", the published program's values, or "paper" (METHODS 3.c, last table).
+        preset: "code", the published program's values, or "paper", the paper's where they differ.
     """
-    config = co2net_thumos.get_config()
+    config = common.get_config()
     config.method = "d2net"
     config.data.num_snippets = 750  # M: longer videos are cropped at random, shorter ones padded
-    del config.train.pairs
     config.train.update(steps=20000, batch_size=20, eval_every=500)
     config.optimizer.update(learning_rate=1e-4, weight_decay=5e-4)
     config.model = ConfigDict(
         {
             "kernel_size": 3,  # of the two hidden temporal convolutions, odd
             "dilation": 1,  # of all three
-            "classifier_kernel_size": 1,
+            "classifier_kernel_size": 1,  # of the last one
             "residual": True,  # in the code; the paper does not mention it
-            "dropout": 0.7,
+            "dropout": 0.7,  # on the last features
             "padding": "masked",  # as if every video were alone; or "published": padding acts
         }
     )
@@ -46,44 +45,43 @@ def get_config(preset: str = "code") -> ConfigDict:
             "focusing": 2.0,  # beta
             "gamma": 0.01,  # of the compactness weights
             "separation_row": "list_index",  # whose w_fb: a published slip; "video": the right one
-            "pairs": "any",  # a video may meet itself; the paper: "different"
+            "pairs": "any",  # of embeddings: a video may meet itself; the paper: "different"
             "reduction": "mean",  # over the classes; the paper: "sum"
             "reweight_positives": True,  # positive entries count C-fold; the paper: not
             "running_background": "peak",  # the most background-like snippet; the paper: "mean"
-            "bottom_up_foreground": 0.5,  # pseudo-foreground has more bottom-up attention,
-            "bottom_up_background": 0.5,  # pseudo-background less
+            "bottom_up_foreground": 0.5,  # pseudo-foreground has more bottom-up attention
+            "bottom_up_background": 0.5,  # pseudo-background has less bottom-up attention
             "denoising": "pdmi",  # or "dmi", "l1", "bce" (Table 4), "none"
             "snippet_joint": "class_conditional",  # the paper: "joint"
             "video_joint": "filtered",  # without classes below 20 % of the best; paper: "joint"
-            "denoising_start": 1002,  # the first step with denoising,
-            "denoising_every": 2,  # and then every second one
+            "denoising_start": 1002,  # the first step with denoising
+            "denoising_every": 2,  # from then on every second step
             "gradient_cap": 1e3,  # bounds 1 / singular value in pDMI's gradient
-            "weights": {"discriminative": 1.0, "snippet_denoising": 0.1, "video_denoising": 0.1},
+            "weights": {
+                "discriminative": 1.0,  # L_Dis, or what `classification` puts in its place
+                "snippet_denoising": 0.1,  # L_DS
+                "video_denoising": 0.1,  # L_DV
+            },
         }
     )
-    config.localization = ConfigDict(
-        {
-            "thresholds": (0.025, 0.475, 19),  # first, last, how many
-            "min_length": 2,  # snippets
-            "skip_lone_zero": False,
-            "class_rule": "share_of_best",  # classes above half of the best class score
-            "class_threshold": 0.5,
-            "class_scores": "refined",  # pooled from attention x T-CAM; the paper: "cas"
-            "relative_attention": False,
-            "topk_divisor": 8,
-            "class_weight": 0.0,
-            "flank": 0.25,
-            "outer": "sides",  # mean of both sides' means; "joint": one mean over both
-            "min_contrast": config_dict.placeholder(float),  # set below: -0.4; the paper: None
-            "nms": "hard",
-            "nms_threshold": 0.3,
-            "count_ends": False,
-            "min_score": config_dict.placeholder(float),  # drops weaker detections
-            "relative_score": config_dict.placeholder(float),  # set below: 0.1; what is below goes
-            "relative_to": "class",  # share of the best of its class; the paper: of the "video"
-        }
+    config.localization.update(
+        thresholds=(0.025, 0.475, 19),  # first, last, how many
+        min_length=2,  # snippets
+        skip_lone_zero=False,
+        class_rule="share_of_best",  # classes above half of the best class score
+        class_threshold=0.5,
+        class_scores="refined",  # pooled from attention x T-CAM; the paper: "cas"
+        relative_attention=False,  # attention relative to half of its maximum in the video
+        topk_divisor=8,
+        class_weight=0.0,
+        outer="sides",  # mean of both sides' means; "joint": one mean over both
+        min_contrast=-0.4,  # the paper: None
+        nms="hard",
+        nms_threshold=0.3,
+        count_ends=False,
+        relative_score=0.1,  # detections below this share of the best score are dropped
+        relative_to="class",  # share of the best of its class; the paper: of the "video"
     )
-    config.localization.update(min_contrast=-0.4, relative_score=0.1)
     if preset == "paper":
         _as_in_paper(config)
     elif preset != "code":

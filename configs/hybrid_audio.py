@@ -10,7 +10,7 @@ chosen on the demo's training videos (configs/hybrid_demo.py): nothing was chose
 
 from ml_collections import ConfigDict
 
-from configs import co2net_audio, hybrid_demo
+from jaxtal.configs import co2net_audio, hybrid_demo
 
 
 def get_config() -> ConfigDict:

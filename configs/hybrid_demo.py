@@ -11,7 +11,7 @@ other 35.
 
 from ml_collections import ConfigDict
 
-from configs import co2net_demo, hybrid_thumos
+from jaxtal.configs import co2net_demo, hybrid_thumos
 
 
 def get_config() -> ConfigDict:

@@ -12,7 +12,7 @@ the training side of the demo's generated videos (configs/hybrid_demo.py).
 
 from ml_collections import ConfigDict
 
-from configs import co2net_thumos, d2net_thumos, twostream_thumos
+from jaxtal.configs import co2net_thumos, d2net_thumos, twostream_thumos
 
 # The fields of `loss` that belong to the parts from the other two methods.
 _DENOISING = (
@@ -36,13 +36,13 @@ def get_config() -> ConfigDict:
     for module, names in parts:
         theirs = module.get_config().loss
         config.loss.update({name: theirs[name] for name in names})
-    config.loss.denoising_every = 1
+    config.loss.denoising_every = 1  # from `denoising_start` on
     config.loss.weights.update(
         foreground=1.0,  # L_fg of the attention branch; 0 takes the branch away, with background
         background=0.1,  # L_bg
         semantic=0.05,  # L_smt; 0: no semantic dictionary
-        snippet_denoising=0.1,  # L_DS and
-        video_denoising=0.1,  # L_DV; 0: no pDMI denoising
+        snippet_denoising=0.1,  # L_DS; 0, and of L_DV, too: no pDMI denoising
+        video_denoising=0.1,  # L_DV
     )
     config.optimizer.learning_rate = 1e-4
     config.localization.update(

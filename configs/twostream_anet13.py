@@ -11,11 +11,11 @@ The rows of the paper's Tables 4 and 6 are selected as in configs/twostream_thum
 
 from ml_collections import ConfigDict
 
-from configs import twostream_thumos
+from jaxtal.configs import twostream_thumos
 
 
 def get_config(row: str = "full") -> ConfigDict:
-    """The THUMOS14 config with what differs on ActivityNet 1.3 (METHODS 4.a, 4.d, 4.e).
+    """The THUMOS14 config with what differs on ActivityNet 1.3.
 
     Args:
         row: see `twostream_thumos.get_config`.

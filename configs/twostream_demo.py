@@ -11,7 +11,7 @@ configs/twostream_thumos.py.
 
 from ml_collections import ConfigDict
 
-from configs import co2net_demo, twostream_thumos
+from jaxtal.configs import co2net_demo, twostream_thumos
 
 
 def get_config(row: str = "full") -> ConfigDict:

@@ -10,9 +10,9 @@ The rows of the paper's Tables 3 and 5 are `--config configs/twostream_thumos.py
 fg, fg_bg, fg_bg_ct, fg_bg_ct_gui, full; attention, mil.
 """
 
-from ml_collections import ConfigDict, config_dict
+from ml_collections import ConfigDict
 
-from configs import co2net_thumos
+from jaxtal.configs import common
 
 # The loss terms in the order in which Table 3 adds them; Table 5 has the first three.
 _TERMS = ("foreground", "background", "context", "guide", "semantic")
@@ -28,17 +28,16 @@ _ROWS = {
 
 
 def get_config(row: str = "full") -> ConfigDict:
-    """Every field of a run; see the comments.
+    """Return every field of a two-stream run: those of configs/common.py, and its own.
 
     Args:
         row: of the paper's Tables 3 to 6, see `_ROWS`.
     """
-    config = co2net_thumos.get_config()
+    config = common.get_config()
     config.method = "twostream"
     config.data.num_snippets = 750  # T, drawn from every training video
     # Longer test videos are thinned out to so many: T, unless it is set itself.
     config.data.test_snippets = config.data.get_oneway_ref("num_snippets")
-    del config.train.pairs
     # An epoch of 200 videos has 13 steps: 100 epochs, evaluated after each.
     config.train.update(steps=1300, batch_size=16, log_every=13, eval_every=13)
     config.optimizer.update(learning_rate=1e-4, weight_decay=5e-5)
@@ -62,7 +61,7 @@ def get_config(row: str = "full") -> ConfigDict:
             "warmup": "loss_ramp",  # of the semantic loss; "freeze_dict": Q is fixed; "none"
             "warmup_steps": 130,  # 10 epochs
             "weights": {
-                "foreground": 1.0,
+                "foreground": 1.0,  # L_fg; the other weights are relative to it
                 "context": 0.1,  # lambda 1
                 "background": 0.1,  # lambda 2
                 "semantic": 5e-2,  # lambda 3
@@ -70,22 +69,18 @@ def get_config(row: str = "full") -> ConfigDict:
             },
         }
     )
-    config.localization = ConfigDict(
-        {
-            "thresholds": (0.1, 0.9, 33),  # first, last, how many
-            "inclusive": True,  # an activation that equals a threshold is above it
-            "upsample": 20,  # interpolated positions a snippet; 1: none
-            "min_length": 2,  # positions
-            "class_rule": "more_than",  # classes above alpha; if none, the best
-            "class_threshold": 0.1,  # alpha
-            "class_weight": 0.2,  # beta
-            "flank": 0.2,
-            "outer": "joint",
-            "nms": "hard",
-            "nms_threshold": 0.5,
-            "count_ends": False,
-            "min_score": config_dict.placeholder(float),  # drops weaker detections
-        }
+    config.localization.update(
+        thresholds=(0.1, 0.9, 33),  # first, last, how many
+        inclusive=True,  # an activation that equals a threshold is above it
+        upsample=20,  # interpolated positions a snippet; 1: none
+        min_length=2,  # positions
+        class_rule="more_than",  # classes above alpha; if none, the best
+        class_threshold=0.1,  # alpha
+        class_weight=0.2,  # beta
+        flank=0.2,
+        nms="hard",
+        nms_threshold=0.5,
+        count_ends=False,
     )
     if row not in _ROWS:
         raise ValueError(f"row {row!r}; wanted one of {', '.join(_ROWS)}")

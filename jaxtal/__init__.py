@@ -1,33 +1,119 @@
 """jaxtal: weakly supervised temporal action localization on JAX.
 
-The vocabulary, said once. Shapes:
+    import jaxtal
 
-- B videos in a batch, V videos in a data set, T snippets of a video, C action classes,
-  D features per modality (a snippet has 2 * D: RGB first, optical flow second),
-  K top-k, M population members. ``C + 1``: with the background class, always last.
-- Time is the second to last axis of an activation sequence: ``cas`` [..., T, C], ``attention``
-  [..., T, 1], ``embeddings`` [..., T, E]; a ``mask`` [..., T] is true where a snippet exists.
+    config = jaxtal.get_config("co2net_demo")
+    result = jaxtal.train(config, "runs/demo")
+    detections = result.model().predict("features/")
+    print(jaxtal.evaluate("annotations.json", detections, "thumos14"))
 
-Words:
-
-- snippet: 16 consecutive frames of the 25 fps video, 0.64 s; the unit of time inside the package.
-- T-CAM or CAS: the temporal class activation map (class activation sequence) of a video.
-- attention: how much a snippet looks like action of any class, 0 to 1.
-- L_mil, L_cas, L_ml, L_oppo, L_norm: CO2-Net's losses, in `losses.py` under their full names.
-- L_Dis, L_F, L_CE: D2-Net's discriminative loss and what is left of it without its weights, in
-  `discriminative.py`. L_D = L_DS + L_DV: its denoising loss, `snippet_denoising` and
-  `video_denoising` in `methods/d2net.py`, by pDMI of a joint matrix, `mutual_information.py`.
-- lambda, lambda': D2-Net's top-down attention (largest T-CAM entry of a snippet) and bottom-up
-  attention (how unlike the running background embedding r its embedding is).
-- L_fg, L_ct, L_bg: the two-stream network's cross-entropies under its foreground, context and
-  background attention; L_gui, L_smt: its guide and semantic loss; Q: its semantic dictionary, a
-  centroid for every class: all in `methods/twostream.py`.
-- row: what a network is fed of a video at one time; a snippet, unless the method thins out.
-- proposal: a candidate segment of one class; detection: a proposal that came through NMS.
-- t-IoU: intersection over union of two segments in time; mAP: mean average precision.
-
-"METHODS 2.c", "DATA.md" and "FIXTURES.md" in comments are the specification that the package was
-written from, in ``../shared`` beside the checkout.
+Names are imported when they are first used: `import jaxtal` is fast, and data sets, evaluation and
+localization work without JAX. Shapes and words that the documentation uses are in
+docs/reference/glossary.md.
 """
 
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from jaxtal import methods
+    from jaxtal.api import TrainResult as TrainResult
+    from jaxtal.api import analyze_errors as analyze_errors
+    from jaxtal.api import evaluate as evaluate
+    from jaxtal.api import localize as localize
+    from jaxtal.api import train as train
+    from jaxtal.config import get_config as get_config
+    from jaxtal.data import generate_dataset as generate_dataset
+    from jaxtal.data import load_dataset as load_dataset
+    from jaxtal.data.dataset import Dataset as Dataset
+    from jaxtal.data.dataset import TimeGrid as TimeGrid
+    from jaxtal.data.dataset import Video as Video
+    from jaxtal.data.detections import Detections as Detections
+    from jaxtal.errors import CheckpointError as CheckpointError
+    from jaxtal.errors import ConfigError as ConfigError
+    from jaxtal.errors import DataError as DataError
+    from jaxtal.errors import JaxtalError as JaxtalError
+    from jaxtal.errors import NonFiniteError as NonFiniteError
+    from jaxtal.evaluation import protocols
+    from jaxtal.evaluation.detection_map import Evaluation as Evaluation
+    from jaxtal.evaluation.error_analysis import ErrorAnalysis as ErrorAnalysis
+    from jaxtal.inference.model import Model as Model
+    from jaxtal.inference.model import load_model as load_model
+    from jaxtal.nn import losses
+    from jaxtal.visualization import plot
+
 __version__ = "0.1.0"
+
+# Public name -> (module, name in it; "" for the module itself).
+_LAZY = {
+    "load_dataset": ("jaxtal.data", "load_dataset"),
+    "generate_dataset": ("jaxtal.data", "generate_dataset"),
+    "Dataset": ("jaxtal.data.dataset", "Dataset"),
+    "Video": ("jaxtal.data.dataset", "Video"),
+    "TimeGrid": ("jaxtal.data.dataset", "TimeGrid"),
+    "Detections": ("jaxtal.data.detections", "Detections"),
+    "get_config": ("jaxtal.config", "get_config"),
+    "train": ("jaxtal.api", "train"),
+    "TrainResult": ("jaxtal.api", "TrainResult"),
+    "load_model": ("jaxtal.inference.model", "load_model"),
+    "Model": ("jaxtal.inference.model", "Model"),
+    "evaluate": ("jaxtal.api", "evaluate"),
+    "Evaluation": ("jaxtal.evaluation.detection_map", "Evaluation"),
+    "analyze_errors": ("jaxtal.api", "analyze_errors"),
+    "ErrorAnalysis": ("jaxtal.evaluation.error_analysis", "ErrorAnalysis"),
+    "localize": ("jaxtal.api", "localize"),
+    "JaxtalError": ("jaxtal.errors", "JaxtalError"),
+    "ConfigError": ("jaxtal.errors", "ConfigError"),
+    "DataError": ("jaxtal.errors", "DataError"),
+    "CheckpointError": ("jaxtal.errors", "CheckpointError"),
+    "NonFiniteError": ("jaxtal.errors", "NonFiniteError"),
+    "methods": ("jaxtal.methods", ""),
+    "protocols": ("jaxtal.evaluation.protocols", ""),
+    "plot": ("jaxtal.visualization.plot", ""),
+    "losses": ("jaxtal.nn.losses", ""),
+}
+
+
+__all__ = [
+    "CheckpointError",
+    "ConfigError",
+    "DataError",
+    "Dataset",
+    "Detections",
+    "ErrorAnalysis",
+    "Evaluation",
+    "JaxtalError",
+    "Model",
+    "NonFiniteError",
+    "TimeGrid",
+    "TrainResult",
+    "Video",
+    "__version__",
+    "analyze_errors",
+    "evaluate",
+    "generate_dataset",
+    "get_config",
+    "load_dataset",
+    "load_model",
+    "localize",
+    "losses",
+    "methods",
+    "plot",
+    "protocols",
+    "train",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module, attribute = _LAZY[name]
+    value = importlib.import_module(module)
+    if attribute:
+        value = getattr(value, attribute)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LAZY})

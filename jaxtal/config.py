@@ -1,13 +1,323 @@
-"""Config fields whose values leave nothing sensible to do are refused before anything is done."""
+"""Configs: load them by path or name, override and describe their fields, check their values."""
 
+import ast
+import contextlib
+import difflib
 import functools
+import inspect
 import math
-from collections.abc import Collection, Mapping
+import os
+import runpy
+import traceback
+from collections.abc import Callable, Collection, Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
 
-from jaxtal.errors import ConfigError
+from ml_collections import ConfigDict, FieldReference
+
+from jaxtal import configs
+from jaxtal.config_comments import comments_of
+from jaxtal.errors import ConfigError, JaxtalError
 
 
-def _get(config, field: str):
+def get_config(
+    name: str | os.PathLike[str],
+    *,
+    preset: str | None = None,
+    overrides: Mapping[str, Any] | None = None,
+) -> ConfigDict:
+    """Return the config of a file, or of a shipped one.
+
+    Args:
+        name: a path of a Python file with `get_config()`, or a shipped name, from any folder:
+            "co2net_demo" or "configs/co2net_demo.py"; ":PRESET" may follow.
+        preset: passed to `get_config()`, as what follows ":".
+        overrides: field such as "train.steps" -> value, or text as on a command line.
+
+    Raises:
+        ConfigError: there is no such config, it cannot be loaded, or it has not such a field or
+            preset.
+    """
+    filename, of_name = split_name(name)
+    if preset is not None and of_name is not None:
+        raise ConfigError(
+            f"{os.fspath(name)!r} names the preset {of_name!r}, and preset={preset!r}"
+        )
+    config = _load(locate_config(filename), of_name if preset is None else preset)
+    for field, value in _flat(overrides or {}):
+        _set(config, field, value)
+    return config.lock()
+
+
+def config_names() -> list[str]:
+    """Return the names of the shipped configs."""
+    return sorted(_shipped())
+
+
+def split_name(name: str | os.PathLike[str]) -> tuple[str, str | None]:
+    """Split FILE:PRESET; the preset is None where there is none."""
+    drive, path = os.path.splitdrive(os.fspath(name))
+    filename, colon, preset = path.partition(":")
+    return drive + filename, preset if colon else None
+
+
+def locate_config(filename: str) -> Path:
+    """Return the path of a config file: `filename` if it exists, else that of a shipped config.
+
+    Raises:
+        ConfigError: it is neither.
+    """
+    path, shipped = Path(filename), _shipped()
+    if path.is_file():
+        return path
+    # Not any path that ends like a shipped one: a mistyped folder must not run another config.
+    is_name = path.parent in (Path(), Path("configs")) and path.suffix in ("", ".py")
+    if is_name and path.stem in shipped:
+        return shipped[path.stem]
+    why = "Is a directory" if filename and path.is_dir() else "No such file or directory"
+    near = difflib.get_close_matches(path.stem, shipped, 3)
+    known = f"did you mean {' or '.join(near)}?" if near else f"shipped are {', '.join(shipped)}"
+    raise ConfigError(
+        f"{filename or repr(filename)}: {why}; wanted a file such as configs/co2net_demo.py, or "
+        f"the name of a shipped config; {known}"
+    )
+
+
+def _shipped() -> dict[str, Path]:
+    return {name: path for name, path in _modules().items() if name != "common"}
+
+
+def _modules() -> dict[str, Path]:
+    """Return the files of `jaxtal.configs` by name."""
+    files = sorted(path for folder in configs.__path__ for path in Path(folder).glob("*.py"))
+    return {path.stem: path for path in files if path.stem != "__init__"}
+
+
+def _load(path: Path, preset: str | None) -> ConfigDict:
+    """Return what the file's `get_config()` returns; it is given the preset, if there is one."""
+    with _naming_the_line(path):
+        function = runpy.run_path(str(path))["get_config"]
+        has_presets = len(inspect.signature(function).parameters) > 0
+    if preset is not None and not has_presets:
+        raise ConfigError(f"{path} has no presets; leave {preset!r} out")
+    with _naming_the_line(path):
+        config = function(*([] if preset is None else [preset]))
+    if not isinstance(config, ConfigDict):
+        raise ConfigError(f"{path}: get_config() returns {config!r:.40}; wanted a ConfigDict")
+    return config
+
+
+@contextlib.contextmanager
+def _naming_the_line(path: Path) -> Iterator[None]:
+    """Report whatever a config file raises, which is somebody's program, as a UserError."""
+    try:
+        yield
+    except Exception as error:
+        raise _failure(path, error) from None
+
+
+def _failure(path: Path, error: Exception) -> JaxtalError:
+    """Return what a config file's error is reported as."""
+    if isinstance(error, OSError) and error.filename == str(path):
+        return ConfigError(f"{path}: {error.strerror}; wanted a config file that can be read")
+    frames = traceback.extract_tb(error.__traceback__)
+    lines = [frame.lineno for frame in frames if frame.filename == str(path)]
+    line = lines[-1] if lines else getattr(error, "lineno", None) or 1
+    return ConfigError(
+        f"{path}, line {line}: {type(error).__name__}: {error}; wanted a Python file with "
+        "get_config()"
+    )
+
+
+def override(config: ConfigDict, field: str, text: str) -> None:
+    """Set a field such as "train.steps" to the value that `text`, of a command line, means.
+
+    Raises:
+        ConfigError: the config has no such field, or the text means no value of its type.
+    """
+    parent, name = find_field(config, field)
+    kind = parent.get_type(name)
+    reference = dict(parent.items(preserve_field_references=True))[name]
+    try:
+        if isinstance(reference, FieldReference) and text.lower() == "none" and kind is not str:
+            parent[name] = None  # the config file made it a placeholder
+        else:
+            parent[name] = parse_value(text, kind)
+    except (TypeError, ValueError):
+        raise _wrong_type(parent, field, text) from None
+
+
+def find_field(config: ConfigDict, field: str) -> tuple[ConfigDict, str]:
+    """Return the part of a config that holds a field such as "train.steps", and its own name.
+
+    Raises:
+        ConfigError: the config has no such field; the nearest is suggested.
+    """
+    here: Any = config
+    path = parent = "config"
+    for name in field.split("."):
+        known = list(here) if isinstance(here, ConfigDict) else []
+        if name not in known:
+            guess = _nearest(config, path, known, name)
+            raise ConfigError(
+                f"config.{field}: {path} has no field {name!r}, only "
+                f"{', '.join(known) or 'a value'}{guess}"
+            )
+        parent, here, path = here, here[name], f"{path}.{name}"
+    return parent, name
+
+
+def _nearest(config: ConfigDict, path: str, known: list[str], name: str) -> str:
+    """Return a suggestion: a similar field beside it, else one of the same name anywhere."""
+    if near := difflib.get_close_matches(name, known, 1):
+        return f"; did you mean {path}.{near[0]}?"
+    elsewhere = [field for field, _ in _flat(config) if field.rpartition(".")[2] == name]
+    return f"; did you mean config.{elsewhere[0]}?" if len(elsewhere) == 1 else ""
+
+
+def _set(config: ConfigDict, field: str, value: Any) -> None:
+    parent, name = find_field(config, field)
+    if isinstance(value, str) and parent.get_type(name) is not str:
+        return override(config, field, value)
+    try:
+        parent[name] = value
+    except (TypeError, ValueError):
+        raise _wrong_type(parent, field, value) from None
+
+
+def _wrong_type(parent: ConfigDict, field: str, value: Any) -> JaxtalError:
+    name = field.rpartition(".")[2]
+    kind = _KINDS.get(parent.get_type(name), ("a value of the same type", None))[0]
+    return ConfigError(
+        f"config.{field} is {value!r:.80}; wanted {kind}, as in the config file: "
+        f"{str(parent[name])[:80]}"
+    )
+
+
+def _flat(tree: Mapping[str, Any] | ConfigDict, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield the fields "a.b" and values of a nested mapping."""
+    for name, value in tree.items():
+        if isinstance(value, Mapping | ConfigDict) and len(value):
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield prefix + name, value
+
+
+def parse_value(text: str, kind: Any) -> Any:
+    """Return the value of type `kind` that `text` means; ValueError if there is none."""
+    return _KINDS[kind][1](text) if kind in _KINDS else kind(_literal(text))
+
+
+_UNREADABLE = (MemoryError, RecursionError, SyntaxError, TypeError, ValueError)
+
+
+def _bool(text: str) -> bool:
+    known = {"true": True, "t": True, "1": True, "false": False, "f": False, "0": False}
+    if text.lower() not in known:
+        raise ValueError(text)
+    return known[text.lower()]
+
+
+def _int(text: str) -> int:
+    return int(text, {"0x": 16, "0o": 8}.get(text[:2], 10))
+
+
+def _tuple(text: str) -> tuple:
+    """Read "(1, 2)" or "1,2"; anything else that is one value is the only entry."""
+    try:
+        value = ast.literal_eval(text)
+    except _UNREADABLE as error:
+        if isinstance(error, SyntaxError) and set(text) & {",", " "}:
+            raise ValueError(text) from None
+        value = text
+    return tuple(value) if isinstance(value, tuple | list | set | dict) else (value,)
+
+
+def _fields(text: str) -> ConfigDict:
+    value = _literal(text)
+    if not isinstance(value, dict):
+        raise ValueError(text)
+    return ConfigDict(value)
+
+
+def _literal(text: str) -> Any:
+    """Return the Python literal that `text` is, or the text itself."""
+    try:
+        return ast.literal_eval(text)
+    except _UNREADABLE:
+        return text
+
+
+# What a field of a type is set to, in words, and how its value is read from a text.
+_KINDS: dict[Any, tuple[str, Callable[[str], Any]]] = {
+    bool: ("true or false", _bool),
+    int: ("an integer", _int),
+    float: ("a number", float),
+    str: ("a text", str),
+    tuple: ("a tuple", _tuple),
+    ConfigDict: ("fields of its own, each set by itself", _fields),
+    type(None): ("a value", _literal),
+    object: ("a value", _literal),
+}
+
+
+# Fields that came later than the first configs. Where a config.json lacks one, its run did what the
+# value in the method's THUMOS14 config does.
+_ADDED = (
+    "data.layout", "data.generator", "data.fps", "data.stride", "data.window", "data.skip_damaged",
+    "model.fusion", "model.ccm_main", "model.ccm_auxiliary",
+    "localization.inclusive", "localization.upsample", "localization.min_length",
+    "localization.skip_lone_zero", "localization.class_rule", "localization.topk_divisor",
+    "localization.outer", "localization.min_contrast", "localization.sigma",
+    "localization.relative_score", "localization.relative_to",
+)  # fmt: skip
+
+
+def complete(saved: dict[str, Any]) -> dict[str, Any]:
+    """Return a config.json's content with the fields that an earlier version did not write."""
+    # Compared with names, as the file may be anyone's: it must not choose what is executed.
+    name = f"{saved.get('method')}_thumos"
+    defaults = _load(_modules()[name if name in _shipped() else "common"], None)
+    result = {key: {**part} if isinstance(part, dict) else part for key, part in saved.items()}
+    for field in _ADDED:
+        section, _, key = field.partition(".")
+        if isinstance(result.get(section), dict) and key in defaults[section]:
+            result[section].setdefault(key, defaults[section][key])
+    return result
+
+
+class ConfigField(NamedTuple):
+    """A field of a config.
+
+    Attributes:
+        field: its path, e.g. "train.steps".
+        value: in this config.
+        comment: what the config files say of it; "" where they say nothing.
+    """
+
+    field: str
+    value: Any
+    comment: str
+
+
+def describe_config(name: str | os.PathLike[str]) -> list[ConfigField]:
+    """Return every field of a config with its value and its comment in the source.
+
+    Args:
+        name: as for `get_config`, which see for errors.
+    """
+    filename, preset = split_name(name)
+    path = locate_config(filename)
+    values = dict(_flat(_load(path, preset)))
+    comments = comments_of(path, _modules())
+    order = [*comments, *values]
+    parts = [field.partition(".")[0] for field in order]
+    fields = dict.fromkeys(field for field in order if field in values)
+    by_part = sorted(fields, key=lambda field: parts.index(field.partition(".")[0]))
+    return [ConfigField(field, values[field], comments.get(field, "")) for field in by_part]
+
+
+def _get(config: Any, field: str) -> Any:
     try:
         return functools.reduce(getattr, field.split("."), config)
     except AttributeError:
@@ -16,15 +326,15 @@ def _get(config, field: str):
         ) from None
 
 
-def at_least(config, minimums: Mapping[str, float]) -> None:
+def at_least(config: Any, minimums: Mapping[str, float]) -> None:
     """Raise ConfigError unless every field `a.b` of `minimums` is finite and at least its value."""
     for field, minimum in minimums.items():
         value = _get(config, field)
-        if not minimum <= value < math.inf:
+        if value is None or not minimum <= value < math.inf:
             raise ConfigError(f"config.{field} is {value}; it must be at least {minimum}")
 
 
-def finite(config, limits: Mapping[str, float]) -> None:
+def finite(config: Any, limits: Mapping[str, float]) -> None:
     """Raise ConfigError unless every field `a.b` of `limits` is None or within +-its value."""
     for field, limit in limits.items():
         value = _get(config, field)
@@ -32,21 +342,21 @@ def finite(config, limits: Mapping[str, float]) -> None:
             raise ConfigError(f"config.{field} is {value}; it must be a number within +-{limit:g}")
 
 
-def at_most(config, maximums: Mapping[str, float]) -> None:
+def at_most(config: Any, maximums: Mapping[str, float]) -> None:
     """Raise ConfigError unless every field `a.b` of `maximums` is at most its value."""
     for field, maximum in maximums.items():
         if not (value := _get(config, field)) <= maximum:
             raise ConfigError(f"config.{field} is {value}; it must be at most {maximum}")
 
 
-def below(config, limits: Mapping[str, float]) -> None:
+def below(config: Any, limits: Mapping[str, float]) -> None:
     """Raise ConfigError unless every field `a.b` of `limits` is less than its value."""
     for field, limit in limits.items():
         if not (value := _get(config, field)) < limit:
             raise ConfigError(f"config.{field} is {value}; it must be below {limit}")
 
 
-def one_of(config, options: Mapping[str, Collection[str]]) -> None:
+def one_of(config: Any, options: Mapping[str, Collection[str]]) -> None:
     """Raise ConfigError unless every field `a.b` of `options` has one of the values named there."""
     for field, known in options.items():
         if (value := _get(config, field)) not in known:

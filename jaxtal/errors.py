@@ -1,14 +1,17 @@
-"""What is said to the person at the keyboard when something is wrong."""
+"""Exceptions and warnings shown to the user."""
 
+import logging
 import reprlib
-import sys
 from typing import Any
+
+_LOG = logging.getLogger(__name__)
 
 
 class JaxtalError(Exception):
-    """Something that the user can mend; the command line prints it as one line and exits with 2.
+    """Base class of every error that the user can fix.
 
-    The message says what is wrong and where, what was found and what was wanted, and how to fix it.
+    The message is one line: what is wrong and where, what was found and what was wanted, and how
+    to fix it. It speaks of arguments (`member=1`) and config fields.
     """
 
     def __str__(self) -> str:
@@ -16,37 +19,31 @@ class JaxtalError(Exception):
 
 
 class ConfigError(JaxtalError, ValueError):
-    pass
+    """An argument or a config field is unknown, impossible, or contradicts another one."""
 
 
 class DataError(JaxtalError, ValueError):
-    pass
+    """A file, a data set or an array is missing, damaged, or not what was wanted."""
 
 
 class CheckpointError(JaxtalError):
-    pass
+    """A checkpoint, a work directory or an exported model cannot be used."""
 
 
 class NonFiniteError(JaxtalError, ArithmeticError):
-    """A model's outputs are not finite: its training has diverged."""
+    """The outputs of a model are not finite: its training has diverged."""
+
+
+UserError = JaxtalError  # the former name
 
 
 def warn(message: str) -> None:
-    """A line on stderr, once: of a job's processes only one speaks."""
-    if _speaks[-1]:
-        print(f"warning: {one_line(message)}", file=sys.stderr)
-
-
-_speaks = [True]
-
-
-def keep_silent() -> None:
-    """No warnings from now on; errors are still told."""
-    _speaks.append(False)
+    """Log a warning; the programs print it as one line on stderr."""
+    _LOG.warning("%s", message)
 
 
 def one_line(text: str) -> str:
-    """`text` as one line, in which nothing commands a terminal: it may be a file's own."""
+    """Collapse untrusted text to one line and escape control characters."""
     if text.isprintable():
         return text
     line = " ".join(text.split())
@@ -54,7 +51,7 @@ def one_line(text: str) -> str:
 
 
 def short_repr(value: Any, most: int = 80) -> str:
-    """What a stranger's file holds, for a message: neither long, nor deep, nor soon endless."""
+    """Return a short repr of limited depth of an untrusted value, for error messages."""
     return _SHORT.repr(value)[:most]
 
 

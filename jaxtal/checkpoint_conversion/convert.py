@@ -2,6 +2,7 @@
 
 import functools
 import math
+import os
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -35,7 +36,11 @@ class Converted(NamedTuple):
 
 
 def from_torch(
-    method: str, source: Path, workdir: Path, config=None, classes: tuple[str, ...] = ()
+    method: str,
+    source: str | os.PathLike[str],
+    workdir: str | os.PathLike[str],
+    config=None,
+    classes: tuple[str, ...] = (),
 ) -> Converted:
     """Make a published program's checkpoint the first one, step 0, of a work directory.
 
@@ -45,7 +50,7 @@ def from_torch(
     Args:
         method: "co2net" or "d2net".
         source: a state dict as `torch.save` writes it.
-        workdir: `jaxtal.main` then evaluates it there with --mode=eval, or trains on.
+        workdir: a run there then evaluates it (mode=eval), or trains on.
         config: of the runs there, written to config.json; None to leave that to the first run.
         classes: names in the order of the outputs; with them model.json is written.
 
@@ -56,12 +61,13 @@ def from_torch(
     parameter_names.program(method)
     files = Workdir(workdir)
     if files.latest_step() is not None:
-        raise CheckpointError(f"{workdir} has a checkpoint already; give another --workdir")
+        raise CheckpointError(f"{workdir} has a checkpoint already; give another workdir=...")
     grid = _grid(config)
     if config is not None:
         _check_config(method, config)
         files.check_config(config.to_dict())
-    variables, widths = parameter_names.to_variables(method, torch_files.load(source), f"{source}")
+    state_dict = torch_files.load(Path(source))
+    variables, widths = parameter_names.to_variables(method, state_dict, f"{source}")
     if classes and len(classes) != widths.classes:
         raise CheckpointError(
             f"{source} is of {widths.classes} classes, but {len(classes)} names are given "
@@ -90,9 +96,7 @@ def _grid(config) -> TimeGrid:
 
 def _check_config(method: str, config) -> None:
     if config.method != method:
-        raise CheckpointError(
-            f"config.method is {config.method}, but --method is {method}; give one"
-        )
+        raise CheckpointError(f"config.method is {config.method}, but method={method}; give one")
     if config.population != 1:
         raise CheckpointError(
             f"config.population is {config.population}, but a checkpoint of PyTorch holds one "
@@ -132,7 +136,7 @@ def _write(files: Workdir, variables: dict[str, Any], config) -> None:
     except OSError as error:
         raise CheckpointError(
             f"{files.path}: the work directory cannot be written ({error.strerror}); give another "
-            "with --workdir"
+            "workdir=..."
         ) from None
     if config is not None:
         json_files.write(files.path / "config.json", json_files.to_text(config.to_dict()))
@@ -154,7 +158,7 @@ def _state(variables: dict[str, Any]) -> TrainState:
     return jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], state)
 
 
-def read_classes(path: Path) -> tuple[str, ...]:
+def read_classes(path: str | os.PathLike[str]) -> tuple[str, ...]:
     """Class names in the order of a model's outputs.
 
     Args:
@@ -164,6 +168,7 @@ def read_classes(path: Path) -> tuple[str, ...]:
     Raises:
         CheckpointError: it is none of these, or a name is there twice.
     """
+    path = Path(path)
     if path.is_dir() or path.suffix == ".json":
         return data.annotations(path).classes
     if path.suffix == ".npy":
@@ -191,7 +196,12 @@ def _text(value: Any, path: Path) -> str:
     return str(value)
 
 
-def to_torch(method: str, workdir: Path, target: Path, member: int | None = None) -> int:
+def to_torch(
+    method: str,
+    workdir: str | os.PathLike[str],
+    target: str | os.PathLike[str],
+    member: int | None = None,
+) -> int:
     """Write the latest checkpoint's parameters as a state dict for the published program.
 
     What that program has and ours does not, the outer taps of CO2-Net's global layers and its
@@ -214,13 +224,13 @@ def to_torch(method: str, workdir: Path, target: Path, member: int | None = None
     variables = latest_variables(workdir)
     members = len(jax.tree.leaves(variables)[0])
     if not 0 <= (member or 0) < members:
-        raise CheckpointError(f"--member={member}: {workdir} holds members 0 to {members - 1}")
+        raise CheckpointError(f"member={member}: {workdir} holds members 0 to {members - 1}")
     one = jax.tree.map(lambda leaf: leaf[member or 0], variables)
-    torch_files.save(target, parameter_names.from_variables(method, one, f"{workdir}"))
+    torch_files.save(Path(target), parameter_names.from_variables(method, one, f"{workdir}"))
     return members
 
 
-def latest_variables(workdir: Path) -> dict[str, Any]:
+def latest_variables(workdir: str | os.PathLike[str]) -> dict[str, Any]:
     """All members' variables in a work directory's latest checkpoint, whatever its config was.
 
     Returns:

@@ -94,7 +94,7 @@ class _Tensors:
         if name not in self.tensors:
             raise CheckpointError(
                 f"{self.where}: no tensor {name}, only {_some(self.tensors)}; wanted the method's "
-                "own state dict (--method says which method's)"
+                "own state dict (method=... says which method's)"
             )
         shape = self.tensors[name].shape
         if len(shape) != dimensions or 0 in shape:
@@ -147,7 +147,7 @@ def program(method: str) -> Program:
     """A method's published program; UserError if there is none that we know the names of."""
     if method not in _PROGRAMS:
         raise CheckpointError(
-            f"--method={method}: no program with PyTorch checkpoints is published for it; wanted "
+            f"method={method}: no program with PyTorch checkpoints is published for it; wanted "
             f"{' or '.join(_PROGRAMS)}"
         )
     return _PROGRAMS[method]
@@ -210,7 +210,7 @@ def _checked(
     if unknown := tensors.keys() - wanted.keys():
         raise CheckpointError(
             f"{where}: unknown tensors {_some(unknown)}; wanted {_some(wanted)} alone, the "
-            "published network as it is (--method says which)"
+            "published network as it is (method=... says which)"
         )
     numbers = {}
     for name, (optional, shape) in wanted.items():
@@ -260,7 +260,7 @@ def from_variables(method: str, variables: dict[str, Any], where: str) -> dict[s
         other = params.keys() ^ wanted
         raise CheckpointError(
             f"{where}: no {method} as published, differing in {_some(other)}; wanted another "
-            f"--method, or for co2net a run with {CO2NET_AS_PUBLISHED}"
+            f"method=..., or for co2net a run with {CO2NET_AS_PUBLISHED}"
         )
     found = {}
     for layer in names:

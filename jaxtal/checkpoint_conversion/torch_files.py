@@ -30,6 +30,7 @@ from jaxtal.data.io.files import (
     open_regular,
     parse_errors_as_data_error,
 )
+from jaxtal.data.io.zip_files import check_disjoint
 
 _DTYPES = {
     "FloatStorage": np.dtype(np.float32),
@@ -246,6 +247,7 @@ def _load_archive(file: BinaryIO, size: int) -> dict[str, np.ndarray]:
     bounded: Any = _Bounded(file, _MOST_LISTED)
     with zipfile.ZipFile(bounded) as archive:
         members = _members(archive, size)
+        check_disjoint(archive, RefusedError)
         bounded.most = size
         pickled = members["data.pkl"]
         if pickled.file_size > _MOST_PICKLED:

@@ -27,6 +27,7 @@ from numpy.lib import format as npy
 from jaxtal.data.dataset import LEAST_POSITIVE, MOST_POSITIVE, TimeGrid
 from jaxtal.data.io import object_arrays
 from jaxtal.data.io.files import atomic_write, check_class, check_name, check_unique, open_regular
+from jaxtal.data.io.zip_files import check_disjoint
 from jaxtal.errors import DataError, short_repr
 
 _FORM = "wanted videos, classes, rows, and what the method localizes from, e.g. cas and attention"
@@ -134,6 +135,7 @@ def _load(path: Path, names: tuple[str, ...]) -> dict[str, np.ndarray]:
             raise DataError(f"{path}: a single array; {_FORM}")
         try:
             with zipfile.ZipFile(stream) as archive:
+                check_disjoint(archive)
                 members = _members(archive, os.fstat(stream.fileno()).st_size, names)
                 return {name: object_arrays.plain(archive.read(m)) for name, m in members.items()}
         except OSError as error:

@@ -38,7 +38,7 @@ def convert(
     folder: Path,
     *,
     skip_damaged: bool = False,
-    how_to_skip: str = "",
+    how_to_skip: str = "skip_damaged=True",
     progress: Callable[[int, int], contextlib.AbstractContextManager] | None = None,
 ) -> Dataset:
     """Write a data set in another layout; the same call goes on where one was interrupted.

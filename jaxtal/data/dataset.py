@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from jaxtal.errors import DataError, short_repr
+from jaxtal import tables
+from jaxtal.errors import DataError, short_repr, warn
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,6 +31,12 @@ class TimeGrid:
     def __post_init__(self):
         if self.window is None:
             object.__setattr__(self, "window", self.stride)
+
+    @property
+    def times(self) -> tuple[float, float, float]:
+        """Fps, stride and window."""
+        assert self.window is not None
+        return self.fps, self.stride, self.window
 
     @property
     def offset(self) -> float:
@@ -83,7 +90,7 @@ WTALC_GRID = TimeGrid()  # what the weakly supervised programs assume everywhere
 NO_FEATURES = np.empty((0, 0), np.float32)
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Video:
     """One untrimmed video.
 
@@ -107,8 +114,15 @@ class Video:
     features: np.ndarray = dataclasses.field(default_factory=lambda: NO_FEATURES)
     fps: float | None = None
 
+    def __repr__(self) -> str:
+        length, width = self.features.shape
+        shape = f"{length} snippets x {width}" if width else "no features"
+        return (
+            f"Video({self.name!r}, {self.duration:.1f} s, {len(self.segments)} instances, {shape})"
+        )
 
-@dataclasses.dataclass(frozen=True, eq=False)
+
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Dataset:
     """Training and test videos over one list of classes.
 
@@ -132,8 +146,64 @@ class Dataset:
 
     @property
     def feature_width(self) -> int:
-        """Numbers per snippet, both modalities together (2D)."""
-        return self.train[0].features.shape[-1]
+        """Numbers per snippet, both modalities together (2D); 0 where there are no features."""
+        return next((video.features.shape[-1] for video in (*self.train, *self.test)), 0)
+
+    def __repr__(self) -> str:
+        return (
+            f"Dataset({self.name!r}, {len(self.train)} training and {len(self.test)} test videos, "
+            f"{len(self.classes)} classes, {self._grid_in_words()})"
+        )
+
+    def _grid_in_words(self) -> str:
+        width = f"{self.feature_width} features a snippet" if self.feature_width else "no features"
+        return f"{width}, {self.grid.fps:g} fps, stride {self.grid.stride:g}"
+
+    def _repr_html_(self) -> str:
+        rows = [
+            (
+                part,
+                len(videos),
+                sum(len(video.segments) for video in videos),
+                f"{sum(video.duration for video in videos) / 3600:.2f}",
+                f"{sum(len(video.features) for video in videos):,}",
+            )
+            for part, videos in (("training", self.train), ("test", self.test))
+        ]
+        title = f"{self.name}: {len(self.classes)} classes, {self._grid_in_words()}"
+        return tables.as_html(title, ("", "videos", "instances", "hours", "snippets"), rows)
+
+
+def count_annotation_errors(videos) -> dict[str, int]:
+    """How many annotated instances cannot be right, by kind.
+
+    They stay in the ground truth, as in the published evaluations, where nothing can match them.
+
+    Returns:
+        {"outside": begin after the end of their video or end before its start, "reversed": end
+        before they begin, "total": all instances}.
+    """
+    segments = np.concatenate([video.segments for video in videos])
+    end_of_video = np.repeat(
+        [video.duration for video in videos], [len(video.segments) for video in videos]
+    )
+    start, end = segments.T
+    return {
+        "outside": int(((start > end_of_video) | (end < 0)).sum()),
+        "reversed": int((end < start).sum()),
+        "total": len(segments),
+    }
+
+
+def warn_of_defects(name: str, videos) -> None:
+    """Log a warning of how many annotated instances cannot be right, if any."""
+    found = count_annotation_errors(videos)
+    if found["outside"] or found["reversed"]:
+        warn(
+            f"{name}: of {found['total']} instances {found['outside']} lie outside their video and "
+            f"{found['reversed']} end before they begin; they stay in the ground truth, where "
+            "nothing can match them"
+        )
 
 
 def multi_hot(videos, num_classes: int) -> np.ndarray:

@@ -1,18 +1,24 @@
-"""Detections in ActivityNet form: one JSON file for all videos."""
+"""Detections, in memory and in ActivityNet form: one JSON file for all videos."""
 
+import dataclasses
 import json
 import math
+import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from jaxtal import tables
 from jaxtal.data.dataset import FOREVER, Dataset
 from jaxtal.data.io import json_files
 from jaxtal.data.segments import Segments
 from jaxtal.errors import DataError, short_repr
+
+if TYPE_CHECKING:
+    import pandas
 
 _FORM = (
     '{"results": {video: [{"label": ..., "segment": [start, end] in seconds, "score": ...}]}} '
@@ -20,7 +26,181 @@ _FORM = (
 )
 
 
-def read(path: Path, dataset: Dataset, skipped: Counter | None = None) -> Segments:
+_SHOWN = 10  # detections in a repr
+
+
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class Detections:
+    """Detections in videos, by name.
+
+    Attributes:
+        segments: the detections as columns, in seconds; `video` and `label` are positions in
+            `videos` and `classes`.
+        videos: names of all videos that were looked at, also of those without detections.
+        classes: names of the classes.
+    """
+
+    segments: Segments
+    videos: tuple[str, ...]
+    classes: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.segments)
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        return iter(self.to_records())
+
+    def of(self, video: str) -> "Detections":
+        """Return the detections in one video.
+
+        Raises:
+            DataError: it is not among `videos`.
+        """
+        if video not in self.videos:
+            raise DataError(
+                f"video {short_repr(video)}: not among the {len(self.videos)} videos of these "
+                f"detections: {', '.join(self.videos[:5])}, ..."
+            )
+        mine = self.segments.take(self.segments.video == self.videos.index(video))
+        segments = dataclasses.replace(mine, video=np.zeros(len(mine), np.int64))
+        return Detections(segments, (video,), self.classes)
+
+    def to_records(self) -> list[dict[str, Any]]:
+        """Return a dict for each detection: video, label, start and end in seconds, score."""
+        columns = (
+            getattr(self.segments, name).tolist()
+            for name in ("video", "label", "start", "end", "score")
+        )
+        return [
+            {
+                "video": self.videos[video],
+                "label": self.classes[label],
+                "start": start,
+                "end": end,
+                "score": score,
+            }
+            for video, label, start, end, score in zip(*columns, strict=True)
+        ]
+
+    def to_pandas(self) -> "pandas.DataFrame":
+        """Return a DataFrame with a row for each detection; needs pandas.
+
+        Raises:
+            ImportError: pandas is not installed.
+        """
+        try:
+            import pandas
+        except ImportError:
+            raise ImportError(
+                "Detections.to_pandas needs pandas, which is not installed; pip install pandas"
+            ) from None
+        names = ["video", "label", "start", "end", "score"]
+        return pandas.DataFrame(self.to_records(), columns=names)
+
+    def to_json(self, path: str | os.PathLike[str] | None = None) -> str:
+        """Return the detections as text in ActivityNet form, and write it to `path`, if given.
+
+        Raises:
+            DataError: the file cannot be written.
+        """
+        text = to_json(self.segments, self.videos, self.classes)
+        if path is not None:
+            json_files.write(Path(path), text)
+        return text
+
+    @classmethod
+    def from_json(
+        cls, path: str | os.PathLike[str], *, classes: Sequence[str] | None = None
+    ) -> "Detections":
+        """Read a JSON file in ActivityNet form, whichever program wrote it.
+
+        Args:
+            path: the file.
+            classes: names in the order that is wanted; None for those in the file, sorted.
+
+        Raises:
+            DataError: the file is missing, is not JSON, lacks something, or has a detection that
+                cannot be one, or of a class that is not among `classes`.
+        """
+        path = Path(path)
+        results = _results(path)
+        rows = [
+            (number, label, *numbers, where)
+            for number, (name, found) in enumerate(results.items())
+            for label, numbers, where in _entries(path, name, found)
+        ]
+        names = sorted({row[1] for row in rows}) if classes is None else list(classes)
+        known = {name: index for index, name in enumerate(names)}
+        if unknown := [row for row in rows if row[1] not in known]:
+            raise DataError(
+                f"{unknown[0][-1]}: label {short_repr(unknown[0][1])} is not among the {len(names)} "
+                "classes; correct it, or leave classes=... out"
+            )
+        columns = [(row[0], known[row[1]], *row[2:-1]) for row in rows]
+        return cls(_columns(columns), tuple(results), tuple(names))
+
+    def __repr__(self) -> str:
+        rows = self._strongest()
+        title = self._title()
+        return tables.plain(title, _HEADER, rows) if rows else title
+
+    def _repr_html_(self) -> str:
+        return tables.as_html(self._title(), _HEADER, self._strongest())
+
+    def _title(self) -> str:
+        more = f"; the {_SHOWN} with the highest scores" if len(self) > _SHOWN else ""
+        where = f"{len(self.videos)} videos, {len(self.classes)} classes"
+        return f"{len(self)} detections in {where}{more}"
+
+    def _strongest(self) -> list[tuple[str, ...]]:
+        order = np.argsort(-self.segments.score, kind="stable")[:_SHOWN]
+        best = Detections(self.segments.take(order), self.videos, self.classes)
+        return [
+            (
+                row["video"],
+                row["label"],
+                f"{row['start']:.2f}",
+                f"{row['end']:.2f}",
+                f"{row['score']:.4g}",
+            )
+            for row in best.to_records()
+        ]
+
+
+_HEADER = ("video", "label", "start", "end", "score")
+
+
+def _columns(rows: Sequence[tuple[float, ...]]) -> Segments:
+    columns = np.array(rows, np.float64).reshape(-1, 5).T
+    return Segments(*columns[:2].astype(np.int64), *columns[2:])
+
+
+def _results(path: Path) -> dict[str, Any]:
+    """Return what a file says of each video."""
+    results = json_files.field(json_files.load(path, _FORM), "results", f"{path}", _FORM)
+    if not isinstance(results, dict):
+        raise DataError(f'{path}: "results" is {short_repr(results)}; wanted {_FORM}')
+    return results
+
+
+def _check_list(path: Path, name: str, found: Any) -> None:
+    if not isinstance(found, list):
+        raise DataError(f"{path}, video {name:.80}: {short_repr(found)}; wanted a list, {_FORM}")
+
+
+def _entries(
+    path: Path, name: str, found: Any
+) -> Iterator[tuple[str, tuple[float, float, float], str]]:
+    """Yield label, (start, end, score) and place of a video's detections."""
+    _check_list(path, name, found)
+    for index, entry in enumerate(found):
+        where = f"{path}, video {name}, detection {index} (counted from 0)"
+        yield *_parse(entry, where), where
+
+
+def read(
+    path: str | os.PathLike[str], dataset: Dataset, skipped: Counter | None = None
+) -> Segments:
     """Detections in the test videos of `dataset`, in seconds, in the file's order.
 
     Args:
@@ -31,37 +211,31 @@ def read(path: Path, dataset: Dataset, skipped: Counter | None = None) -> Segmen
         DataError: the file is missing, is not JSON, lacks something, or has a detection that
             cannot be one.
     """
-    results = json_files.field(json_files.load(path, _FORM), "results", f"{path}", _FORM)
-    if not isinstance(results, dict):
-        raise DataError(f'{path}: "results" is {short_repr(results)}; wanted {_FORM}')
+    path = Path(path)
+    results = _results(path)
     videos = {video.name: index for index, video in enumerate(dataset.test)}
     labels = {name: index for index, name in enumerate(dataset.classes)}
     rows: list[tuple[float, ...]] = []
     for name, found in results.items():
-        if not isinstance(found, list):
-            raise DataError(
-                f"{path}, video {name:.80}: {short_repr(found)}; wanted a list, {_FORM}"
-            )
+        _check_list(path, name, found)
         if name not in videos:
             if skipped is None and found:
                 raise DataError(_unknown_video(path, name, found, dataset))
             if skipped is not None:
                 skipped["of unknown videos"] += len(found)
             continue
-        for index, entry in enumerate(found):
-            where = f"{path}, video {name}, detection {index} (counted from 0)"
-            label, numbers = _parse(entry, where)
+        for label, numbers, where in _entries(path, name, found):
             if label in labels:
                 rows.append((videos[name], labels[label], *numbers))
             elif skipped is None:
                 raise DataError(
                     f"{where}: label {short_repr(label)} is not among the {len(labels)} classes of "
-                    f"{dataset.name}; correct it, or leave such detections out with --skip_unknown"
+                    f"{dataset.name}; correct it, or leave such detections out with "
+                    "skip_unknown=True"
                 )
             else:
                 skipped["of unknown classes"] += 1
-    columns = np.array(rows, np.float64).reshape(-1, 5).T
-    return Segments(*columns[:2].astype(np.int64), *columns[2:])
+    return _columns(rows)
 
 
 def _unknown_video(path: Path, name: str, found: list, dataset: Dataset) -> str:
@@ -70,7 +244,7 @@ def _unknown_video(path: Path, name: str, found: list, dataset: Dataset) -> str:
         f"{path}, video {name:.80}: its {len(found)} detections, from detection 0 on, are in "
         f"{'a training video' if training else 'no video'} of {dataset.name}, wanted one of its "
         f"{len(dataset.test)} test videos; remove them, or leave such detections out with "
-        "--skip_unknown (the official evaluator counts them as false)"
+        "skip_unknown=True (the official evaluator counts them as false)"
     )
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxtal.data.dataset import Video
+from jaxtal.data.dataset import Dataset, Video, count_annotation_errors
 from jaxtal.data.io.files import open_regular, sha256
 from jaxtal.data.lazy_dataset import LazyDataset
 from jaxtal.errors import DataError, JaxtalError
@@ -47,7 +47,7 @@ def inspect(source: LazyDataset, features: bool, progress: Progress) -> dict[str
         },
         "notes": list(source.notes),
         "subsets": {name: _subset(part, seen) for name, part in parts.items()},
-        "classes": _classes(parts, dataset.classes),
+        "classes": count_classes(dataset),
         "features": seen.summary() if seen else None,
     }
     found = _annotation_defects(source) | (seen.defects() if seen else {})
@@ -83,8 +83,9 @@ def _quantiles(values) -> list[float] | None:
     return np.percentile(values, QUANTILES).tolist() if len(values) else None
 
 
-def _classes(parts: dict[str, tuple[Video, ...]], names: tuple[str, ...]) -> dict[str, Any]:
-    """{class: {subset: {"videos": by video-level label, "instances": n}}}."""
+def count_classes(dataset: Dataset) -> dict[str, Any]:
+    """Return {class: {subset: {"videos": by video-level label, "instances": n}}}."""
+    parts, names = {"train": dataset.train, "test": dataset.test}, dataset.classes
     counts = {
         subset: (
             _count([video.labels for video in videos], len(names)),
@@ -240,24 +241,3 @@ def changed_files(folder: Path) -> list[str] | None:
         if sha256(path) != wanted:
             changed.append(f"{name} has changed")
     return changed
-
-
-def count_annotation_errors(videos) -> dict[str, int]:
-    """How many annotated instances cannot be right, by kind.
-
-    They stay in the ground truth, as in the published evaluations, where nothing can match them.
-
-    Returns:
-        {"outside": begin after the end of their video or end before its start, "reversed": end
-        before they begin, "total": all instances}.
-    """
-    segments = np.concatenate([video.segments for video in videos])
-    end_of_video = np.repeat(
-        [video.duration for video in videos], [len(video.segments) for video in videos]
-    )
-    start, end = segments.T
-    return {
-        "outside": int(((start > end_of_video) | (end < 0)).sum()),
-        "reversed": int((end < start).sum()),
-        "total": len(segments),
-    }

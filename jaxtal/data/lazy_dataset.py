@@ -55,7 +55,7 @@ class LazyDataset:
     def iter_videos(
         self,
         skip_damaged: bool = False,
-        how_to_skip: str = "",
+        how_to_skip: str = "skip_damaged=True",
         without: Collection[str] = (),
         like: tuple[str, int] | None = None,
     ) -> Iterator[Video]:
@@ -66,7 +66,7 @@ class LazyDataset:
 
         Args:
             skip_damaged: leave it out.
-            how_to_skip: the option that does so, for the error.
+            how_to_skip: what does so, for the error.
             without: names of videos that are not wanted.
             like: name and width of a video that has the right one; None: the first has it.
         """
@@ -86,17 +86,17 @@ class LazyDataset:
             yield full
             del full  # before the next one is read
 
-    def load(self, skip_damaged: bool = False) -> Dataset:
+    def load(self, skip_damaged: bool = False, how_to_skip: str = "skip_damaged=True") -> Dataset:
         """The data set with all features in memory.
+
+        Args:
+            skip_damaged, how_to_skip: see `each`.
 
         Raises:
             DataError: features are missing or damaged and not to be skipped; no training or no
                 test video is left; widths differ.
         """
-        kept = {
-            video.name: video
-            for video in self.iter_videos(skip_damaged, "config.data.skip_damaged")
-        }
+        kept = {video.name: video for video in self.iter_videos(skip_damaged, how_to_skip)}
         train, test = (
             tuple(kept[video.name] for video in part if video.name in kept)
             for part in (self.dataset.train, self.dataset.test)

@@ -17,6 +17,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from jaxtal import tables
 from jaxtal.data.dataset import TimeGrid, Video
 from jaxtal.data.segments import Segments, candidate_pairs, ground_truth
 from jaxtal.evaluation.matching import _score_order, match
@@ -134,9 +135,11 @@ def labeled_instances(videos: tuple[Video, ...]) -> Segments:
     return truth.take(np.array(in_labels, bool) & (truth.start < durations[truth.video]))
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Evaluation:
-    """What `evaluate` finds; m instances, n detections, K thresholds, C classes.
+    """Average precision of detections under a protocol.
+
+    m instances, n detections, K thresholds, C classes; numbers are fractions.
 
     Attributes:
         protocol: what was measured with.
@@ -149,6 +152,9 @@ class Evaluation:
         f1: (C,) F1 of all detections, whatever their scores, at a t-IoU of 0.5 (D2-Net, Table 3;
             METHODS 5.3): 2 TP / (detections + instances); NaN for classes without instances.
         left_out: how many given detections were not judged, and why.
+        source: all given detections, in seconds.
+        videos: names of the test videos.
+        classes: names of the classes; their numbers where they are not known.
     """
 
     protocol: Protocol
@@ -160,6 +166,39 @@ class Evaluation:
     precision: np.ndarray
     f1: np.ndarray
     left_out: dict[str, int]
+    source: Segments
+    videos: tuple[str, ...]
+    classes: tuple[str, ...]
+
+    @property
+    def map(self) -> dict[float, float]:
+        """Mean average precision at every t-IoU threshold of the protocol."""
+        return dict(zip(self.protocol.thresholds, self.summary()["map"].values(), strict=True))
+
+    @property
+    def average(self) -> dict[str, float]:
+        """Means of `map` over ranges of thresholds, e.g. {"0.1:0.7": ...}."""
+        return self.summary()["average"]
+
+    @property
+    def per_class(self) -> dict[str, dict]:
+        """For each class with instances: "map", "average", "f1", "instances", "detections"."""
+        return self.report(self.classes)["per_class"]
+
+    def __repr__(self) -> str:
+        return tables.plain(*self._table())
+
+    def _repr_html_(self) -> str:
+        return tables.as_html(*self._table())
+
+    def _table(self) -> tuple[str, list[str], list[list[str]]]:
+        summary = self.summary()
+        values = {**summary["map"], **summary["average"], "F1": summary["f1"]}
+        title = (
+            f"{self.protocol.name}: {len(self.detections)} detections, {len(self.truth)} instances "
+            f"in {len(self.videos)} videos"
+        )
+        return title, ["t-IoU", *values], [["mAP, %", *map(tables.per_cent, values.values())]]
 
     def summary(self) -> dict:
         """Means over the classes that have instances, as fractions.
@@ -227,6 +266,7 @@ def evaluate(
     protocol: Protocol,
     num_classes: int,
     grid: TimeGrid,
+    classes: tuple[str, ...] = (),
 ) -> Evaluation:
     """Judge `detections` on `videos` under `protocol`.
 
@@ -236,7 +276,9 @@ def evaluate(
         protocol: see `protocols.get`.
         num_classes: C.
         grid: converts between snippets and seconds.
+        classes: names of the classes; their numbers by default.
     """
+    source = detections
     seconds = labeled_instances(videos) if protocol.truth == "labeled" else ground_truth(videos)
     kept = np.array([video.name not in protocol.without for video in videos], bool)
     seconds = seconds.take(kept[seconds.video])
@@ -266,7 +308,20 @@ def evaluate(
     half = np.flatnonzero(np.equal(protocol.thresholds, 0.5))[:1]
     at_half = taken[half] if len(half) else match(truth, detections, [0.5], protocol.matching)
     f1 = _f1(truth, detections, at_half[0], num_classes)
-    return Evaluation(protocol, truth, seconds, detections, given, taken, precision, f1, left_out)
+    return Evaluation(
+        protocol,
+        truth,
+        seconds,
+        detections,
+        given,
+        taken,
+        precision,
+        f1,
+        left_out,
+        source,
+        tuple(video.name for video in videos),
+        classes or tuple(map(str, range(num_classes))),
+    )
 
 
 def _f1(truth, detections, taken, num_classes: int) -> np.ndarray:

@@ -15,6 +15,7 @@ import dataclasses
 
 import numpy as np
 
+from jaxtal import tables
 from jaxtal.data.dataset import Video
 from jaxtal.data.segments import Segments, candidate_pairs, pair_iou
 from jaxtal.errors import DataError
@@ -31,10 +32,12 @@ ERROR_TYPES = (
 )
 BACKGROUND_TIOU = 0.1  # t-IoU below which an instance has nothing to do with a detection
 LENGTHS = ("XS", "S", "M", "L", "XL")
+_Table = tuple[str, tuple[str, ...], list[tuple]]
+_TOP = ("video", "label", "start", "end", "score", "kind")
 MULTIPLES = tuple(range(1, 11))  # of the number of instances: the best so many detections
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class ErrorAnalysis:
     """Errors of the n judged detections and of the m instances at one t-IoU threshold.
 
@@ -49,6 +52,8 @@ class ErrorAnalysis:
             `stop_at_empty_class`; NaN for the true ones.
         found, instances: (len(LENGTHS),) int, instances by length, and those that were found.
         lengths: seconds between the lengths, see `Protocol`.
+        evaluation: what was analyzed.
+        top: the false positives with the highest scores, see `top_false_positives`.
     """
 
     protocol: str
@@ -61,6 +66,45 @@ class ErrorAnalysis:
     found: np.ndarray
     instances: np.ndarray
     lengths: tuple[float, ...]
+    evaluation: Evaluation
+    top: list[dict]
+
+    def __repr__(self) -> str:
+        return "\n\n".join(tables.plain(*table) for table in self._tables())
+
+    def _repr_html_(self) -> str:
+        return "".join(tables.as_html(*table) for table in self._tables())
+
+    def _tables(self) -> list[_Table]:
+        """Return title, header and rows: kinds of error, recall by length, false positives."""
+        report, at = self.report(), f"{self.protocol}, t-IoU {self.threshold:g}"
+        kinds = [
+            (name, one["detections"], one["among_best"]["1G"], tables.per_cent(one["gain"]))
+            for name, one in report["kinds"].items()
+        ]
+        lengths = [
+            (name, one["instances"], one["found"], tables.per_cent(one["recall"]))
+            for name, one in report["recall_by_length"].items()
+        ]
+        found: list[_Table] = [
+            (f"errors: {at}", ("kind of detection", "all", "1G", "mAP gain, %"), kinds),
+            (f"recall: {at}", ("length", "instances", "found", "recall, %"), lengths),
+        ]
+        if self.top:
+            found.append(("false positives with the highest scores", _TOP, self._top_rows()))
+        return found
+
+    def _top_rows(self) -> list[tuple]:
+        return [
+            (
+                row["video"],
+                row["label"],
+                *(f"{time:.1f}" for time in row["segment"]),
+                f"{row['score']:.4g}",
+                row["kind"],
+            )
+            for row in self.top
+        ]
 
     def report(self) -> dict:
         """As JSON: counts and shares, fractions."""
@@ -96,20 +140,25 @@ def check_threshold(protocol: Protocol, threshold: float) -> None:
         raise DataError(f"t-IoU {threshold:g} is none of {protocol.name}'s thresholds: {known}")
 
 
-def analyze_errors(evaluation: Evaluation, threshold: float = 0.5) -> ErrorAnalysis:
+def analyze_errors(evaluation: Evaluation, tiou: float = 0.5, top: int = 10) -> ErrorAnalysis:
     """Sort the detections of `evaluation` by kind of error.
+
+    Args:
+        evaluation: as `evaluate` returns it.
+        tiou: the t-IoU threshold at which errors are told apart.
+        top: how many false positives are listed.
 
     Raises:
         DataError: the protocol does not have the threshold.
     """
-    protocol = evaluation.protocol
+    protocol, threshold = evaluation.protocol, tiou
     check_threshold(protocol, threshold)
     taken = evaluation.taken[protocol.thresholds.index(threshold)]
     kind, instance, overlap = _kinds(evaluation, threshold, taken)
     edges = np.array(protocol.lengths)
     length = evaluation.seconds.end - evaluation.seconds.start
     size = np.searchsorted(edges, length, side="left")
-    return ErrorAnalysis(
+    analysis = ErrorAnalysis(
         protocol=protocol.name,
         threshold=threshold,
         kind=kind,
@@ -122,7 +171,11 @@ def analyze_errors(evaluation: Evaluation, threshold: float = 0.5) -> ErrorAnaly
         found=np.bincount(size[taken >= 0], minlength=len(LENGTHS)),
         instances=np.bincount(size, minlength=len(LENGTHS)),
         lengths=protocol.lengths,
+        evaluation=evaluation,
+        top=[],
     )
+    names = evaluation.videos, evaluation.classes
+    return dataclasses.replace(analysis, top=_false_positives(analysis, *names, top))
 
 
 def _kinds(evaluation: Evaluation, threshold: float, taken: np.ndarray):
@@ -205,13 +258,22 @@ def top_false_positives(
         [{"video", "label", "segment" (seconds), "score", "kind", "t-IoU", "instance": what it was
         held against, {"label", "segment"} or None}]
     """
+    found = dataclasses.replace(evaluation, source=detections)
+    names = tuple(video.name for video in videos)
+    return _false_positives(dataclasses.replace(diagnosis, evaluation=found), names, classes, count)
+
+
+def _false_positives(
+    diagnosis: ErrorAnalysis, videos: tuple[str, ...], classes: tuple[str, ...], count: int
+) -> list[dict]:
+    evaluation, detections = diagnosis.evaluation, diagnosis.evaluation.source
     rows = []
     for index in np.flatnonzero(diagnosis.kind > 0)[:count].tolist():
         given, instance = evaluation.given[index], diagnosis.instance[index]
         truth = evaluation.seconds
         rows.append(
             {
-                "video": videos[detections.video[given]].name,
+                "video": videos[detections.video[given]],
                 "label": classes[detections.label[given]],
                 "segment": [float(detections.start[given]), float(detections.end[given])],
                 "score": float(detections.score[given]),

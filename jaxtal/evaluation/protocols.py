@@ -107,6 +107,11 @@ SWITCHES: dict[str, tuple[dict[str, Any], str]] = {
 }
 
 
+def names() -> list[str]:
+    """Return the names of all protocols, without the switches that `get` takes behind them."""
+    return list(PROTOCOLS)
+
+
 def get(name: str) -> Protocol:
     """The protocol called `name`, a key of PROTOCOLS, with any SWITCHES appended after `+`.
 

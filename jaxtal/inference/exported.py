@@ -1,8 +1,7 @@
 r"""Exported models: one file with program, parameters and all that goes with them.
 
-    from pathlib import Path
-    from jaxtal import exported
-    predictor = exported.load(Path("model.jaxtal"))
+    import jaxtal
+    model = jaxtal.load_model("model.jaxtal")
 
 The model's code is not needed, neither flax nor the method's module: the network is StableHLO, made
 by `jax.export` for any number of videos B and any multiple T of 64 rows, and what comes after it is
@@ -25,6 +24,7 @@ import dataclasses
 import hashlib
 import json
 import math
+import os
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,7 @@ from jaxtal.data.dataset import TimeGrid
 from jaxtal.data.io.files import atomic_write, open_regular
 from jaxtal.data.io.json_files import field
 from jaxtal.errors import CheckpointError, JaxtalError
+from jaxtal.extras import required
 from jaxtal.inference.model import Model
 from jaxtal.input_pipeline.packing import MIN_BUCKET_ROWS
 from jaxtal.localization.config import LocalizationConfig
@@ -51,7 +52,7 @@ _DTYPES = ("float32", "float16", "bfloat16", "int32", "uint32", "bool")
 _FORM = "an exported model's header"
 
 
-def export_model(path: Path, predictor: Model) -> dict[str, Any]:
+def export_model(path: str | os.PathLike[str], model: Model) -> dict[str, Any]:
     """Export a model for `PLATFORMS`; the file appears at once or not at all.
 
     Returns:
@@ -60,56 +61,61 @@ def export_model(path: Path, predictor: Model) -> dict[str, Any]:
     Raises:
         CheckpointError: the method's recipe is code of its own; the file cannot be written.
     """
-    if not isinstance(predictor.recipe, ScoreSpec):
+    if not isinstance(model.recipe, ScoreSpec):
         raise CheckpointError(
-            f"config.method {predictor.method}: its recipe is no jaxtal.localization.scoring.ScoreSpec, which "
-            "an export needs; predict with --workdir instead"
+            f"config.method {model.method}: its recipe is no jaxtal.localization.scoring.ScoreSpec, which "
+            "an export needs; predict with workdir=... instead"
         )
-    arrays = [np.asarray(leaf) for leaf in jax.tree.leaves(predictor.variables)]
-    program = bytes(_export(predictor).serialize())
-    header = _header(predictor, arrays, program)
+    _require_flatbuffers()
+    arrays = [np.asarray(leaf) for leaf in jax.tree.leaves(model.variables)]
+    program = bytes(_export(model).serialize())
+    header = _header(model, arrays, program)
     text = json.dumps(header).encode()
     parts = [len(text).to_bytes(8, "little"), text, program, *map(_to_bytes, arrays)]
     checksum = hashlib.sha256()
     for part in parts:
         checksum.update(part)
-    with atomic_write(path, "wb") as file:
+    with atomic_write(Path(path), "wb") as file:
         file.writelines([_MAGIC, checksum.digest(), *parts])
     return header
 
 
-def _export(predictor: Model) -> export.Exported:
+def _require_flatbuffers() -> None:
+    """JAX imports it where programs are written and read."""
+    with required("export", "an exported model"):
+        import flatbuffers  # noqa: F401
+
+
+def _export(model: Model) -> export.Exported:
     """The program with B and T / 64 left open; parameters are a list."""
-    leaves, tree = jax.tree.flatten(predictor.variables)
+    leaves, tree = jax.tree.flatten(model.variables)
 
     def program(leaves: list, features: jax.Array, lengths: jax.Array) -> dict:
-        return predictor.program(jax.tree.unflatten(tree, leaves), features, lengths)
+        return model.program(jax.tree.unflatten(tree, leaves), features, lengths)
 
     batch, parts = export.symbolic_shape("b, t")
     return export.export(jax.jit(program), platforms=PLATFORMS)(
         [jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for leaf in leaves],
-        jax.ShapeDtypeStruct(
-            (batch, MIN_BUCKET_ROWS * parts, predictor.feature_width), jnp.float32
-        ),
+        jax.ShapeDtypeStruct((batch, MIN_BUCKET_ROWS * parts, model.feature_width), jnp.float32),
         jax.ShapeDtypeStruct((batch,), jnp.int32),
     )
 
 
-def _header(predictor: Model, arrays: list[np.ndarray], program: bytes) -> dict[str, Any]:
+def _header(model: Model, arrays: list[np.ndarray], program: bytes) -> dict[str, Any]:
     """Everything but program and parameters, and their sizes."""
     return {
         "format": _FORMAT,
         "jaxtal": __version__,
         "jax": jax.__version__,
-        "method": predictor.method,
-        "classes": list(predictor.classes),
-        "grid": dataclasses.asdict(predictor.grid),
-        "feature_width": predictor.feature_width,
-        "min_snippets": predictor.min_snippets,
-        "row_limits": list(predictor.row_limits),
-        "evidence": dataclasses.asdict(predictor.recipe),
-        "localized": list(predictor.localized),
-        "localization": dataclasses.asdict(predictor.localization),
+        "method": model.method,
+        "classes": list(model.classes),
+        "grid": dataclasses.asdict(model.time_grid),
+        "feature_width": model.feature_width,
+        "min_snippets": model.min_snippets,
+        "row_limits": list(model.row_limits),
+        "evidence": dataclasses.asdict(model.recipe),
+        "localized": list(model.localized),
+        "localization": dataclasses.asdict(model.localization),
         "platforms": list(PLATFORMS),
         "program": len(program),
         "parameters": [[str(array.dtype), list(array.shape)] for array in arrays],
@@ -120,12 +126,13 @@ def _to_bytes(array: np.ndarray) -> bytes:
     return array.astype(array.dtype.newbyteorder("<")).tobytes()
 
 
-def load_exported(path: Path) -> Model:
+def load_exported(path: str | os.PathLike[str]) -> Model:
     """The model in a file that `export_model` wrote; trust it as you would a program.
 
     Raises:
         CheckpointError: the file is missing, damaged, of another version, or not for this machine.
     """
+    path = Path(path)
     header, body = _read(path)
     try:
         sizes = [_size(*entry) for entry in header["parameters"]]
@@ -134,12 +141,13 @@ def load_exported(path: Path) -> Model:
             raise ValueError("its parts are not as long as it says")
         arrays = _arrays(header["parameters"], sizes, body[len(program) :])
         _check_platform(path, header["platforms"])
+        _require_flatbuffers()
         called = export.deserialize(bytearray(program))
         _check_shapes(called, arrays, header)
         return Model(
             method=str(header["method"]),
             classes=tuple(map(str, header["classes"])),
-            grid=TimeGrid(**header["grid"]),
+            time_grid=TimeGrid(**header["grid"]),
             feature_width=header["feature_width"],
             min_snippets=int(header["min_snippets"]),
             row_limits=_limits(*header["row_limits"]),
@@ -151,8 +159,6 @@ def load_exported(path: Path) -> Model:
         )
     except JaxtalError:
         raise
-    except ImportError as error:
-        raise CheckpointError(f"{path}: {error.name} is missing; pip install flatbuffers") from None
     except Exception as error:  # whatever JAX raises at a program of another version
         raise CheckpointError(
             f"{path}: cannot be used with jaxtal {__version__} and jax {jax.__version__} "
@@ -167,7 +173,7 @@ def _read(path: Path) -> tuple[dict[str, Any], memoryview]:
         start = file.read(len(_MAGIC) + hashlib.sha256().digest_size)
         if not start.startswith(_MAGIC):
             raise CheckpointError(
-                f"{path}: no exported model; wanted a file that jaxtal.export wrote"
+                f"{path}: no exported model; wanted a file that jaxtal export wrote"
             )
         rest = file.read()
     if hashlib.sha256(rest).digest() != start[len(_MAGIC) :]:
@@ -231,7 +237,7 @@ def _check_platform(path: Path, platforms: list[str]) -> None:
     if not {"gpu": {"cuda", "rocm"}}.get(here, {here}) & set(platforms):
         raise CheckpointError(
             f"{path}: exported for {', '.join(platforms)}, but this process computes on {here}; "
-            "set JAX_PLATFORMS=cpu, or predict with --workdir"
+            "set JAX_PLATFORMS=cpu, or predict with workdir=..."
         )
 
 

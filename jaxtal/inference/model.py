@@ -1,21 +1,25 @@
-"""Detections in videos that nobody annotated, from a trained model, without the model's code.
+"""Trained models: detections in new videos, without the code of the network.
 
-What a `Model` holds comes from a run's work directory (`jaxtal/inference/restore.py`) or from a file
-that `python -m jaxtal.export` wrote (`jaxtal/inference/exported.py`).
+What a `Model` holds comes from a run's work directory (`jaxtal/inference/restore.py`) or from an exported
+file (`jaxtal/inference/exported.py`).
 """
 
 import dataclasses
+import os
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import jax
 import numpy as np
 
+from jaxtal.data import inputs as inputs_of
 from jaxtal.data.dataset import TimeGrid
+from jaxtal.data.detections import Detections
 from jaxtal.data.io.feature_files import FeatureFile
 from jaxtal.data.segments import Segments, concatenate
-from jaxtal.errors import DataError, JaxtalError, warn
+from jaxtal.errors import CheckpointError, ConfigError, DataError, JaxtalError, warn
 from jaxtal.input_pipeline.packing import length_buckets, subsample_uniformly
 from jaxtal.localization import localize_videos
 from jaxtal.localization.config import LocalizationConfig
@@ -23,18 +27,6 @@ from jaxtal.localization.scoring import ScoreSpec, check_finite
 
 _T = TypeVar("_T")
 _Output = tuple[int, dict[str, np.ndarray]]  # a video's index and its outputs, {} if too short
-
-
-class Prediction(NamedTuple):
-    """What was found.
-
-    Attributes:
-        videos: names of the videos, without those that were left out.
-        detections: in seconds; `video` counts `videos`, ascending, then as `nms.apply_nms`.
-    """
-
-    videos: tuple[str, ...]
-    detections: Segments
 
 
 class VideoPrediction(NamedTuple):
@@ -54,14 +46,14 @@ class VideoPrediction(NamedTuple):
     grid: TimeGrid
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Model:
     """A trained model and all that detections in new videos need besides features.
 
     Attributes:
         method: name of the method.
         classes: names, in the order of the model's outputs.
-        grid: the time grid of the training data.
+        time_grid: of the training data; predictions assume it where the inputs state none.
         feature_width: numbers a snippet, 2D.
         min_snippets: shorter videos have no detections.
         row_limits: (least, most) rows fed of a video, spread evenly over it; None for no limit.
@@ -75,7 +67,7 @@ class Model:
 
     method: str
     classes: tuple[str, ...]
-    grid: TimeGrid
+    time_grid: TimeGrid
     feature_width: int
     min_snippets: int
     row_limits: tuple[int, int | None]
@@ -85,31 +77,47 @@ class Model:
     variables: Any
     program: Callable[..., dict[str, jax.Array]]
 
+    def __repr__(self) -> str:
+        grid = self.time_grid
+        return (
+            f"Model({self.method}, {len(self.classes)} classes, {self.feature_width} features a "
+            f"snippet, {grid.fps:g} fps, stride {grid.stride:g})"
+        )
+
     def predict(
         self,
-        videos: Sequence[FeatureFile],
-        grid: TimeGrid | None = None,
+        inputs: Any,
+        *,
+        time_grid: TimeGrid | None = None,
         skip_damaged: bool = False,
-        watch: Callable[[VideoPrediction], None] = lambda found: None,
-    ) -> Prediction:
-        """Detections in all videos; no more than two batches of features are in memory at once.
+        callback: Callable[[VideoPrediction], None] | None = None,
+    ) -> Detections:
+        """Return the detections in all videos of `inputs`.
+
+        Files are read one after the other: no more than two batches of features are in memory.
 
         Args:
-            videos: with different names.
-            grid: the features' time grid; None for the training data's.
-            skip_damaged: leave out, with a warning, what cannot be used.
-            watch: is told what was found in every video that is not left out, batch after batch.
+            inputs: a path (VIDEO.npy, a folder of such files, or a data set), a `Dataset`, a
+                (T, 2D) array of features, RGB columns before flow, a list of such arrays, or a
+                dict of them by video name.
+            time_grid: of the features; None for what `inputs` states, or else the training data's.
+            skip_damaged: leave out, with a warning, videos that cannot be used.
+            callback: called with what was found in each video, batch after batch.
 
         Raises:
             DataError: features are damaged or of another width, and not to be skipped; or no video
                 is left.
-            NotFiniteError: an output is not finite.
+            NonFiniteError: an output is not finite.
         """
+        reads, grid, _ = inputs_of.find(inputs, self.time_grid, time_grid)
+        opened = [skip_if_damaged(read, skip_damaged) for read in reads]
+        videos = [video for video in opened if video is not None]
         detections: dict[int, Segments] = {}
         for batch in self._batches(videos, skip_damaged):
-            for index, found in self._localize(batch, videos, grid or self.grid):
+            for index, found in self._localize(batch, videos, grid):
                 detections[index] = found.detections
-                watch(found)
+                if callback is not None:
+                    callback(found)
         if not detections:
             raise DataError("no video is left to predict; the warnings above say why")
         kept = sorted(detections)
@@ -117,7 +125,42 @@ class Model:
             dataclasses.replace(detections[index], video=np.full(len(detections[index]), number))
             for number, index in enumerate(kept)
         ]
-        return Prediction(tuple(videos[index].name for index in kept), concatenate(parts))
+        names = tuple(videos[index].name for index in kept)
+        return Detections(concatenate(parts), names, self.classes)
+
+    def outputs(self, features: Any) -> dict[str, np.ndarray]:
+        """Return the network's outputs for one video.
+
+        Args:
+            features: a (T, 2D) array, RGB columns before flow.
+
+        Returns:
+            {name: (rows, n)}, "cas" among them, a row for every snippet that was fed (all of them,
+            unless the method limits them); (1, n) for what a video has once.
+
+        Raises:
+            DataError: the features cannot be used, or the video is shorter than `min_snippets`.
+        """
+        video = inputs_of.from_array("video_0", features)
+        for batch in self._batches([video], skip_damaged=False):
+            for _, outputs in batch:
+                if outputs:
+                    return outputs
+        raise DataError(
+            f"features: {video.shape[0]} snippets; this model was trained to leave out videos of "
+            f"fewer than {self.min_snippets}"
+        )
+
+    def export(self, path: str | os.PathLike[str]) -> Path:
+        """Write the model to one file, which `load_model` reads without the network's code.
+
+        Raises:
+            DataError: the method's recipe is code of its own; the file cannot be written.
+        """
+        from jaxtal.inference import exported  # which builds models of this class
+
+        exported.export_model(path, self)
+        return Path(path)
 
     def _batches(
         self, videos: Sequence[FeatureFile], skip_damaged: bool
@@ -146,9 +189,11 @@ class Model:
     def _fitting(self, video: FeatureFile) -> FeatureFile:
         """`video`; UserError if its features are not as wide as the model's."""
         if video.shape[1] != self.feature_width:
+            turned = video.shape[0] == self.feature_width
+            hint = " (give its transpose, so that rows are snippets)" if turned else ""
             raise DataError(
                 f"{video.where}: {video.shape[1]} features a snippet; wanted {self.feature_width}, "
-                "RGB then flow, from the network that the training data's are from"
+                f"RGB then flow, from the network that the training data's are from{hint}"
             )
         return video
 
@@ -183,6 +228,41 @@ class Model:
             yield index, VideoPrediction(mine[place], output, found, grids.take(place))
 
 
+def load_model(
+    path: str | os.PathLike[str], *, member: int | None = None, ensemble: bool = False
+) -> Model:
+    """Load a trained model.
+
+    Args:
+        path: the work directory of a run, or a file that `Model.export` wrote; trust such a file
+            as you would a program.
+        member: of a population, counted from 0; None where there is one, or with `ensemble`.
+        ensemble: all members of a population that have not diverged, their outputs averaged.
+
+    Raises:
+        DataError: something is missing, damaged or of another version; there is no such member, or
+            its training has diverged.
+    """
+    path = Path(path)
+    if path.is_dir():
+        from jaxtal.inference import restore
+
+        return restore.load_work_directory(path, member, ensemble)
+    if not path.exists():
+        raise CheckpointError(
+            f"{path}: no such work directory and no such file; give the workdir=... of a training "
+            "run, or a file that Model.export wrote"
+        )
+    if member is not None or ensemble:
+        raise ConfigError(
+            f"member=... and ensemble=True are for a work directory; {path} is a file, which holds "
+            "one model"
+        )
+    from jaxtal.inference import exported  # and neither flax nor the methods' modules
+
+    return exported.load_exported(path)
+
+
 def _fill(into: np.ndarray, video: FeatureFile, wanted: np.ndarray) -> int:
     """Put the `wanted` snippets of a video into the first rows; how many they are."""
     features = video.read()
@@ -208,6 +288,6 @@ def skip_if_damaged(read: Callable[[], _T], skip_damaged: bool) -> _T | None:
         return read()
     except JaxtalError as error:
         if not skip_damaged:
-            raise DataError(f"{error}; --skip_damaged leaves such videos out") from None
+            raise DataError(f"{error}; skip_damaged=True leaves such videos out") from None
         warn(f"left out: {error}")
         return None

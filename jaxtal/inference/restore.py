@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from flax.traverse_util import flatten_dict
 from ml_collections import ConfigDict
 
 from jaxtal import methods
-from jaxtal.config import at_least
+from jaxtal.config import at_least, complete
 from jaxtal.errors import CheckpointError, JaxtalError
 from jaxtal.inference.model import Model
 from jaxtal.localization.config import LocalizationConfig
@@ -24,7 +25,9 @@ from jaxtal.train.train_state import hyperparams_from_config, init_state
 from jaxtal.train.workdir import Workdir
 
 
-def load_work_directory(folder: Path, member: int | None = None, ensemble: bool = False) -> Model:
+def load_work_directory(
+    folder: str | os.PathLike[str], member: int | None = None, ensemble: bool = False
+) -> Model:
     """The latest checkpoint's model; neither the run's data nor its config file are needed.
 
     Args:
@@ -36,6 +39,7 @@ def load_work_directory(folder: Path, member: int | None = None, ensemble: bool 
         CheckpointError: something is missing, damaged or of another version; there is no such member, or
             its training has diverged.
     """
+    folder = Path(folder)
     files = Workdir(folder)
     saved, where = files.read_config(), folder / "config.json"
     with _naming(where):
@@ -55,7 +59,7 @@ def load_work_directory(folder: Path, member: int | None = None, ensemble: bool 
         program = program_of(method, model, config.precision, ensemble)
     return Model(
         classes=described.classes,
-        grid=described.grid,
+        time_grid=described.grid,
         feature_width=described.feature_width,
         variables=_variables(files, shapes, member),
         program=jax.jit(program),
@@ -73,7 +77,7 @@ def _naming(path: Path) -> Iterator[None]:
     except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
         raise CheckpointError(
             f"{path}: {str(error)[:200]}; wanted the config as a run writes it; delete it, and the "
-            "run's command with --mode=eval writes it"
+            "run's command with mode=eval writes it"
         ) from None
 
 
@@ -113,37 +117,39 @@ def program_of(method: Method, model, precision: str, ensemble: bool = False):
 
 
 def config_from(saved: dict[str, Any]) -> ConfigDict:
-    """The config that config.json was written from: JSON has lists where it has tuples."""
+    """Return the config that config.json was written from: JSON has lists where it has tuples.
+
+    Fields that came later than the file are added, see `jaxtal.config.complete`.
+    """
 
     def with_tuples(value):
         if isinstance(value, dict):
             return {key: with_tuples(entry) for key, entry in value.items()}
         return tuple(map(with_tuples, value)) if isinstance(value, list) else value
 
-    return ConfigDict(with_tuples(saved))
+    return ConfigDict(with_tuples(complete(saved)))
 
 
 def _pick(member: int | None, count: int, folder: Path) -> int:
     if member is None and count > 1:
         raise CheckpointError(
-            f"{folder} holds a population of {count}; say which with --member, 0 to {count - 1} "
-            "(result.json has everyone's result), or --ensemble for all"
+            f"{folder} holds a population of {count}; say which with member=..., 0 to {count - 1} "
+            "(result.json has everyone's result), or ensemble=True for all"
         )
     if not 0 <= (member or 0) < count:
         raise CheckpointError(
-            f"--member is {member}, but {folder} holds a population of {count}; wanted 0 to "
-            f"{count - 1}"
+            f"member={member}, but {folder} holds a population of {count}; wanted 0 to {count - 1}"
         )
     return member or 0
 
 
 def _check_ensemble(member: int | None, config, folder: Path) -> None:
     if member is not None:
-        raise CheckpointError(f"give either --member={member} or --ensemble, which is all members")
+        raise CheckpointError(f"give either member={member} or ensemble=True, which is all members")
     if len(population.groups(population.members_of(config), config)) > 1:
         raise CheckpointError(
             f"{folder} holds a population whose members differ in more than the seed: "
-            f"{config.vary}; what they find on average was never evaluated, so give a --member"
+            f"{config.vary}; what they find on average was never evaluated, so give a member=..."
         )
 
 
@@ -173,7 +179,7 @@ def _variables(files: Workdir, wanted: dict[str, Any], member: int | None) -> di
             raise CheckpointError(
                 f"{files.checkpoints / str(step)}: {name} is {found.get(name, 'absent')}, but "
                 f"{wanted.get(name, 'absent')} by config.json and model.json; they are of another "
-                "run or were edited, so delete them, and the run's command with --mode=eval "
+                "run or were edited, so delete them, and the run's command with mode=eval "
                 "writes them"
             )
     if member is None:
@@ -182,6 +188,6 @@ def _variables(files: Workdir, wanted: dict[str, Any], member: int | None) -> di
     if progress["diverged"][member] is not None:
         raise CheckpointError(
             f"{files.path}: member {member}'s training has diverged before step "
-            f"{progress['diverged'][member]}; give another --member"
+            f"{progress['diverged'][member]}; give another member=..."
         )
     return jax.device_put(jax.tree.map(lambda leaf: leaf[member], saved))

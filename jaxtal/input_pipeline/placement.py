@@ -4,13 +4,15 @@ import contextlib
 import ctypes
 import dataclasses
 import gc
-from collections.abc import Callable, Iterator, Sequence
+import logging
+import os
+from collections import deque
+from collections.abc import Callable, Generator, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
-import grain
 import jax
 import numpy as np
-import psutil
 from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
@@ -27,8 +29,9 @@ from jaxtal.input_pipeline.sampling import sample_batch_indices
 from jaxtal.parallel import multihost, sharding
 from jaxtal.parallel.mesh import DATA, MEMBER, MEMBER_SPEC, REPLICATED, make_mesh
 from jaxtal.parallel.sharding import vmap_members
-from jaxtal.visualization import console
 
+_LOG = logging.getLogger(__name__)
+_SMALL_MACHINE = 4 * 2**30
 DTYPES = ("", "float32", "float16", "bfloat16")
 
 
@@ -79,15 +82,20 @@ def place_features(
     size = f"{what} features: {packed.nbytes / 2**20:,.0f} MiB {packed.dtype}"
     fits = used + packed.nbytes / parts <= config.data.device_share * memory
     if multihost.broadcast_from_primary(int(fits)):
-        console.say(f"{size}, " + (f"in {parts} parts on" if parts > 1 else "on") + " the device")
+        where = f"in {parts} parts on" if parts > 1 else "on"
+        _LOG.info("%s, %s the device", size, where)
         spec = P(DATA) if parts > 1 else REPLICATED
         return PlacedVideos(
             PackedVideos(sharding.device_put(mesh, packed, spec), index), None, kept
         )
     beside = f" beside {used / 2**20:,.0f} MiB" if used else ""
-    console.say(
-        f"{size}, do not fit{beside} into config.data.device_share={config.data.device_share:g} of "
-        f"the device's {memory / 2**20:,.0f} MiB: streamed by the host"
+    _LOG.info(
+        "%s, do not fit%s into config.data.device_share=%g of the device's %s MiB: streamed by the "
+        "host",
+        size,
+        beside,
+        config.data.device_share,
+        f"{memory / 2**20:,.0f}",
     )
     return PlacedVideos(PackedVideos(None, index), packed, kept)
 
@@ -95,13 +103,43 @@ def place_features(
 def device_memory() -> int:
     """Bytes of the default device's memory; of this machine's where it is the processor."""
     stats = jax.local_devices()[0].memory_stats() or {}
-    return stats.get("bytes_limit") or psutil.virtual_memory().total
+    return stats.get("bytes_limit") or _machine_memory()
 
 
-def prefetch(items: Sequence[int], load: Callable[[int], Any]) -> Iterator:
-    """`load` of each item, in order, done ahead in other threads."""
-    options = grain.ReadOptions(num_threads=2, prefetch_buffer_size=2)
-    return iter(grain.MapDataset.source(items).map(load).to_iter_dataset(options))
+def _machine_memory() -> int:
+    """Bytes of this machine's memory; of a small one's where the system does not say."""
+    with contextlib.suppress(AttributeError, OSError, ValueError):  # Windows has no sysconf
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    kibibytes, windows = ctypes.c_ulonglong(), getattr(ctypes, "windll", None)
+    if windows and windows.kernel32.GetPhysicallyInstalledSystemMemory(ctypes.byref(kibibytes)):
+        return kibibytes.value * 2**10
+    return _SMALL_MACHINE
+
+
+def prefetch(
+    items: Iterable[int], load: Callable[[int], Any], ahead: int = 2
+) -> Generator[Any, None, None]:
+    """Yield `load` of each item, in order, done ahead in other threads.
+
+    An error in `load` is raised where its result would come. Once the generator is closed or
+    deleted, nothing is loaded: what has begun is waited for, what has not is dropped.
+
+    Args:
+        items: taken one after the other, no more than `ahead` before they are asked for.
+        load: called in several threads at once.
+        ahead: how many results are loaded beside the one that was yielded.
+    """
+    waiting: deque[Future] = deque()
+    with ThreadPoolExecutor(max_workers=2, thread_name_prefix="prefetch") as threads:
+        try:
+            for item in items:
+                waiting.append(threads.submit(load, item))
+                if len(waiting) > ahead:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            threads.shutdown(cancel_futures=True)
 
 
 def _host_device() -> jax.Device:

@@ -3,9 +3,9 @@
 import dataclasses
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class LocalizationConfig:
-    """Numbers of a localization; the defaults are CO2-Net's (METHODS 2.e).
+    """Numbers of a localization: `config.localization`, with defaults in configs/common.py.
 
     Attributes:
         thresholds: (first, last, count) of the evenly spaced thresholds.
@@ -32,22 +32,22 @@ class LocalizationConfig:
         relative_to: the best score of the video's same "class", or of the whole "video".
     """
 
-    thresholds: tuple[float, float, int] = (0.1, 0.9, 10)
-    inclusive: bool = False
-    upsample: int = 1
-    min_length: int = 1
-    skip_lone_zero: bool = True
-    class_rule: str = "above"
-    class_threshold: float = 0.2
-    topk_divisor: int = 10
-    class_weight: float = 0.2
-    flank: float = 0.25
-    outer: str = "joint"
-    min_contrast: float | None = None
-    nms: str = "gaussian"
-    sigma: float = 0.3
-    nms_threshold: float = 0.7
-    count_ends: bool = True
-    min_score: float | None = None
-    relative_score: float | None = None
-    relative_to: str = "class"
+    thresholds: tuple[float, float, int]
+    inclusive: bool
+    upsample: int
+    min_length: int
+    skip_lone_zero: bool
+    class_rule: str
+    class_threshold: float
+    topk_divisor: int
+    class_weight: float
+    flank: float
+    outer: str
+    min_contrast: float | None
+    nms: str
+    sigma: float
+    nms_threshold: float
+    count_ends: bool
+    min_score: float | None
+    relative_score: float | None
+    relative_to: str

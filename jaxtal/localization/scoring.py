@@ -89,7 +89,7 @@ class ScoreSpec:
 
 
 def check_finite(outputs: dict, names, video: str) -> None:
-    """Raise NotFiniteError if one of the outputs `names` of `video` has a number that is none."""
+    """Raise NonFiniteError if one of the outputs `names` of `video` has a number that is none."""
     for name in names:
         if not np.isfinite(outputs[name]).all():
             raise NonFiniteError(

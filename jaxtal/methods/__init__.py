@@ -8,6 +8,8 @@ from jaxtal.errors import ConfigError
 from jaxtal.methods import co2net, d2net, hybrid, twostream
 from jaxtal.methods.base import Method
 
+__all__ = ["METHODS", "Method", "get", "names", "register"]
+
 METHODS: dict[str, Method] = {}
 
 
@@ -19,6 +21,11 @@ def register(method: Method) -> None:
 
 for _module in (co2net, d2net, twostream, hybrid):
     register(_module.METHOD)
+
+
+def names() -> list[str]:
+    """Return the names of all registered methods."""
+    return list(METHODS)
 
 
 def get(name: str) -> Method:

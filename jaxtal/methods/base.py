@@ -40,32 +40,15 @@ _LOCALIZATION_MINIMUMS = {
 
 def check_localization(config) -> None:
     """Raise ConfigError for fields of `config.localization` that cannot be."""
-    given = config.localization
-    at_least(
-        config,
-        {
-            f"localization.{name}": low
-            for name, low in _LOCALIZATION_MINIMUMS.items()
-            if name in given
-        },
-    )
-    finite(
-        config,
-        {
-            f"localization.{name}": _LARGEST_NUMBER
-            for name in _LOCALIZATION_NUMBERS
-            if name in given
-        },
-    )
+    at_least(config, {f"localization.{name}": low for name, low in _LOCALIZATION_MINIMUMS.items()})
+    finite(config, {f"localization.{name}": _LARGEST_NUMBER for name in _LOCALIZATION_NUMBERS})
     options: dict[str, Collection[str]] = {
         "class_rule": CLASS_RULES,
         "outer": _OUTER,
         "nms": NMS,
         "relative_to": ("class", "video"),
     }
-    one_of(
-        config, {f"localization.{name}": known for name, known in options.items() if name in given}
-    )
+    one_of(config, {f"localization.{name}": known for name, known in options.items()})
     thresholds = config.localization.thresholds
     numbers = all(
         isinstance(value, (int, float)) and abs(value) <= _LARGEST_NUMBER for value in thresholds

@@ -22,7 +22,6 @@ from jaxtal.input_pipeline import sampling
 from jaxtal.input_pipeline.packing import Batch, BatchIndices, VideoIndex
 from jaxtal.input_pipeline.sampling import Context
 from jaxtal.localization import proposals
-from jaxtal.localization.config import LocalizationConfig
 from jaxtal.localization.scoring import ScoreSpec
 from jaxtal.methods import base
 from jaxtal.methods.base import Method
@@ -195,13 +194,13 @@ class CO2Net(nn.Module):
     """
 
     num_classes: int
-    attention_unit: str = "code"
-    classifier: str = "code"
-    ccm_dropout: str = "code"
-    ccm_main: str = "global"
-    ccm_auxiliary: str = "local"
-    fusion: str = "ccm"
-    pool_window: int = 1
+    attention_unit: str
+    classifier: str
+    ccm_dropout: str
+    ccm_main: str
+    ccm_auxiliary: str
+    fusion: str
+    pool_window: int
 
     @nn.compact
     def __call__(self, x: jax.Array, mask: jax.Array, train: bool = False) -> dict:
@@ -310,8 +309,8 @@ def loss_terms(outputs: dict, batch: Batch, context: Context, config):
     return terms, context.state
 
 
-# Where the published code and the paper differ (METHODS 2.b, 2.c): the values of a field.
-_OPTIONS = {
+# The values of a field. Mostly where the published code and the paper differ.
+_OPTIONS: dict[str, Collection[str]] = {
     "model.attention_unit": tuple(_ATTENTION_DROPOUT),
     "model.classifier": ("code", "paper"),
     "model.ccm_dropout": ("code", "paper"),
@@ -319,13 +318,10 @@ _OPTIONS = {
     "loss.norm_reduction": tuple(losses.REDUCTIONS),
     "loss.opposition_reduction": tuple(losses.REDUCTIONS),
     "loss.mutual_metric": tuple(losses.METRICS),
-}
-
-# The paper's Tables 5 and 6. The config of an earlier run lacks these fields: the defaults hold.
-_VARIANTS: dict[str, Collection[str]] = {
-    "fusion": _FUSIONS,
-    "ccm_main": _CONTEXTS,
-    "ccm_auxiliary": _CONTEXTS,
+    # The paper's Tables 5 and 6.
+    "model.fusion": _FUSIONS,
+    "model.ccm_main": _CONTEXTS,
+    "model.ccm_auxiliary": _CONTEXTS,
 }
 
 
@@ -338,9 +334,8 @@ def num_batch_shards(config) -> int:
 def validate_config(config) -> None:
     """Raise ConfigError for options that do not exist or go together and numbers that cannot be."""
     model = config.model
-    variants = {f"model.{name}": known for name, known in _VARIANTS.items() if name in model}
-    one_of(config, _OPTIONS | variants)
-    if model.classifier == "paper" and model.get("fusion") in ("add", "ssma"):
+    one_of(config, _OPTIONS)
+    if model.classifier == "paper" and model.fusion in ("add", "ssma"):
         raise ConfigError(
             f"config.model.fusion is {model.fusion!r}, which changes the fusion layer, but "
             "config.model.classifier=paper has none; set config.model.classifier=code"
@@ -379,7 +374,7 @@ def video_scores(outputs: dict, config) -> np.ndarray:
 
 def score_spec(config) -> ScoreSpec:
     """Suppressed T-CAM, thresholds on the attention (METHODS 2.e)."""
-    divisor = LocalizationConfig(**config.localization).topk_divisor
+    divisor = config.localization.topk_divisor
     return ScoreSpec("refined", "attention", "probability", "refined", divisor, softmax=True)
 
 

@@ -90,12 +90,12 @@ class D2Net(nn.Module):
     """
 
     num_classes: int
-    kernel_size: int = 3
-    dilation: int = 1
-    classifier_kernel_size: int = 1
-    residual: bool = True
-    dropout: float = 0.7
-    padding: str = "masked"
+    kernel_size: int
+    dilation: int
+    classifier_kernel_size: int
+    residual: bool
+    dropout: float
+    padding: str
 
     @nn.compact
     def __call__(self, x: jax.Array, mask: jax.Array, train: bool = False) -> dict:
@@ -382,7 +382,7 @@ def validate_dataset(dataset, config) -> None:
         )
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class D2Localization(LocalizationConfig):
     """Numbers of D2-Net's localization (METHODS 3.e) beyond the shared ones.
 
@@ -393,8 +393,8 @@ class D2Localization(LocalizationConfig):
             (published program), or the "cas" itself (paper).
     """
 
-    relative_attention: bool = False
-    class_scores: str = "refined"
+    relative_attention: bool
+    class_scores: str
 
 
 def video_scores(outputs: dict, config) -> np.ndarray:
@@ -405,7 +405,7 @@ def video_scores(outputs: dict, config) -> np.ndarray:
 
 def score_spec(config) -> ScoreSpec:
     """Refined T-CAM, attention times T-CAM, thresholds on it too (METHODS 3.e)."""
-    settings = D2Localization(**config.localization)
+    settings = config.localization
     return ScoreSpec(
         sequence="refined",
         gate="refined",

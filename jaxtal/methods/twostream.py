@@ -57,12 +57,12 @@ class TwoStream(nn.Module):
     """
 
     num_classes: int
-    embedding: str = "residual"
-    attention: str = "softmax"
-    branches: str = "both"
-    share_fc: bool = False
-    dropout: float = 0.5
-    topk_divisors: tuple[int, int, int] = (8, 2, 2)
+    embedding: str
+    attention: str
+    branches: str
+    share_fc: bool
+    dropout: float
+    topk_divisors: tuple[int, int, int]
 
     @nn.compact
     def __call__(self, x: jax.Array, mask: jax.Array, train: bool = False) -> dict:

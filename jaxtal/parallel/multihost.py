@@ -18,7 +18,7 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from jaxtal.errors import ConfigError, keep_silent
+from jaxtal.errors import ConfigError
 from jaxtal.parallel.preemption import _RESUME_HINT, GRACE_PERIOD_SECONDS, INTERRUPTED, _exit_now
 
 
@@ -80,11 +80,10 @@ def initialize_distributed() -> None:
         )
         if jax.process_index() > 0:
             os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # standard output, whoever writes it
-            keep_silent()
     except (RuntimeError, ValueError) as error:
         raise ConfigError(
-            f"--distributed: the processes of this job did not meet ({str(error)[:200]}); start "
-            "all of them, see launch/README.md, or leave --distributed out"
+            f"distributed=True: the processes of this job did not meet ({str(error)[:200]}); start "
+            "all of them, see launch/README.md, or leave distributed=True out"
         ) from None
 
 
@@ -94,7 +93,7 @@ def expect_devices(count: int | None) -> None:
 
     if count is not None and count != jax.device_count():
         raise ConfigError(
-            f"--expect_devices={count}, but this job has {jax.device_count()} devices in "
+            f"expect_devices={count}, but this job has {jax.device_count()} devices in "
             f"{jax.process_count()} processes; start what is missing, or change the number"
         )
 

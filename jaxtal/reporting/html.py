@@ -8,14 +8,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import jinja2
+import matplotlib
 import numpy as np
-from markupsafe import Markup
-from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
+from matplotlib.rcsetup import cycler
 
 from jaxtal.data.io.files import atomic_write
 from jaxtal.evaluation.detection_map import selection_metric_name
+from jaxtal.extras import required
 from jaxtal.reporting import video_browser
 from jaxtal.reporting.runs import ERRORS_AT, METRICS, Group, Model, Run, groups
 from jaxtal.reporting.tables import Table, naming, tables
@@ -28,7 +28,7 @@ _COLORS = (
     "#c7b700", "#56b4e9",
 )  # fmt: skip
 _STYLE: dict[Any, Any] = {
-    "axes.prop_cycle": plt.cycler(color=_COLORS),
+    "axes.prop_cycle": cycler(color=_COLORS),
     "axes.spines.top": False,
     "axes.spines.right": False,
     "svg.hashsalt": "jaxtal",  # the same bytes for the same numbers
@@ -88,6 +88,9 @@ def write(path: Path, runs: Sequence[Run], videos: int = 500) -> int:
 
 def render(runs: Sequence[Run], videos: int = 500) -> str:
     """The page as text; arguments as of `write`."""
+    with required("report", "the report"):
+        import jinja2
+        from markupsafe import Markup
     loader = jinja2.PackageLoader("jaxtal.reporting")
     environment = jinja2.Environment(
         loader=loader,
@@ -154,9 +157,8 @@ def _errors(model: Model) -> Picture:
 
 def _picture(title: str, draw: Callable[[], Figure]) -> Picture:
     file = io.BytesIO()
-    with plt.rc_context(_STYLE):
+    with matplotlib.rc_context(_STYLE):
         figure = draw()
         figure.savefig(file, format="svg", metadata={"Date": None})
-        plt.close(figure)
     encoded = base64.b64encode(file.getvalue()).decode()
     return Picture(title, f"data:image/svg+xml;base64,{encoded}")

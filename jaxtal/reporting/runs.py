@@ -139,7 +139,7 @@ def names(folders: Sequence[Path]) -> list[str]:
     paths = [folder.resolve() for folder in folders]
     for index, path in enumerate(paths):
         if path in paths[:index]:
-            raise DataError(f"--workdir {folders[index]} is given twice; name each folder once")
+            raise DataError(f"workdir={folders[index]} is given twice; name each folder once")
 
     def last(path: Path, count: int) -> str:
         return "/".join(path.parts[-count:])
@@ -201,7 +201,7 @@ def _lack(name: str, files: list[str]) -> str:
         what = "AP by class, errors and videos"
     return (
         f"{name}: without {what}, for there is no {' and no '.join(files)}; the run's command with "
-        "--mode=eval --config.evaluation.save_activations=True writes what is missing"
+        "mode=eval config.evaluation.save_activations=True writes what is missing"
     )
 
 
@@ -217,7 +217,7 @@ def _curves(path: Path, truth: Dataset, config: dict[str, Any]) -> Curves:
     if (saved.videos, saved.classes, columns) != (names, truth.classes, len(truth.classes)):
         raise DataError(
             f"{path}: its videos or classes are not those of annotations.json; the run's command "
-            "with --mode=eval --config.evaluation.save_activations=True writes both"
+            "with mode=eval config.evaluation.save_activations=True writes both"
         )
     return Curves(saved, recipe)
 

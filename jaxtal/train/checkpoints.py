@@ -121,7 +121,7 @@ class Checkpoints:
             raise CheckpointError(
                 f"{self._manager.directory / str(step)}: this checkpoint cannot be read "
                 f"({str(error)[:200]}); delete the folder to continue from the one before, or give "
-                "another --workdir"
+                "another workdir=..."
             ) from None
 
     def __enter__(self) -> "Checkpoints":

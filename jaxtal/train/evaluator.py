@@ -187,7 +187,7 @@ def localize(method: Method, config, outputs, snippets, grid: TimeGrid) -> Segme
         grid: where snippets lie in time, of all videos or, as by `TimeGrid.of`, of each.
 
     Raises:
-        NotFiniteError: an output is not finite.
+        NonFiniteError: an output is not finite.
     """
     _check_finite(method, outputs)
     spec = method.score_spec(config)

@@ -1,12 +1,12 @@
 """Populations: M models trained at once that differ in their seeds and numbers."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from scipy import stats
 
 from jaxtal.errors import ConfigError
 from jaxtal.evaluation.detection_map import selection_metric, selection_metric_name
@@ -195,5 +195,34 @@ def _numbers(tree: Any) -> Any:
 def _interval(x: np.ndarray) -> list[float]:
     if len(x) < 2:
         return [float("nan")] * 2
-    half = stats.t.ppf(0.975, len(x) - 1) * x.std(ddof=1) / len(x) ** 0.5
+    half = student_quantile(0.975, len(x) - 1) * x.std(ddof=1) / len(x) ** 0.5
     return [float(x.mean() - half), float(x.mean() + half)]
+
+
+def student_quantile(probability: float, degrees: int) -> float:
+    """Compute the quantile of Student's t distribution for a whole number of degrees of freedom.
+
+    With t = sqrt(degrees) tan(angle), the probability between -t and t is a finite sum of positive
+    terms (Abramowitz and Stegun, 26.7.3 and 26.7.4), exact but for rounding. It is inverted by
+    bisection, down to neighboring floats.
+
+    Args:
+        probability: from 0.5 up to but not including 1.
+        degrees: of freedom, 1 or more.
+    """
+    between = 2 * probability - 1
+    low, high = 0.0, math.pi / 2
+    while low < (middle := (low + high) / 2) < high:
+        low, high = (middle, high) if _between(middle, degrees) < between else (low, middle)
+    return math.sqrt(degrees) * math.tan(low)
+
+
+def _between(angle: float, degrees: int) -> float:
+    """The probability of Student's t between -t and t, see `student_quantile`."""
+    sine, cosine = math.sin(angle), math.cos(angle)
+    odd = degrees % 2
+    term, total = (cosine, 0.0) if odd else (1.0, 0.0)
+    for k in range(2 + odd, degrees + 1, 2):
+        total += term
+        term *= cosine * cosine * (k - 1) / k
+    return 2 / math.pi * (angle + sine * total) if odd else sine * total

@@ -3,10 +3,11 @@
 import contextlib
 import dataclasses
 import itertools
+import logging
+import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -15,9 +16,11 @@ import numpy as np
 from jaxtal import methods
 from jaxtal.config import at_least, at_most, below, one_of
 from jaxtal.data import load
+from jaxtal.data.dataset import Dataset, warn_of_defects
 from jaxtal.data.io import json_files
 from jaxtal.data.io.files import disk_is_full
 from jaxtal.data.segments import Segments, concatenate
+from jaxtal.data.validation import validated
 from jaxtal.errors import ConfigError, JaxtalError, NonFiniteError
 from jaxtal.evaluation.detection_map import selection_metric, selection_metric_name
 from jaxtal.input_pipeline.placement import (
@@ -35,30 +38,34 @@ from jaxtal.train.evaluator import Evaluator, average_outputs, evaluate_outputs,
 from jaxtal.train.metrics_log import MetricsLog
 from jaxtal.train.train_state import TrainState
 from jaxtal.train.workdir import Workdir, fingerprint, summary_writer
-from jaxtal.visualization import console, plots
+from jaxtal.visualization import plots
 
-
-class Timer:
-    """Adds the seconds of a `with` block to `seconds[what]`."""
-
-    def __init__(self, seconds: dict[str, float], what: str):
-        self._seconds, self._what = seconds, what
-
-    def __enter__(self) -> None:
-        self._start = time.perf_counter()
-
-    def __exit__(self, *_) -> None:
-        self._seconds[self._what] += time.perf_counter() - self._start
-
+_LOG = logging.getLogger(__name__)
 
 MAX_SKIPPED_IN_ROW = 10
 PRECISIONS = ("float32", "bfloat16")
 
+# (first step, last step) -> a context that yields show(step, loss terms): a progress bar.
+Progress = Callable[[int, int], contextlib.AbstractContextManager[Callable[[int, dict], None]]]
 
-def train_and_evaluate(config, workdir: Path, mode: str = "train") -> dict[str, Any]:
+
+@contextlib.contextmanager
+def no_progress(start: int, steps: int) -> Iterator[Callable[[int, dict], None]]:
+    """Show nothing."""
+    yield lambda step, terms: None
+
+
+def train_and_evaluate(
+    config,
+    workdir: str | os.PathLike[str],
+    mode: str = "train",
+    *,
+    dataset: Dataset | None = None,
+    progress: Progress = no_progress,
+) -> dict[str, Any]:
     """Run a config in a work directory, from its latest checkpoint if there is one.
 
-    Of a job's processes all run this alike; the first one writes and talks (see `mesh`).
+    Of a job's processes all run this alike; the first one writes (see `mesh`).
 
     What resumes: of every member the parameters, Adam's moments, the model's other variables, the
     step (which with the seed gives every random choice), the counters of skipped updates, whether
@@ -68,6 +75,9 @@ def train_and_evaluate(config, workdir: Path, mode: str = "train") -> dict[str, 
         config: an ml_collections config, see configs/co2net_thumos.py.
         workdir: folder for everything that the run writes.
         mode: "train", or "eval" to evaluate the latest checkpoint only.
+        dataset: with all features, in place of the one that `config.data` names. Its name decides
+            on the protocol, as `config.data.name` does else.
+        progress: makes a context that shows the progress, see `console.progress`.
 
     Returns:
         What result.json holds.
@@ -81,17 +91,18 @@ def train_and_evaluate(config, workdir: Path, mode: str = "train") -> dict[str, 
     _check(config, method, files, mode)
     mesh = mesh_from_config(config, method.num_batch_shards(config))
     _describe(mesh)
-    dataset = load(config.data)
+    generated = dataset is None and not config.data.dir
+    dataset = load(config.data) if dataset is None else validated(dataset)
     _check_lengths(dataset, config.data.min_snippets)
     method.validate_dataset(dataset, config)
     pick_protocols(method, dataset, config.evaluation.protocol)
-    data_seen = fingerprint(dataset, generated=not config.data.dir)
+    data_seen = fingerprint(dataset, generated)
     multihost.check_same_on_all_processes(
         json_files.to_text({"config": config.to_dict(), "data": data_seen})
     )
     files.check_data(data_seen)
     files.check_model(dataset.classes, dataset.feature_width)
-    console.print_dataset_summary(dataset)
+    _describe_data(dataset)
     files.open(config.to_dict(), data_seen)
     files.write_model(dataset.classes, dataset.grid, dataset.feature_width, dataset.name)
     if mode == "train" and multihost.is_primary_process():
@@ -116,7 +127,7 @@ def train_and_evaluate(config, workdir: Path, mode: str = "train") -> dict[str, 
         placed = train_data, test_data
         run = Run(config, method, dataset, placed, files, checkpoints, mesh, saved, mode == "train")
         if mode == "train":
-            run.train()
+            run.train(progress)
         return run.finish()
 
 
@@ -154,10 +165,29 @@ def _describe(mesh: jax.sharding.Mesh) -> None:
     """One line, where there are several devices."""
     if jax.device_count() > 1:
         member, data = mesh.devices.shape
-        console.say(
-            f"{mesh.size} of {jax.device_count()} devices in {jax.process_count()} processes: "
-            f"{member} share the population, {data} a batch"
+        _LOG.info(
+            "%d of %d devices in %d processes: %d share the population, %d a batch",
+            mesh.size,
+            jax.device_count(),
+            jax.process_count(),
+            member,
+            data,
         )
+
+
+def _describe_data(dataset: Dataset) -> None:
+    """Log one line on a data set, and a warning of annotations that cannot be right."""
+    half = dataset.feature_width // 2
+    _LOG.info(
+        "%s: %d training and %d test videos, %d classes, %d + %d features a snippet",
+        dataset.name,
+        len(dataset.train),
+        len(dataset.test),
+        len(dataset.classes),
+        half,
+        half,
+    )
+    warn_of_defects(dataset.name, (*dataset.train, *dataset.test))
 
 
 _MINIMUMS = {
@@ -199,7 +229,7 @@ def _check(config, method, files: Workdir, mode: str) -> None:
     if mode == "train" and done > config.train.steps:
         raise ConfigError(
             f"{files.path} is already at step {done}, beyond config.train.steps="
-            f"{config.train.steps}; raise it or give another --workdir"
+            f"{config.train.steps}; raise it or give another workdir=..."
         )
     files.check_config(config.to_dict())
 
@@ -281,10 +311,10 @@ class Run:
             params = self.method.initialize(state.params, self.dataset, self.config)
             return state._replace(params=sharding.reshard(self.mesh, params, MEMBER_SPEC))
         state, self.progress = self.checkpoints.restore(saved, state)
-        console.say(f"continuing from step {saved}")
+        _LOG.info("continuing from step %d", saved)
         return state
 
-    def train(self) -> None:
+    def train(self, progress: Progress = no_progress) -> None:
         """Train to `config.train.steps`, evaluating and saving every `config.train.eval_every`."""
         settings = self.config.train
         start = self.step
@@ -297,7 +327,7 @@ class Run:
         log = MetricsLog(self.files, len(self.members))
         if start and start % settings.eval_every == 0 and not self._is_evaluated(start):
             self.evaluate()  # what an interruption left out
-        with console.progress(start, settings.steps) as show, preemption.defer_sigterm():
+        with progress(start, settings.steps) as show, preemption.defer_sigterm():
             while start < settings.steps:
                 stop = min(settings.steps, (start // settings.eval_every + 1) * settings.eval_every)
                 with self._timed("train"):
@@ -370,7 +400,7 @@ class Run:
         with trace, jax.profiler.StepTraceAnnotation("window", step_num=self.step):
             yield
             jax.block_until_ready(self.state)
-        console.say(f"a trace of some steps is in {self.files.profile}; open it with xprof")
+        _LOG.info("a trace of some steps is in %s; open it with xprof", self.files.profile)
 
     def _compile(self, steps: int, streamed):
         """The program of up to `steps` steps of all members."""
@@ -382,9 +412,12 @@ class Run:
             compiled = program.lower(*arguments).compile()
         trim_host_memory()
         flops = (compiled.cost_analysis() or {}).get("flops", float("nan"))
-        console.say(
-            f"compiled {steps} steps a dispatch in {self.seconds['compile'] - before:.1f} s; "
-            f"{flops / 1e9:.3g} GFLOP a step" + (" of all members" if len(self.members) > 1 else "")
+        _LOG.info(
+            "compiled %d steps a dispatch in %.1f s; %.3g GFLOP a step%s",
+            steps,
+            self.seconds["compile"] - before,
+            flops / 1e9,
+            " of all members" if len(self.members) > 1 else "",
         )
         return compiled
 
@@ -415,14 +448,16 @@ class Run:
         diverged[member] = step
         self.progress = {**self.progress, "diverged": diverged}
         if len(self.members) > 1:
-            console.say(
-                f"member {member} (seed {self.members[member].seed}) has diverged before step "
-                f"{step}; the others go on"
+            _LOG.info(
+                "member %d (seed %d) has diverged before step %d; the others go on",
+                member,
+                self.members[member].seed,
+                step,
             )
 
     def _log_skipped_updates(self) -> None:
         if skipped := int(sharding.device_get(self.state.skipped).sum()):
-            console.say(f"{skipped} updates so far were not finite and left out")
+            _LOG.info("%d updates so far were not finite and left out", skipped)
 
     def evaluate(self) -> "list[MemberEvaluation]":
         """Evaluate the present step on the test videos and save a checkpoint with the result."""
@@ -446,7 +481,7 @@ class Run:
             if not any(known["step"] == step and "map" in known for known in self.files.metrics()):
                 self.files.append_metrics(line)
             self.checkpoints.save(self.state, step, self.progress, selection_metric(line))
-        console.say(console.format_evaluation(line))
+        _LOG.info("%s", _in_one_line(line))
         return self.latest
 
     def _is_evaluated(self, step: int) -> bool:
@@ -484,8 +519,6 @@ class Run:
             self._write(self.files.ensemble_dir(), ensembles[0])
         self.files.write_result(result)
         self._draw(next(assessment for assessment in assessments if assessment.result))
-        show = console.print_result if len(self.members) == 1 else console.print_population
-        show(result, self.files.path)
         return result
 
     def _draw(self, shown: "MemberEvaluation") -> None:
@@ -545,6 +578,25 @@ class Run:
             files.write_activations(
                 assessment.outputs, self.dataset, self.method.localization_inputs
             )
+
+
+class Timer:
+    """Add the seconds of a `with` block to `seconds[what]`."""
+
+    def __init__(self, seconds: dict[str, float], what: str):
+        self._seconds, self._what = seconds, what
+
+    def __enter__(self) -> None:
+        self._start = time.perf_counter()
+
+    def __exit__(self, *_: object) -> None:
+        self._seconds[self._what] += time.perf_counter() - self._start
+
+
+def _in_one_line(result: dict[str, Any]) -> str:
+    """Return the averages of an evaluation in one line, per cent."""
+    averages = "  ".join(f"{name} {100 * v:.1f}" for name, v in result["average"].items())
+    return f"step {result['step']}: mAP {averages} ({result['protocol']})"
 
 
 def _shape_of(leaf: jax.Array) -> jax.ShapeDtypeStruct:

@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 import json
+import os
 import shutil
 import zlib
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from jaxtal.config import complete
 from jaxtal.data import activations
 from jaxtal.data import detections as detection_files
 from jaxtal.data.dataset import Dataset, TimeGrid
@@ -17,6 +19,7 @@ from jaxtal.data.io import json_files
 from jaxtal.data.layouts import activitynet
 from jaxtal.data.segments import Segments
 from jaxtal.errors import CheckpointError, short_repr, warn
+from jaxtal.extras import required
 from jaxtal.train import checkpoint_integrity
 
 
@@ -48,13 +51,8 @@ def fingerprint(dataset: Dataset, generated: bool) -> dict[str, int]:
 
 def summary_writer() -> type:
     """TensorBoard's writer; UserError where the extra is not installed."""
-    try:
+    with required("tensorboard", "config.train.tensorboard"):
         from tensorboardX import SummaryWriter
-    except ImportError:
-        raise CheckpointError(
-            "config.train.tensorboard is set, but tensorboardX is not installed; "
-            "pip install 'jaxtal[tensorboard]'"
-        ) from None
     return SummaryWriter
 
 
@@ -76,8 +74,8 @@ class Workdir:
     processes of a job but one, nothing is written.
     """
 
-    def __init__(self, path: Path, writes: bool = True):
-        self.path = path
+    def __init__(self, path: str | os.PathLike[str], writes: bool = True):
+        self.path = path = Path(path)
         self.writes = writes
         self.checkpoints = path / "checkpoints"
         self.plots = path / "plots"
@@ -102,20 +100,26 @@ class Workdir:
     def check_config(self, config: dict[str, Any]) -> None:
         """Raise CheckpointError if another config has been run here; changes nothing.
 
-        The number of steps and what is only shown may differ.
+        The number of steps and what is only shown may differ. What a config.json of an earlier
+        version lacks is what its run did, see `jaxtal.config.complete`.
         """
-        if differing := self._differences("config.json", config, "config."):
+        if (before := self._read_earlier("config.json")) is None:
+            return
+        differing = _differences(complete(before), complete(_as_json(config)), "config.")
+        if differing:
             raise CheckpointError(
                 f"{self.path} holds a run with another config: {'; '.join(differing)}; "
-                "give another --workdir, or the same values"
+                "give another workdir=..., or the same values"
             )
 
     def check_data(self, data: dict[str, Any]) -> None:
         """Raise CheckpointError if other data have been used here; changes nothing."""
-        if differing := self._differences("data.json", data):
+        if (before := self._read_earlier("data.json")) is None:
+            return
+        if differing := _differences(before, _as_json(data)):
             raise CheckpointError(
                 f"{self.path} holds a run on other data: {'; '.join(differing)}; "
-                "give another --workdir, or the same data"
+                "give another workdir=..., or the same data"
             )
 
     def check_model(self, classes: tuple[str, ...], feature_width: int) -> None:
@@ -134,23 +138,16 @@ class Workdir:
             if there != here:
                 raise CheckpointError(
                     f"{path}: the model there is not of these data: {what} is {short_repr(there)} "
-                    f"there, {short_repr(here)} here; give another --workdir, or data with the model's "
-                    "features, and its classes in its order"
+                    f"there, {short_repr(here)} here; give another workdir=..., or data with the "
+                    "model's features, and its classes in its order"
                 )
 
-    def _differences(self, name: str, now: dict[str, Any], prefix: str = "") -> list[str]:
-        """What differs from the file of an earlier run, as `config.a.b: 1 there, 2 here`."""
+    def _read_earlier(self, name: str) -> dict[str, Any] | None:
+        """Return the content of an earlier run's file, None where there was no run."""
         path = self.path / name
         if not path.is_file():
-            return []
-        form = "what a run writes; give another --workdir"
-        before = _ADDED | _flatten(json_files.load(path, form))
-        after = _ADDED | _flatten(json.loads(json_files.to_text(now)))
-        return [
-            f"{prefix}{key}: {before.get(key)} there, {after.get(key)} here"
-            for key in sorted(before.keys() | after.keys())
-            if key not in _MAY_DIFFER and before.get(key) != after.get(key)
-        ]
+            return None
+        return json_files.load(path, "what a run writes; give another workdir=...")
 
     def open(self, config: dict[str, Any], data: dict[str, Any]) -> None:
         """Create the directory, or continue in it; UserError if it cannot be written."""
@@ -163,7 +160,7 @@ class Workdir:
         except OSError as error:
             raise CheckpointError(
                 f"{self.path}: the work directory cannot be written ({error.strerror}); "
-                "give another with --workdir"
+                "give another workdir=..."
             ) from None
 
     def write_model(self, classes, grid: TimeGrid, feature_width: int, data: str) -> None:
@@ -186,11 +183,11 @@ class Workdir:
     def read_model(self) -> ModelDescription:
         """What model.json says; UserError where it is missing or something in it is."""
         path = self.path / "model.json"
-        form = "model.json as a run writes it; delete it, and the run with --mode=eval writes it"
+        form = "model.json as a run writes it; delete it, and the run with mode=eval writes it"
         if not path.is_file():
             raise CheckpointError(
                 f"{path}: no such file; the run there is older than this file: the same command "
-                "once more with --mode=eval writes it"
+                "once more with mode=eval writes it"
             )
         content = json_files.load(path, form)
         data, width, grid, classes = (
@@ -210,7 +207,7 @@ class Workdir:
         if not path.is_file():
             raise CheckpointError(
                 f"{self.path}: no run's work directory, as there is no config.json in it; give "
-                "the --workdir that jaxtal.main was given"
+                "the workdir=... of a training run"
             )
         return json_files.load(path, "the config that a run writes")
 
@@ -227,7 +224,7 @@ class Workdir:
             how = checkpoint_integrity.find_corruption(self.checkpoints / str(broken))
             raise CheckpointError(
                 f"{self.checkpoints / str(broken)}: this checkpoint is cut short ({how}), and none "
-                "is complete; train again, or give another --workdir"
+                "is complete; train again, or give another workdir=..."
             )
         raise CheckpointError(f"{self.path} has no checkpoint; train first, or give another folder")
 
@@ -320,17 +317,26 @@ _MAY_DIFFER = (
     "mesh.features",
 )
 
-# Fields that a config.json of earlier versions lacks, with what their runs did.
-_ADDED = {
-    "data.layout": "",
-    "data.fps": 0.0,
-    "data.stride": 0.0,
-    "data.window": 0.0,
-    "data.skip_damaged": False,
-    "model.fusion": "ccm",
-    "model.ccm_main": "global",
-    "model.ccm_auxiliary": "local",
-}
+
+def _as_json(content: dict[str, Any]) -> dict[str, Any]:
+    return json.loads(json_files.to_text(content))
+
+
+def _differences(before: dict[str, Any], now: dict[str, Any], prefix: str = "") -> list[str]:
+    """Return what differs from an earlier run's file, as `config.a.b: 1 there, 2 here`."""
+    differing = []
+    for key in sorted(before.keys() | now.keys()):
+        field, there, here = prefix + key, before.get(key), now.get(key)
+        if all(value is None or isinstance(value, dict) for value in (there, here)):
+            differing += _differences(there or {}, here or {}, f"{field}.")
+        elif there != here and field.removeprefix("config.") not in _MAY_DIFFER:
+            differing.append(f"{field}: {_short(there)} there, {_short(here)} here")
+    return differing
+
+
+def _short(value: Any) -> str:
+    """Return a field's value; of several fields, where there is one now, only a few."""
+    return short_repr(value) if isinstance(value, dict) else str(value)
 
 
 def _flatten(tree: dict, prefix: str = "") -> dict[str, Any]:

@@ -1,1 +1,1 @@
-"""Tables for the terminal, and figures."""
+"""Tables in the terminal, and figures."""

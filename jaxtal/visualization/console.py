@@ -21,20 +21,7 @@ from rich.progress import (
 )
 from rich.table import Table
 
-from jaxtal.data.dataset import Dataset
-from jaxtal.data.inspection import count_annotation_errors
-from jaxtal.errors import warn
 from jaxtal.evaluation.detection_map import selection_metric_name
-
-
-def print_dataset_summary(dataset: Dataset) -> None:
-    """One line on a data set, and one on annotations that cannot be right."""
-    width = dataset.feature_width
-    rich.print(
-        f"[bold]{dataset.name}[/bold]: {len(dataset.train)} training and {len(dataset.test)} test "
-        f"videos, {len(dataset.classes)} classes, {width // 2} + {width // 2} features a snippet"
-    )
-    warn_of_defects(dataset.name, (*dataset.train, *dataset.test))
 
 
 @contextlib.contextmanager
@@ -68,12 +55,6 @@ def _bar(what: str, *columns: ProgressColumn) -> Progress:
 def say(message: str) -> None:
     """Print a line above the progress bar."""
     rich.get_console().print(message, markup=False, highlight=False)
-
-
-def format_evaluation(result: dict) -> str:
-    """An evaluation in one line, per cent."""
-    averages = "  ".join(f"{name} {100 * v:.1f}" for name, v in result["average"].items())
-    return f"step {result['step']}: mAP {averages} ({result['protocol']})"
 
 
 def print_result(result: dict, workdir: Path) -> None:
@@ -156,17 +137,6 @@ def _values(values: dict[str, float]) -> str:
 
 def _seconds(result: dict) -> str:
     return ", ".join(f"{name} {value:.1f} s" for name, value in result["seconds"].items())
-
-
-def warn_of_defects(name: str, videos) -> None:
-    """How many annotated instances cannot be right, if any."""
-    found = count_annotation_errors(videos)
-    if found["outside"] or found["reversed"]:
-        warn(
-            f"{name}: of {found['total']} instances {found['outside']} lie outside their video and "
-            f"{found['reversed']} end before they begin; they stay in the ground truth, where "
-            "nothing can match them"
-        )
 
 
 def _wide() -> Console:

@@ -3,9 +3,8 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-import matplotlib
 import numpy as np
-from matplotlib import pyplot as plt
+from matplotlib.figure import Figure
 
 from jaxtal.data.dataset import Dataset, TimeGrid
 from jaxtal.data.segments import Segments
@@ -17,9 +16,6 @@ if TYPE_CHECKING:  # they import JAX, which evaluating detections does not need
     from jaxtal.localization.scoring import ScoreSpec
     from jaxtal.methods.base import Method
     from jaxtal.train.workdir import Workdir
-
-matplotlib.use("Agg")
-
 
 _CURVES = {
     "attention_rgb": "C3",
@@ -42,10 +38,9 @@ def draw(
     save(draw_training(files.metrics()), files.plots / "training.png")
 
 
-def save(figure, path: Path) -> None:
-    """Write a figure, in the format of the file's ending, and forget it."""
+def save(figure: Figure, path: Path) -> None:
+    """Write a figure, in the format of the file's ending."""
     figure.savefig(path, dpi=110)
-    plt.close(figure)
 
 
 def pick_videos(dataset: Dataset, among: list[int], count: int) -> np.ndarray:
@@ -88,7 +83,9 @@ class Shown(NamedTuple):
     labels: np.ndarray = np.empty(0, np.int64)
 
 
-def draw_videos(config, dataset: Dataset, indices, method: "Method", outputs, detections: Segments):
+def draw_videos(
+    config, dataset: Dataset, indices, method: "Method", outputs, detections: Segments
+) -> Figure:
     """A row for each test video: ground truth, detections (opacity = score), attentions, T-CAM."""
     grids = dataset.grid.of(dataset.test)
     shown = [
@@ -108,7 +105,7 @@ def draw_videos(config, dataset: Dataset, indices, method: "Method", outputs, de
     return _draw_rows(shown, dataset.classes)
 
 
-def draw_found(found: "VideoPrediction", recipe: "ScoreSpec", classes):
+def draw_found(found: "VideoPrediction", recipe: "ScoreSpec", classes) -> Figure:
     """What was found in a video that nobody annotated, as in `draw_videos`."""
     video, output, detections, grid = found
     snippets, activation = video.shape[0], recipe.activations(output)
@@ -117,10 +114,9 @@ def draw_found(found: "VideoPrediction", recipe: "ScoreSpec", classes):
     return _draw_rows([shown], classes)
 
 
-def _draw_rows(shown: list[Shown], classes):
-    figure, axes = plt.subplots(
-        len(shown), 1, figsize=(12, 2.9 * len(shown)), squeeze=False, layout="constrained"
-    )
+def _draw_rows(shown: list[Shown], classes) -> Figure:
+    figure = Figure(figsize=(12, 2.9 * len(shown)), layout="constrained")
+    axes = figure.subplots(len(shown), 1, squeeze=False)
     for axis, video in zip(axes[:, 0], shown, strict=True):
         _draw_video(axis, video, classes)
     if any(len(video.labels) for video in shown):
@@ -149,8 +145,8 @@ def _draw_video(axis, video: Shown, classes) -> None:
     for class_index, height in zip(lanes, heights, strict=True):
         true = video.segments[video.labels == class_index]
         mine = found.take(found.label == class_index)
-        _bars(axis, height + 0.12, true.T, "C2", np.ones(len(true)))
-        _bars(axis, height, (mine.start, mine.end), "C4", mine.score.clip(0) / strongest)
+        draw_bars(axis, height + 0.12, true.T, "C2", np.ones(len(true)))
+        draw_bars(axis, height, (mine.start, mine.end), "C4", mine.score.clip(0) / strongest)
     axis.set(xlim=(0, video.duration), ylim=(0, heights[-1] + 0.22), title=None)
     names = [classes[index] for index in lanes]
     ticks = [0, 0.5, 1, *(heights + 0.06)]
@@ -176,18 +172,19 @@ def _most_likely(video: Shown) -> int:
     return int(video.activation.mean(axis=0).argmax())
 
 
-def _bars(axis, height: float, spans, color: str, opacity) -> None:
-    """Horizontal bars from spans[0] to spans[1], the strongest drawn last."""
+def draw_bars(axis, height: float, spans, color: str, opacity, thickness: float = 0.11) -> None:
+    """Draw horizontal bars from spans[0] to spans[1], the strongest last."""
     for start, end, alpha in sorted(zip(*spans, opacity, strict=True), key=lambda bar: bar[2]):
-        axis.barh(height, end - start, 0.11, start, color=color, alpha=float(alpha), lw=0)
+        axis.barh(height, end - start, thickness, start, color=color, alpha=float(alpha), lw=0)
 
 
-def draw_training(metrics: list[dict]):
+def draw_training(metrics: list[dict]) -> Figure:
     """Loss terms and, below, test mAP over training steps; what is null leaves a gap.
 
     Of a population the means over its members, and the average of each.
     """
-    figure, (upper, lower) = plt.subplots(2, 1, figsize=(9, 7), sharex=True, layout="constrained")
+    figure = Figure(figsize=(9, 7), layout="constrained")
+    upper, lower = figure.subplots(2, 1, sharex=True)
     losses = [line for line in metrics if "loss" in line]
     for name in [key for key in (losses[0] if losses else {}) if key not in ("step", "members")]:
         values = np.array([line[name] for line in losses], float)
@@ -216,9 +213,10 @@ def draw_training(metrics: list[dict]):
 _KIND_COLORS = ("C2", "C9", "C4", "C1", "C8", "C7")
 
 
-def draw_errors(evaluation: Evaluation, diagnosis: ErrorAnalysis):
+def draw_errors(evaluation: Evaluation, diagnosis: ErrorAnalysis) -> Figure:
     """Where a detector errs: kinds of false positive, what they cost, recall by length, mAP."""
-    figure, axes = plt.subplots(2, 2, figsize=(11, 7.5), layout="constrained")
+    figure = Figure(figsize=(11, 7.5), layout="constrained")
+    axes = figure.subplots(2, 2)
     at = f"at t-IoU {diagnosis.threshold:g}"
     _draw_profile(axes[0, 0], diagnosis)
     gains = 100 * diagnosis.gain[1:]
@@ -270,10 +268,17 @@ def _draw_recall(axis, diagnosis: ErrorAnalysis) -> None:
     axis.set(ylim=(0, 108), ylabel="recall, per cent")
 
 
-def draw_dataset(dataset: Dataset, report: dict):
-    """A data set at a glance: classes, lengths of videos and instances, where actions lie."""
-    figure, axes = plt.subplots(2, 2, figsize=(12, 8), layout="constrained")
-    figure.suptitle(f"{dataset.name} ({report['data']['layout']})")
+def draw_dataset(dataset: Dataset, report: dict) -> Figure:
+    """A data set at a glance: classes, lengths of videos and instances, where actions lie.
+
+    Args:
+        dataset: with or without features.
+        report: as `inspection.inspect` returns it; only "classes" must be there.
+    """
+    figure = Figure(figsize=(12, 8), layout="constrained")
+    axes = figure.subplots(2, 2)
+    layout = f" ({report['data']['layout']})" if "data" in report else ""
+    figure.suptitle(f"{dataset.name}{layout}")
     _draw_classes(axes[0, 0], report["classes"])
     parts = {"train": dataset.train, "test": dataset.test}
     for color, (name, videos) in zip(("C0", "C1"), parts.items(), strict=True):

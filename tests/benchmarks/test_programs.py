@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import shlex
 import sys
 
 import jax
@@ -13,9 +14,8 @@ from benchmarks.scaling import exponents
 from jaxtal.evaluation import detection_map
 
 SIZES = "batch=6 snippets=8 width=8 classes=3 videos=9"
-TINY_RUN = """data.num_snippets=16 data.generator.num_train=12 data.generator.num_test=6
-    data.generator.num_classes=3 data.generator.feature_width=8 data.generator.max_snippets=60
-    evaluation.plot_videos=1"""
+TINY_RUN = """data.num_snippets=16 evaluation.plot_videos=1
+    'data.generator=demo num_train=12 num_test=6 num_classes=3 feature_width=8 max_snippets=60'"""
 
 PROGRAMS = {
     "population": (
@@ -35,7 +35,7 @@ PROGRAMS = {
 
 def run(name: str, arguments: str, monkeypatch, capsys) -> tuple[list[dict], str]:
     """The rows that a program prints, and what follows the last one."""
-    monkeypatch.setattr(sys, "argv", [name, *arguments.split()])
+    monkeypatch.setattr(sys, "argv", [name, *shlex.split(arguments)])
     importlib.import_module(f"benchmarks.{name}").main()
     printed = capsys.readouterr().out
     lines = [line for line in printed.splitlines() if line.startswith("{")]

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from tests.data.layouts.test_wtalc import objects, write
-from tests.helpers.command import TINY, run, snapshot
+from tests.helpers.command import TINY, TINY_VIDEOS, run, snapshot
 
 
 def damaged(value) -> np.ndarray:
@@ -132,7 +132,7 @@ CONFIG = {
     "--config.evaluation.protocol=x": r"config\.evaluation\.protocol: protocol 'x': it must be one of ",
     "--config.data.name=None": r"no data set 'None'",
     "--config.data.dir=": r"config\.data\.dir is empty, which means generated videos, but this config has no",
-    "--config=configs/none.py": r"configs/none\.py: No such file or directory; --config wants a file such as",
+    "--config=configs/none.py": r"configs/none\.py: No such file or directory; wanted a file such as",
     "--config=tests/conftest.py": r"tests/conftest\.py, line \d+: KeyError: 'get_config'; wanted a Python file with get_config",
     "--mode=eval": r"has no checkpoint; train first",
     "--mode=sing": r"sing.*train\|eval",
@@ -300,8 +300,10 @@ def test_checkpoints_that_are_cut_short(copy):
 
 def test_tiny_data_cannot_be_generated_from_nothing(tmp_path):
     arguments = [*TINY, f"--workdir={tmp_path / 'run'}"]
-    refused(tmp_path, r"num_train", *arguments, "--config.data.generator.num_train=0")
+    refused(
+        tmp_path, r"num_train", *arguments, f"--config.data.generator={TINY_VIDEOS} num_train=0"
+    )
     refused(
         tmp_path, r"No such file.*wanted a JSON file",
-        *arguments, f"--config.data.generator.annotations={tmp_path / 'none.json'}",
+        *arguments, f"--config.data.generator=demo annotations={tmp_path / 'none.json'}",
     )  # fmt: skip

@@ -21,7 +21,7 @@ from jaxtal.train.checkpoints import Checkpoints
 from jaxtal.train.train_state import TrainState
 from jaxtal.train.trainer import train_and_evaluate
 from jaxtal.train.workdir import Workdir
-from tests.helpers.command import TINY, run_program, snapshot
+from tests.helpers.command import TINY, TINY_VIDEOS, run_program, snapshot
 
 D, C = 8, 3
 CONFIGS = {"co2net": co2net_demo, "d2net": d2net_demo}
@@ -76,8 +76,9 @@ def write(path: Path, method: str, **changed) -> Path:
 def tiny(method: str):
     """The demo's config on few small videos of D features and C classes."""
     config = CONFIGS[method].get_config()
-    sizes = {"num_train": 8, "num_test": 2, "num_classes": C, "feature_width": D}
-    config.data.generator.update(**sizes, min_snippets=50, max_snippets=60)
+    config.data.generator += (
+        f" num_train=8 num_test=2 num_classes={C} feature_width={D} min_snippets=50 max_snippets=60"
+    )
     config.evaluation.plot_videos = 0
     return config
 
@@ -196,12 +197,12 @@ def test_the_command(tmp_path):
     source = write(tmp_path / "a.pkl", "co2net")
     (tmp_path / "classes.txt").write_text("Diving\nShot put\n\nBilliards\n")
     code, out, err = run_program(
-        "convert_checkpoint",
+        "convert-checkpoint",
         "--method=co2net",
         f"--torch={source}",
         f"--workdir={workdir}",
         f"--classes={tmp_path / 'classes.txt'}",
-        *TINY[:5],
+        *TINY[:3],
     )
     assert (code, err) == (0, "")
     read, command = out.splitlines()
@@ -210,9 +211,8 @@ def test_the_command(tmp_path):
         f"{workdir}"
     )
     assert command == (
-        "to evaluate it: python -m jaxtal.main --config=configs/co2net_demo.py "
-        "--config.data.num_snippets=16 --config.data.generator.num_train=12 "
-        "--config.data.generator.num_test=6 --config.data.generator.num_classes=3 "
+        "to evaluate it: jaxtal train --config=configs/co2net_demo.py "
+        f"--config.data.num_snippets=16 '--config.data.generator={TINY_VIDEOS}' "
         f"--workdir={workdir} --mode=eval"
     )
     model = json.loads((workdir / "model.json").read_text())
@@ -220,7 +220,7 @@ def test_the_command(tmp_path):
     assert (model["feature_width"], model["data"]) == (2 * D, "Synthetic")
     assert json.loads((workdir / "config.json").read_text())["data"]["num_snippets"] == 16
     options = ["--method=co2net", f"--workdir={workdir}", f"--to_torch={tmp_path / 'b.pkl'}"]
-    code, out, err = run_program("convert_checkpoint", *options)
+    code, out, err = run_program("convert-checkpoint", *options)
     assert (code, err) == (0, "")
     assert out.startswith(f"co2net from {workdir} is in {tmp_path / 'b.pkl'}; ")
 
@@ -233,7 +233,7 @@ def test_the_command(tmp_path):
     (["--torch=a", "--config.seed=1"], "--config is missing"),
 ])  # fmt: skip
 def test_wrong_options(options, message):
-    code, out, err = run_program("convert_checkpoint", *options)
+    code, out, err = run_program("convert-checkpoint", *options)
     assert (code, out) == (2, "")
     assert message in err.splitlines()[-1]
 

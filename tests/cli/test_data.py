@@ -1,4 +1,4 @@
-"""python -m jaxtal.datasets, as a person uses it."""
+"""`jaxtal data inspect` and `convert`, as a user runs them."""
 
 import json
 
@@ -11,8 +11,8 @@ from tests.helpers import layout_cases
 from tests.helpers.command import run_program
 
 
-def datasets(*arguments):
-    return run_program("datasets", *arguments)
+def datasets(command, *arguments):
+    return run_program(f"data {command}", *arguments)
 
 
 def failed(*arguments) -> str:
@@ -56,8 +56,10 @@ def test_convert_and_back(tmp_path):
 
 
 def test_mistakes_are_one_line(tmp_path):
-    assert "wanted inspect PATH, or convert PATH OUT" in failed("look", tmp_path)
+    error = failed("look", tmp_path)
+    assert "wanted one of data inspect, data convert, data prepare" in error
     assert "inspect wants PATH; got 0 paths" in failed("inspect")
+    assert "convert wants PATH and OUT; got 1 paths" in failed("convert", tmp_path)
     assert "no data set is recognized" in failed("inspect", tmp_path)
     assert "--to is missing" in failed("convert", tmp_path, tmp_path / "o")
     assert "Unknown command line flag 'nothing'" in failed("inspect", tmp_path, "--nothing")

@@ -1,4 +1,4 @@
-"""python -m jaxtal.evaluate and jaxtal.localize, as a user runs them."""
+"""`jaxtal evaluate` and `jaxtal localize`, as a user runs them."""
 
 import json
 import re
@@ -116,9 +116,7 @@ def test_wtalc_folder_and_json_file_agree(shared, tmp_path):
 
 
 def test_it_needs_no_jax():
-    program = (
-        "import sys, jaxtal.evaluate, jaxtal.visualization.plots; sys.exit('jax' in sys.modules)"
-    )
+    program = "import sys, jaxtal.evaluation_runs, jaxtal.visualization.plots; sys.exit('jax' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=False).returncode == 0
 
 
@@ -215,7 +213,7 @@ WRONG = {
     "no file": ({"annotations": "none.json"}, r"none\.json: No such file or directory; wanted"),
     "folder": ({"annotations": "configs"}, r"configs holds 0 folders <DS>-Annotations; wanted"),
     "output again": ({"figure": "x.json", "output": "x.json"}, r"--figure=x\.json: is another opt"),
-    "top": ({"top": "-1"}, r"--top=-1.*lower_bound=0|flag --top=-1"),
+    "top": ({"top": "-1"}, r"--top=-1: -1 is not a non-negative integer"),
 }
 
 
@@ -294,7 +292,7 @@ def test_wrong_settings_of_a_localization(trained):
         ((), "--config is missing"),
         ((*TINY[:1],), "--activations is missing"),
         ((*TINY[:1], saved, "--config.localization.nms=soft"), "one of gaussian, linear, hard, n"),
-        ((*TINY[:1], saved, "--config.localization.x=3"), "python -m jaxtal.localize --help"),
+        ((*TINY[:1], saved, "--config.localization.x=3"), "jaxtal localize --help"),
     ):
         code, out, err = run_program("localize", *arguments)
         assert (code, out) == (2, "")

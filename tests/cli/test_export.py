@@ -99,7 +99,7 @@ def rewritten(file: Path, change) -> bytes:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda content: b"", "no exported model; wanted a file that jaxtal.export wrote"),
+        (lambda content: b"", "no exported model; wanted a file that jaxtal export wrote"),
         (lambda content: b"PK\3\4" + content, "no exported model"),
         (lambda content: content[:40], "damaged, its checksum"),
         (lambda content: content[:-1], "damaged, its checksum is not that of its"),
@@ -164,5 +164,5 @@ def test_the_command_says_what_is_missing(tmp_path):
     assert (code, out) == (2, "")
     assert err == (
         f"error: {tmp_path}: no run's work directory, as there is no config.json in it; give the "
-        "--workdir that jaxtal.main was given\n"
+        "--workdir of a training run\n"
     )

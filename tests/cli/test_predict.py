@@ -20,7 +20,6 @@ from jaxtal.data.io import feature_files
 from jaxtal.errors import JaxtalError, NonFiniteError
 from jaxtal.inference import exported, restore
 from jaxtal.inference.batch_predict import predict
-from jaxtal.localization.config import LocalizationConfig
 from jaxtal.train import train_step, trainer
 from jaxtal.train.checkpoints import Checkpoints
 from jaxtal.train.train_state import init_state
@@ -28,7 +27,14 @@ from jaxtal.train.workdir import Workdir
 from tests.data.layouts.test_wtalc import objects
 from tests.data.layouts.test_wtalc import write as write_wtalc
 from tests.helpers.command import run_program, snapshot
+from tests.helpers.localizing import settings as localization_config
 from tests.helpers.trained import WIDTH, rows_of, scores_of, stored, tiny, toy_predictor, write
+
+
+@pytest.fixture(autouse=True)
+def _info(caplog):
+    caplog.set_level("INFO", "jaxtal")
+
 
 CONFIGS = {
     "co2net": tiny("co2net", precision="bfloat16"),
@@ -71,7 +77,7 @@ def predicted(predictor, features: Path, output: Path, *arguments, **options) ->
 
 
 @pytest.mark.parametrize("name", CONFIGS)
-def test_equal_to_the_evaluation_of_the_run(trained, name, tmp_path, capsys):
+def test_equal_to_the_evaluation_of_the_run(trained, name, tmp_path, caplog):
     """From the work directory, in which nothing changes, and from the exported file."""
     run, features, wanted = trained(name)
     before = snapshot(run)
@@ -82,7 +88,7 @@ def test_equal_to_the_evaluation_of_the_run(trained, name, tmp_path, capsys):
         assert rows_of(found) == rows_of(wanted)
         assert len(scores_of(found)) > 100
         np.testing.assert_allclose(scores_of(found), scores_of(wanted), rtol=0, atol=1e-5)
-        assert "6 videos of 25 fps, stride 16, window 16" in one_line(capsys)
+        assert "6 videos of 25 fps, stride 16, window 16" in logged(caplog)
     assert snapshot(run) == before
 
 
@@ -95,7 +101,7 @@ def test_an_ensemble_is_the_mean_of_the_members(trained, tmp_path):
         found = predicted(which, features, tmp_path / "found.json")
         assert rows_of(found) == rows_of(wanted)
         np.testing.assert_allclose(scores_of(found), scores_of(wanted), rtol=0, atol=1e-5)
-    with pytest.raises(JaxtalError, match="give either --member=1 or --ensemble, which is all"):
+    with pytest.raises(JaxtalError, match="give either member=1 or ensemble=True, which is all"):
         restore.load_work_directory(run, 1, ensemble=True)
 
 
@@ -110,7 +116,7 @@ LENGTHS = (5, 64, 65, 100, 500, 7, 1000, 130)
 
 
 def as_rows(prediction) -> list[tuple]:
-    found = prediction.detections
+    found = prediction.segments
     return [*zip(found.video, found.label, found.start, found.end, found.score, strict=True)]
 
 
@@ -136,13 +142,13 @@ def test_thinned_out_rows_are_spread_over_the_video():
     predictor = toy_predictor(row_limits=(2, 50))
     (video,) = stored([150])
     third = dataclasses.replace(video, shape=(50, WIDTH), read=lambda: video.read()[::3])
-    wanted = toy_predictor().predict([third], TimeGrid(25, 48, 48))
+    wanted = toy_predictor().predict([third], time_grid=TimeGrid(25, 48, 48))
     np.testing.assert_allclose(as_rows(predictor.predict([video])), as_rows(wanted), atol=1e-6)
 
 
 def test_memory_is_that_of_two_batches():
     """One video's features are alive at a time, and of batches no more than a few."""
-    nothing = LocalizationConfig(thresholds=(2, 2, 1))  # proposals would take more than features
+    nothing = localization_config(thresholds=(2, 2, 1))  # proposals would take more than features
     predictor = dataclasses.replace(toy_predictor(), localization=nothing)
     alive, most = weakref.WeakSet(), []
 
@@ -186,8 +192,8 @@ def test_features_in_two_streams_and_a_single_file(tmp_path):
     assert rows_of(alone) == {"v3": rows_of(wanted)["v3"]}
 
 
-def test_time_grid_of_flags_data_set_and_model(tmp_path, capsys):
-    predictor = dataclasses.replace(toy_predictor(), grid=TimeGrid(30, 8, 8))
+def test_time_grid_of_flags_data_set_and_model(tmp_path, caplog):
+    predictor = dataclasses.replace(toy_predictor(), time_grid=TimeGrid(30, 8, 8))
     features, output = write(tmp_path / "features", [80]), tmp_path / "found.json"
 
     def ends(*times) -> np.ndarray:
@@ -195,34 +201,37 @@ def test_time_grid_of_flags_data_set_and_model(tmp_path, capsys):
         return np.array([entry["segment"] for entry in results["v0"]])
 
     model = ends(0, 0, 0)
-    assert "30 fps, stride 8, window 8 (the training data's)" in one_line(capsys)
+    assert "30 fps, stride 8, window 8 (the training data's)" in logged(caplog)
     np.testing.assert_allclose(ends(15, 0, 0), 2 * model)
     np.testing.assert_allclose(ends(0, 16, 0), 2 * model)
-    assert "30 fps, stride 16, window 16 (stride given)" in one_line(capsys)
+    assert "30 fps, stride 16, window 16 (stride given)" in logged(caplog)
     np.testing.assert_allclose(ends(0, 0, 14), model + 3 / 30)
     with pytest.raises(JaxtalError, match=r"stride is -1.0; wanted a number above 0"):
         ends(0, -1.0, 0)
 
 
-def one_line(capsys) -> str:
-    return " ".join(capsys.readouterr().out.split())
+def logged(caplog) -> str:
+    """What the library has logged since the last question."""
+    messages = " ".join(caplog.messages)
+    caplog.clear()
+    return messages
 
 
-def test_an_annotated_data_set(tmp_path, capsys):
+def test_an_annotated_data_set(tmp_path, caplog):
     """All its videos, training and test, on its own time grid."""
-    predictor = dataclasses.replace(toy_predictor(), grid=TimeGrid(30, 8, 8))
+    predictor = dataclasses.replace(toy_predictor(), time_grid=TimeGrid(30, 8, 8))
     features = [video.read() for video in stored((10, 14, 7, 9))]
     write_wtalc(tmp_path, features=objects(features))
     found = predicted(predictor, tmp_path, tmp_path / "found.json")
     assert list(found) == ["a", "b", "c", "d"]
     assert all(found.values())
-    assert "4 videos of 25 fps, stride 16, window 16 (assumed for wtalc)" in one_line(capsys)
+    assert "4 videos of 25 fps, stride 16, window 16 (assumed for wtalc)" in logged(caplog)
     predict(predictor, tmp_path, tmp_path / "found.json", (30, 0, 0))
-    assert "4 videos of 30 fps, stride 16, window 16 (fps given)" in one_line(capsys)
+    assert "4 videos of 30 fps, stride 16, window 16 (fps given)" in logged(caplog)
     features[2][3] = np.nan
     write_wtalc(tmp_path, features=objects(features))
     with pytest.raises(
-        JaxtalError, match=r"c.*: NaN features .*; --skip_damaged leaves such videos"
+        JaxtalError, match=r"c.*: NaN features .*; skip_damaged=True leaves such videos"
     ):
         predict(predictor, tmp_path, tmp_path / "found.json")
     left = predicted(predictor, tmp_path, tmp_path / "found.json", skip_damaged=True)
@@ -240,11 +249,11 @@ def test_a_data_set_by_its_layout_and_name(tmp_path, features):
     assert list(predicted(predictor, tmp_path, output, name="Two")) == ["a", "b", "c", "d"]
     with pytest.raises(JaxtalError, match="no layout is called 'x'"):
         predict(predictor, tmp_path, output, layout="x")
-    with pytest.raises(JaxtalError, match=r"--name=x: .*features is not recognized as a data set"):
+    with pytest.raises(JaxtalError, match=r"name=x: .*features is not recognized as a data set"):
         predict(predictor, features, output, name="x")
 
 
-def test_shapes_that_are_known_are_not_read(tmp_path, monkeypatch, capsys):
+def test_shapes_that_are_known_are_not_read(tmp_path, monkeypatch, caplog):
     """And videos with frames per second of their own are counted."""
     write_wtalc(tmp_path, features=objects([video.read() for video in stored((5, 6, 7, 8))]))
     source, read = layouts.read(tmp_path), []
@@ -261,7 +270,7 @@ def test_shapes_that_are_known_are_not_read(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(layouts, "read", lambda *_: known)
     predict(toy_predictor(), tmp_path, tmp_path / "found.json")
     assert sorted(read) == ["a", "b", "c", "d"]
-    assert "4 videos of 25 fps (2 videos have their own), stride 16" in one_line(capsys)
+    assert "4 videos of 25 fps (2 videos have their own), stride 16" in logged(caplog)
 
 
 def test_windows_shorter_than_strides_begin_at_zero(tmp_path):
@@ -314,16 +323,16 @@ def whole_numbers(path):
         (whole_numbers, r"v0.npy: an array of shape \(20, 8\) and type int64"),
     ],
 )
-def test_what_cannot_be_used_is_an_error_or_left_out(features, tmp_path, capsys, spoil, message):
+def test_what_cannot_be_used_is_an_error_or_left_out(features, tmp_path, caplog, spoil, message):
     spoil(features / "v0.npy")
     predictor, output = toy_predictor(), tmp_path / "found.json"
-    with pytest.raises(JaxtalError, match=f"{message}.*; --skip_damaged leaves such videos out"):
+    with pytest.raises(JaxtalError, match=f"{message}.*; skip_damaged=True leaves such videos out"):
         predict(predictor, features, output)
     assert not output.exists()
     found = predicted(predictor, features, output, skip_damaged=True)
     assert list(found) == ["v1"]
     assert found["v1"]
-    assert "warning: left out: " in capsys.readouterr().err
+    assert "left out: " in logged(caplog)
     with pytest.raises(JaxtalError, match=r"no video .*; the warnings above say why"):
         predict(predictor, features / "v0.npy", output, skip_damaged=True)
 
@@ -472,4 +481,4 @@ def test_the_command(trained, tmp_path):
     assert f"detections in 6 videos are in {output}" in " ".join(out.split())
     code, out, err = run_program("predict", *arguments, "--exported=model")
     assert (code, out) == (2, "")
-    assert err == "error: give either --workdir, of a run, or --exported, a file of jaxtal.export\n"
+    assert err == "error: give either --workdir, of a run, or --exported, a file of jaxtal export\n"

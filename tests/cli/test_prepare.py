@@ -1,4 +1,4 @@
-"""The command `python -m jaxtal.prepare`: what it writes, says and refuses."""
+"""The command `jaxtal data prepare`: what it writes, prints and refuses."""
 
 import re
 import shutil
@@ -8,10 +8,8 @@ import sys
 
 import numpy as np
 import pytest
-from absl import flags
-from absl.testing import flagsaver
 
-from jaxtal import prepare as program
+from jaxtal import cli
 from jaxtal.data.tfds import reader
 from tests.conftest import ROOT
 from tests.data.layouts.test_wtalc import objects, write
@@ -19,7 +17,7 @@ from tests.helpers.command import run_program
 
 
 def prepare(*arguments) -> tuple[int, str, str]:
-    return run_program("prepare", *arguments)
+    return run_program("data prepare", *arguments)
 
 
 def test_generated(tmp_path):
@@ -27,15 +25,15 @@ def test_generated(tmp_path):
     stopping = f"""
 import os, signal
 from pathlib import Path
-from jaxtal import prepare
 from jaxtal.data import synthetic
+from jaxtal.data.tfds import preparation
 generate = synthetic.generate_video
 def stopping(config, world, video, grid):
     if video.name == "test_00020":
         os.kill(os.getpid(), signal.SIGKILL)
     return generate(config, world, video, grid)
 synthetic.generate_video = stopping
-prepare.prepare("jaxtal_untrimmed/demo", Path({str(tmp_path)!r}))
+preparation.prepare("jaxtal_untrimmed/demo", Path({str(tmp_path)!r}))
 """
     killed = subprocess.run(
         [sys.executable, "-c", stopping], cwd=ROOT, capture_output=True, check=False
@@ -63,10 +61,11 @@ def test_full_disk(tmp_path):
     full = f"""
 import resource
 from pathlib import Path
-from jaxtal import errors, prepare
+from jaxtal import errors
+from jaxtal.data.tfds import preparation
 resource.setrlimit(resource.RLIMIT_FSIZE, (10**6, 10**6))
 try:
-    prepare.prepare("jaxtal_untrimmed/demo", Path({str(tmp_path)!r}))
+    preparation.prepare("jaxtal_untrimmed/demo", Path({str(tmp_path)!r}))
 except errors.UserError as error:
     print(error)
 """
@@ -83,7 +82,7 @@ def test_thumos14(shared, tmp_path):
     manual = f"--manual_dir={tmp_path}"
     code, out, err = prepare("--builder=jaxtal_thumos14", manual, f"--data_dir={tmp_path / 'to'}")
     assert code == 0, err
-    assert "configs/co2net_thumos.py" in out
+    assert "--config co2net_thumos --config.data.layout=tfds" in out
     data = reader.read(tmp_path / "to", "jaxtal_thumos14").load()
     assert data.name == "Thumos14reduced"
     assert (len(data.train), len(data.test), len(data.classes)) == (200, 212, 20)
@@ -144,9 +143,8 @@ WRONG = {
 def test_wrong(tmp_path, what, capsys, monkeypatch):
     arguments, message = WRONG[what]
     monkeypatch.chdir(ROOT)
-    with flagsaver.flagsaver():
-        flags.FLAGS(["prepare", f"--data_dir={tmp_path / 'to'}", *arguments.split()])
-        assert program._run([]) == 2
+    data_dir = f"--data_dir={tmp_path / 'to'}"
+    assert cli.main(["data", "prepare", data_dir, *arguments.split()]) == 2
     _, err = capsys.readouterr()
     assert err.count("\n") == 1
     assert re.search(message, err.strip()), err

@@ -157,7 +157,7 @@ def config(path):
     return found
 
 
-def assert_skipped_if_asked(folder, tmp_path, bad: str, named: str, capsys) -> None:
+def assert_skipped_if_asked(folder, tmp_path, bad: str, named: str, caplog) -> None:
     """`bad`, a training video, is an error that names it, and left out if the user says so."""
     good = {video.name for video in families.tiny().train + families.tiny().test} - {bad}
     with pytest.raises(JaxtalError, match=rf"{bad}.*config\.data\.skip_damaged leaves") as error:
@@ -167,14 +167,13 @@ def assert_skipped_if_asked(folder, tmp_path, bad: str, named: str, capsys) -> N
     source = layouts.read(folder)
     with pytest.raises(JaxtalError, match=rf"{bad}.*--skip leaves such videos out"):
         conversion.convert(source, "acmnet", tmp_path / "refused", how_to_skip="--skip")
-    capsys.readouterr()
+    caplog.clear()
     asked = config(folder)
     asked.skip_damaged = True
     loaded = data.load(asked)
     assert {video.name for video in loaded.train + loaded.test} == good
-    warned = capsys.readouterr().err
-    assert warned.count("\n") == 1
-    assert re.match(rf"warning: left out: .*{bad}", warned)
+    (warned,) = caplog.messages
+    assert re.match(rf"left out: .*{bad}", warned)
     written = conversion.convert(source, "acmnet", tmp_path / "out", skip_damaged=True)
     assert {video.name for video in written.train + written.test} == good
     assert not list((tmp_path / "out").rglob(f"{bad}.npy"))
@@ -182,27 +181,27 @@ def assert_skipped_if_asked(folder, tmp_path, bad: str, named: str, capsys) -> N
 
 @pytest.mark.parametrize("layout", WITH_FILES)
 @pytest.mark.parametrize("damage", DAMAGE)
-def test_a_damaged_feature_file(tmp_path, capsys, layout, damage):
+def test_a_damaged_feature_file(tmp_path, caplog, layout, damage):
     folder = laid_out(tmp_path, layout)
     bad = families.tiny().train[1].name
     damaged = sorted(folder.rglob(f"{bad}.npy"))[-1]  # of basnet's two, RGB
     damage(damaged)
     named = str(folder) if damage is narrower else str(damaged.parent)
-    assert_skipped_if_asked(folder, tmp_path, bad, named, capsys)
+    assert_skipped_if_asked(folder, tmp_path, bad, named, caplog)
 
 
 @pytest.mark.parametrize("layout", WITH_FILES)
-def test_a_feature_file_is_missing(tmp_path, capsys, layout):
+def test_a_feature_file_is_missing(tmp_path, caplog, layout):
     folder = laid_out(tmp_path, layout)
     bad = families.tiny().train[1].name
     for path in folder.rglob(f"{bad}.npy"):
         path.unlink()
-    assert_skipped_if_asked(folder, tmp_path, bad, str(folder), capsys)
+    assert_skipped_if_asked(folder, tmp_path, bad, str(folder), caplog)
 
 
 @pytest.mark.parametrize("layout", JOINT)
 @pytest.mark.parametrize("value", ["NaN", "narrower", "text", "empty", "a list"])
-def test_a_damaged_video_in_a_joint_file(tmp_path, capsys, layout, value):
+def test_a_damaged_video_in_a_joint_file(tmp_path, caplog, layout, value):
     folder = laid_out(tmp_path, layout)
     path = folder / "Tiny-I3D-JOINTFeatures.npy"
     features = np.load(path, allow_pickle=True)
@@ -213,7 +212,7 @@ def test_a_damaged_video_in_a_joint_file(tmp_path, capsys, layout, value):
     }[value]  # fmt: skip
     np.save(path, features)
     named = str(folder if value == "narrower" else path)
-    assert_skipped_if_asked(folder, tmp_path, families.tiny().train[1].name, named, capsys)
+    assert_skipped_if_asked(folder, tmp_path, families.tiny().train[1].name, named, caplog)
 
 
 def refused(program: str, *arguments) -> str:

@@ -12,14 +12,11 @@ from pathlib import Path
 from tests.conftest import ROOT
 from tests.helpers.fork_server import ForkServer
 
+TINY_VIDEOS = "demo num_train=12 num_test=6 num_classes=3 feature_width=8 max_snippets=100"
 TINY = [
     "--config=configs/co2net_demo.py",
     "--config.data.num_snippets=16",
-    "--config.data.generator.num_train=12",
-    "--config.data.generator.num_test=6",
-    "--config.data.generator.num_classes=3",
-    "--config.data.generator.feature_width=8",
-    "--config.data.generator.max_snippets=100",
+    f"--config.data.generator={TINY_VIDEOS}",
     "--config.train.log_every=2",
     "--config.train.eval_every=4",
     "--config.evaluation.plot_videos=2",
@@ -31,9 +28,9 @@ _servers: list[ForkServer] = []  # none or one
 
 
 def start(*arguments, program: str = "main", **options) -> subprocess.Popen:
-    """`python -m jaxtal.<program>` with pipes, in a process of its own."""
+    """`jaxtal <program>` with pipes, in a process of its own."""
     return subprocess.Popen(
-        [sys.executable, "-m", f"jaxtal.{program}", *map(str, arguments)],
+        [sys.executable, "-m", *_module(program), *map(str, arguments)],
         cwd=ROOT,
         env=_environment(),
         stdout=subprocess.PIPE,
@@ -49,16 +46,22 @@ def run(*arguments, fresh: bool = False) -> tuple[int, str, str]:
 
 
 def run_program(program: str, *arguments, fresh: bool = False) -> tuple[int, str, str]:
-    """The same of any of the package's programs.
+    """The same of any of the package's commands, "predict" or "data inspect".
 
     It is forked from a process that has imported the package (see tests/helpers/fork_server.py), or, if
     `fresh`, started as a user does, which takes two seconds more.
     """
     if not fresh and sys.platform == "linux" and not (server := fork_server()).useless:
-        return server.run(f"jaxtal.{program}", [*map(str, arguments)], timeout=600)
+        module, *words = _module(program)
+        return server.run(module, [*words, *map(str, arguments)], timeout=600)
     process = start(*arguments, program=program)
     out, err = process.communicate(timeout=600)
     return process.returncode, out, err
+
+
+def _module(program: str) -> list[str]:
+    """The module that is the program, and its first arguments; "main" is `jaxtal.main`."""
+    return ["jaxtal.main"] if program == "main" else ["jaxtal", *program.split()]
 
 
 def fork_server() -> ForkServer:

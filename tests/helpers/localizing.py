@@ -1,10 +1,19 @@
-"""Detections of one video, as the methods' tests compare them."""
+"""Localization as tests need it: settings with the configs' defaults, detections of one video."""
+
+from typing import Any
 
 from jaxtal import localization
+from jaxtal.configs import common
 from jaxtal.data.segments import Segments
+from jaxtal.localization.config import LocalizationConfig
+
+
+def settings(**fields: Any) -> LocalizationConfig:
+    """Return the defaults of configs/common.py with some fields changed."""
+    return LocalizationConfig(**{**common.get_config().localization, **fields})
 
 
 def localize(method, outputs: dict, config) -> Segments:
     """Of `outputs` ({name: (T, n)}), in rows."""
-    settings = method.localization_config_cls(**config.localization)
-    return localization.localize(*method.score_spec(config).compute(outputs), settings)
+    numbers = method.localization_config_cls(**config.localization)
+    return localization.localize(*method.score_spec(config).compute(outputs), numbers)

@@ -20,8 +20,9 @@ def config_of(method: str, member: int, data: int, **fields) -> ConfigDict:
     config.population = 2
     config.mesh.update(member=member, data=data)
     config.data.num_snippets = 12
-    config.data.generator.update(num_train=12, num_test=7, num_classes=3, feature_width=8)
-    config.data.generator.max_snippets = 60
+    config.data.generator += (
+        " num_train=12 num_test=7 num_classes=3 feature_width=8 max_snippets=60"
+    )
     config.train.update(batch_size=12, steps=4, log_every=2, eval_every=4)
     if "pairs" in config.train:
         config.train.pairs = 4

@@ -12,7 +12,7 @@ from jaxtal.data.dataset import TimeGrid
 from jaxtal.data.io.feature_files import FeatureFile
 from jaxtal.inference.model import Model
 from jaxtal.inference.restore import program_of
-from jaxtal.localization.config import LocalizationConfig
+from tests.helpers.localizing import settings as localization_config
 from tests.methods import toy
 from tests.methods.toy_config import get_config as toy_config
 
@@ -20,11 +20,8 @@ WIDTH = 8
 
 _TINY = {
     "data.num_snippets": 16,
-    "data.generator.num_train": 4,
-    "data.generator.num_test": 6,
-    "data.generator.num_classes": 3,
-    "data.generator.feature_width": WIDTH // 2,
-    "data.generator.max_snippets": 120,
+    "data.generator": "demo num_train=4 num_test=6 num_classes=3 max_snippets=120 "
+    f"feature_width={WIDTH // 2}",
     "train.steps": 0,
     "evaluation.plot_videos": 0,
 }
@@ -56,11 +53,11 @@ def toy_predictor(classes: int = 3, traces: list | None = None, **fields) -> Mod
     return Model(
         method="toy",
         classes=tuple(f"class {index}" for index in range(classes)),
-        grid=TimeGrid(),
+        time_grid=TimeGrid(),
         feature_width=WIDTH,
         recipe=toy.METHOD.score_spec(config),
         localized=toy.METHOD.localization_inputs,
-        localization=LocalizationConfig(class_threshold=0.1),
+        localization=localization_config(class_threshold=0.1),
         variables=variables,
         program=jax.jit(traced),
         **given,

@@ -17,8 +17,7 @@ import numpy as np
 
 from jaxtal.checkpoint_conversion import torch_files
 from jaxtal.data import activations, conversion, detections, inspection, layouts, synthetic
-from jaxtal.data.dataset import Dataset, TimeGrid
-from jaxtal.data.inspection import count_annotation_errors
+from jaxtal.data.dataset import Dataset, TimeGrid, count_annotation_errors
 from jaxtal.data.io import feature_files, json_files, object_arrays
 from jaxtal.data.layouts import activitynet, wtalc
 from jaxtal.data.lazy_dataset import LazyDataset

@@ -1,11 +1,20 @@
 """Where features live, and that streamed batches are those that would be drawn on the device."""
 
+import contextlib
+import ctypes
 import functools
+import gc
 import importlib
+import itertools
+import os
+import threading
+import time
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import psutil
 import pytest
 
 from jaxtal import methods
@@ -45,7 +54,8 @@ def packed(videos) -> np.ndarray:
 
 
 @pytest.mark.parametrize("dtype", ["", "float32", "float16", "bfloat16"])
-def test_features_are_kept_in_the_type_that_was_asked_for(dtype, capsys):
+def test_features_are_kept_in_the_type_that_was_asked_for(dtype, caplog):
+    caplog.set_level("INFO", "jaxtal")
     config = config_of()
     config.data.device_dtype = dtype
     placed = placement.place_features(videos(), C, config, "training")
@@ -53,7 +63,7 @@ def test_features_are_kept_in_the_type_that_was_asked_for(dtype, capsys):
     assert placed.host is None
     assert features.dtype == jnp.dtype(dtype or "float16")
     np.testing.assert_array_equal(features, packed(videos()).astype(features.dtype))
-    assert "training features: 0 MiB" in capsys.readouterr().out
+    assert "training features: 0 MiB" in caplog.text
 
 
 def test_too_large_for_the_type_is_an_error():
@@ -65,7 +75,8 @@ def test_too_large_for_the_type_is_an_error():
     placement.place_features(videos(np.float32, 1e7), C, config, "training")
 
 
-def test_what_does_not_fit_stays_on_the_host_and_is_told(monkeypatch, capsys):
+def test_what_does_not_fit_stays_on_the_host_and_is_told(monkeypatch, caplog):
+    caplog.set_level("INFO", "jaxtal")
     config, size = config_of(), packed(videos()).nbytes
     monkeypatch.setattr(placement, "device_memory", lambda: 4 * size)
     config.data.device_share = 0.5
@@ -73,7 +84,7 @@ def test_what_does_not_fit_stays_on_the_host_and_is_told(monkeypatch, capsys):
     placed = placement.place_features(videos(), C, config, "test", used=size + 1)
     assert placed.data.features is None
     np.testing.assert_array_equal(placed.host, packed(videos()))
-    out = " ".join(capsys.readouterr().out.split())
+    out = " ".join(caplog.messages)
     assert "do not fit beside 0 MiB into config.data.device_share=0.5 of the device's" in out
     assert "streamed by the host" in out
 
@@ -130,9 +141,98 @@ def test_streamed_steps_are_those_on_the_device():
     assert int(streamed.step[0]) == 3
 
 
-def test_an_error_in_the_host_s_threads_arrives():
-    def load(step: int):
-        raise ValueError(f"step {step} cannot be read")
+def prefetch_threads() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name.startswith("prefetch")]
 
-    with pytest.raises(ValueError, match="step 0 cannot be read"):
-        next(placement.prefetch(range(3), load))
+
+def test_prefetched_results_are_in_order():
+    """Also where a later one is ready first."""
+
+    def load(step: int) -> int:
+        time.sleep(0.02 * (step % 2 == 0))
+        return step
+
+    assert list(placement.prefetch(range(3, 20), load)) == [*range(3, 20)]
+    assert list(placement.prefetch([], load)) == []
+    assert prefetch_threads() == []
+
+
+def test_no_more_is_prefetched_than_was_asked_for():
+    """Of endless items, too; they are loaded at the same time, in other threads."""
+    asked, both = [], threading.Barrier(2, timeout=10)
+
+    def load(step: int) -> int:
+        assert threading.current_thread() is not threading.main_thread()
+        asked.append(step)
+        if step < 2:
+            both.wait()
+        return step
+
+    loaded = placement.prefetch(itertools.count(), load, ahead=2)
+    assert asked == []
+    assert next(loaded) == 0
+    assert next(loaded) == 1
+    loaded.close()
+    assert {0, 1} <= set(asked) <= {0, 1, 2, 3}
+    assert prefetch_threads() == []
+
+
+@pytest.mark.parametrize("end", ["close", "del", "an error of who takes them"])
+def test_prefetching_ends_with_who_takes_the_results(end):
+    """What has begun is waited for, and nothing begins any more."""
+    begun, ended = [], []
+
+    def load(step: int) -> int:
+        begun.append(step)
+        time.sleep(0.05)
+        ended.append(step)
+        return step
+
+    def take() -> None:
+        loaded = placement.prefetch(range(1000), load, ahead=20)
+        next(loaded)
+        if end == "close":
+            loaded.close()
+        elif end == "an error of who takes them":
+            raise KeyError("mine")
+
+    with contextlib.suppress(KeyError):
+        take()
+    gc.collect()
+    assert prefetch_threads() == []
+    assert sorted(begun) == sorted(ended)
+    assert len(begun) < 10
+
+
+def test_an_error_in_the_host_s_threads_arrives():
+    """Where its result would come, after those before it; then there is no more."""
+
+    def load(step: int) -> int:
+        if step == 2:
+            raise ValueError(f"step {step} cannot be read")
+        return step
+
+    loaded = placement.prefetch(range(1000), load)
+    assert [next(loaded), next(loaded)] == [0, 1]
+    with pytest.raises(ValueError, match="step 2 cannot be read"):
+        next(loaded)
+    assert list(loaded) == []
+    assert prefetch_threads() == []
+
+
+def test_the_machine_s_memory_is_what_psutil_says():
+    assert placement._machine_memory() == psutil.virtual_memory().total
+
+
+def test_the_memory_of_other_systems(monkeypatch):
+    """Without sysconf Windows is asked; a system that says nothing counts as a small machine."""
+    monkeypatch.delattr(os, "sysconf")
+    assert placement._machine_memory() == placement._SMALL_MACHINE
+
+    def installed(pointer) -> bool:
+        pointer._obj.value = 32 * 2**20
+        return True
+
+    kernel = SimpleNamespace(GetPhysicallyInstalledSystemMemory=installed)
+    monkeypatch.setattr(ctypes, "windll", SimpleNamespace(kernel32=kernel), raising=False)
+    assert placement._machine_memory() == 32 * 2**30

@@ -14,7 +14,6 @@ from jaxtal import localization
 from jaxtal.data.segments import concatenate
 from jaxtal.localization import nms
 from jaxtal.localization import proposals as proposals_module
-from jaxtal.localization.config import LocalizationConfig
 from jaxtal.localization.proposals import (
     CLASS_RULES,
     generate_proposals,
@@ -25,6 +24,7 @@ from jaxtal.localization.proposals import (
 )
 from jaxtal.methods import co2net
 from tests.helpers.localizing import localize
+from tests.helpers.localizing import settings as localization_config
 
 
 def co2(cas, attention, **fields):
@@ -41,7 +41,7 @@ def draw(seed: int, time: int):
 
 
 SETTINGS = st.builds(
-    LocalizationConfig,
+    localization_config,
     thresholds=st.sampled_from([(0.125, 0.875, 7), (0.5, 0.5, 1), (0.25, 0.75, 2)]),
     inclusive=st.booleans(),
     upsample=st.sampled_from([1, 4]),
@@ -130,7 +130,7 @@ def test_nms_of_any_segments(config, seed, count, block, steps):
 def test_nms_of_scores_that_it_raises_to_the_same():
     """The second and the third end at the same score; of the two the one given first goes first."""
     start, end = np.array([10.0, 5, 0]), np.array([16.0, 11, 6])
-    config = LocalizationConfig(count_ends=False)
+    config = localization_config(count_ends=False)
     score = np.array([-0.25, -0.25, 0])
     kept, _, final = nms.nms(start, end, score, np.zeros(3, int), config)
     wanted = row_loops.suppress(list(zip(start, end, score, strict=True)), config)
@@ -142,7 +142,7 @@ def test_nms_of_times_far_apart():
     """One group's long time line does not blur the others'."""
     start, end = np.zeros(2000), np.full(2000, 5.0)
     end[0] = 1e13
-    config = LocalizationConfig(nms="hard", nms_threshold=0.5)
+    config = localization_config(nms="hard", nms_threshold=0.5)
     kept, _, _ = nms.nms(start, end, np.ones(2000), np.arange(2000) // 2, config)
     assert len(kept) == 1001
 
@@ -150,13 +150,13 @@ def test_nms_of_times_far_apart():
 def test_a_score_that_is_no_number_is_not_passed_over():
     with pytest.raises(ValueError, match="1 of 2 scores are not finite"):
         nms.nms(
-            np.zeros(2), np.ones(2), np.array([1, np.nan]), np.zeros(2, int), LocalizationConfig()
+            np.zeros(2), np.ones(2), np.array([1, np.nan]), np.zeros(2, int), localization_config()
         )
 
 
 def test_what_is_no_number_is_above_no_threshold():
     gate = np.array([[0.9], [np.nan], [0.9]])
-    config = LocalizationConfig(thresholds=(0.5, 0.5, 1))
+    config = localization_config(thresholds=(0.5, 0.5, 1))
     found = localization.localize(np.ones((3, 1)), gate, np.ones(1), config)
     assert sorted(zip(found.start, found.end, strict=True)) == [(0, 1), (2, 3)]
 
@@ -167,7 +167,7 @@ def test_forms_of_nms_by_hand(name):
     start, end = np.array([0.0, 2.0, 40.0]), np.array([8.0, 8.0, 44.0])
     end[1] = 6
     score, group = np.array([0.9, 0.8, 0.5]), np.zeros(3, int)
-    config = LocalizationConfig(nms=name, sigma=0.5, nms_threshold=0.5, count_ends=False)
+    config = localization_config(nms=name, sigma=0.5, nms_threshold=0.5, count_ends=False)
     kept, _, final = nms.nms(start, end, score, group, config)
     wanted = {
         "gaussian": ([0, 2, 1], [0.9, 0.5, 0.8 * np.exp(-0.5)]),
@@ -184,7 +184,7 @@ def test_forms_of_nms_by_hand(name):
 def test_constant_activations(value, time):
     """All above every threshold, all below, or none there: one proposal a threshold, or none."""
     sequence = np.full((time, 2), value)
-    config = LocalizationConfig(thresholds=(0.25, 0.75, 2))
+    config = localization_config(thresholds=(0.25, 0.75, 2))
     found = localization.localize(sequence, sequence, np.ones(2), config)
     above = 0 if value == 0 or time == 0 else 1 if value == 0.5 else 2
     above = 0 if time == 1 else above  # the lone first snippet
@@ -232,10 +232,10 @@ def test_weak_detections_can_be_dropped():
 def test_gaussian_nms_of_far_segments_changes_no_score_and_handles_complete_overlap():
     start, end, group = np.array([0, 100, 200]), np.array([10, 110, 210]), np.zeros(3, int)
     score = np.array([1.0, 3.0, 2.0])
-    order, _, final = nms.nms(start, end, score, group, LocalizationConfig())
+    order, _, final = nms.nms(start, end, score, group, localization_config())
     assert order.tolist() == [1, 2, 0]
     assert final.tolist() == [3.0, 2.0, 1.0]
-    narrow = LocalizationConfig(sigma=1e-300)
+    narrow = localization_config(sigma=1e-300)
     _, _, final = nms.nms(np.zeros(3), np.ones(3), np.ones(3), group, narrow)
     assert np.isfinite(final[0])
     assert (final[1:] < 1e-300).all()
@@ -258,7 +258,7 @@ def test_hard_nms_keeps_the_best_of_what_overlaps():
     score = np.array([1.0, 2, 0.5, 0.7])
 
     def kept(threshold, n=4):
-        config = LocalizationConfig(nms="hard", nms_threshold=threshold, count_ends=False)
+        config = localization_config(nms="hard", nms_threshold=threshold, count_ends=False)
         return nms.nms(start[:n], end[:n], score[:n], np.zeros(n, int), config)[0].tolist()
 
     assert kept(0.4) == [1, 2]  # the last overlaps the second by 4 / 10, not by less
@@ -272,7 +272,7 @@ def test_what_lies_lower_than_its_surroundings_is_dropped():
     sequence = np.array([[0.1], [0.9], [0.9], [0.1], [0.9], [0.3], [0.3], [0.9]])
     scores = np.ones(1)
     for least, wanted in ((None, 2), (-0.7, 2), (-0.4, 1)):
-        settings = LocalizationConfig(
+        settings = localization_config(
             thresholds=(0.5, 0.5, 1), min_contrast=least, class_weight=5.0, outer="sides"
         )
         found = localization.localize(sequence, gate, scores, settings)
@@ -305,7 +305,7 @@ def test_what_is_weak_beside_the_best():
 
     def found(**fields):
         fields = {"class_threshold": 0.5, "class_weight": 0.0, "nms": "hard", **fields}
-        settings = LocalizationConfig(thresholds=(0.01, 0.8, 9), **fields)
+        settings = localization_config(thresholds=(0.01, 0.8, 9), **fields)
         return localization.localize(activity, activity, scores, settings)
 
     every = found()
@@ -325,7 +325,7 @@ def test_what_equals_a_threshold():
     sequence = np.array([[0.2, 0.5, 0.5, 0.2, 0.8]]).T
     fields = {"thresholds": (0.5, 0.5, 1), "class_rule": "above", "nms": "hard"}
     for inclusive, wanted in ((False, [(4, 5)]), (True, [(1, 3), (4, 5)])):
-        config = LocalizationConfig(inclusive=inclusive, **fields)
+        config = localization_config(inclusive=inclusive, **fields)
         found = localization.localize(sequence, sequence, np.array([0.9]), config)
         assert sorted(zip(found.start, found.end, strict=True)) == wanted
 

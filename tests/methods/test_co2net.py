@@ -13,16 +13,23 @@ from configs import co2net_anet12, co2net_demo, co2net_thumos
 from jaxtal.checkpoint_conversion import parameter_names
 from jaxtal.data.dataset import Dataset, Video
 from jaxtal.errors import JaxtalError
+from jaxtal.inference.restore import config_from
 from jaxtal.input_pipeline.packing import pack
 from jaxtal.methods import co2net
-from jaxtal.methods.co2net import CO2Net
 from jaxtal.nn.layers import Dropout
 from jaxtal.train.workdir import Workdir
 from tests.helpers.contexts import drawn
 from tests.oracles import co2net as co2net_oracle
 
 C, WIDTH = 4, 24
-MODEL = CO2Net(C)
+
+
+def network(classes: int, **fields):
+    """The network of the THUMOS14 config with some fields changed."""
+    return co2net.METHOD.build({**co2net_thumos.get_config().model, **fields}, classes)
+
+
+MODEL = network(C)
 PARAMS = MODEL.init(jax.random.key(0), jnp.zeros((1, 2, WIDTH)), jnp.ones((1, 2), bool))
 
 
@@ -40,7 +47,7 @@ VARIANTS = {
 
 def shapes(fields: dict, width: int = 2048) -> dict:
     """The parameters' shapes, C = 20."""
-    model = CO2Net(20, **fields)
+    model = network(20, **fields)
     x, mask = jnp.zeros((1, 1, width)), jnp.ones((1, 1), bool)
     return jax.eval_shape(model.init, jax.random.key(0), x, mask)
 
@@ -73,7 +80,7 @@ def test_number_of_parameters(name):
 
 
 def test_initial_values():
-    params = CO2Net(20).init(jax.random.key(0), jnp.zeros((1, 1, 256)), jnp.ones((1, 1), bool))[
+    params = network(20).init(jax.random.key(0), jnp.zeros((1, 1, 256)), jnp.ones((1, 1), bool))[
         "params"
     ]
     bounds = {
@@ -130,7 +137,7 @@ def test_dropout_acts_in_training_only():
     ids=str,
 )
 def test_the_network_equals_the_loops(fields):
-    model = CO2Net(C, **fields)
+    model = network(C, **fields)
     x, mask = draw(2, (9, 4, 1), 9)
     params = model.init(jax.random.key(3), x, mask)["params"]
     params = jax.tree.map(
@@ -150,7 +157,7 @@ def test_the_network_equals_the_loops(fields):
 )
 def test_a_variant_equals_the_loops(fields):
     """Whatever the mask hides and in whichever order videos come; and it trains all that it has."""
-    model, lengths, order = CO2Net(C, **fields), np.array([9, 4, 1, 0]), np.array([2, 0, 3, 1])
+    model, lengths, order = network(C, **fields), np.array([9, 4, 1, 0]), np.array([2, 0, 3, 1])
     rng = np.random.default_rng(5)
     x = rng.random((4, 12, 64), np.float32)  # behind the mask too
     mask = np.arange(12) < lengths[:, None]
@@ -198,7 +205,7 @@ def test_initial_values_of_the_variants():
                 f"params/{path}/kernel"
             ],
             static_argnums=(0, 1),
-        )(CO2Net(C, **fields), path)
+        )(network(C, **fields), path)
         bound = math.sqrt(6 / inputs)
         assert 0.98 * bound < jnp.abs(kernel).max() <= bound
 
@@ -225,7 +232,7 @@ DROPOUTS = {
 )
 def test_dropout_is_where_the_reading_has_it(field, reading):
     x, mask = draw(4, [60] * 8, 60)
-    model = CO2Net(C, **{field: reading})
+    model = network(C, **{field: reading})
     variables = model.init(jax.random.key(0), x, mask)
     _, seen = model.apply(
         variables, x, mask, train=True, rngs={"dropout": jax.random.key(1)},
@@ -324,10 +331,11 @@ def test_runs_from_before_the_variants(tmp_path):
     old = co2net_demo.get_config()
     for field in ("fusion", "ccm_main", "ccm_auxiliary"):
         del old.model[field]
-    co2net.validate_config(old)
-    assert co2net.METHOD.build(old.model, C) == co2net.METHOD.build(config.model, C)
     files = Workdir(tmp_path)
     (tmp_path / "config.json").write_text(old.to_json())
+    completed = config_from(files.read_config())
+    co2net.validate_config(completed)
+    assert co2net.METHOD.build(completed.model, C) == co2net.METHOD.build(config.model, C)
     files.check_config(config.to_dict())
     config.model.fusion = "se"
     with pytest.raises(JaxtalError, match=r"config\.model\.fusion: ccm there, se here"):

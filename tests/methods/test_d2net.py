@@ -21,6 +21,11 @@ from tests.helpers.contexts import context, drawn
 C, WIDTH = 4, 12
 
 
+def network(classes: int, **fields):
+    """The network of the THUMOS14 config with some fields changed."""
+    return d2net.METHOD.build({**d2net_thumos.get_config().model, **fields}, classes)
+
+
 def draw(seed: int, lengths, time: int):
     rng = np.random.default_rng(seed)
     mask = np.arange(time) < np.asarray(lengths)[:, None]
@@ -44,7 +49,7 @@ def test_number_of_parameters(config, classes, wanted):
 
 
 def test_initial_values():
-    variables = D2Net(20).init(jax.random.key(0), jnp.zeros((1, 1, 256)), jnp.ones((1, 1), bool))
+    variables = network(20).init(jax.random.key(0), jnp.zeros((1, 1, 256)), jnp.ones((1, 1), bool))
     for stream in ("rgb", "flow"):
         for layer in variables["params"][stream].values():
             assert layer["kernel"].std() == pytest.approx(0.01, rel=0.05)
@@ -99,7 +104,7 @@ def perturbed(model: D2Net, seed: int = 3) -> dict:
     ids=str,
 )
 def test_the_network_equals_the_loops(fields):
-    model = D2Net(C, **fields)
+    model = network(C, **fields)
     variables = perturbed(model)
     x, mask = draw(2, (12, 5, 1), 12)
     outputs = jax.jit(model.apply)(variables, x, mask)
@@ -113,13 +118,13 @@ def test_the_network_equals_the_loops(fields):
 
 def test_published_padding_acts_in_training_up_to_the_longest_video_of_the_batch():
     """As if the batch were cut to its longest video and nothing masked in it."""
-    model = D2Net(C, padding="published", dropout=0.0)
+    model = network(C, padding="published", dropout=0.0)
     variables = perturbed(model)
     x, mask = draw(2, (7, 4, 1), 9)
     published = model.apply(variables, x, mask, train=True)
-    cut = D2Net(C).apply(variables, x[:, :7], mask[:, :7] | True)
+    cut = network(C).apply(variables, x[:, :7], mask[:, :7] | True)
     np.testing.assert_allclose(published["cas"][:, :7], cut["cas"], atol=1e-6)
-    alone = D2Net(C).apply(variables, x, mask)
+    alone = network(C).apply(variables, x, mask)
     assert np.abs(published["cas"] - alone["cas"])[1, 3].max() > 1e-4
     # Whole videos are always seen alone.
     tested = model.apply(variables, x, mask)
@@ -127,7 +132,7 @@ def test_published_padding_acts_in_training_up_to_the_longest_video_of_the_batch
 
 
 def test_dropout_reaches_the_features_that_the_losses_see():
-    model = D2Net(C)
+    model = network(C)
     variables = perturbed(model)
     x, mask = draw(1, [60] * 8, 60)
     outputs = model.apply(variables, x, mask, train=True, rngs={"dropout": jax.random.key(0)})

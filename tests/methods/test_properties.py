@@ -117,11 +117,10 @@ def _build(name: str, float64: bool) -> types.SimpleNamespace:
     method = methods.get(config.method)
     method.validate_config(config)
     model = method.build(config.model, num_classes)
-    variables = model.init(jax.random.key(1), jnp.zeros((1, 1, width)), jnp.ones((1, 1), bool))
-    # Biases start at 0, where leaky ReLU of zero features has its kink.
-    variables = jax.tree.map(
-        lambda p: p + 0.1 * jax.random.normal(jax.random.key(p.size), p.shape), variables
-    )
+    # LLVM's optimizations take a quarter of the time and change no equation; but what is tried in
+    # single precision is tried as users have it.
+    quick = {"xla_backend_optimization_level": 0}
+    variables = jax.jit(functools.partial(begin, model, width), compiler_options=quick)()
     params = variables.pop("params")
     hyper = hyperparams_from_config(config)
     late = context(variables, step=10**6)  # when every term takes part
@@ -138,14 +137,22 @@ def _build(name: str, float64: bool) -> types.SimpleNamespace:
         return loss_fn(params, batch, late, jax.random.key(2), hyper, model, method, config)
 
     def compiled(function):
-        # LLVM's optimizations take a quarter of the time and change no equation; but what is tried
-        # in single precision is tried as users have it.
-        options = {"xla_backend_optimization_level": 0} if float64 else {}
         function = jax.value_and_grad(function, has_aux=True)
-        return functools.partial(jax.jit(function, compiler_options=options), params)
+        return functools.partial(
+            jax.jit(function, compiler_options=quick if float64 else {}), params
+        )
 
     return types.SimpleNamespace(
         method=method, config=config, evaluate=compiled(evaluated), train=compiled(trained)
+    )
+
+
+def begin(model, width: int) -> dict:
+    """A model's variables; as one program, since a hundred small ones take longer to compile."""
+    variables = model.init(jax.random.key(1), jnp.zeros((1, 1, width)), jnp.ones((1, 1), bool))
+    # Biases start at 0, where leaky ReLU of zero features has its kink.
+    return jax.tree.map(
+        lambda p: p + 0.1 * jax.random.normal(jax.random.key(p.size), p.shape), variables
     )
 
 

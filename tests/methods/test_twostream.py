@@ -15,7 +15,7 @@ from jaxtal.data.dataset import Dataset, Video
 from jaxtal.errors import JaxtalError
 from jaxtal.input_pipeline.packing import Batch, pack
 from jaxtal.methods import twostream
-from jaxtal.methods.twostream import METHOD, TwoStream
+from jaxtal.methods.twostream import METHOD
 from jaxtal.train.train_state import hyperparams_from_config, init_state
 from jaxtal.train.train_step import train_step
 from jaxtal.train.trainer import train_and_evaluate
@@ -182,7 +182,8 @@ def oracle_softmax(x: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize(("share", "wanted"), [(False, 12_720_173), (True, 12_677_144)])
 def test_number_of_parameters(share, wanted):
     """METHODS 4.b."""
-    model = TwoStream(20, share_fc=share)
+    fields = {**twostream_thumos.get_config().model, "share_fc": share}
+    model = METHOD.build(fields, 20)
     shapes = jax.eval_shape(
         model.init, jax.random.key(0), jnp.zeros((1, 1, 2048)), jnp.ones((1, 1), bool)
     )
@@ -294,8 +295,7 @@ FIVE = [9, 12, 20, 8, 3], [[0], [1], [2], [3], [0]]
 def test_a_run_begins_with_them(tmp_path):
     """What the trainer saves before the first step."""
     config = small()
-    config.data.generator.update(num_train=6, num_test=3, num_classes=3, feature_width=8)
-    config.data.generator.max_snippets = 60
+    config.data.generator += " num_train=6 num_test=3 num_classes=3 feature_width=8 max_snippets=60"
     config.train.steps = config.evaluation.plot_videos = 0
     train_and_evaluate(config, tmp_path)
     dataset = load(config.data)

@@ -13,10 +13,11 @@ from jaxtal.data.layouts import wtalc
 from jaxtal.data.segments import Segments, ground_truth
 from jaxtal.evaluation import detection_map
 from jaxtal.input_pipeline import sampling
-from jaxtal.localization import config, nms, proposals
+from jaxtal.localization import nms, proposals
 from jaxtal.methods import co2net
 from jaxtal.nn import losses
 from tests.helpers.localizing import localize
+from tests.helpers.localizing import settings as localization_config
 from tests.parity.compare import close
 
 
@@ -110,8 +111,8 @@ def test_nms(golden):
     gold = golden("fn_co2")
     _, score, start, end = gold["nms_in"].T
     for name, settings in (
-        ("softnms_out", config.LocalizationConfig(sigma=0.3)),
-        ("hardnms_out_0.45", config.LocalizationConfig(nms="hard", nms_threshold=0.45)),
+        ("softnms_out", localization_config(sigma=0.3)),
+        ("hardnms_out_0.45", localization_config(nms="hard", nms_threshold=0.45)),
     ):
         kept, _, final = nms.nms(start, end, score, np.zeros(len(score), int), settings)
         np.testing.assert_allclose(final, gold[name][:, 1], rtol=0, atol=1e-9)

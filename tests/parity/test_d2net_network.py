@@ -49,9 +49,8 @@ def run(gold: dict, config, monkeypatch) -> types.SimpleNamespace:
         classes, model_settings.kernel_size, model_settings.classifier_kernel_size
     )
     weights, background, x = recipe.d2(gold, layers)
-    for name, value in {**weights, "x": x, "running_bg": background}.items():
-        np.testing.assert_allclose(recipe.checksum(value), gold[f"chk/{name}"], rtol=1e-12)
-    np.testing.assert_array_equal(background, gold["running_bg_before"])
+    recipe.check(gold, {**weights, "x": x, "running_bg": background})
+    compare.close(background, gold["running_bg_before"].ravel(), recipe.ROUNDING)
     config.model.update(dropout=0.0, padding="published")
     config.loss.update(denoising_start=0, denoising_every=1)
     config.loss.weights.update(snippet_denoising=0.1, video_denoising=0.1)

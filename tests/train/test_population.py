@@ -86,6 +86,15 @@ def test_statistics_are_student_s():
     assert population.statistics([]) == {"members": 0}
 
 
+@pytest.mark.parametrize("degrees", [*range(1, 31), 100, 999, 1000])
+def test_quantiles_are_student_s(degrees):
+    for probability in (0.6, 0.75, 0.9, 0.975, 0.995):
+        wanted = stats.t.ppf(probability, degrees)
+        found = population.student_quantile(probability, degrees)
+        assert found == pytest.approx(wanted, rel=1e-12)
+    assert population.student_quantile(0.5, degrees) == 0
+
+
 def test_a_single_run_is_summed_up_as_it_is():
     assert population.summary([result(0.5)]) == result(0.5)
 

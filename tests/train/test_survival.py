@@ -113,7 +113,7 @@ def test_a_full_disk(calm, tmp_path):
     """Files that cannot grow beyond some length, as those of the next checkpoint have to."""
     code, _, err = run(*RUN, "--config.train.steps=40", f"--workdir={tmp_path}")
     assert code == 0, err
-    process = start(*RUN, f"--workdir={tmp_path}", "--compiled=")
+    process = start(*RUN, f"--workdir={tmp_path}", "--compilation_cache_dir=")
     resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (9000, 9000))
     _, err = process.communicate(timeout=300)
     assert process.returncode == 2

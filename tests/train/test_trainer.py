@@ -12,6 +12,7 @@ from ml_collections import ConfigDict
 
 from jaxtal.errors import JaxtalError
 from jaxtal.train.trainer import dispatch_ends, steps_per_dispatch, train_and_evaluate
+from tests.helpers.command import TINY_VIDEOS
 from tests.methods import toy_config
 
 
@@ -37,8 +38,7 @@ def config_of(**fields) -> ConfigDict:
     """The toy on tiny data, with other values of fields, dots written as double underscores."""
     config = toy_config.get_config()
     config.data.num_snippets, config.train.batch_size = 16, 5
-    config.data.generator.update(num_train=12, num_test=6, num_classes=3, feature_width=8)
-    config.data.generator.max_snippets = 100
+    config.data.generator = TINY_VIDEOS
     config.train.update(steps=8, log_every=2, eval_every=4)
     config.optimizer.learning_rate = 1e-2
     config.evaluation.plot_videos = 1
@@ -163,7 +163,8 @@ def test_a_population_continues_bit_for_bit(population, tmp_path):
         assert parts.read_bytes() == whole.read_bytes()
 
 
-def test_a_member_that_diverges_is_told_and_hurts_nobody(population, tmp_path, capsys):
+def test_a_member_that_diverges_is_told_and_hurts_nobody(population, tmp_path, caplog):
+    caplog.set_level("INFO", "jaxtal")
     vary = VARY.replace("1e-2,3e-3", "1e-2,1e38")
     config = config_of(population=3, vary=vary, seed=1, train__steps=16)
     result = train_and_evaluate(config, tmp_path)
@@ -172,7 +173,7 @@ def test_a_member_that_diverges_is_told_and_hurts_nobody(population, tmp_path, c
     assert lost["diverged"] == 4  # its outputs were not finite any more
     assert lost["skipped_updates"] >= 10
     assert "map" not in lost
-    assert "member 1 (seed 2) has diverged before step" in capsys.readouterr().out
+    assert "member 1 (seed 2) has diverged before step" in caplog.text
     assert not (tmp_path / "members" / "1").exists()
     calm = tmp_path / "calm"
     train_and_evaluate(config_of(population=3, vary=VARY, seed=1, train__steps=16), calm)
@@ -240,12 +241,13 @@ def single(tmp_path_factory):
     return folder
 
 
-def test_streamed_features_give_the_same_run(single, tmp_path, capsys):
+def test_streamed_features_give_the_same_run(single, tmp_path, caplog):
     """Also in two parts, and with a population, each with draws of its own."""
+    caplog.set_level("INFO", "jaxtal")
     for steps in (2, 7):
         config = config_of(data__device_share=0.0, train__steps=steps)
         train_and_evaluate(config, tmp_path / "parts")
-    assert capsys.readouterr().out.count("streamed by the host") == 4
+    assert caplog.text.count("streamed by the host") == 4
     assert_same_detections(tmp_path / "parts", single)
     train_and_evaluate(config, tmp_path / "whole")
     parts, whole = (tmp_path / name / "detections.json" for name in ("parts", "whole"))

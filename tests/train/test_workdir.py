@@ -1,5 +1,6 @@
 """The work directory's files: whole or absent, and honest about what they belong to."""
 
+import copy
 import json
 import sys
 import unittest.mock
@@ -7,6 +8,7 @@ import unittest.mock
 import numpy as np
 import pytest
 
+from jaxtal.config import get_config
 from jaxtal.data.dataset import Dataset, TimeGrid, Video
 from jaxtal.data.segments import Segments
 from jaxtal.errors import JaxtalError
@@ -65,6 +67,32 @@ def test_a_config_of_an_earlier_version_may_continue(tmp_path):
         files.check_config(CONFIG)
 
 
+def test_fields_of_the_localization_that_came_later(tmp_path):
+    """They had the method's defaults; where a config says something else, that is a difference."""
+    config = get_config("d2net_thumos").to_dict()
+    old = copy.deepcopy(config)
+    for name in ("inclusive", "upsample", "sigma"):
+        del old["localization"][name]
+    del old["data"]["generator"]
+    files = Workdir(tmp_path)
+    files.open(old, DATA)
+    files.check_config(config)
+    config["localization"]["upsample"] = 4
+    with pytest.raises(JaxtalError, match=r"config\.localization\.upsample: 1 there, 4 here; give"):
+        files.check_config(config)
+
+
+def test_a_run_whose_generator_was_fifty_fields_is_another(tmp_path):
+    """One difference, of which a few are named."""
+    old = get_config("co2net_demo").to_dict()
+    old["data"]["generator"] = {f"field_{number}": number for number in range(53)}
+    files = Workdir(tmp_path)
+    files.open(old, DATA)
+    message = r"config: config\.data\.generator: \{'field_0': 0, .{0,90} there, demo here; give"
+    with pytest.raises(JaxtalError, match=message):
+        files.check_config(get_config("co2net_demo").to_dict())
+
+
 def test_a_model_of_other_classes_is_refused_and_named(tmp_path):
     files = Workdir(tmp_path)
     files.check_model(("a", "b"), 8)
@@ -106,7 +134,7 @@ def test_tensorboard_gets_the_same_numbers(tmp_path):
 
 def test_tensorboard_is_an_extra(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorboardX", None)
-    with pytest.raises(JaxtalError, match="tensorboardX is not installed"):
+    with pytest.raises(JaxtalError, match=r"tensorboardX, .* pip install 'jaxtal\[tensorboard\]'"):
         Workdir(tmp_path).open_tensorboard(0)
 
 

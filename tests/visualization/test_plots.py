@@ -1,6 +1,5 @@
 """The pictures draw whatever a run can leave, and say what they show."""
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
@@ -49,7 +48,6 @@ def test_videos_show_truth_and_detections_of_every_class(dataset):
     assert second.get_xlim() == (0, 12.8)
     legend = {text.get_text() for text in figure.legends[0].get_texts()}
     assert {"ground truth", "detections (opacity = score)", "attention, rgb"} <= legend
-    plt.close(figure)
 
 
 def test_the_activity_of_a_class_is_drawn_as_the_method_means_it(dataset):
@@ -59,11 +57,9 @@ def test_the_activity_of_a_class_is_drawn_as_the_method_means_it(dataset):
     nothing = concatenate([])
     figure = plots.draw_videos(CONFIG, dataset, [1], d2net.METHOD, [{}, output], nothing)
     np.testing.assert_allclose(heights(figure), cas[:, 1])
-    plt.close(figure)
     figure = plots.draw_videos(CONFIG, dataset, [1], METHOD, [{}, outputs()], nothing)
     logits = np.exp(outputs()["cas"])
     np.testing.assert_allclose(heights(figure), logits[:, 1] / logits.sum(axis=1))
-    plt.close(figure)
 
 
 def heights(figure) -> np.ndarray:
@@ -76,7 +72,6 @@ def heights(figure) -> np.ndarray:
 def test_videos_without_detections(dataset):
     figure = plots.draw_videos(CONFIG, dataset, [0], METHOD, [outputs()], concatenate([]))
     assert "no detection; T-CAM: Dive" in figure.axes[0].get_title(loc="left")
-    plt.close(figure)
 
 
 def test_a_video_that_nobody_annotated():
@@ -97,13 +92,11 @@ def test_a_video_that_nobody_annotated():
     assert axis.get_xlim() == (0, 12.8)
     assert len([bar for bar in axis.patches if bar.get_width()]) == 12
     assert "ground truth" not in {text.get_text() for text in figure.legends[0].get_texts()}
-    figure.canvas.draw()
-    plt.close(figure)
+    figure.draw_without_rendering()
     nothing = VideoPrediction(video, output, concatenate([]), grid)
     figure = plots.draw_found(nothing, recipe, classes)
     best = classes[np.argmax(recipe.activations(output).mean(axis=0))]
     assert figure.axes[0].get_title(loc="left") == f"a_$1; no detection; T-CAM: {best}"
-    plt.close(figure)
 
 
 def test_picked_videos_show_different_classes(dataset):
@@ -113,12 +106,11 @@ def test_picked_videos_show_different_classes(dataset):
 
 
 def test_training_curves_of_nothing_and_of_gaps():
-    plt.close(plots.draw_training([]))
+    assert len(plots.draw_training([]).axes) == 2
     line = {"average": {"0.1:0.7": None}, "map": {}, "classification_map": None}
     metrics = [{"step": 1, "loss": 1.0}, {"step": 2, "loss": None}, {"step": 2, **line}]
     figure = plots.draw_training(metrics)
     np.testing.assert_array_equal(figure.axes[0].lines[0].get_ydata(), [1.0, np.nan])
-    plt.close(figure)
 
 
 def test_rows_that_stand_for_several_snippets_lie_where_they_are_in_the_video(dataset):
@@ -136,4 +128,3 @@ def test_rows_that_stand_for_several_snippets_lie_where_they_are_in_the_video(da
     assert set(lines) == {"attention", "attention, context", "attention, background"}
     for line in lines.values():
         np.testing.assert_allclose(line.get_xdata(), 0.64 * np.array([2, 6, 10, 14, 18]))
-    plt.close(figure)

@@ -1,1 +1,1 @@
-"""Reading untrusted files and writing files atomically."""
+"""Files of all kinds: opened, checked, written whole."""

@@ -13,7 +13,7 @@ from jaxtal.errors import DataError, short_repr
 
 
 def disk_is_full(error: BaseException | None) -> str | None:
-    """What the system says of the disk, if that is what an error, or its cause, is about."""
+    """Return the system's message if `error` or its cause is a full disk, else None."""
     while error is not None:
         for number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             if getattr(error, "errno", None) == number or os.strerror(number) in str(error):

@@ -6,11 +6,12 @@
 | `hamnet` | HAM-Net: the same and `gt.json`: `jaxtal/data/layouts/hamnet.py` |
 | `basnet`, `acmnet`, `actionformer`, `opentad` | a file a video: `jaxtal/data/layouts/per_video.py` |
 | `activitynet` | annotations alone, a JSON file: `jaxtal/data/layouts/activitynet.py` |
-| `tfds` | prepared by `python -m jaxtal.prepare`: `jaxtal/data/tfds/reader.py` |
+| `tfds` | prepared by `jaxtal data prepare`: `jaxtal/data/tfds/reader.py` |
 """
 
 import dataclasses
 import functools
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -72,8 +73,9 @@ LAYOUTS["tfds"] = Layout(reader.detect, _prepared)
 LAYOUTS["activitynet"] = Layout(lambda path: path.suffix == ".json", _activitynet)
 
 
-def detect(path: Path) -> str:
+def detect(path: str | os.PathLike[str]) -> str:
     """The name of the layout of a folder or file; "" if it is none."""
+    path = Path(path)
     if stated := manifest.layout(path):
         return stated
     if path.is_file():
@@ -82,7 +84,7 @@ def detect(path: Path) -> str:
 
 
 def read(
-    path: Path,
+    path: str | os.PathLike[str],
     layout: str = "",
     name: str = "",
     fps: float = 0,
@@ -103,6 +105,7 @@ def read(
     Raises:
         DataError: no layout is recognized, or something is missing, malformed or contradictory.
     """
+    path = Path(path)
     if layout and layout not in LAYOUTS:
         raise DataError(f"no layout is called {layout!r}; it is one of {', '.join(LAYOUTS)}")
     if layout != "activitynet" and not path.exists():  # else it is said which file is wanted

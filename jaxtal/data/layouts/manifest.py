@@ -1,4 +1,4 @@
-"""jaxtal.json: what `python -m jaxtal.datasets convert` says of a data set that it wrote.
+"""jaxtal.json: what `jaxtal data convert` says of a data set that it wrote.
 
 Every layout can be read without it, but some of them cannot say everything: the time grid, say.
 
@@ -18,7 +18,7 @@ from jaxtal.data.lazy_dataset import LazyDataset
 from jaxtal.errors import DataError, short_repr
 
 NAME = "jaxtal.json"
-_FORM = "what python -m jaxtal.datasets convert writes; delete it to read the folder without it"
+_FORM = "what jaxtal data convert writes; delete it to read the folder without it"
 
 
 def content(

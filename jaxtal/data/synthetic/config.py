@@ -2,7 +2,6 @@
 
 import dataclasses
 import zlib
-from typing import Any
 
 import numpy as np
 
@@ -39,7 +38,7 @@ class SyntheticConfig:
     """What is generated. Pairs are (RGB, flow); strengths are norms of latent vectors.
 
     The strengths are such that data of THUMOS14's shape (``annotations`` of a THUMOS14 file) are
-    as hard as DATA.md asks; ``DEMO`` has those for the small generated annotations. ``num_*``,
+    as hard as DATA.md asks; the preset "demo" has those for small generated annotations. ``num_*``,
     ``*_snippets`` and what follows up to ``ambiguous`` concern generated annotations only.
 
     Attributes:
@@ -149,8 +148,23 @@ class SyntheticConfig:
     mean_feature: float = 0.3
 
 
-# What to change for the demo's ten classes and short videos to be as hard as THUMOS14's shape.
-DEMO: dict[str, Any] = {"venue": (0.35, 0.2), "context": (1.4, 1.4), "noise": (0.8, 0.8)}
+# The data sets that have a name, as in `config.data.generator`.
+PRESETS = {
+    # Ten classes and short videos; easier, so as to be as hard as data of THUMOS14's shape.
+    "demo": SyntheticConfig(
+        feature_width=128, venue=(0.35, 0.2), context=(1.4, 1.4), noise=(0.8, 0.8)
+    ),
+    # As many videos and classes as THUMOS14, as long and as wide.
+    "thumos14": SyntheticConfig(
+        feature_width=1024,
+        num_train=200,
+        num_test=212,
+        num_classes=20,
+        min_snippets=22,
+        median_snippets=245,
+        max_snippets=4000,
+    ),
+}
 
 
 def _check(config: SyntheticConfig) -> None:

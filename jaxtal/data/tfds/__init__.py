@@ -1,1 +1,1 @@
-"""Data sets in TensorFlow Datasets' form: records, reader, builders."""
+"""Data sets in the form of TensorFlow Datasets."""

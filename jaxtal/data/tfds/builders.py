@@ -28,7 +28,7 @@ from jaxtal.data.dataset import NO_FEATURES, Video
 from jaxtal.data.io.files import check_name, check_unique
 from jaxtal.data.lazy_dataset import LazyDataset, check_width
 from jaxtal.data.synthetic.annotations import annotations
-from jaxtal.data.synthetic.config import DEMO, SyntheticConfig
+from jaxtal.data.synthetic.config import PRESETS, SyntheticConfig
 from jaxtal.data.synthetic.features import World, generate_video
 from jaxtal.data.tfds import reader, records
 from jaxtal.data.tfds.records import record
@@ -43,7 +43,7 @@ class BuilderOptions:
     """How the files in the manual folder are read.
 
     Attributes:
-        layout: its name, as `python -m jaxtal.datasets` lists them; "" for what is recognized.
+        layout: its name, as `jaxtal data inspect --help` lists them; "" for what is recognized.
         name: <DS> of the files' names; "" for the builder's own.
         fps, stride, window: the features' time grid; 0 for what the data set or layout says.
         skip_damaged: leave out videos whose features are missing or damaged.
@@ -132,7 +132,7 @@ class _Contents:
         dataset = dataclasses.replace(whole, train=train, test=test)
         part = dataclasses.replace(self._source, dataset=dataset)
         return tqdm_utils.tqdm(
-            part.iter_videos(self._skip_damaged, "--skip_damaged (Reading.skip_damaged)"),
+            part.iter_videos(self._skip_damaged),
             desc=f"Preparing {split} videos...",
             unit=" videos",
             total=len(part.videos),
@@ -167,7 +167,7 @@ class _FromFiles(_Untrimmed):
 
     MANUAL_DOWNLOAD_INSTRUCTIONS = """
     Put the annotations and the features (.npy) of the data set into one folder, the manual_dir, in
-    any layout that python -m jaxtal.datasets lists. The commonest, of W-TALC, CO2-Net and D2-Net:
+    any layout that jaxtal data inspect --help lists. The commonest, of W-TALC, CO2-Net and D2-Net:
     <DS>-I3D-JOINTFeatures.npy beside <DS>-Annotations/, with <DS> Thumos14reduced, ActivityNet1.2
     or ActivityNet1.3. Others: the same with gt.json (HAM-Net); gt.json, split_train.txt and
     split_test.txt with features/ (BaSNet, CoLA) or train/ and test/ (ACM-Net, ASM-Loc);
@@ -251,20 +251,12 @@ class JaxtalUntrimmed(_Untrimmed):
         GeneratorConfig(
             name="demo",
             description="The videos of configs/co2net_demo.py.",
-            generator=SyntheticConfig(feature_width=128, **DEMO),
+            generator=PRESETS["demo"],
         ),
         GeneratorConfig(
             name="thumos14",
             description="As many videos and classes as THUMOS14, as long and as wide.",
-            generator=SyntheticConfig(
-                feature_width=1024,
-                num_train=200,
-                num_test=212,
-                num_classes=20,
-                min_snippets=22,
-                median_snippets=245,
-                max_snippets=4000,
-            ),
+            generator=PRESETS["thumos14"],
         ),
     ]
 

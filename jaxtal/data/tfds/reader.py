@@ -1,6 +1,6 @@
 """Data sets prepared once by TFDS, without TensorFlow: any video is read by itself.
 
-`python -m jaxtal.prepare` writes them. A prepared folder, <builder>/[<config>/]<version> below a
+`jaxtal data prepare` writes them. A prepared folder, <builder>/[<config>/]<version> below a
 TFDS data folder, has a record for each video in array_record files, and in metadata.json all that
 is not features: the data set's annotations in ActivityNet form, with the shape, the type and a
 checksum of each video's features.
@@ -26,7 +26,7 @@ from jaxtal.errors import DataError, JaxtalError
 
 _ABOUT = "jaxtal_prepared"  # tells our metadata.json from those of other builders
 _INFO, _METADATA, _FEATURES = "dataset_info.json", "metadata.json", "features.json"
-_FORM = "what python -m jaxtal.prepare writes"
+_FORM = "what jaxtal data prepare writes"
 _MEND = "remove the folder and prepare it again"
 
 _SAFE = "tensorflow_datasets.core.features."
@@ -128,7 +128,7 @@ def _find(path: Path, name: str) -> Path:
         names = ", ".join("/".join(known[folder]) or "." for folder in found or folders)
         raise DataError(
             f"{path}: {len(found)} prepared data sets {name!r}; wanted one of: {names or 'none'}; "
-            "python -m jaxtal.prepare --help says how to prepare one"
+            "`jaxtal data prepare` makes one"
         )
     return found[0]
 

@@ -5,9 +5,10 @@ import dataclasses
 import numpy as np
 import pytest
 
+from jaxtal.data import synthetic
 from jaxtal.data.synthetic import features as features_module
 from jaxtal.data.synthetic import generate
-from jaxtal.data.synthetic.config import SyntheticConfig
+from jaxtal.data.synthetic.config import PRESETS, SyntheticConfig
 from jaxtal.data.synthetic.features import World, _coverage, _features, _noise
 from jaxtal.errors import JaxtalError
 from tests.data.layouts.test_activitynet import entry, write
@@ -241,3 +242,61 @@ def test_video_of_a_file_does_not_depend_on_the_others(tmp_path):
 def test_impossible_config(fields):
     with pytest.raises(JaxtalError, match="wanted"):
         generate(replace(**fields))
+
+
+@pytest.mark.parametrize(
+    ("text", "changes"),
+    [
+        ("demo", {}),
+        ("  demo  ", {}),
+        ("demo num_train=12 num_classes=3", {"num_train": 12, "num_classes": 3}),
+        ("demo num_train=12 num_train=5", {"num_train": 5}),  # as on a command line
+        ("demo smoothing=false replays=2", {"smoothing": False, "replays": 2.0}),
+        ("demo core=(1,0.5) backgrounds_per_video=1,3",
+         {"core": (1.0, 0.5), "backgrounds_per_video": (1, 3)}),
+        ("demo 'core=(1, 2)'", {"core": (1.0, 2.0)}),
+        ("demo dtype=float32 annotations=a/b.json",
+         {"dtype": "float32", "annotations": "a/b.json"}),
+        ("demo annotations='my videos.json'", {"annotations": "my videos.json"}),
+        (r"demo annotations=C:\a\b.json", {"annotations": r"C:\a\b.json"}),
+        ("demo annotations=a#b=c.json", {"annotations": "a#b=c.json"}),
+    ],
+)  # fmt: skip
+def test_a_generator_as_text(text, changes):
+    wanted = dataclasses.replace(PRESETS["demo"], **changes)
+    assert repr(synthetic.parse(text)) == repr(wanted)
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_every_field_can_be_given_as_text(preset):
+    """Each field's own value, written out, is that value again; and the other preset's."""
+    for other in PRESETS.values():
+        values = dataclasses.asdict(other)
+        words = [f"{name}={value}".replace(" ", "") for name, value in values.items()]
+        assert synthetic.parse(" ".join([preset, *words])) == other
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("dmo", r"'dmo' is no preset, only demo, thumos14; wanted .*; did you mean demo\?"),
+        ("num_train=3", r"'num_train=3' is no preset, only demo, thumos14; wanted a preset and"),
+        (" ", r"config\.data\.generator is ' ': it is empty; wanted a preset and"),
+        ("demo 'a", r"config\.data\.generator is \"demo 'a\": No closing quotation"),
+        ("demo num_train", r"'num_train' is not FIELD=VALUE; wanted a preset and what differs"),
+        ("demo num_trian=3", r"generator has no field 'num_trian'; did you mean num_train\?"),
+        ("demo xyz=3", r"has no field 'xyz', only seed, annotations, "),
+        ("demo num_train=x", r"num_train is 'x'; wanted int, as in num_train=100"),
+        ("demo rest=x", r"generator\.rest is 'x'; wanted float, as in rest=1\.2"),
+        ("demo smoothing=2", r"smoothing is '2'; wanted true or false, as in smoothing=true"),
+        ("demo core=1", r"core is '1'; wanted two of float, as in core=\(1\.5,1\.5\)"),
+        ("demo core=(1,2,3)", r"core is '\(1,2,3\)'; wanted two of float"),
+        ("demo core=(1,a)", r"core is '\(1,a\)'; wanted two of float"),
+        ("demo backgrounds_per_video=(1,2.5)", r"wanted two of int, as in .*=\(2,5\)"),
+        ("demo core=(1, 2)", r"core is '\(1,'; wanted two of float"),
+    ],
+)
+def test_texts_of_no_generator(text, message):
+    with pytest.raises(JaxtalError, match=message) as raised:
+        synthetic.parse(text)
+    assert "\n" not in str(raised.value)

@@ -1,0 +1,8 @@
+"""`python -m jaxtal COMMAND ...`, the same as the console command `jaxtal COMMAND ...`."""
+
+import sys
+
+from jaxtal.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,122 @@
+"""The console command `jaxtal`: arguments become library calls, errors one line and an exit code.
+
+No flag is defined when a module is imported, and none of these modules imports JAX, NumPy or
+Matplotlib before a command runs.
+"""
+
+import contextlib
+import faulthandler
+import sys
+from collections.abc import Sequence
+
+from jaxtal.cli import (
+    configs,
+    convert_checkpoint,
+    data,
+    evaluate,
+    export,
+    flags,
+    localize,
+    predict,
+    report,
+    runtime,
+    train,
+)
+from jaxtal.cli.command import Command
+from jaxtal.errors import JaxtalError
+
+COMMANDS: dict[str, Command] = {
+    command.name: command
+    for command in (
+        train.COMMAND,
+        predict.COMMAND,
+        localize.COMMAND,
+        evaluate.COMMAND,
+        export.COMMAND,
+        report.COMMAND,
+        *data.COMMANDS,
+        convert_checkpoint.COMMAND,
+        configs.COMMAND,
+    )
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command.
+
+    Args:
+        argv: its name and arguments; those of the process if None.
+
+    Returns:
+        The exit code: 0 success, 2 an error that the user can fix (the last line of stderr says
+        what), 75 interrupted (the same command resumes).
+    """
+    arguments = [*(sys.argv[1:] if argv is None else argv)]
+    if arguments and arguments[0] in ("--version", "-version"):
+        return _print_version()
+    words = _words(arguments)
+    name = " ".join(words)
+    if name not in COMMANDS and (not words or name == "data") and flags.asks_for_help(arguments):
+        return _print_help(name)
+    if name not in COMMANDS:
+        return runtime.fail(f"{_wrong_command(words, name)} (jaxtal --help lists the commands)")
+    return _run(COMMANDS[name], arguments[len(words) :])
+
+
+def _words(arguments: Sequence[str]) -> list[str]:
+    """Return the words that name the command: one, or two of `jaxtal data`."""
+    words: list[str] = []
+    for argument in arguments[:2]:
+        if argument.startswith("-") or (words and words != ["data"]):
+            break
+        words.append(argument.replace("_", "-"))
+    return words
+
+
+def _wrong_command(words: Sequence[str], name: str) -> str:
+    """Return what is wrong with a command's name."""
+    if words[:1] == ["data"]:
+        known = [other for other in COMMANDS if other.startswith("data ")]
+    else:
+        known = [*dict.fromkeys(other.partition(" ")[0] for other in COMMANDS)]
+    if not words or name == "data":
+        return f"a command is missing; wanted one of {', '.join(known)}"
+    return f"{name!r} is no command; wanted one of {', '.join(known)}{flags.near(name, known)}"
+
+
+def _run(command: Command, arguments: Sequence[str]) -> int:
+    """Parse the arguments of a command and run it."""
+    from jaxtal.cli import logs
+
+    parser = command.parser()
+    try:
+        if flags.asks_for_help(arguments):
+            print(flags.help_text(parser, arguments), end="")
+            return 0
+        logs.install()
+        args = flags.parse(parser, arguments)
+    except JaxtalError as error:
+        return runtime.fail_with(error, parser, f" ({parser.prog} --help lists the options)")
+    with contextlib.suppress(OSError, RuntimeError):  # standard error may be no file
+        faulthandler.enable()
+    return runtime.reporting_errors(command.run, args)
+
+
+def _print_version() -> int:
+    from jaxtal import __version__
+
+    print(f"jaxtal {__version__}")
+    return 0
+
+
+def _print_help(group: str) -> int:
+    """Print the commands with their summaries; of a group only its own."""
+    print(f"usage: jaxtal {group} COMMAND [--flag=value ...]".replace("  ", " "))
+    if not group:
+        print("\nWeakly supervised temporal action localization on JAX.")
+    print("\ncommands:")
+    for name, command in COMMANDS.items():
+        if name.startswith(group):
+            print(f"  {name:<20}{command.summary}")
+    print("\n`jaxtal COMMAND --help` describes a command and its flags; `jaxtal --version`.")
+    return 0

@@ -1,0 +1,81 @@
+r"""Localize from saved activations: tune thresholds without a model or an accelerator.
+
+    jaxtal train --config co2net_demo --mode=eval --config.evaluation.save_activations=True
+    jaxtal localize --activations runs/co2net_demo/activations.npz --config co2net_demo \
+        --config.localization.class_threshold=0.1 --output detections.json
+    jaxtal evaluate --annotations runs/co2net_demo/annotations.json \
+        --detections detections.json --protocol co2
+
+What the file holds is in `jaxtal/data/activations.py`, for activations from elsewhere.
+Exit codes: 0 success, 2 an error that you can fix (the last line says what).
+"""
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from jaxtal.cli import flags
+from jaxtal.cli.command import Command
+from jaxtal.errors import JaxtalError
+
+if TYPE_CHECKING:
+    from ml_collections import ConfigDict
+
+    from jaxtal.data.activations import Activations
+    from jaxtal.methods.base import Method
+
+
+def add_flags(parser: flags.Parser) -> None:
+    """Define the command's flags."""
+    flags.add_config(
+        parser, "The config of the method: a Python file with get_config(), or a name."
+    )
+    parser.add_flag("activations", "The .npz file.")
+    parser.add_flag("output", "JSON file in ActivityNet form.", default="detections.json")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Write the detections in the videos of a file of activations."""
+    activations = Path(flags.required(args, "activations"))
+    flags.check_outputs(args, ["output"], [activations])
+    localize(args.loaded_config, activations, Path(flags.required(args, "output")))
+    return 0
+
+
+def localize(config: "ConfigDict", path: Path, output: Path) -> None:
+    """Read activations, localize as the config says, and write the detections."""
+    from jaxtal import methods
+    from jaxtal.data import detections
+    from jaxtal.data.activations import read
+    from jaxtal.data.io import json_files
+    from jaxtal.train import evaluator
+    from jaxtal.visualization import console
+
+    method = methods.get(config.method)
+    method.validate_config(config)
+    saved = read(path, method.localization_inputs)
+    _check_classes(path, saved, method, config)
+    found = evaluator.localize(method, config, saved.outputs, saved.snippets, saved.grid)
+    json_files.write(output, detections.to_json(found, saved.videos, saved.classes))
+    console.say(
+        f"{len(found)} detections in {len(saved.videos)} videos are in {output}; "
+        "jaxtal evaluate --help says how to evaluate them"
+    )
+
+
+def _check_classes(
+    path: Path, saved: "Activations", method: "Method", config: "ConfigDict"
+) -> None:
+    """Raise JaxtalError unless the activations are of as many classes as the file names."""
+    video = next(filter(None, saved.outputs), None)  # all videos have the same columns
+    if video is None:
+        return
+    columns = method.score_spec(config).activations(video).shape[1]
+    if columns != len(saved.classes):
+        raise JaxtalError(
+            f"{path}: activations of {columns} classes, but the file names {len(saved.classes)}; "
+            f"wanted {method.name}'s outputs: {', '.join(method.localization_inputs)}"
+        )
+
+
+COMMAND = Command("localize", __doc__, add_flags, run)

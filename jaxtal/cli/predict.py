@@ -1,0 +1,95 @@
+r"""Predict unlabeled videos from their features with a trained model.
+
+    jaxtal predict --workdir runs/co2net_demo --features FOLDER --output detections.json
+    jaxtal predict --exported model.jaxtal --features VIDEO.npy --output detections.json \
+        --plots figures
+
+Features are a .npy file (T, 2D) of one video, RGB columns before flow; a folder of such files, the
+video's name being the file's; a folder with rgb/ and flow/, (T, D) each; or a data set in one of
+the known layouts (detected, or given by --layout), of which all videos are predicted, training and
+test. They are read batch by batch, so the folder may be larger than the memory.
+Exit codes: 0 success, 2 an error that you can fix (the last line says what).
+"""
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from jaxtal.cli import flags, runtime
+from jaxtal.cli.command import Command
+
+if TYPE_CHECKING:
+    from jaxtal.inference.model import Model
+
+
+def add_flags(parser: flags.Parser) -> None:
+    """Define the command's flags."""
+    parser.add_flag("workdir", "The work directory of a run, the model.")
+    parser.add_flag("exported", "Instead: a file that jaxtal export wrote.")
+    add_members(parser)
+    parser.add_flag("features", "A .npy file, a folder, or a data set.")
+    flags.add_reading(parser)
+    parser.add_flag("output", "JSON file in ActivityNet form.", default="detections.json")
+    parser.add_flag("plots", "Folder for a figure of each video.")
+    parser.add_flag(
+        "plot_videos", "How many videos are drawn at most.", type=flags.integer(0), default=20
+    )
+    flags.add_compilation_cache(parser)
+
+
+def add_members(parser: flags.Parser) -> None:
+    """Define the flags that choose the model of a population."""
+    parser.add_flag("member", "Which member of a population, counted from 0.", type=flags.integer())
+    parser.add_flag(
+        "ensemble",
+        "All members of a population, averaged.",
+        type=flags.boolean,
+        default=False,
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Write the detections in all videos of --features."""
+    runtime.quiet_absl("warning")
+    features = Path(flags.required(args, "features"))
+    output = Path(flags.required(args, "output"))
+    flags.check_outputs(args, ["output"], [features, Path(args.exported or features)])
+    runtime.enable_compilation_cache(args.compilation_cache_dir)
+    from jaxtal.inference.batch_predict import predict
+    from jaxtal.visualization import console
+
+    predict(
+        _load(args),
+        features,
+        output,
+        times=(args.fps, args.stride, args.window),
+        plots=Path(args.plots) if args.plots else None,
+        plot_videos=args.plot_videos,
+        skip_damaged=args.skip_damaged,
+        layout=args.layout,
+        name=args.name,
+        progress=console.progress_bar,
+    )
+    return 0
+
+
+def _load(args: argparse.Namespace) -> "Model":
+    """Load the model that the flags name."""
+    if bool(args.workdir) == bool(args.exported):
+        raise flags.UsageError(
+            "give either --workdir, of a run, or --exported, a file of jaxtal export"
+        )
+    if args.workdir:
+        from jaxtal.inference import restore
+
+        return restore.load_work_directory(Path(args.workdir), args.member, args.ensemble)
+    if args.member is not None or args.ensemble:
+        raise flags.UsageError(
+            "--member and --ensemble are for --workdir; an exported file holds one model"
+        )
+    from jaxtal.inference import exported  # and neither flax nor the methods' modules
+
+    return exported.load_exported(Path(args.exported))
+
+
+COMMAND = Command("predict", __doc__, add_flags, run)

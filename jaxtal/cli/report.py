@@ -1,0 +1,56 @@
+r"""Write one HTML page about finished runs; it needs no network.
+
+    jaxtal report --workdir runs/co2net_demo --workdir runs/d2net_demo --output report.html
+
+Tables of results, training curves, AP by class, errors, and every test video with ground truth,
+detections, attention and T-CAM on one time axis. The latter are there for runs with
+--config.evaluation.save_activations=True (with --mode=eval also afterwards).
+Exit codes: 0 success, 2 an error that you can fix (the last line says what).
+"""
+
+import argparse
+import re
+from pathlib import Path
+
+from jaxtal.cli import flags
+from jaxtal.cli.command import Command
+from jaxtal.errors import warn
+
+
+def add_flags(parser: flags.Parser) -> None:
+    """Define the command's flags."""
+    parser.add_flag(
+        "workdir", "The work directory of a finished run; may be repeated.", repeated=True
+    )
+    parser.add_flag("output", "HTML file.", default="report.html")
+    parser.add_flag(
+        "videos",
+        "How many test videos of each data set the page has, at most.",
+        type=flags.integer(1),
+        default=500,
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Write the page of the runs in some work directories."""
+    folders = [*map(Path, flags.required(args, "workdir"))]
+    output = Path(flags.required(args, "output"))
+    flags.check_outputs(args, ["output"])
+    from jaxtal.reporting import html, runs
+    from jaxtal.visualization import console
+
+    found = runs.read(folders)
+    size = html.write(output, found, args.videos)
+    for line in (line for run in found for line in run.missing):
+        warn(_with_flags(line))
+    count = f"{len(found)} run{'s' * (len(found) > 1)}"
+    console.say(f"{output}: {count}, {size / 1e6:.1f} MB; open it in a browser")
+    return 0
+
+
+def _with_flags(line: str) -> str:
+    """Spell what a warning says of the run's command as flags of `jaxtal train`."""
+    return re.sub(r"(?<![\w.\-])(?=mode=|config\.\w+\.)", "--", line)
+
+
+COMMAND = Command("report", __doc__, add_flags, run)

@@ -1,0 +1,73 @@
+"""Check data sets that were made in memory as strictly as the readers check files."""
+
+import dataclasses
+
+import numpy as np
+
+from jaxtal.data.dataset import Dataset, Video
+from jaxtal.data.io import feature_files
+from jaxtal.data.io.files import check_name, check_unique
+from jaxtal.data.lazy_dataset import check_width
+from jaxtal.errors import DataError, short_repr
+
+
+def validated(dataset: Dataset) -> Dataset:
+    """Return the data set with float16 or float32 features, ready to be trained on.
+
+    Raises:
+        DataError: it is not a `Dataset`, has no training or no test videos, or one of its videos
+            lacks features or has labels, segments or features that cannot be right.
+    """
+    if not isinstance(dataset, Dataset):
+        raise DataError(f"dataset={short_repr(dataset)}; wanted a jaxtal.Dataset")
+    if not dataset.train or not dataset.test:
+        raise DataError(
+            f"{dataset.name}: {len(dataset.train)} training and {len(dataset.test)} test videos; "
+            "wanted some of both"
+        )
+    where = f"data set {dataset.name}"
+    videos = (*dataset.train, *dataset.test)
+    check_unique([video.name for video in videos], where)
+    check_unique(list(dataset.classes), f"{where}, classes")
+    checked = dataset.map(lambda video: _validated_video(video, len(dataset.classes), where))
+    like = None
+    for video in (*checked.train, *checked.test):
+        like = check_width(video, where, like)
+    return checked
+
+
+def _validated_video(video: Video, num_classes: int, where: str) -> Video:
+    where = f"{where}, video {check_name(video.name, where)}"
+    if not video.duration > 0:
+        raise DataError(
+            f"{where}: duration is {short_repr(video.duration)}; wanted seconds above 0"
+        )
+    labels = _class_indices(video.labels, num_classes, f"{where}: labels")
+    segment_labels = _class_indices(video.segment_labels, num_classes, f"{where}: segment_labels")
+    segments = np.asarray(video.segments, np.float64).reshape(-1, 2)
+    if len(segments) != len(segment_labels):
+        raise DataError(
+            f"{where}: {len(segments)} segments but {len(segment_labels)} segment_labels; wanted "
+            "a label for every segment"
+        )
+    return dataclasses.replace(
+        video,
+        labels=labels,
+        segments=segments,
+        segment_labels=segment_labels,
+        features=feature_files.check_features(video.features, where),
+    )
+
+
+def _class_indices(values: object, num_classes: int, where: str) -> np.ndarray:
+    labels = np.asarray(values)
+    if not labels.size:
+        return np.empty(0, np.int64)
+    if labels.ndim != 1 or labels.dtype.kind not in "iu":
+        raise DataError(f"{where} are {short_repr(values)}; wanted (n,) class indices, integers")
+    if labels.min() < 0 or labels.max() >= num_classes:
+        raise DataError(
+            f"{where} are {short_repr(labels.tolist())}; wanted class indices from 0 to "
+            f"{num_classes - 1}"
+        )
+    return labels.astype(np.int64)

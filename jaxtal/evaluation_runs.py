@@ -1,0 +1,135 @@
+"""Evaluate a file of detections against files of annotations under several protocols."""
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from jaxtal import data
+from jaxtal.data import detections as detection_files
+from jaxtal.data.dataset import Dataset, warn_of_defects
+from jaxtal.errors import JaxtalError, warn
+from jaxtal.evaluation import detection_map, error_analysis, protocols
+from jaxtal.evaluation.detection_map import Evaluation
+from jaxtal.evaluation.error_analysis import ErrorAnalysis
+from jaxtal.evaluation.protocols import Protocol
+
+
+class FileEvaluation(NamedTuple):
+    """The result of `evaluate_files`.
+
+    Attributes:
+        report: every number, as plain objects that JSON holds: "annotations", "detections" (the
+            paths) and "protocols", for each protocol, or "PROTOCOL @ PATH" of several annotations,
+            mAP, counts, errors and the top false positives.
+        first: the evaluation against the first annotations under the first protocol.
+        first_errors: its error analysis.
+    """
+
+    report: dict[str, Any]
+    first: Evaluation
+    first_errors: ErrorAnalysis
+
+
+def evaluate_files(
+    annotations: Sequence[Path],
+    detections: Path,
+    names: Sequence[str],
+    *,
+    errors_at: float = 0.5,
+    top: int = 10,
+    skip_unknown: bool = False,
+) -> FileEvaluation:
+    """Evaluate detections against each ground truth under each protocol.
+
+    Args:
+        annotations: JSON files in ActivityNet form or data sets, all of the same classes; at least
+            one.
+        detections: JSON file in ActivityNet form, in seconds.
+        names: of protocols, with switches as in "thumos_d2+stop_at_empty_class"; at least one.
+        errors_at: t-IoU at which errors are told apart.
+        top: how many false positives to list.
+        skip_unknown: leave out, and count, detections of unknown videos and classes.
+
+    Raises:
+        JaxtalError: a file is missing or wrong, a protocol is unknown or lacks the threshold, or the
+            ground truths differ in their classes.
+    """
+    chosen = [protocols.get(name) for name in names]
+    for protocol in chosen:
+        error_analysis.check_threshold(protocol, errors_at)
+    datasets = [data.annotations(path) for path in annotations]
+    _check_classes(annotations, datasets)
+    rows: dict[str, dict[str, Any]] = {}
+    results: list[tuple[Evaluation, ErrorAnalysis]] = []
+    for path, dataset in zip(annotations, datasets, strict=True):
+        warn_of_defects(f"{path}", dataset.test)
+        found, skipped = _read(detections, dataset, skip_unknown)
+        for protocol in chosen:
+            _warn_of_what_is_missing(path, dataset, protocol)
+            result, errors, row = _evaluate(dataset, found, protocol, errors_at, top)
+            row["counts"]["detections_left_out"] |= skipped
+            rows[protocol.name + (f" @ {path}" if len(annotations) > 1 else "")] = row
+            results.append((result, errors))
+    report = {
+        "annotations": [str(path) for path in annotations],
+        "detections": str(detections),
+        "protocols": rows,
+    }
+    return FileEvaluation(report, *results[0])
+
+
+def _read(path: Path, dataset: Dataset, skip_unknown: bool):
+    """Read detections; return them, and by kind how many were left out."""
+    skipped: Counter = Counter()
+    found = detection_files.read(path, dataset, skipped if skip_unknown else None)
+    for what, count in skipped.items():
+        warn(f"{path}: {count} detections {what} are left out")
+    return found, dict(skipped)
+
+
+def _evaluate(
+    dataset: Dataset, found, protocol: Protocol, errors_at: float, top: int
+) -> tuple[Evaluation, ErrorAnalysis, dict[str, Any]]:
+    """Evaluate under one protocol; return the result, its error analysis and both as a report."""
+    result = detection_map.evaluate(
+        dataset.test, found, protocol, len(dataset.classes), dataset.grid
+    )
+    errors = error_analysis.analyze_errors(result, errors_at)
+    report = result.report(dataset.classes)
+    report["errors"] = errors.report()
+    report["top_false_positives"] = error_analysis.top_false_positives(
+        errors, result, found, dataset.test, dataset.classes, top
+    )
+    return result, errors, report
+
+
+def _warn_of_what_is_missing(path: Path, dataset: Dataset, protocol: Protocol) -> None:
+    """Warn if annotations lack what a THUMOS14 protocol needs, which then means less."""
+    if not protocol.name.startswith("thumos_"):
+        return
+    missing = []
+    videos = dataset.test
+    if protocol.ambiguous == "left_out" and not any(len(v.ambiguous) for v in videos):
+        missing.append('no "ambiguous" intervals, so no detection is left out')
+    if protocol.truth == "labeled" and all(
+        set(v.labels.tolist()) == set(v.segment_labels.tolist()) for v in videos
+    ):
+        missing.append('no "video_labels" of their own, so no instance is left out for its label')
+    if protocol.without and not {v.name for v in videos} & set(protocol.without):
+        missing.append("none of the videos that it leaves out")
+    if missing:
+        warn(f"{protocol.name}: {path} has {'; '.join(missing)}")
+
+
+def _check_classes(paths: Sequence[Path], datasets: Sequence[Dataset]) -> None:
+    """Raise JaxtalError if the ground truths are not of the same classes."""
+    first = set(datasets[0].classes)
+    for path, dataset in zip(paths, datasets, strict=True):
+        if differing := sorted(first ^ set(dataset.classes)):
+            owner = paths[0] if differing[0] in first else path
+            raise JaxtalError(
+                f"{paths[0]} has {len(first)} classes, {path} has {len(dataset.classes)}, and they "
+                f"differ in {len(differing)}: {differing[0]!r} is only in {owner}; give ground "
+                "truths with the same class list, or evaluate against one after the other"
+            )
