@@ -136,6 +136,27 @@ class Dataset:
         return self.train[0].features.shape[-1]
 
 
+def count_annotation_errors(videos) -> dict[str, int]:
+    """How many annotated instances cannot be right, by kind.
+
+    They stay in the ground truth, as in the published evaluations, where nothing can match them.
+
+    Returns:
+        {"outside": begin after the end of their video or end before its start, "reversed": end
+        before they begin, "total": all instances}.
+    """
+    segments = np.concatenate([video.segments for video in videos])
+    end_of_video = np.repeat(
+        [video.duration for video in videos], [len(video.segments) for video in videos]
+    )
+    start, end = segments.T
+    return {
+        "outside": int(((start > end_of_video) | (end < 0)).sum()),
+        "reversed": int((end < start).sum()),
+        "total": len(segments),
+    }
+
+
 def multi_hot(videos, num_classes: int) -> np.ndarray:
     """(V, C) float32, 1 where the video carries the class as a video-level label."""
     labels = np.zeros((len(videos), num_classes), np.float32)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxtal.data.dataset import Video
+from jaxtal.data.dataset import Video, count_annotation_errors
 from jaxtal.data.io.files import open_regular, sha256
 from jaxtal.data.lazy_dataset import LazyDataset
 from jaxtal.errors import DataError, JaxtalError
@@ -240,24 +240,3 @@ def changed_files(folder: Path) -> list[str] | None:
         if sha256(path) != wanted:
             changed.append(f"{name} has changed")
     return changed
-
-
-def count_annotation_errors(videos) -> dict[str, int]:
-    """How many annotated instances cannot be right, by kind.
-
-    They stay in the ground truth, as in the published evaluations, where nothing can match them.
-
-    Returns:
-        {"outside": begin after the end of their video or end before its start, "reversed": end
-        before they begin, "total": all instances}.
-    """
-    segments = np.concatenate([video.segments for video in videos])
-    end_of_video = np.repeat(
-        [video.duration for video in videos], [len(video.segments) for video in videos]
-    )
-    start, end = segments.T
-    return {
-        "outside": int(((start > end_of_video) | (end < 0)).sum()),
-        "reversed": int((end < start).sum()),
-        "total": len(segments),
-    }

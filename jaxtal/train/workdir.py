@@ -144,8 +144,8 @@ class Workdir:
         if not path.is_file():
             return []
         form = "what a run writes; give another --workdir"
-        before = _ADDED | _flatten(json_files.load(path, form))
-        after = _ADDED | _flatten(json.loads(json_files.to_text(now)))
+        before = _flatten(json_files.load(path, form))
+        after = _flatten(json.loads(json_files.to_text(now)))
         return [
             f"{prefix}{key}: {before.get(key)} there, {after.get(key)} here"
             for key in sorted(before.keys() | after.keys())
@@ -319,18 +319,6 @@ _MAY_DIFFER = (
     "mesh.data",
     "mesh.features",
 )
-
-# Fields that a config.json of earlier versions lacks, with what their runs did.
-_ADDED = {
-    "data.layout": "",
-    "data.fps": 0.0,
-    "data.stride": 0.0,
-    "data.window": 0.0,
-    "data.skip_damaged": False,
-    "model.fusion": "ccm",
-    "model.ccm_main": "global",
-    "model.ccm_auxiliary": "local",
-}
 
 
 def _flatten(tree: dict, prefix: str = "") -> dict[str, Any]:

@@ -21,8 +21,7 @@ from rich.progress import (
 )
 from rich.table import Table
 
-from jaxtal.data.dataset import Dataset
-from jaxtal.data.inspection import count_annotation_errors
+from jaxtal.data.dataset import Dataset, count_annotation_errors
 from jaxtal.errors import warn
 from jaxtal.evaluation.detection_map import selection_metric_name
 

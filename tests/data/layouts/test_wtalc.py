@@ -5,7 +5,7 @@ import shutil
 import numpy as np
 import pytest
 
-from jaxtal.data.inspection import count_annotation_errors
+from jaxtal.data.dataset import count_annotation_errors
 from jaxtal.data.layouts import wtalc
 from jaxtal.errors import JaxtalError
 
