@@ -1,1 +1,1 @@
-"""Benchmarks: python -m benchmarks.NAME. Each warms up, times, and prints a JSON row per case."""
+"""Measurements of speed, the papers' tables, and plans for TPU slices."""

@@ -1,4 +1,4 @@
-"""Every measurement of speed, on whatever device JAX finds: what to run on an accelerator.
+"""Every measurement of speed, on whatever device JAX finds, e.g. on an accelerator.
 
     python -m benchmarks.everything [--folder benchmarks/results]
 
@@ -31,12 +31,12 @@ PROGRAMS = {
 
 
 def commands(folder: Path, device: str, without: list[str]) -> list[list[str]]:
-    """The command lines, in order."""
+    """Return the command lines, in order."""
     device = "_".join(device.lower().split())
     lines = []
     for file, arguments in PROGRAMS.items():
         if arguments[0] not in without:
-            line = [sys.executable, "-m", f"benchmarks.{arguments[0]}", *arguments[1:]]
+            line = [sys.executable, "-m", f"benchmarks.speed.{arguments[0]}", *arguments[1:]]
             if arguments == ["train_step"] and not importlib.util.find_spec("torch"):
                 line += ["--reference", "none"]
             lines.append([*line, "--json", str(folder / f"{device}_{file}")])
@@ -44,14 +44,14 @@ def commands(folder: Path, device: str, without: list[str]) -> list[list[str]]:
 
 
 def device_kind() -> str:
-    """What JAX computes on; asked in another process, as a GPU is taken by who asks."""
+    """Return the device's name, asked in another process, as a GPU is taken by who asks."""
     ask = "import jax; print(jax.devices()[0].device_kind)"
     answer = subprocess.run([sys.executable, "-c", ask], check=True, capture_output=True, text=True)
     return answer.stdout.strip()
 
 
 def main() -> None:
-    """Run all, go on where one fails, and exit with 1 if any has."""
+    """Run all, also after one that fails, and exit with 1 if any has."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--folder", type=Path, default=Path("benchmarks/results"))
     names = sorted({arguments[0] for arguments in PROGRAMS.values()})

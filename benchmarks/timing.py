@@ -1,6 +1,7 @@
-"""Timing shared by the benchmarks: interleaved, warmed up, medians and spreads."""
+"""Helpers of all benchmarks: interleaved timing, rows of results, tables, options."""
 
 import argparse
+import ast
 import json
 import os
 import platform
@@ -19,7 +20,7 @@ from rich.table import Table
 
 
 def interleaved(cases: Mapping[str, Callable[[], object]], repeats: int) -> dict[str, list[float]]:
-    """Seconds of each call, after one warm-up, the cases in turn so that noise hits all alike."""
+    """Measure the seconds of each call, after one warm-up, in turn so that noise hits all alike."""
     for call in cases.values():
         jax.block_until_ready(call())
     seconds: dict[str, list[float]] = {name: [] for name in cases}
@@ -34,24 +35,24 @@ def interleaved(cases: Mapping[str, Callable[[], object]], repeats: int) -> dict
 def row(
     name: str,
     shapes: Mapping,
-    seconds: list[float],
-    reference: list[float] | None,
+    seconds: Sequence[float],
+    reference: Sequence[float] | None = None,
     ratio: str = "speed",
     **extra: Any,
-) -> str:
-    """One JSON row: device, versions, shapes, median, spread, ratio to the reference's median.
+) -> dict[str, Any]:
+    """Return a row: device, versions, shapes, median, spread, ratio to the reference's median.
 
     Args:
+        name: the case.
+        shapes: the sizes that were measured.
+        seconds: one value per repeat.
+        reference: the seconds that they are compared with.
         ratio: "speed", the reference's median over this one, or "cost", the other way round.
         extra: further fields of the row.
     """
     low, middle, high = np.quantile(seconds, (0.25, 0.5, 0.75)).tolist()
     content: dict[str, Any] = {
-        "case": name,
-        "device": jax.devices()[0].device_kind,
-        "processor": platform.processor() or platform.machine(),
-        "jax": jax.__version__,
-        "shapes": dict(shapes),
+        **_device(name, shapes),
         "median_s": middle,
         "quartiles_s": [low, high],
         "repeats": len(seconds),
@@ -59,18 +60,34 @@ def row(
     if reference:
         speed = statistics.median(reference) / middle
         content["ratio"] = speed if ratio == "speed" else 1 / speed
-    return json.dumps({**content, **extra})
+    return {**content, **extra}
+
+
+def untimed_row(name: str, shapes: Mapping, **extra: Any) -> dict[str, Any]:
+    """Return a row of something other than seconds."""
+    return {**_device(name, shapes), **extra}
+
+
+def _device(name: str, shapes: Mapping) -> dict[str, Any]:
+    return {
+        "case": name,
+        "device": jax.devices()[0].device_kind,
+        "processor": platform.processor() or platform.machine(),
+        "jax": jax.__version__,
+        "shapes": dict(shapes),
+    }
 
 
 class Rows:
-    """Prints rows as they come and, where a file is given, writes them there too."""
+    """Prints rows as JSON lines and, where a file is given, writes them there too."""
 
     def __init__(self, file: Path | None):
         self._file = file
         if file:
             file.write_text("")
 
-    def __call__(self, line: str) -> None:
+    def __call__(self, content: Mapping[str, Any]) -> None:
+        line = json.dumps(content)
         print(line, flush=True)
         if self._file:
             with self._file.open("a") as file:
@@ -78,7 +95,7 @@ class Rows:
 
 
 def parser_of(description: str | None, repeats: int) -> argparse.ArgumentParser:
-    """A parser with what most benchmarks take: --repeats and --json.
+    """Return a parser with the options of most benchmarks, --repeats and --json.
 
     Args:
         description: the module's docstring, of which the first line is shown.
@@ -90,11 +107,46 @@ def parser_of(description: str | None, repeats: int) -> argparse.ArgumentParser:
     return parser
 
 
-def spread(seconds: list[float]) -> str:
-    """Median and quartiles for a table, in milliseconds."""
+def add_set(parser: argparse.ArgumentParser, example: str) -> None:
+    """Add --set FIELD=VALUE ..., fields of the configs."""
+    parser.add_argument(
+        "--set", nargs="+", action="extend", type=field, default=[], metavar="FIELD=VALUE",
+        help=f"other fields of the config, e.g. {example}",
+    )  # fmt: skip
+
+
+def field(text: str) -> tuple[str, Any]:
+    """Parse FIELD=VALUE of a command line."""
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise argparse.ArgumentTypeError(f"{text!r} is not FIELD=VALUE")
+    try:
+        return name, ast.literal_eval(value)
+    except (SyntaxError, ValueError):
+        return name, value
+
+
+def positive(text: str) -> int:
+    """Parse a number from 1 on of a command line."""
+    value = int(text)
+    if value < 1:
+        raise ValueError
+    return value
+
+
+def spread(seconds: Sequence[float]) -> str:
+    """Format median and quartiles for a table, in milliseconds."""
     low, middle, high = 1e3 * np.quantile(seconds, (0.25, 0.5, 0.75))
     digits = max(0, 2 - int(np.floor(np.log10(max(middle, 1e-6)))))
     return f"{middle:.{digits}f} ({low:.{digits}f}-{high:.{digits}f})"
+
+
+def numbers_table(title: str, *columns: str, **options: Any) -> Table:
+    """Return a table without rows whose columns are aligned on the right."""
+    table = Table(title=title, **options)
+    for name in columns:
+        table.add_column(name, justify="right")
+    return table
 
 
 def show(table: Table) -> None:
@@ -103,7 +155,7 @@ def show(table: Table) -> None:
 
 
 def markdown_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """The table as Markdown, without an end of line."""
+    """Return the table as Markdown, without an end of line."""
     escaped = ([cell.replace("|", "\\|") for cell in row] for row in (columns, *rows))
     head, *lines = (f"| {' | '.join(row)} |" for row in escaped)
     return "\n".join([head, "|---" * len(columns) + "|", *lines])
@@ -116,7 +168,7 @@ def one_core() -> None:
 
 
 def peak_memory(call: Callable[[], object]) -> int:
-    """The most bytes that Python and NumPy hold at a time during a call, beyond those before."""
+    """Measure the most bytes that Python and NumPy hold during a call, beyond those before."""
     tracemalloc.start()
     call()
     peak = tracemalloc.get_traced_memory()[1]

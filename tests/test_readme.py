@@ -22,5 +22,6 @@ def test_every_path_named_exists():
     assert len(named) > 5
     for path in named:
         assert (ROOT / path).exists(), path
-    for module in re.findall(r"python -m (benchmarks\.\w+)", README):
-        assert (ROOT / (module.replace(".", "/") + ".py")).exists(), module
+    for module in re.findall(r"python -m ((?:benchmarks|tests)(?:\.\w+)+)", README):
+        path = ROOT / module.replace(".", "/")
+        assert path.with_suffix(".py").exists() or (path / "__main__.py").exists(), module

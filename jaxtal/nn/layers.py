@@ -31,7 +31,7 @@ def temporal_conv(
     XLA's own convolution loses its fast CPU kernel inside loops and does not batch over models;
     shifted copies and one matrix product are as fast outside and keep their speed there. On the
     CPU, where the product's speed is the limit, wide layers of three taps take two thirds of the
-    multiplications, see `_minimal_filtering` (`python -m benchmarks.temporal_conv`).
+    multiplications, see `_minimal_filtering` (`python -m benchmarks.speed.temporal_conv`).
 
     Args:
         x: [..., T, I] activations.

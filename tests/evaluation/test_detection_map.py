@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from benchmarks import row_frames, row_loops
+from benchmarks.baselines import pandas_frames, python_loops
 from jaxtal.data import detections as detection_files
 from jaxtal.data import segments as segments_module
 from jaxtal.data.dataset import TimeGrid, Video
@@ -54,15 +54,15 @@ def test_equal_to_the_row_loop(seed, matching, videos, instances, detections, sc
     scores = 90 if matching == "published" else scores
     case = draw(seed, videos, 3, instances, detections, scores=scores)
     ours = detection_map.average_precision(*case, THRESHOLDS, 4, matching)
-    wanted = row_loops.average_precision(*case, THRESHOLDS, 4, matching)
+    wanted = python_loops.average_precision(*case, THRESHOLDS, 4, matching)
     np.testing.assert_allclose(ours, wanted, rtol=0, atol=1e-12)
 
 
 def test_the_benchmark_s_other_reference_agrees():
     """The same loop over pandas frames, which is what the field's programs do."""
     case = draw(5, scores=80)
-    wanted = row_loops.average_precision(*case, THRESHOLDS, 4, "published")
-    frames = row_frames.average_precision(*case, THRESHOLDS, 4)
+    wanted = python_loops.average_precision(*case, THRESHOLDS, 4, "published")
+    frames = pandas_frames.average_precision(*case, THRESHOLDS, 4)
     np.testing.assert_allclose(frames, wanted, rtol=0, atol=1e-12)
 
 
@@ -121,7 +121,7 @@ def test_numpy_s_order_of_equal_scores():
     case = draw(7, instances=60, detections=400, scores=3)
     ours = detection_map.average_precision(*case, THRESHOLDS, 4, "published")
     np.testing.assert_allclose(
-        ours, row_frames.average_precision(*case, THRESHOLDS, 4), rtol=0, atol=1e-12
+        ours, pandas_frames.average_precision(*case, THRESHOLDS, 4), rtol=0, atol=1e-12
     )
     stable = detection_map.average_precision(*case, THRESHOLDS, 4)
     assert np.nanmax(np.abs(ours - stable)) > 0.01

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from benchmarks import row_loops
+from benchmarks.baselines import python_loops
 from jaxtal.data.dataset import TimeGrid, Video
 from jaxtal.data.io import json_files
 from jaxtal.data.segments import Segments, concatenate
@@ -141,7 +141,7 @@ def sort_out(result: detection_map.Evaluation, taken: dict[int, int], threshold:
 def mean_ap(result: detection_map.Evaluation, found: Segments, threshold: float) -> float:
     """Mean over the classes that have instances."""
     matching = result.protocol.matching
-    every = row_loops.average_precision(
+    every = python_loops.average_precision(
         result.truth, found, np.array([threshold]), len(CLASSES), matching
     )
     values = [every[0, label] for label in sorted(set(result.truth.label.tolist()))]

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from benchmarks import row_loops
+from benchmarks.baselines import python_loops
 from configs import co2net_thumos
 from jaxtal import localization
 from jaxtal.data.segments import concatenate
@@ -79,7 +79,7 @@ def test_equal_to_the_row_loops(config, seed, time, levels, shared):
     scores = rng.integers(0, 9, 4) / 8
     ours = localization.localize(sequence, gate, scores, config)
     rows = list(zip(ours.label, ours.start, ours.end, ours.score, strict=True))
-    assert rows == row_loops.localize(sequence, gate, scores, config)
+    assert rows == python_loops.localize(sequence, gate, scores, config)
 
 
 @settings(max_examples=40, deadline=None)
@@ -122,7 +122,7 @@ def test_nms_of_any_segments(config, seed, count, block, steps):
     for number in np.unique(group):
         mine = np.flatnonzero(group == number)
         rows = list(zip(start[mine], end[mine], score[mine], strict=True))
-        wanted += [(number, *row) for row in row_loops.suppress(rows, config)]
+        wanted += [(number, *row) for row in python_loops.suppress(rows, config)]
     ours = list(zip(groups, start[kept], end[kept], final, strict=True))
     np.testing.assert_allclose(ours, wanted, rtol=1e-12)
 
@@ -133,7 +133,7 @@ def test_nms_of_scores_that_it_raises_to_the_same():
     config = localization_config(count_ends=False)
     score = np.array([-0.25, -0.25, 0])
     kept, _, final = nms.nms(start, end, score, np.zeros(3, int), config)
-    wanted = row_loops.suppress(list(zip(start, end, score, strict=True)), config)
+    wanted = python_loops.suppress(list(zip(start, end, score, strict=True)), config)
     assert list(zip(start[kept], end[kept], final, strict=True)) == wanted
     assert final[1] == final[2] < 0
 

@@ -17,6 +17,10 @@ from tests.helpers import pods
 # Without LLVM's optimizations, which take most of the time: that is not what is compared.
 QUICKLY = "--xla_backend_optimization_level=0"
 LAYOUTS = {"1 x 8": (1, 8), "2 x 4": (2, 4), "4 x 2": (4, 2)}  # processes, devices of each
+# Two processes have all that the others have: communication within and between processes.
+_SELECTED = [
+    pytest.param(name, marks=() if name == "2 x 4" else pytest.mark.slow) for name in LAYOUTS
+]
 RELATIVE = 1e-5
 
 
@@ -43,7 +47,7 @@ def one(tmp_path_factory) -> Path:
     return folder
 
 
-@pytest.fixture(scope="module", params=LAYOUTS)
+@pytest.fixture(scope="module", params=_SELECTED)
 def several(request, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("several")
     run(folder, *LAYOUTS[request.param], (2, 4))

@@ -8,11 +8,11 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
-from benchmarks.report import browse, chromium, drawn_runs
 from jaxtal.data.dataset import Dataset
 from jaxtal.errors import JaxtalError
 from jaxtal.reporting import html, video_browser
 from jaxtal.reporting.runs import Run, groups
+from tests.helpers.drawn_runs import browse, chromium, drawn_runs
 
 EVIL = (
     "</script><script>document.documentElement.dataset.owned=1</script>",

@@ -4,9 +4,9 @@ import dataclasses
 
 import pytest
 
-from benchmarks.report import drawn_runs
 from jaxtal.errors import JaxtalError
 from jaxtal.reporting import runs
+from tests.helpers.drawn_runs import drawn_runs
 
 
 def test_names_are_as_long_as_it_takes(tmp_path):

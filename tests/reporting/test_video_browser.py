@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks.report import drawn_runs
 from jaxtal.data.dataset import TimeGrid
 from jaxtal.evaluation import error_analysis
 from jaxtal.reporting import video_browser
 from jaxtal.reporting.runs import groups
+from tests.helpers.drawn_runs import drawn_runs
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from benchmarks.collectives import Collective, axes, collectives
+from benchmarks.planner.collectives import Collective, axes, collectives
 from jaxtal import methods
 from jaxtal.input_pipeline.packing import PackedVideos, build_index
 from jaxtal.parallel import sharding

@@ -1,0 +1,1 @@
+"""What jaxtal is measured against: the published algorithms, and PyTorch modules."""

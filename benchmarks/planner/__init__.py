@@ -1,0 +1,1 @@
+"""What training on a TPU slice takes, without a TPU."""

@@ -1,0 +1,106 @@
+"""Peak memory of a THUMOS-shaped run against what it cannot do without.
+
+    python -m benchmarks.speed.memory
+
+A run of the public trainer on generated videos of THUMOS14's number, lengths and width, float16 on
+the device, batches of 10 x 500 x 2048. What it cannot do without: features, parameters, Adam's
+moments and one step's activations, which are the temporaries of the compiled training program as
+the compiler lays them out (forward pass, gradients and work space). `ratio` is the peak over that
+sum. On the CPU the peak is the process's largest resident set, less what it was before the run,
+when everything was imported; on an accelerator it is the allocator's.
+"""
+
+import argparse
+import resource
+import sys
+import tempfile
+from pathlib import Path
+from unittest import mock
+
+import jax
+import jax.numpy as jnp
+import psutil
+from ml_collections import ConfigDict
+
+from benchmarks.timing import Rows, numbers_table, parser_of, show, untimed_row
+from benchmarks.workloads import CONFIGS, THUMOS
+from jaxtal.train import trainer
+
+NEEDED = ("features", "parameters", "optimizer", "activations")
+
+
+def config_of(options: argparse.Namespace) -> ConfigDict:
+    """Return the config of a short run on generated videos: some steps and one evaluation."""
+    config = CONFIGS[options.method][1].get_config()
+    config.data.dir = ""
+    config.data.generator = (
+        f"{THUMOS} num_train={options.train_videos} num_test={options.test_videos} "
+        f"feature_width={options.width // 2}"
+    )
+    config.data.update(num_snippets=options.snippets, device_dtype="float16")
+    steps = options.steps
+    config.train.update(batch_size=10, steps=steps, log_every=steps, eval_every=steps)
+    return config
+
+
+def peak() -> int:
+    """Return the most bytes held so far, by the device's allocator or by this process."""
+    stats = jax.local_devices()[0].memory_stats() or {}
+    unit = 1 if sys.platform == "darwin" else 1024
+    of_process = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    return stats.get("peak_bytes_in_use", of_process)
+
+
+def measure(config: ConfigDict) -> dict[str, int]:
+    """Measure the bytes of the parts that are needed, those before the run, and at its peak."""
+    runs, programs = [], []
+    compile_steps = trainer.Run._compile
+
+    def recording(run, *arguments):
+        program = compile_steps(run, *arguments)
+        runs.append(run)
+        programs.append(program)
+        return program
+
+    jax.block_until_ready(jax.jit(jnp.matmul)(jnp.ones((8, 8)), jnp.ones((8, 8))))
+    on_cpu = jax.default_backend() == "cpu"
+    before = psutil.Process().memory_info().rss if on_cpu else 0
+    recorded = mock.patch.object(trainer.Run, "_compile", recording)
+    with tempfile.TemporaryDirectory() as folder, recorded:
+        trainer.train_and_evaluate(config, Path(folder))
+    run, program = runs[0], programs[0]
+    videos = (*run.dataset.train, *run.dataset.test)
+    return {
+        "features": sum(video.features.nbytes for video in videos),
+        "parameters": sum(leaf.nbytes for leaf in jax.tree.leaves(run.state.params)),
+        "optimizer": sum(leaf.nbytes for leaf in jax.tree.leaves(run.state.opt_state)),
+        "activations": program.memory_analysis().temp_size_in_bytes,
+        "before": before,
+        "peak": peak(),
+    }
+
+
+def main() -> None:
+    """Run, print the row and the table."""
+    parser = parser_of(__doc__, repeats=1)
+    parser.add_argument("--method", choices=list(CONFIGS), default="co2net")
+    numbers = {"train_videos": 200, "test_videos": 212, "snippets": 500, "width": 2048, "steps": 2}
+    for name, number in numbers.items():
+        parser.add_argument(f"--{name}", type=int, default=number)
+    options = parser.parse_args()
+    found = measure(config_of(options))
+    beyond = found["peak"] - found["before"]
+    ratio = beyond / sum(found[name] for name in NEEDED)
+    shapes = {"batch": 10, "snippets": options.snippets, "features": options.width,
+              "videos": [options.train_videos, options.test_videos]}  # fmt: skip
+    name = f"{options.method}, peak memory"
+    Rows(options.json)(untimed_row(name, shapes, bytes=found, ratio=ratio))
+    table = numbers_table(f"{options.method}: peak memory", "part", "MiB")
+    for part, size in {**found, "peak less before": beyond}.items():
+        table.add_row(part, f"{size / 2**20:,.0f}")
+    table.add_row("ratio to the first four", f"{ratio:.2f}")
+    show(table)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,89 @@
+"""D2-Net's Figure 3: condition number against determinant of 25,000 random joint matrices.
+
+    python -m benchmarks.tables.condition_number [--count N] [--output docs/condition_number.png]
+
+A joint matrix is made as the losses make it, from random labels and predictions that follow them
+more or less closely. On the left those of the snippet level, 2 x 2; on the right those of the video
+level, batches of 20 videos with 10 classes as in the demo: most batches lack a class, and then the
+determinant is 0 whatever is predicted, while the condition number is that of the singular values
+that are not 0. Prints a JSON row a panel.
+"""
+
+import argparse
+import json
+
+import jax
+import numpy as np
+from matplotlib.cm import ScalarMappable
+from matplotlib.figure import Figure
+
+from jaxtal.nn.mutual_information import dmi, joint_matrix, pdmi
+
+# Title: classes, labeled items a matrix, singular values that are discarded.
+PANELS = {
+    "snippet level: 2 x 2, 60 snippets": (2, 60, 0.0),
+    "video level: 10 x 10, 20 videos": (10, 20, 1e-5),
+}
+
+
+def random_joints(count: int, classes: int, items: int) -> tuple[np.ndarray, np.ndarray]:
+    """Draw joint matrices [count, C, C], and how closely predictions follow labels, [count]."""
+    rng = np.random.default_rng(0)
+    labels = np.eye(classes, dtype=np.float32)[rng.integers(classes, size=(count, items))]
+    noise = rng.dirichlet(np.ones(classes), size=(count, items)).astype(np.float32)
+    closeness = rng.random(count).astype(np.float32)
+    share = closeness[:, None, None]
+    predictions = share * labels + (1 - share) * noise
+    joint = jax.jit(joint_matrix, static_argnames="conditional")
+    return np.asarray(joint(labels, predictions, conditional=True)), closeness
+
+
+def draw(axis, title: str, joints: np.ndarray, closeness, discard: float) -> dict:
+    """Draw one panel and return its numbers."""
+    determinant = np.exp(-np.asarray(jax.jit(jax.vmap(dmi))(joints), np.float64))
+    condition = np.exp(np.asarray(jax.jit(jax.vmap(lambda m: pdmi(m, discard)))(joints)))
+    zero = np.linalg.matrix_rank(joints.astype(np.float64)) < joints.shape[-1]
+    determinant[zero] = 0  # dmi has a floor there: that of float32's rounding
+    axis.scatter(determinant, condition, c=closeness, s=2, lw=0, cmap="viridis")
+    axis.set(yscale="log", xlabel="|determinant|", ylabel="condition number")
+    axis.set_xscale("symlog", linthresh=1e-6)
+    axis.set_xlim(-3e-7, 2)
+    axis.set_title(f"{title}; determinant 0: {zero.mean():.0%}", size=10)
+    return {
+        "case": title,
+        "matrices": len(joints),
+        "determinant_zero": float(zero.mean()),
+        "rank_correlation_with_closeness": {
+            "determinant": rank_correlation(determinant, closeness),
+            "condition_number": rank_correlation(condition, closeness),
+        },
+    }
+
+
+def rank_correlation(x: np.ndarray, y: np.ndarray) -> float:
+    """Compute Spearman's: the correlation of the ranks, equal values sharing their mean rank."""
+    ranks = []
+    for values in (x, y):
+        _, place, count = np.unique(values, return_inverse=True, return_counts=True)
+        ranks.append((np.cumsum(count) - (count - 1) / 2)[place])
+    return round(float(np.asarray(np.corrcoef(np.stack(ranks)))[0, 1]), 3)
+
+
+def main() -> None:
+    """Draw the figure, print rows."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--count", type=int, default=25_000)
+    parser.add_argument("--output", default="docs/condition_number.png")
+    options = parser.parse_args()
+    figure = Figure(figsize=(10, 4.2), layout="constrained")
+    axes = figure.subplots(1, len(PANELS))
+    for axis, (title, (classes, items, discard)) in zip(axes, PANELS.items(), strict=True):
+        joints, closeness = random_joints(options.count, classes, items)
+        print(json.dumps(draw(axis, title, joints, closeness, discard)), flush=True)
+    colors = ScalarMappable(cmap="viridis")
+    figure.colorbar(colors, ax=axes, label="how closely predictions follow labels")
+    figure.savefig(options.output, dpi=110)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,85 @@
+"""The tables of the three papers, and tables of our own in the same form (published.toml)."""
+
+import dataclasses
+import math
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+PAPERS = {"co2net": "CO2-Net", "d2net": "D2-Net", "twostream": "Two-stream"}
+FOLDER = Path(__file__).parent
+
+
+@dataclasses.dataclass(frozen=True)
+class Published:
+    """A table of a paper: NaN where it has no number.
+
+    Attributes:
+        key: method and number of the table, "co2net/3".
+        title: what the table compares.
+        columns: a t-IoU ("0.5"), an average over t-IoUs ("0.1:0.7"), or "F1", which is at 0.5.
+        rows: the paper's own rows by name; the last one is the full method. The number of a column
+            is at the column's place.
+        judged: the columns in which rows are compared with each other.
+        others: rows of other methods, (supervision, name, numbers); † is "additional data or
+            labels".
+    """
+
+    key: str
+    title: str
+    columns: tuple[str, ...]
+    rows: dict[str, tuple[float, ...]]
+    judged: tuple[str, ...]
+    others: tuple[tuple[str, str, tuple[float, ...]], ...] = ()
+
+    @property
+    def method(self) -> str:
+        """Whose paper it is, as `config.method` says it."""
+        return self.key.partition("/")[0]
+
+    @property
+    def heading(self) -> str:
+        """The table's name for people."""
+        method, _, number = self.key.partition("/")
+        return f"{PAPERS[method]}, Table {number}: {self.title}" if method in PAPERS else self.title
+
+    @property
+    def activitynet(self) -> bool:
+        """Whether it is of ActivityNet; else of THUMOS14."""
+        return "0.5:0.95" in self.columns
+
+    @property
+    def published_on(self) -> str:
+        """The data set of the paper's numbers."""
+        if not self.activitynet:
+            return "THUMOS14"
+        return "ActivityNet 1.3" if self.method == "twostream" else "ActivityNet 1.2"
+
+
+def _numbers(text: str, count: int) -> dict[str, tuple[float, ...]]:
+    """Parse lines of a name and `count` numbers, - for none."""
+    split = (line.rsplit(maxsplit=count) for line in text.strip().splitlines())
+    return {
+        name: tuple(math.nan if cell == "-" else float(cell) for cell in cells)
+        for name, *cells in split
+    }
+
+
+def _table(key: str, content: Mapping[str, Any]) -> Published:
+    """Parse a table of the file."""
+    columns = tuple(content["columns"].split())
+    others = tuple(
+        (supervision, name, numbers)
+        for supervision, text in content.get("others", {}).items()
+        for name, numbers in _numbers(text, len(columns)).items()
+    )
+    judged = tuple(content.get("judged", columns[-1]).split())
+    rows = _numbers(content["rows"], len(columns))
+    return Published(key, content["title"], columns, rows, judged, others)
+
+
+TABLES = {
+    key: _table(key, content)
+    for key, content in tomllib.loads((FOLDER / "published.toml").read_text("utf-8")).items()
+}

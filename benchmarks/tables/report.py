@@ -1,0 +1,180 @@
+"""The papers' tables with our results: means, intervals, and whether the papers' orders hold.
+
+A report is a table as plain data, as its JSON file has it, in per cent: Markdown and the figure are
+made from it.
+"""
+
+import itertools
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks.tables.published import TABLES, Published
+from benchmarks.tables.rows import OWN, Row
+from benchmarks.tables.train import Found, identity, with_seeds
+from jaxtal.data.io import json_files
+from jaxtal.train import population
+
+Report = dict[str, Any]
+
+
+def report(
+    table: Published,
+    rows: Sequence[Row],
+    seeds: int,
+    found: Found,
+    failed: Mapping[str, str],
+    about: Mapping[str, Any],
+) -> Report:
+    """Return a table with its results.
+
+    Args:
+        rows: its rows.
+        seeds: members of each row.
+        found: results of all members but those that `failed`, which has the reason of each.
+        about: what else is to be told: "data", "scale", "command", ...
+
+    Returns:
+        "table", "heading", "published_on", `about`, "columns", "judged", "rows" (see `_measured`),
+        "others" (rows of other methods, as printed), "order" (see `orders`).
+    """
+    measured = [_measured(table, row, seeds, found, failed) for row in rows]
+    return {
+        "table": table.key,
+        "heading": table.heading,
+        "published_on": table.published_on,
+        **about,
+        "columns": list(table.columns),
+        "judged": list(table.judged),
+        "rows": measured,
+        "others": [
+            {"supervision": supervision, "name": name, "paper": list(numbers)}
+            for supervision, name, numbers in table.others
+        ],
+        "order": [order for column in table.judged for order in orders(measured, column)],
+    }
+
+
+def _measured(
+    table: Published, row: Row, seeds: int, found: Found, failed: Mapping[str, str]
+) -> dict[str, Any]:
+    """Return a row: the paper's numbers, and the members' with their statistics, by column.
+
+    Returns:
+        "name", "overrides"; "paper", as printed, by column; "members", each with "seed", "step",
+        "protocol", "values" by column and those of judged columns "best_on_test", at the step with
+        the best "selected_by" on the test videos, or with "failed",
+        the reason; "n", how many did not fail; by column "mean", "sd", "interval_95", and by judged
+        column "best_on_test", the mean; "failed", reasons; "ensemble" where the table has it.
+    """
+    configs = with_seeds(row.config, seeds)
+    members = [_member(table, config, found, failed) for config in configs]
+    content = {
+        "name": row.name,
+        "overrides": dict(row.overrides),
+        "paper": dict(zip(table.columns, table.rows[row.name], strict=False)),
+        "members": members,
+        **_statistics(members, "values"),
+        "best_on_test": _statistics(members, "best_on_test").get("mean", {}),
+        "failed": sorted({member["failed"] for member in members if "failed" in member}),
+    }
+    ensemble = found.ensembles.get(frozenset(map(identity, configs)))
+    if row.ensemble and ensemble:
+        content["ensemble"] = {
+            "members": ensemble["members"],
+            "values": {column: at(ensemble, column) for column in table.columns},
+        }
+    return content
+
+
+def _member(table: Published, config, found: Found, failed: Mapping[str, str]) -> dict[str, Any]:
+    name, seed = identity(config), {"seed": config.seed}
+    if name in failed:
+        return {**seed, "failed": failed[name]}
+    result = found.members[name]
+    if "diverged" in result:
+        return {**seed, "failed": f"seed {config.seed} diverged before step {result['diverged']}"}
+    return {
+        **seed,
+        "step": result["step"],
+        "protocol": result["protocol"],
+        "values": {column: at(result, column) for column in table.columns},
+        "best_on_test": {column: at(result["best_on_test"], column) for column in table.judged},
+        "selected_by": result["best_on_test"]["selected_by"],
+    }
+
+
+def at(result: Mapping[str, Any], column: str) -> float:
+    """Return a column's number in a result (see `Evaluation.summary`), in per cent."""
+    if column == "F1":
+        return 100 * result["f1"]
+    return 100 * result["average" if ":" in column else "map"][column]
+
+
+def _statistics(members: Iterable[Mapping], what: str) -> dict[str, Any]:
+    """Return "n", "mean", "sd" and "interval_95", the last three by column if n is not 0."""
+    found = population.statistics([{"map": m[what]} for m in members if what in m])
+    return {"n": found.pop("members"), **{name: tree["map"] for name, tree in found.items()}}
+
+
+def orders(rows: Sequence[Mapping], column: str) -> list[dict[str, Any]]:
+    """Compare the paper's order of rows with ours, in a column.
+
+    Neighbors in the paper's order are compared, and the full method, the last row, with each;
+    not rows that the paper finds equal.
+
+    Args:
+        rows: of a report.
+
+    Returns:
+        For each pair "column"; "rows", names, the one that the paper finds better first; their
+        numbers, "paper" and "here"; "difference", first less second, with its "interval_95"
+        (Student's). What is ours is over the "n" seeds that both have.
+    """
+    there = [row for row in rows if row["n"] and not math.isnan(row["paper"].get(column, math.nan))]
+    ranked = sorted(there, key=lambda row: -row["paper"][column])
+    return [
+        _compared(first, second, column)
+        for (i, first), (j, second) in itertools.combinations(enumerate(ranked), 2)
+        if (j == i + 1 or rows[-1] is first or rows[-1] is second)
+        and first["paper"][column] > second["paper"][column]
+    ]
+
+
+def _compared(first: Mapping, second: Mapping, column: str) -> dict[str, Any]:
+    own, other = (
+        {m["seed"]: m["values"][column] for m in row["members"] if "values" in m}
+        for row in (first, second)
+    )
+    shared = [seed for seed in own if seed in other]
+    differences = [{"d": {column: own[seed] - other[seed]}} for seed in shared]
+    numbers = _statistics(differences, "d")
+    return {
+        "column": column,
+        "rows": [first["name"], second["name"]],
+        "paper": [first["paper"][column], second["paper"][column]],
+        "here": [sum(v[seed] for seed in shared) / max(1, len(shared)) for v in (own, other)],
+        "n": numbers["n"],
+        "difference": numbers.get("mean", {}).get(column, math.nan),
+        "interval_95": numbers.get("interval_95", {}).get(column, [math.nan, math.nan]),
+    }
+
+
+def write(content: Report, folder: Path) -> Path:
+    """Write a report's JSON file and return its path."""
+    path = folder / f"{content['data']}_{content['table'].replace('/', '_')}.json"
+    json_files.write(path, json_files.to_text(content))
+    return path
+
+
+def read(path: Path) -> Report:
+    """Read a report, in which None stands for NaN."""
+    return json_files.load(path, "a table that benchmarks.tables wrote")
+
+
+def read_all(folder: Path) -> list[Report]:
+    """Read the reports in a folder, our own tables first, of each the demo's."""
+    reports = [read(path) for path in folder.glob("*.json")]
+    order = [*OWN, *TABLES]
+    return sorted(reports, key=lambda c: (order.index(c["table"]), c["data"] != "demo", c["data"]))

@@ -1,0 +1,254 @@
+"""The rows of the tables as configs: a method's config file and what a row changes (rows.toml)."""
+
+import dataclasses
+import functools
+import operator
+import runpy
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict
+
+import configs
+from benchmarks.tables.published import FOLDER, TABLES, Published
+from jaxtal import methods
+from jaxtal.errors import JaxtalError
+from jaxtal.evaluation import protocols
+
+# Our own tables: the methods as they are, under one protocol; the hybrid and its parts.
+_METHODS = {"CO2-Net": "co2net", "D2-Net": "d2net", "two-stream": "twostream", "hybrid": "hybrid"}
+_PROTOCOL = "co2"
+COMPARISON = Published(
+    key="methods",
+    title="All methods under one protocol",
+    columns=("0.1:0.5", "0.1:0.7", "0.1:0.9"),
+    rows=dict.fromkeys(_METHODS, ()),
+    judged=("0.1:0.7",),
+)
+_FILE = tomllib.loads((FOLDER / "rows.toml").read_text("utf-8"))
+PARTS = dataclasses.replace(
+    COMPARISON,
+    key="hybrid/1",
+    title="The hybrid and its parts",
+    rows=dict.fromkeys([*_FILE["rows"]["hybrid/1"], "hybrid"], ()),
+)
+OWN = {table.key: table for table in (COMPARISON, PARTS)}
+# By scale and method the fields that differ from the config file.
+SCALES: dict[str, dict[str, dict[str, Any]]] = _FILE["scale"]
+_SAME_ROWS = {"twostream/4": "twostream/3", "twostream/6": "twostream/5"}
+
+
+def _overrides(table: Published) -> dict[str, dict[str, Any]]:
+    """Return by row the fields that differ from the method's full config."""
+    changed = _FILE["rows"].get(_SAME_ROWS.get(table.key, table.key), {})
+    found: dict[str, dict[str, Any]] = {}
+    for name in table.rows:
+        fields = dict(changed.get(name, {}))
+        without = fields.pop("without", "").split()
+        found[name] = fields | {f"loss.weights.{term}": 0.0 for term in without}
+    return found
+
+
+OVERRIDES = {table.key: _overrides(table) for table in (*TABLES.values(), PARTS)}
+
+# Each method's ActivityNet config, and the protocol of its table.
+ACTIVITYNET = {
+    "co2net": ("co2net_anet12", "anet12_co2"),
+    "d2net": ("d2net_anet12", "anet12_d2"),
+    "twostream": ("twostream_anet13", "anet13"),
+}
+# On other data a row of an ActivityNet table has ActivityNet's model, losses, localization, batches
+# and weight decay, but as these data have it what is about videos or counted in steps:
+_OF_THE_DATA = (
+    "seed",
+    "data",
+    "train.steps",
+    "train.log_every",
+    "train.eval_every",
+    "optimizer.learning_rate",
+    "loss.denoising_start",
+    "loss.warmup_steps",
+    "model.embedding",
+    "model.attention",
+    "localization.thresholds",  # of probabilities, so they depend on the number of classes
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Setting:
+    """The data that all rows are trained on, and how.
+
+    Attributes:
+        folder: of the config files, METHOD_SUFFIX.py each.
+        suffix: which data: demo, thumos, audio, ...
+        scale: of `SCALES`.
+        given: fields and values that every row has, but where the row itself says something else.
+    """
+
+    folder: Path
+    suffix: str
+    scale: str = "config"
+    given: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """A row of a table that can be trained.
+
+    Attributes:
+        table: its key.
+        name: as in the table.
+        config: of a single run with the first seed.
+        overrides: in what it differs from the method's full config.
+    """
+
+    table: str
+    name: str
+    config: ConfigDict
+    overrides: dict[str, Any]
+
+    @property
+    def ensemble(self) -> bool:
+        """Whether the table also shows what the seeds find together."""
+        return self.table == COMPARISON.key
+
+    @property
+    def label(self) -> str:
+        """Table and name, for people."""
+        return f"{self.table} {self.name}"
+
+
+def setting_of(data: str, scale: str, given: dict[str, Any]) -> Setting:
+    """Parse `--data`: a config file METHOD_SUFFIX.py of any method, or the suffix alone.
+
+    Raises:
+        JaxtalError: it is neither.
+    """
+    path = Path(data)
+    if path.suffix != ".py" and data.isidentifier():
+        return Setting(Path(configs.__path__[0]), data, scale, given)
+    suffix = path.stem.partition("_")[2]
+    if not suffix or not path.is_file():
+        raise JaxtalError(
+            f"--data {data}: no config file METHOD_SUFFIX.py; give one such as "
+            "configs/co2net_demo.py, or the suffix alone (and no preset, as rows are variants)"
+        )
+    return Setting(path.parent, suffix, scale, given)
+
+
+def rows_of(table: str, setting: Setting) -> list[Row]:
+    """Return the rows of one of the papers' tables, or of "methods", in its order.
+
+    Raises:
+        JaxtalError: a config file is missing, a field does not exist or has a value that cannot be.
+    """
+    if table == COMPARISON.key:
+        return [
+            Row(table, name, _compared(method, setting), {}) for name, method in _METHODS.items()
+        ]
+    return [
+        Row(table, name, _of_paper(TABLES.get(table, PARTS), setting, overrides, name), overrides)
+        for name, overrides in OVERRIDES[table].items()
+    ]
+
+
+def _of_paper(
+    table: Published, setting: Setting, overrides: Mapping[str, Any], name: str
+) -> ConfigDict:
+    """Return a row's config: the full method's on the setting's data, and what the row changes."""
+    on_activitynet = setting.suffix.startswith("anet")
+    if on_activitynet and not table.activitynet:
+        raise JaxtalError(
+            f"--table {table.key} has t-IoU from 0.1 on, as on THUMOS14, but with --data "
+            f"{setting.suffix} they begin at 0.5; choose another of the two"
+        )
+    config = load(setting, f"{table.method}_{setting.suffix}")
+    if table.activitynet and not on_activitynet:
+        config = _as_on_activitynet(config, setting)
+    _scale(config, setting)
+    return _checked(_override(config, overrides, f"{table.key} {name}"), table)
+
+
+def _compared(method: str, setting: Setting) -> ConfigDict:
+    """Return a method's own config under the one protocol."""
+    config = load(setting, f"{method}_{setting.suffix}")
+    _scale(config, setting)
+    chosen = setting.given.get("evaluation.protocol", _PROTOCOL)
+    of_method = methods.get(config.method)
+    own = of_method.protocols.get(config.data.name, of_method.default_protocol)
+    # "" where that is the same: then this is the row of the paper's own table.
+    config.evaluation.protocol = "" if chosen == own else chosen
+    return _checked(config, COMPARISON)
+
+
+def _scale(config: ConfigDict, setting: Setting) -> None:
+    _override(config, SCALES[setting.scale].get(config.method, {}), f"--scale {setting.scale}")
+    _override(config, setting.given, "--set")
+
+
+def load(setting: Setting, name: str) -> ConfigDict:
+    """Load the config of a file in the setting's folder; UserError if it is not there."""
+    path = setting.folder / f"{name}.py"
+    if not path.is_file():
+        raise JaxtalError(
+            f"{path}: no such config file, which a row needs; add it, or choose other --table or "
+            "--data"
+        )
+    return runpy.run_path(str(path))["get_config"]()
+
+
+def _as_on_activitynet(own: ConfigDict, setting: Setting) -> ConfigDict:
+    """Return the method's ActivityNet config on the data of `own`, its config for them."""
+    name, protocol = ACTIVITYNET[own.method]
+    config = load(setting, name)
+    config.evaluation.protocol = protocol
+    for field in _OF_THE_DATA:
+        source, last = branch_of(own, field)
+        if last in source:
+            branch_of(config, field)[0][last] = source[last]
+    return config
+
+
+def branch_of(config: ConfigDict, field: str) -> tuple[ConfigDict, str]:
+    """Return the part of a config that holds a field such as train.steps, and its last name."""
+    *parents, last = field.split(".")
+    return functools.reduce(operator.getitem, parents, config), last
+
+
+def _override(config: ConfigDict, fields: Mapping[str, Any], where: str) -> ConfigDict:
+    """Return the config with other values.
+
+    Raises:
+        JaxtalError: it has not such a field, or a value is of another type.
+    """
+    for field, value in fields.items():
+        try:
+            branch, last = branch_of(config, field)
+            branch[last]  # a config takes new fields, too
+            branch[last] = value
+        except (KeyError, TypeError):
+            raise JaxtalError(
+                f"{where}: the config of {config.method} has no field {field} that can be "
+                f"{value!r}; see configs/{config.method}_thumos.py"
+            ) from None
+    return config
+
+
+def _checked(config: ConfigDict, table: Published) -> ConfigDict:
+    """Return the config; UserError if its method rejects it, or columns would be missing."""
+    method = methods.get(config.method)
+    method.validate_config(config)
+    own = method.protocols.get(config.data.name, method.default_protocol)
+    if name := config.evaluation.protocol or own:
+        protocol = protocols.get(name)
+        known = {f"{threshold:g}" for threshold in protocol.thresholds} | {"F1"}
+        known |= {f"{low:g}:{high:g}" for low, high in protocol.averages}
+        if lacking := [column for column in table.columns if column not in known]:
+            raise JaxtalError(
+                f"--table {table.key} has the columns {', '.join(lacking)}, but the protocol "
+                f"{name} has {', '.join(sorted(known))}; --set evaluation.protocol=NAME takes "
+                "another"
+            )
+    return config

@@ -1,0 +1,206 @@
+"""Data of any size for the benchmarks: random features and compiled steps on them, activations."""
+
+import dataclasses
+import statistics
+from collections.abc import Callable
+from functools import partial
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from benchmarks.timing import interleaved
+from configs import (
+    co2net_anet12,
+    co2net_demo,
+    co2net_thumos,
+    d2net_anet12,
+    d2net_demo,
+    d2net_thumos,
+    twostream_anet13,
+    twostream_demo,
+    twostream_thumos,
+)
+from jaxtal import methods
+from jaxtal.data.dataset import Video
+from jaxtal.data.segments import Segments, concatenate
+from jaxtal.input_pipeline.packing import PackedVideos, pack
+from jaxtal.parallel import sharding
+from jaxtal.parallel.mesh import make_mesh
+from jaxtal.train import population, train_step
+
+# Of each method the configs for the demo, THUMOS14 and ActivityNet.
+CONFIGS = {
+    "co2net": (co2net_demo, co2net_thumos, co2net_anet12),
+    "d2net": (d2net_demo, d2net_thumos, d2net_anet12),
+    "twostream": (twostream_demo, twostream_thumos, twostream_anet13),
+}
+# Batch, snippets, features a snippet, classes.
+SHAPES = {
+    "demo": (10, 100, 256, 10),
+    "thumos": (10, 500, 2048, 20),
+    "anet": (10, 60, 2048, 100),
+}
+# Generated videos like THUMOS14's: their number, classes, and snippets (least, median, most).
+THUMOS = "thumos14 min_snippets=14 median_snippets=240 max_snippets=2400"
+
+
+def config_of(method: str, shape: str, batch: int, snippets: int) -> ConfigDict:
+    """Return a method's config for a shape of `SHAPES`, a batch size and a number of snippets.
+
+    With what the PyTorch references have at every shape: no moving average over the T-CAM, the
+    residual embedding; neither is a large part of a step.
+    """
+    config = CONFIGS[method][list(SHAPES).index(shape)].get_config()
+    config.train.batch_size = batch
+    config.data.num_snippets = snippets
+    if method == "co2net":
+        config.model.pool_window = 1
+    if method == "twostream":
+        config.model.embedding = "residual"
+    if method == "d2net":  # its denoising always active: the same program, the same time
+        config.loss.update(denoising_start=0, denoising_every=1)
+    return config
+
+
+def videos(count: int, lengths: tuple[int, int], width: int, classes: int) -> tuple[Video, ...]:
+    """Draw float16 features of `count` videos, lengths uniform in the closed range."""
+    rng = np.random.default_rng(0)
+    empty = np.empty((0, 2))
+    return tuple(
+        Video(f"v{i}", 1.0, np.array([i % classes]), empty, empty[:, 0], empty,
+              rng.random((rng.integers(*lengths, endpoint=True), width), np.float32)
+              .astype(np.float16))
+        for i in range(count)
+    )  # fmt: skip
+
+
+def training_set(count: int, snippets: int, width: int, classes: int) -> PackedVideos:
+    """Put videos on the device, all longer than `snippets`, so that batches have no padding."""
+    return pack(videos(count, (snippets + 2, 2 * snippets), width, classes), classes)
+
+
+class Trainer:
+    """Compiled steps of a config's method on packed videos.
+
+    Attributes:
+        compiled: the program.
+        state: of all members, after the steps so far.
+    """
+
+    def __init__(self, config, data: PackedVideos, steps: int = 1):
+        method = methods.get(config.method)
+        assert data.features is not None  # they are on the device
+        classes, width = data.videos.labels.shape[1], data.features.shape[1]
+        model = method.build(config.model, classes)
+        mesh = make_mesh(jax.devices(), 1, 1)
+        hyper = population.hypers(population.members_of(config))
+        self._hyper, self._data = sharding.device_put(mesh, (hyper, data))
+        self.state = train_step.init_fn(model, config, mesh, width)(self._hyper)
+        self._stop = sharding.device_put(mesh, np.int32(2**31 - 1))
+        program = train_step.train_fn(model, method, config, mesh, steps)
+        arguments = (self.state, self._hyper, self._stop, self._data, None)
+        self.compiled = program.lower(*arguments).compile()
+
+    def __call__(self) -> dict:
+        """Take the next steps and return their mean metrics, still on the device."""
+        arguments = (self.state, self._hyper, self._stop, self._data, None)
+        self.state, metrics, _ = self.compiled(*arguments)
+        return metrics
+
+
+# Rows, inner size and columns of products like those of the wide layers.
+_PRODUCTS = ((1000, 6144, 2048), (5000, 2048, 2048), (2048, 2048, 2048), (4096, 4096, 4096))
+
+
+def matmul_rates(
+    ones: Callable, product: Callable, repeats: int, finish: Callable = lambda: None
+) -> list[float]:
+    """Measure the floating-point operations a second of several large matrix products.
+
+    Args:
+        ones: (rows, columns) to a matrix of ones.
+        product: of two matrices.
+        repeats: of each; the median counts.
+        finish: waits for what products have begun, where they do not wait themselves.
+    """
+    # On an accelerator many of them one behind the other, so that starting one does not count.
+    times, largest = (1, ()) if jax.default_backend() == "cpu" else (20, ((8192, 8192, 8192),))
+
+    def several(x, y):
+        result = [product(x, y) for _ in range(times)][-1]
+        finish()
+        return result
+
+    rates = []
+    for rows, inner, columns in (*_PRODUCTS, *largest):
+        call = partial(several, ones(rows, inner), ones(inner, columns))
+        seconds = interleaved({"product": call}, repeats)["product"]
+        rates.append(times * 2 * rows * inner * columns / statistics.median(seconds))
+    return rates
+
+
+@dataclasses.dataclass(frozen=True)
+class Size:
+    """The size of a data set's test part; lengths are in snippets, log-normal."""
+
+    videos: int
+    classes: int
+    median_length: float
+    spread: float
+    longest: int
+    instance: float  # mean length of an instance
+    share: float  # of a video that is action
+
+
+THUMOS14 = Size(212, 20, 252, 0.75, 2614, 7, 0.29)  # 71,691 snippets, 3,358 instances
+ACTIVITYNET13 = Size(4926, 200, 182, 0.7, 1164, 78, 0.65)  # 7,654 instances
+SIZES = {"thumos14": THUMOS14, "activitynet13": ACTIVITYNET13}
+
+
+def draw_activations(size: Size, seed: int = 0):
+    """Draw instances and noisy activations around them, as a trained model might give them.
+
+    Returns:
+        truth: Segments in snippets.
+        outputs: for every video its T-CAM logits (T, C + 1) and attention (T, 1), float32, as
+            CO2-Net gives them.
+    """
+    rng = np.random.default_rng(seed)
+    lengths = np.exp(rng.normal(np.log(size.median_length), size.spread, size.videos))
+    lengths = np.clip(lengths, 8, size.longest).astype(int)
+    parts, outputs = [], []
+    for video, length in enumerate(lengths):
+        label = rng.integers(size.classes)
+        start, end = _instances(rng, size, length)
+        count = len(start)
+        parts.append(
+            Segments(np.full(count, video), np.full(count, label), start, end, np.ones(count))
+        )
+        time = np.arange(length)[:, None]
+        action = ((start <= time) & (time < end)).any(axis=1)
+        noise = rng.normal(size=(2, length + 4))
+        smooth = np.stack([np.convolve(row, np.ones(5) / 5, "valid") for row in noise])
+        attention = 1 / (1 + np.exp(-3 * (action - 0.5) - 4 * smooth[0]))
+        cas = rng.normal(0, 1, (length, size.classes + 1))
+        cas[:, label] += 6 * action + 2 * smooth[1] + 2
+        outputs.append(
+            {
+                "cas": cas.astype(np.float32),
+                "attention": attention[:, None].astype(np.float32),
+            }
+        )
+    return concatenate(parts), outputs
+
+
+def _instances(rng, size: Size, length: int) -> tuple[np.ndarray, np.ndarray]:
+    """Draw starts and ends of instances of a video that do not overlap."""
+    gap = size.instance * (1 - size.share) / size.share
+    bounds, now = [], rng.exponential(gap)
+    while now < length - 1:
+        end = min(now + 0.5 + rng.exponential(size.instance), length)
+        bounds.append((now, end))
+        now = end + 0.5 + rng.exponential(gap)
+    bounds = bounds or [(0.0, length / 2)]
+    start, end = np.array(bounds).T
+    return start, end

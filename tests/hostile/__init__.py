@@ -1,4 +1,0 @@
-"""Hostile files, each made from its number, and a worker that reads them under guard.
-
-python -m tests.hostile --only 1234  # one of them again, with what went wrong
-"""

@@ -1,0 +1,1 @@
+"""Long campaigns: hostile files, faults, kills."""

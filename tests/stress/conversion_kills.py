@@ -1,0 +1,130 @@
+"""Converting a data set while the program is killed: no incomplete file may have its final name.
+
+    python -m tests.stress.conversion_kills [--kills 20]
+
+Videos of random features (by default 2,000 of 500 x 2048 float16, 4.1 GB) are converted by the
+public command from one layout into another. The conversion is killed at random moments this many
+times, and after each no file that has its final name may be incomplete; what it ends with must be
+what an undisturbed one ends with, byte by byte. The folder needs three times the size of the data
+set. Prints a JSON line for each pair of layouts; exit code 1 if anything was not as it should be.
+"""
+
+import argparse
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+from jaxtal.data import conversion, inspection
+from jaxtal.data.dataset import Dataset, Video
+from jaxtal.data.io import feature_files, object_arrays
+from jaxtal.data.layouts import manifest
+from jaxtal.data.lazy_dataset import LazyDataset
+from jaxtal.errors import JaxtalError
+
+# From, to.
+CASES = (("acmnet", "basnet"), ("acmnet", "wtalc"), ("wtalc", "acmnet"))
+
+
+def make(options: argparse.Namespace) -> LazyDataset:
+    """Return videos of random features, all different, none kept in memory."""
+    rng = np.random.default_rng(0)
+    pool = rng.random((options.snippets + options.videos, options.width)).astype(np.float16)
+    seconds = options.snippets * 0.64
+    segments, label = np.array([[1.0, 5.5]]), np.array([0])
+    videos = [
+        Video(f"video_{n:05d}", seconds, label, segments, label, np.empty((0, 2)))
+        for n in range(options.videos)
+    ]
+    numbers = {video.name: number for number, video in enumerate(videos)}
+    half = len(videos) // 2
+    dataset = Dataset("Large", ("Action",), tuple(videos[:half]), tuple(videos[half:]))
+
+    def of_video(video: Video) -> np.ndarray:
+        return pool[numbers[video.name] :][: options.snippets]
+
+    return LazyDataset("random", Path(), dataset, of_video)
+
+
+def start(source: Path, layout: str, target: Path) -> subprocess.Popen:
+    """Start the public command in a process of its own."""
+    command = ["jaxtal.datasets", "convert", str(source), str(target), f"--to={layout}"]
+    return subprocess.Popen([sys.executable, "-m", *command], stdout=subprocess.DEVNULL)
+
+
+def killed(source: Path, layout: str, target: Path, kills: int, seconds: float, rng) -> int:
+    """Kill a conversion `kills` times, let it end, and count the incomplete files found."""
+    incomplete, done = 0, 0
+    while True:
+        process = start(source, layout, target)
+        if done < kills:
+            try:
+                process.wait(rng.uniform(0.5, 0.5 + 2 * seconds / kills))
+            except subprocess.TimeoutExpired:
+                process.send_signal(signal.SIGKILL)
+                done += 1
+                process.wait()
+                incomplete += sum(not complete(path) for path in target.rglob("*.npy"))
+                if (target / manifest.NAME).exists():  # which says that all is there
+                    incomplete += len(inspection.changed_files(target) or ())
+                continue
+        process.wait()
+        if done == kills:
+            return incomplete
+        shutil.rmtree(target)  # it ended before it could be killed as often
+
+
+def complete(path: Path) -> bool:
+    """Return whether a file with a final name is complete: temporary ones begin with a dot."""
+    if path.name.startswith("."):
+        return True
+    try:
+        array = object_arrays.load(path)
+        return len(array) > 0 and (
+            array.dtype == object or feature_files.feature_shape(path)[0] > 0
+        )
+    except JaxtalError:
+        return False
+
+
+def campaign(folder: Path, layout: str, other: str, kills: int) -> dict:
+    """Convert from one layout to another, first undisturbed, then with kills, and compare."""
+    source, target = folder / layout, folder / "target"
+    begin = time.perf_counter()
+    if code := start(source, other, target).wait():
+        raise SystemExit(f"the conversion to {other} ended with {code}")
+    seconds = time.perf_counter() - begin
+    sums = (target / conversion.SUMS).read_text()
+    shutil.rmtree(target)
+    incomplete = killed(source, other, target, kills, seconds, np.random.default_rng(0))
+    same = (target / conversion.SUMS).read_text() == sums
+    shutil.rmtree(target)
+    return {"case": f"{layout} to {other}", "kills": kills, "incomplete": incomplete, "same": same}
+
+
+def main(argv: list[str] | None = None, cases=CASES) -> int:
+    """Run all cases and return the exit code."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    for name, number in (("videos", 2000), ("snippets", 500), ("width", 2048), ("kills", 20)):
+        parser.add_argument(f"--{name}", type=int, default=number)
+    parser.add_argument("--folder", type=Path, help="where there is room; default: temporary")
+    options = parser.parse_args(argv)
+    wrong = 0
+    with tempfile.TemporaryDirectory(dir=options.folder) as name:
+        for layout in {source for source, _ in cases}:
+            conversion.convert(make(options), layout, Path(name) / layout)
+        for case in cases:
+            found = campaign(Path(name), *case, options.kills)
+            print(json.dumps(found), flush=True)
+            wrong += found["incomplete"] + (not found["same"])
+    return int(wrong > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

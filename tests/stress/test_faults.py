@@ -1,0 +1,433 @@
+"""Faults do what they say, and a job that does not take one well is found out."""
+
+import dataclasses
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from jaxtal.train.checkpoints import Checkpoints
+from tests.conftest import ROOT
+from tests.stress.faults import __main__, events, report
+from tests.stress.faults import jobs as fault_jobs
+from tests.stress.faults import kinds as fault_kinds
+from tests.stress.faults.events import Event, Faulted, Outcome, Reference
+from tests.stress.faults.jobs import Job, Run
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="faults are for Linux")
+
+STEPS = 240
+# A job without JAX: 240 steps of 2 ms, a checkpoint every 30. Its second argument is its defect.
+STAND_IN = """
+import json, pathlib, signal, sys, time
+from jaxtal import seals
+work, defect = pathlib.Path(sys.argv[1]), sys.argv[2]
+checkpoints, metrics = work / "checkpoints", work / "metrics.jsonl"
+told = []
+signal.signal(signal.SIGTERM, lambda *_: defect == "deaf" or told.append(0))
+checkpoints.mkdir(parents=True, exist_ok=True)
+
+def save(step):
+    folder = checkpoints / "new"
+    folder.mkdir(exist_ok=True)
+    (folder / "data").write_bytes(bytes(step))
+    seals.seal(folder)
+    folder.rename(checkpoints / str(step))
+
+for step in seals.steps(checkpoints):
+    if seals.broken(checkpoints / str(step)):
+        (work / "damaged").mkdir(exist_ok=True)
+        (checkpoints / str(step)).rename(work / "damaged" / str(step))
+        if defect != "silent":
+            print("warning: this checkpoint is cut short", file=sys.stderr)
+start = seals.latest(checkpoints) or 0
+if defect == "forgetful":
+    start = max(start - 30, 0)
+lines = metrics.read_text().splitlines() if start else []
+metrics.write_text("".join(line + "\\n" for line in lines if json.loads(line)["step"] <= start))
+if start:
+    print(f"continuing from step {start}", flush=True)
+print("compiled 1 step", flush=True)
+try:
+    for step in range(start + 1, 241):
+        time.sleep(0.002)
+        with open(metrics, "a") as file:
+            file.write(json.dumps({"step": step}) + "\\n")
+        if told or step % 30 == 0 and not (checkpoints / str(step)).exists():
+            save(step)
+        if told:
+            said = step + (defect == "liar")
+            print(f"told to stop; step {said} is saved", file=sys.stderr)
+            sys.exit(75)
+except OSError as error:
+    print(f"error: the disk is full ({error.strerror})", file=sys.stderr)
+    sys.exit(1 if defect == "careless" else 2)
+result = {"seconds": time.time(), "started_at": start if defect == "chance" else 0}
+(work / "result.json").write_text(json.dumps(result))
+"""
+
+
+class InTheMiddle(Run):
+    """A run whose random moment is when it has done some steps."""
+
+    def __init__(self, words, limit=None):
+        super().__init__(words, limit)
+        self.workdir = Path(words[-2])
+
+    def wait_until(self, moment):
+        if moment != MOMENT:
+            return super().wait_until(moment)
+        end = time.monotonic() + 30
+        first = fault_jobs.whole_step(self.workdir)
+        while (fault_jobs.last_step(self.workdir) or 0) < first + 70 and time.monotonic() < end:
+            time.sleep(0.005)
+        return False
+
+
+MOMENT = -1.0
+
+
+class Drawn(np.random.Generator):
+    """Chance, but for the moment."""
+
+    moment = MOMENT
+
+    def uniform(self, *_):
+        return self.moment
+
+
+def stand_in(workdir: Path, defect: str) -> list[str]:
+    """Its command."""
+    return [sys.executable, "-c", STAND_IN, str(workdir), defect]
+
+
+@pytest.fixture(scope="module")
+def reference(tmp_path_factory) -> Reference:
+    """The stand-in's run without faults; its defects show with them only."""
+    workdir = tmp_path_factory.mktemp("reference")
+    run = Run(stand_in(workdir, "none"))
+    assert run.wait(60)
+    return Reference(workdir, run.seconds)
+
+
+@pytest.fixture
+def faulted(monkeypatch, tmp_path, reference):
+    """Makes a job of the stand-in with a defect."""
+    monkeypatch.setattr(events, "Run", InTheMiddle)
+    monkeypatch.setattr(
+        events, "checkpoint_of", lambda folder: {"step": fault_jobs.whole_step(folder)}
+    )
+    monkeypatch.setitem(fault_jobs.TINY, "train.log_every", 5)
+
+    def make(defect: str) -> Faulted:
+        monkeypatch.setattr(events, "command", lambda _, workdir, __: stand_in(workdir, defect))
+        job = Job(0, "co2net", 1, 1, 0, STEPS)
+        made = Faulted(job, tmp_path / "job", tmp_path, reference, 0)
+        made._rng = Drawn(np.random.PCG64(0))
+        return made
+
+    return make
+
+
+def one(faulted: Faulted, kind: str) -> tuple[Event, list[str]]:
+    """An event of this kind, and how the job differs in the end."""
+    event = faulted._attempt(kind)
+    return event, faulted.finish()
+
+
+def test_kill(faulted):
+    event, differing = one(faulted("none"), "kill job")
+    assert (event.code, event.wrong, differing) == (-9, [], [])
+    assert 70 <= event.step < STEPS
+    assert event.whole == event.resumed == event.step // 30 * 30
+
+
+def test_sigterm(faulted):
+    event, differing = one(faulted("none"), "SIGTERM job")
+    assert (event.code, event.wrong, differing) == (75, [], [])
+    assert event.whole == event.resumed >= event.step
+    assert event.message == f"told to stop; step {event.whole} is saved"
+
+
+def test_truncate(faulted):
+    job = faulted("none")
+    event, differing = one(job, "truncate")
+    assert (event.code, event.wrong, differing) == (-9, [], [])
+    cut = int(event.message.split("/")[1])
+    assert event.whole == event.resumed == cut - 30
+    assert (job.workdir / "damaged" / str(cut)).is_dir()
+
+
+def test_file_limit(faulted, monkeypatch):
+    monkeypatch.setattr(events, "limit_of", lambda *_: 120)
+    event, differing = one(faulted("none"), "file limit")
+    assert (event.code, event.wrong, differing) == (2, [], [])
+    assert event.message == "error: the disk is full (File too large)"
+    assert event.resumed == event.whole == 0
+
+
+def test_full_disk(faulted, monkeypatch, tmp_path):
+    if not fault_kinds.can_mount(tmp_path):
+        pytest.skip("cannot mount")
+    monkeypatch.setattr(events, "room_of", lambda *_: 4 * 4096)
+    event, differing = one(faulted("none"), "full disk")
+    assert (event.code, event.wrong, differing) == (2, [], [])
+    assert event.message == "error: the disk is full (No space left on device)"
+    assert event.resumed == event.whole == 30
+
+
+@pytest.mark.parametrize(
+    ("defect", "kind", "wrong", "differing"),
+    [
+        ("deaf", "SIGTERM job", "exit code 0 instead of 75", []),
+        ("liar", "SIGTERM job", "says that step", []),
+        ("forgetful", "kill job", "resumed from step 30 instead of 60", []),
+        ("silent", "truncate", "no warning of the damaged checkpoint", []),
+        ("careless", "file limit", "exit code 1 instead of 2", []),
+        ("chance", "kill job", "", ["result.json"]),
+    ],
+)
+def test_defects_are_found_out(faulted, monkeypatch, defect, kind, wrong, differing):
+    monkeypatch.setattr(events, "limit_of", lambda *_: 120)
+    event, differs = one(faulted(defect), kind)
+    assert wrong in "; ".join(event.wrong)
+    assert bool(event.wrong) == bool(wrong)
+    assert differs == differing
+
+
+@pytest.mark.parametrize("kind", ["kill job", "truncate", "SIGTERM job", "file limit"])
+def test_a_run_that_is_done_is_no_event_and_leaves_no_trace(faulted, monkeypatch, kind):
+    monkeypatch.setattr(events, "limit_of", lambda *_: 10**6)
+    job = faulted("none")
+    job._rng.moment = 60.0
+    assert job._attempt(kind) is None
+    assert list(job.workdir.iterdir()) == []
+
+
+def test_an_end_without_a_fault_is_wrong(faulted, monkeypatch):
+    job = faulted("none")
+    job._rng.moment = 60.0
+    job._command = [sys.executable, "-c", "import sys; sys.exit('no')", str(job.workdir), ""]
+    event = job._attempt("kill job")
+    assert (event.code, event.message) == (1, "no")
+    assert event.wrong == ["exit code 1 before the fault"]
+
+
+def test_what_hangs_is_killed(faulted, monkeypatch):
+    monkeypatch.setattr(events, "HUNG_SECONDS", 0.1)
+    deaf = "import signal, time; signal.signal(15, signal.SIG_IGN); print(1, flush=True)"
+    job = faulted("none")
+    job._rng.moment = 0.5
+    job._command = [sys.executable, "-c", f"{deaf}; time.sleep(60)", str(job.workdir), ""]
+    event = job._attempt("SIGTERM job")
+    assert (event.code, event.wrong) == (None, ["hung"])
+    assert event.took < 30
+
+
+def test_a_run_is_all_of_its_processes():
+    """Also those whose parent is gone, or that are in a group of their own."""
+    child = "import time; print(1, flush=True); time.sleep(60)"
+    parent = (
+        f"import subprocess, sys; subprocess.Popen([sys.executable, '-c', {child!r}], "
+        "process_group=0)"
+    )
+    run = Run([sys.executable, "-c", parent])
+    end = time.monotonic() + 30
+    while not (run.code == 0 and run.out) and time.monotonic() < end:
+        time.sleep(0.02)
+    assert len(run.pids()) == 1
+    assert not run.wait(0.1)
+    run.kill()
+    assert run.wait(10)
+    assert (run.pids(), run.code, run.out) == ([], 0, ["1"])
+
+
+def test_who_listens_to_sigterm():
+    on = "import signal, sys, time; signal.signal(15, lambda *_: sys.exit(3)); "
+    wait = "print(1, flush=True); time.sleep(60)"
+    for code, expected in ((f"import time; {wait}", (False, -15)), (on + wait, (True, 3))):
+        run = Run([sys.executable, "-c", code])
+        end = time.monotonic() + 30
+        while not run.out and time.monotonic() < end:
+            time.sleep(0.02)
+        heard = fault_jobs.listens(run.pid)
+        run.send(15)
+        assert run.wait(30)
+        assert (heard, run.code) == expected
+
+
+def test_jobs_are_of_all_kinds():
+    jobs = fault_jobs.jobs_of(20, 3)
+    assert {(job.method, job.processes) for job in jobs} == {
+        (method, processes) for method in fault_jobs.METHODS for processes in (1, 2)
+    }
+    assert {job.population for job in jobs if job.processes == 1} == {1, 2}
+    assert {job.population for job in jobs if job.processes == 2} == {2}
+    assert [job.seed for job in jobs] == list(range(300, 320))
+    assert all(job.steps % fault_jobs.CHECKPOINTS == 0 for job in jobs)
+
+
+def test_shares():
+    assert __main__.shares(8, 3) == [3, 3, 2]
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_classes_of_faults_are_equally_frequent(processes):
+    kinds = fault_kinds.kinds_of(40, processes, (), np.random.default_rng(0))
+    classes = fault_kinds.FAULTS[processes]
+    assert set(kinds) == {kind for names in classes for kind in names}
+    assert [sum(kind in names for kind in kinds) for names in classes] == [10] * 4
+    assert kinds == fault_kinds.kinds_of(40, processes, (), np.random.default_rng(0))
+    assert "full disk" not in fault_kinds.kinds_of(
+        40, processes, ("full disk",), np.random.default_rng(0)
+    )
+
+
+def test_command(tmp_path):
+    single, pair = fault_jobs.jobs_of(2, 0)
+    assert fault_jobs.command(single, tmp_path, tmp_path)[1:3] == ["-m", "jaxtal.main"]
+    words = fault_jobs.command(pair, tmp_path / "work", tmp_path, steps=7)
+    assert words[1:4] == ["launch/local.py", "--processes=2", "--"]
+    assert {
+        "--config.population=2", "--config.train.steps=7", f"--workdir={tmp_path / 'work'}",
+    } < set(words)  # fmt: skip
+
+
+def test_told():
+    assert fault_jobs.told(["Synthetic: 12 videos", "continuing from step 30", "compiled 2"]) == 30
+    assert fault_jobs.told(["Synthetic: 12 videos", "compiled 20 steps a dispatch"]) == 0
+    assert fault_jobs.told(["Synthetic: 12 videos"]) is None
+
+
+def test_the_message_is_the_cause_without_folders():
+    lines = [
+        "Traceback", "error: /tmp/a.b/work: the disk is full; see a/b/c",
+        "[process 1] error: another process was lost", "process 0 ended with exit code 2", "",
+    ]  # fmt: skip
+    assert fault_jobs.message_of(lines) == "error: work: the disk is full; see a/b/c"
+    assert fault_jobs.message_of(["one", " two ", ""]) == "two"
+    assert fault_jobs.message_of([]) == ""
+
+
+LOST = ["[process 1] error: another process of this job was lost (Gloo)"]
+DISK = ["error: w: the disk is full (File too large); the checkpoint of step 50 is good: make room"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "code", "fields", "lines", "wrong"),
+    [
+        ("kill job", -9, {}, [], []),
+        ("kill job", -9, {"took": 11}, [], ["ended after 11 s, wanted 10"]),
+        ("kill job", None, {}, [], ["hung"]),
+        ("kill job", -9, {"whole": 0}, [], ["step 50 was whole before"]),
+        ("truncate", -9, {"whole": 0}, [], []),
+        ("kill child", 75, {}, LOST, []),
+        ("kill child", 75, {}, [], ["the other process did not notice"]),
+        ("kill child", 75, {"trained": False}, [], []),
+        ("kill process", 134, {}, LOST, ["exit code 134 instead of 75"]),
+        ("SIGTERM job", 75, {}, ["told to stop (SIGTERM); step 50 is saved"], []),
+        ("SIGTERM job", 75, {}, ["step 60 is saved"], ["says that step 60 is saved"]),
+        ("SIGTERM job", 75, {"step": 75}, [], ["step 75 was done and is not saved"]),
+        ("SIGTERM job", 75, {"step": 75, "trained": False}, [], []),
+        ("SIGTERM job", 0, {}, [], ["exit code 0 instead of 75"]),
+        ("SIGTERM job", 0, {"near_end": True}, [], []),
+        ("SIGTERM job", -15, {}, [], ["exit code -15 instead of 75"]),
+        ("SIGTERM job", -15, {"listened": False}, [], []),
+        ("SIGTERM process", 75, {"took": 59}, [], []),
+        ("full disk", 2, {"took": None}, DISK, []),
+        ("full disk", 2, {"whole": 100}, DISK, ["says that step 50 is good"]),
+        ("file limit", 2, {}, [*DISK, *LOST, "process 0 ended with exit code 2; again"], []),
+        ("file limit", 2, {}, [*DISK, "Traceback"], ["the last line is no error: Traceback"]),
+        ("file limit", 2, {}, ["error: what"], ["does not say that the disk is full"]),
+    ],
+)
+def test_judge(kind, code, fields, lines, wrong):
+    known = {"step": 50, "took": 1.0, "whole": 50}
+    event = Event(0, kind, 1, code=code, message="", **{k: fields.get(k, known[k]) for k in known})
+    about = {"near_end": False, "listened": True, "trained": True}
+    about |= {name: value for name, value in fields.items() if name in about}
+    assert events.judge(event, 50, **about, lines=lines) == wrong
+
+
+def finished(folder, value: float = 1.5, seconds: float = 3):
+    """A work directory as a run leaves it, of one array."""
+    folder.mkdir()
+    (folder / "result.json").write_text(json.dumps({"map": 0.5, "seconds": seconds}))
+    (folder / "detections.json").write_text("[]")
+    (folder / "metrics.jsonl").write_text('{"step": 3}\n')
+    state = {"step": np.int32(3), "params": {"kernel": np.array([[value, np.nan]], np.float32)}}
+    with Checkpoints(folder / "checkpoints", writes=True) as checkpoints:
+        checkpoints.save(state, 3, {"best": 0.25})
+    return folder
+
+
+def test_differences(tmp_path):
+    one = finished(tmp_path / "one")
+    assert events.differences(one, finished(tmp_path / "same", seconds=4)) == []
+    other = finished(tmp_path / "other", value=np.nextafter(np.float32(1.5), np.float32(2)))
+    assert events.differences(other, one) == ["checkpoint: ['params']['kernel']"]
+    (other / "metrics.jsonl").write_text("")
+    (other / "result.json").write_text('{"map": 0.25, "seconds": 3}')
+    (other / "members").mkdir()
+    (other / "members" / "detections.json").write_text("[]")
+    progress = other / "checkpoints" / "3" / "progress" / "metadata"
+    progress.write_text(progress.read_text().replace("0.25", "0.75"))
+    assert events.differences(other, one) == [
+        "result.json", "members/detections.json", "metrics.jsonl",
+        "checkpoint: ['params']['kernel']", "checkpoint: progress",
+    ]  # fmt: skip
+
+
+JOBS = fault_jobs.jobs_of(2, 0)
+OUTCOMES = [
+    Outcome(JOBS[0], [Event(0, "kill job", 3.14, 40, -9, 0.51, "a | b", 30, 30)], 0, []),
+    Outcome(
+        JOBS[1],
+        [
+            Event(1, "kill job", 1, None, None, 120, "", 0, None, ["hung"]),
+            Event(1, "full disk", 1, 20, 2, None, "error: full", 0, 0),
+        ],
+        1,
+        ["result.json"],
+    ),
+]
+
+
+def test_summary():
+    assert report.summary(OUTCOMES) == [
+        ["kill job", "2", "1", "1", "1", "120.0", "1"],
+        ["full disk", "1", "1", "0", "0", "", "0"],
+        ["all", "3", "2", "1", "1", "120.0", "1"],
+    ]
+
+
+def test_markdown_and_json():
+    about = report.conditions(__main__.parse(["--seed=3", "--json=rows.json"]))
+    text = report.markdown(OUTCOMES, about)
+    assert "`python -m tests.stress.faults --jobs=20 --events=100 --seed=3 --at_once=2`" in text
+    assert "1 of 2 jobs ended as without faults, bit by bit. 1 events found no run" in text
+    assert "- job 1, co2net: result.json\n" in text
+    assert "| 0 | co2net | 1 | kill job | 3.1 | 40 | -9 | 0.5 | 30 | 30 | a \\| b |  |" in text
+    assert "| 1 | co2net | 2 | kill job | 1.0 |  | hung | 120.0 | 0 |  |  | hung |" in text
+    content = json.loads(report.as_json(OUTCOMES, about))
+    assert content["jobs"][1]["wrong"] == ["result.json"]
+    assert content["jobs"][0]["events"] == [dataclasses.asdict(OUTCOMES[0].events[0])]
+
+
+@pytest.mark.slow
+def test_a_real_run(tmp_path):
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    options = ["--jobs=1", "--events=4", f"--folder={temporary}", f"--json={tmp_path}/rows.json"]
+    command = [sys.executable, "-m", "tests.stress.faults", *options]
+    done = subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True, timeout=900, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    (job,) = json.loads((tmp_path / "rows.json").read_text())["jobs"]
+    assert [event["wrong"] for event in job["events"]] == [[]] * 4
+    assert list(temporary.iterdir()) == []
