@@ -24,7 +24,7 @@ from ml_collections import ConfigDict
 
 from benchmarks.timing import Rows, numbers_table, parser_of, show, untimed_row
 from benchmarks.workloads import CONFIGS, THUMOS
-from jaxtal.train import trainer
+from jaxtal.train import dispatch, trainer
 
 NEEDED = ("features", "parameters", "optimizer", "activations")
 
@@ -53,31 +53,27 @@ def peak() -> int:
 
 def measure(config: ConfigDict) -> dict[str, int]:
     """Measure the bytes of the parts that are needed, those before the run, and at its peak."""
-    runs, programs = [], []
-    compile_steps = trainer.Run._compile
+    found = {}
+    compile_steps = dispatch._compile
 
-    def recording(run, *arguments):
-        program = compile_steps(run, *arguments)
-        runs.append(run)
-        programs.append(program)
+    def recording(setup, model, hyper, state, *arguments):
+        program = compile_steps(setup, model, hyper, state, *arguments)
+        videos = (*setup.dataset.train, *setup.dataset.test)
+        found["features"] = sum(video.features.nbytes for video in videos)
+        found["parameters"] = sum(leaf.nbytes for leaf in jax.tree.leaves(state.params))
+        found["optimizer"] = sum(leaf.nbytes for leaf in jax.tree.leaves(state.opt_state))
+        analysis = program.memory_analysis()
+        assert analysis is not None
+        found["activations"] = analysis.temp_size_in_bytes
         return program
 
     jax.block_until_ready(jax.jit(jnp.matmul)(jnp.ones((8, 8)), jnp.ones((8, 8))))
     on_cpu = jax.default_backend() == "cpu"
     before = psutil.Process().memory_info().rss if on_cpu else 0
-    recorded = mock.patch.object(trainer.Run, "_compile", recording)
+    recorded = mock.patch.object(dispatch, "_compile", recording)
     with tempfile.TemporaryDirectory() as folder, recorded:
         trainer.train_and_evaluate(config, Path(folder))
-    run, program = runs[0], programs[0]
-    videos = (*run.dataset.train, *run.dataset.test)
-    return {
-        "features": sum(video.features.nbytes for video in videos),
-        "parameters": sum(leaf.nbytes for leaf in jax.tree.leaves(run.state.params)),
-        "optimizer": sum(leaf.nbytes for leaf in jax.tree.leaves(run.state.opt_state)),
-        "activations": program.memory_analysis().temp_size_in_bytes,
-        "before": before,
-        "peak": peak(),
-    }
+    return {**found, "before": before, "peak": peak()}
 
 
 def main() -> None:

@@ -35,7 +35,7 @@ from rich.table import Table
 
 from benchmarks.timing import add_set, interleaved, parser_of, row, show
 from benchmarks.workloads import CONFIGS, SHAPES, Trainer, config_of, matmul_rates, training_set
-from jaxtal.train import trainer
+from jaxtal.train.setup import PRECISIONS
 
 OURS = "jaxtal"
 ONE_BY_ONE = "jaxtal, one step a dispatch"
@@ -164,7 +164,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--snippets", type=int, nargs="+", help="T; with THUMOS14's other numbers")
     parser.add_argument("--width", type=int, help="features a snippet")
     parser.add_argument(
-        "--precision", choices=trainer.PRECISIONS, default="float32", help="of ours and the floor"
+        "--precision", choices=PRECISIONS, default="float32", help="of ours and the floor"
     )
     parser.add_argument("--reference", choices=("torch", "none"), default="torch")
     parser.add_argument("--steps", type=int, default=5, help="a dispatch, and a measurement")

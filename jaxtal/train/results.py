@@ -1,0 +1,144 @@
+"""Evaluations of a run's members, and the files that a finished run writes."""
+
+import shutil
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from jaxtal.data.segments import Segments
+from jaxtal.evaluation.detection_map import selection_metric_name
+from jaxtal.train import population
+from jaxtal.train.evaluator import average_outputs, evaluate_outputs
+from jaxtal.train.setup import Setup
+from jaxtal.train.workdir import Workdir
+from jaxtal.visualization import plots
+
+
+class MemberEvaluation(NamedTuple):
+    """The evaluation of a member on the test videos at a step.
+
+    Attributes:
+        step: updates done.
+        result: as returned by `evaluator.evaluate_outputs`, with the step; None if the member has diverged.
+        detections: in seconds; none if it has diverged.
+        outputs: the model's, for every test video.
+    """
+
+    step: int
+    result: dict[str, Any] | None
+    detections: Segments
+    outputs: list[dict[str, np.ndarray]]
+
+
+def evaluate_member(setup: Setup, step: int, outputs: list[dict]) -> MemberEvaluation:
+    """Localize and evaluate with one member's outputs.
+
+    Raises:
+        NonFiniteError: an output is not finite.
+    """
+    result, detections = evaluate_outputs(setup.method, setup.config, setup.dataset, outputs)
+    return MemberEvaluation(step, {"step": step, **result}, detections, outputs)
+
+
+def evaluate_ensemble(
+    setup: Setup, evaluations: Sequence[MemberEvaluation]
+) -> MemberEvaluation | None:
+    """Evaluate the mean of several members' outputs, without those that diverged.
+
+    Returns:
+        None if fewer than two are left.
+    """
+    kept = [evaluation for evaluation in evaluations if evaluation.result]
+    if len(kept) < 2:
+        return None
+    mean = average_outputs([evaluation.outputs for evaluation in kept])
+    result, detections = evaluate_outputs(setup.method, setup.config, setup.dataset, mean)
+    return MemberEvaluation(kept[0].step, {"members": len(kept), **result}, detections, mean)
+
+
+def write_results(
+    setup: Setup,
+    members: Sequence[ConfigDict],
+    progress: dict[str, list],
+    evaluations: Sequence[MemberEvaluation],
+    skipped: np.ndarray,
+    seconds: dict[str, float],
+) -> dict[str, Any]:
+    """Write annotations, detections, activations, result.json and plots of a finished run.
+
+    Args:
+        setup: of the run.
+        members: configs of the members.
+        progress: see `Trainer.progress`.
+        evaluations: of the members at the last step.
+        skipped: (M,) updates that were not finite.
+        seconds: of the parts of the run.
+
+    Returns:
+        The content of result.json.
+    """
+    files = setup.files
+    groups = population.groups(members, setup.config)
+    ensembles = [evaluate_ensemble(setup, [evaluations[i] for i in group]) for _, group in groups]
+    of_members = [
+        _member_result(setup, member, evaluation, progress, index, int(skipped[index]))
+        for index, (member, evaluation) in enumerate(zip(members, evaluations, strict=True))
+    ]
+    result = of_members[0]
+    if len(members) > 1:
+        of_groups = [ensemble and ensemble.result for ensemble in ensembles]
+        result = population.result(of_members, groups, of_groups)
+    result = {
+        "method": setup.method.name,
+        "data": setup.dataset.name,
+        **result,
+        "seconds": {name: round(value, 2) for name, value in seconds.items()},
+    }
+    files.write_annotations(setup.dataset)
+    for index, evaluation in enumerate(evaluations):
+        _write(setup, files if len(members) == 1 else files.member_dir(index), evaluation)
+    if len(members) > 1 and len(ensembles) == 1:
+        _write(setup, files.ensemble_dir(), ensembles[0])
+    files.write_result(result)
+    if files.writes:
+        shown = next(evaluation for evaluation in evaluations if evaluation.result)
+        plots.draw(
+            files, setup.config, setup.dataset, setup.method, shown.outputs, shown.detections
+        )
+    return result
+
+
+def _member_result(
+    setup: Setup,
+    member: ConfigDict,
+    evaluation: MemberEvaluation,
+    progress: dict[str, list],
+    index: int,
+    skipped: int,
+) -> dict[str, Any]:
+    """Return a member's part of result.json: of one that diverged only when."""
+    best, diverged = progress["best"][index], progress["diverged"][index]
+    result: dict[str, Any] = {"seed": member.seed, "step": evaluation.step}
+    if evaluation.result is not None:
+        best_on_test = {"selected_by": selection_metric_name(best), **best}
+        result |= {**evaluation.result, "best_on_test": best_on_test}
+    if diverged is not None:
+        result["diverged"] = diverged
+    result["skipped_updates"] = skipped
+    if setup.config.population > 1:
+        result["values"] = population.values_of(member, setup.config)
+    return result
+
+
+def _write(setup: Setup, files: Workdir, evaluation: MemberEvaluation | None) -> None:
+    """Write detections and activations; without a result remove those of an earlier end."""
+    if not files.writes:
+        return
+    if not evaluation or not evaluation.result:
+        shutil.rmtree(files.path)
+        return
+    files.write_detections(evaluation.detections, setup.dataset)
+    if setup.config.evaluation.save_activations:
+        files.write_activations(evaluation.outputs, setup.dataset, setup.method.localization_inputs)

@@ -1,0 +1,228 @@
+"""Everything that precedes the first step: checks, the data set, the devices, the features."""
+
+import dataclasses
+import logging
+import os
+from typing import NamedTuple
+
+import jax
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from jaxtal import methods
+from jaxtal.config import at_least, at_most, below, one_of
+from jaxtal.data import load
+from jaxtal.data.dataset import Dataset, warn_of_defects
+from jaxtal.data.io import json_files
+from jaxtal.data.validation import validated
+from jaxtal.errors import ConfigError
+from jaxtal.input_pipeline.placement import (
+    DTYPES,
+    PlacedVideos,
+    place_features,
+    trim_host_memory,
+)
+from jaxtal.methods.base import Method
+from jaxtal.parallel import multihost
+from jaxtal.parallel.mesh import FEATURE_PLACEMENTS, mesh_from_config
+from jaxtal.train import population
+from jaxtal.train.evaluator import pick_protocols
+from jaxtal.train.workdir import Workdir, fingerprint, summary_writer
+
+_LOG = logging.getLogger(__name__)
+
+PRECISIONS = ("float32", "bfloat16")
+
+
+class Setup(NamedTuple):
+    """What a run works with.
+
+    Attributes:
+        config: the validated config.
+        method: its method.
+        dataset: whose videos' features are those that were packed.
+        train_videos: where the training features are; None where nothing is left to train.
+        test_videos: where the test features are.
+        mesh: the devices.
+        files: the work directory.
+        saved_step: the step of the latest complete checkpoint; -1 if there is none.
+        save_results: evaluations are logged and saved as checkpoints.
+    """
+
+    config: ConfigDict
+    method: Method
+    dataset: Dataset
+    train_videos: PlacedVideos | None
+    test_videos: PlacedVideos
+    mesh: Mesh
+    files: Workdir
+    saved_step: int
+    save_results: bool
+
+
+def prepare(
+    config: ConfigDict,
+    workdir: str | os.PathLike[str],
+    mode: str = "train",
+    dataset: Dataset | None = None,
+) -> Setup:
+    """Check the config against data, devices and work directory, and place the features.
+
+    Nothing is written before everything has been checked.
+
+    Args:
+        config, workdir, mode, dataset: see `trainer.train_and_evaluate`.
+
+    Raises:
+        ConfigError: the config cannot be used, or does not fit the data or the devices.
+        DataError: the data set cannot be read.
+        CheckpointError: the work directory holds another run.
+    """
+    method = methods.get(config.method)
+    files = Workdir(workdir, writes=multihost.is_primary_process())
+    _check_config(config, method, files, mode)
+    mesh = mesh_from_config(config, method.num_batch_shards(config))
+    _log_mesh(mesh)
+    generated = dataset is None and not config.data.dir
+    dataset = load(config.data) if dataset is None else validated(dataset)
+    _check_dataset(dataset, method, config)
+    _open_workdir(files, config, dataset, fingerprint(dataset, generated))
+    training = mode == "train"
+    if training and multihost.is_primary_process():
+        files.quarantine_truncated()
+    saved_step = _latest_step(files)
+    to_train = training and saved_step != config.train.steps
+    dataset, train_videos, test_videos = _place(dataset, config, mesh, to_train)
+    return Setup(
+        config, method, dataset, train_videos, test_videos, mesh, files, saved_step, training
+    )
+
+
+def _place(
+    dataset: Dataset, config: ConfigDict, mesh: Mesh, training: bool
+) -> tuple[Dataset, PlacedVideos | None, PlacedVideos]:
+    """Place the features, and return the data set with the packed ones.
+
+    Features are kept once: those that were read are freed, subset by subset.
+    """
+    num_classes = len(dataset.classes)
+    train_videos, used = None, 0
+    if training:
+        train_videos = place_features(dataset.train, num_classes, config, "training", mesh=mesh)
+        dataset = dataclasses.replace(dataset, train=train_videos.videos)
+        if (features := train_videos.data.features) is not None:
+            used = features.addressable_shards[0].data.nbytes
+    test_videos = place_features(dataset.test, num_classes, config, "test", used, mesh)
+    dataset = dataclasses.replace(dataset, test=test_videos.videos)
+    trim_host_memory()
+    return dataset, train_videos, test_videos
+
+
+_MINIMUMS = {
+    "seed": 0,
+    "population": 1,
+    "mesh.member": -1,
+    "mesh.data": -1,
+    "data.device_share": 0,
+    "data.num_snippets": 1,
+    "data.min_snippets": 0,
+    "train.steps": 0,
+    "train.batch_size": 1,
+    "train.log_every": 1,
+    "train.eval_every": 1,
+    "optimizer.learning_rate": 0,
+    "optimizer.weight_decay": 0,
+    "evaluation.plot_videos": 0,
+}
+
+
+def _check_config(config: ConfigDict, method: Method, files: Workdir, mode: str) -> None:
+    """Raise ConfigError for a config that no data set could be used with."""
+    at_least(config, _MINIMUMS)
+    at_most(config, {"data.device_share": 1})
+    one_of(
+        config,
+        {"precision": PRECISIONS, "data.device_dtype": DTYPES, "mesh.features": FEATURE_PLACEMENTS},
+    )
+    weights = dict.fromkeys((f"loss.weights.{name}" for name in config.loss.weights), 0)
+    for member in population.members_of(config):
+        at_least(member, _MINIMUMS | weights)
+        below(member, {"seed": 2**32})
+        method.validate_config(member)
+    if config.train.tensorboard:
+        summary_writer()
+    done = _latest_step(files)
+    if mode == "eval":
+        files.last_checkpoint()
+    if mode == "train" and done > config.train.steps:
+        raise ConfigError(
+            f"{files.path} is already at step {done}, beyond config.train.steps="
+            f"{config.train.steps}; raise it or give another workdir=..."
+        )
+    files.check_config(config.to_dict())
+
+
+def _check_dataset(dataset: Dataset, method: Method, config: ConfigDict) -> None:
+    """Raise an error for a data set that the method and the config do not go with."""
+    _check_lengths(dataset, config.data.min_snippets)
+    method.validate_dataset(dataset, config)
+    pick_protocols(method, dataset, config.evaluation.protocol)
+
+
+def _check_lengths(dataset: Dataset, min_snippets: int) -> None:
+    for part, videos in (("training", dataset.train), ("test", dataset.test)):
+        longest = max(len(video.features) for video in videos)
+        if longest < min_snippets:
+            raise ConfigError(
+                f"{dataset.name}: the longest {part} video has {longest} snippets, fewer than "
+                f"config.data.min_snippets={min_snippets}; lower it"
+            )
+
+
+def _open_workdir(
+    files: Workdir, config: ConfigDict, dataset: Dataset, seen: dict[str, int]
+) -> None:
+    """Raise CheckpointError if the work directory is another run's; else open or create it."""
+    multihost.check_same_on_all_processes(
+        json_files.to_text({"config": config.to_dict(), "data": seen})
+    )
+    files.check_data(seen)
+    files.check_model(dataset.classes, dataset.feature_width)
+    _log_dataset(dataset)
+    files.open(config.to_dict(), seen)
+    files.write_model(dataset.classes, dataset.grid, dataset.feature_width, dataset.name)
+
+
+def _latest_step(files: Workdir) -> int:
+    """Return the step of the latest complete checkpoint that process 0 finds, -1 for none."""
+    step = files.latest_step()
+    return multihost.broadcast_from_primary(-1 if step is None else step)
+
+
+def _log_mesh(mesh: Mesh) -> None:
+    """Log one line, where there are several devices."""
+    if jax.device_count() > 1:
+        member, data = mesh.devices.shape
+        _LOG.info(
+            "%d of %d devices in %d processes: %d share the population, %d a batch",
+            mesh.size,
+            jax.device_count(),
+            jax.process_count(),
+            member,
+            data,
+        )
+
+
+def _log_dataset(dataset: Dataset) -> None:
+    """Log one line on a data set, and a warning of annotations that cannot be right."""
+    half = dataset.feature_width // 2
+    _LOG.info(
+        "%s: %d training and %d test videos, %d classes, %d + %d features a snippet",
+        dataset.name,
+        len(dataset.train),
+        len(dataset.test),
+        len(dataset.classes),
+        half,
+        half,
+    )
+    warn_of_defects(dataset.name, (*dataset.train, *dataset.test))
