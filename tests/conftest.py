@@ -1,5 +1,6 @@
 """Strict defaults for every test: 8 CPU devices, no silent rank promotion, no chance."""
 
+import logging
 import os
 from pathlib import Path
 
@@ -20,6 +21,15 @@ hypothesis.settings.load_profile("jaxtal")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
 ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(autouse=True)
+def _library_log():
+    """Undo what a program that a test runs in this process does to the library's log."""
+    logger = logging.getLogger("jaxtal")
+    before = logger.handlers[:], logger.level, logger.propagate
+    yield
+    logger.handlers[:], logger.level, logger.propagate = before
 
 
 @pytest.fixture(scope="session")

@@ -21,6 +21,7 @@ from flax.traverse_util import flatten_dict
 from ml_collections import ConfigDict
 
 from benchmarks.tables.rows import Row, branch_of
+from jaxtal.cli import logs
 from jaxtal.config import complete
 from jaxtal.data.io import json_files
 from jaxtal.errors import JaxtalError
@@ -203,5 +204,6 @@ def _train(config: ConfigDict, folder: Path) -> None:
             f"{folder}: cannot be written ({error.strerror}); give another --workdir"
         ) from None
     with log, contextlib.redirect_stdout(log), contextlib.redirect_stderr(log):
+        logs.install()
         trainer.train_and_evaluate(config, folder)
     jax.clear_caches()  # the next one's programs are others

@@ -94,8 +94,7 @@ def _train(args: argparse.Namespace) -> int:
         result = train_and_evaluate(
             args.loaded_config, workdir, args.mode, progress=console.progress
         )
-        show = console.print_population if "members" in result else console.print_result
-        show(result, workdir)
+        console.print_run(result, workdir)
     except preemption.Interrupted as how:
         print(f"{how}; the same command goes on", file=sys.stderr)
         return preemption.INTERRUPTED

@@ -9,6 +9,7 @@ import ctypes
 import os
 import signal
 import sys
+import threading
 import time
 import traceback
 import zlib
@@ -116,8 +117,11 @@ def run_supervised(run: Callable[[], int]) -> int:
     """`run` as a process of a job, in a process of its own, and its exit code.
 
     JAX ends a process abruptly when another one was lost, in the middle of whatever it computes.
-    The process that waits here says so in one line, and sees to it that SIGTERM has an end.
+    The process that waits here says so in one line, and sees to it that SIGTERM has an end. Where
+    the system cannot fork, nobody waits: `run` is called in this process.
     """
+    if not hasattr(os, "fork"):
+        return _wait_for_all_processes(run)
     sys.stdout.flush()
     child = os.fork()
     if not child:
@@ -125,19 +129,19 @@ def run_supervised(run: Callable[[], int]) -> int:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal sends it to both
         return _wait_for_all_processes(run)
     told: list[bool] = []
+    alarm = threading.Timer(GRACE_PERIOD_SECONDS, _send, (child, signal.SIGKILL))
+    alarm.daemon = True
 
     def stop(*_):
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(child, signal.SIGTERM)
+        _send(child, signal.SIGTERM)
         if not told:
-            signal.alarm(GRACE_PERIOD_SECONDS)
+            alarm.start()
         told.append(True)
 
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, stop)
-    signal.signal(signal.SIGALRM, lambda *_: os.kill(child, signal.SIGKILL))
     code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    signal.alarm(0)
+    alarm.cancel()
     for number in (signal.SIGTERM, signal.SIGINT):  # from who ends all because of this end
         signal.signal(number, signal.SIG_IGN)
     if code >= 0:
@@ -151,6 +155,11 @@ def run_supervised(run: Callable[[], int]) -> int:
         why = f"this process was ended by {how}"
     print(f"error: {why}; {_RESUME_HINT}, started on all machines", file=sys.stderr)
     return INTERRUPTED
+
+
+def _send(process: int, number: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(process, number)
 
 
 def _die_with_parent() -> None:

@@ -4,6 +4,7 @@ import contextlib
 import itertools
 import os
 import signal
+import socket
 import sys
 import threading
 import time
@@ -56,14 +57,14 @@ def install_sigterm_handler() -> None:
     The interpreter may be waiting for a device meanwhile, so a thread watches.
     """
     signal.signal(signal.SIGTERM, lambda *_: _requested.set())
-    heard, signals = os.pipe()
-    os.set_blocking(signals, False)
-    signal.set_wakeup_fd(signals, warn_on_full_buffer=False)
+    heard, signals = socket.socketpair()  # Windows announces signals on sockets alone
+    signals.setblocking(False)
+    signal.set_wakeup_fd(signals.detach(), warn_on_full_buffer=False)
     threading.Thread(target=_watch_signals, args=(heard,), daemon=True).start()
 
 
-def _watch_signals(heard: int) -> None:
-    while os.read(heard, 1)[0] != signal.SIGTERM:
+def _watch_signals(heard: socket.socket) -> None:
+    while heard.recv(1)[0] != signal.SIGTERM:
         pass
     _requested.set()
     where = "where there was nothing to save"

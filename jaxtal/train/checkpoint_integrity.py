@@ -30,7 +30,11 @@ def _counts(path: Path) -> bool:
 
 
 def _to_disk(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
+    """Wait until a file is on the disk, or the list of a folder's files."""
+    posix = hasattr(os, "O_DIRECTORY")
+    if not posix and path.is_dir():
+        return  # Windows opens no folders, and writes their lists by itself
+    descriptor = os.open(path, os.O_RDONLY if posix else os.O_RDWR)  # where fsync has to write
     try:
         os.fsync(descriptor)
     finally:

@@ -246,7 +246,7 @@ class Workdir:
         """Add a line to metrics.jsonl, and to TensorBoard's log if that is open."""
         if not self.writes:
             return
-        with open(self._metrics, "a") as file:
+        with open(self._metrics, "a", encoding="utf-8") as file:
             file.write(json.dumps(json_files.finite(line)) + "\n")
         if self._board:
             for name, value in _flatten(line).items():

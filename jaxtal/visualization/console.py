@@ -57,6 +57,12 @@ def say(message: str) -> None:
     rich.get_console().print(message, markup=False, highlight=False)
 
 
+def print_run(result: dict, workdir: Path) -> None:
+    """Print the results of a finished run, or of every member of a population."""
+    show = print_population if isinstance(result.get("members"), list) else print_result
+    show(result, workdir)
+
+
 def print_result(result: dict, workdir: Path) -> None:
     """The mAP table of a finished run, per cent: a row for each t-IoU and average."""
     best, official = result["best_on_test"], result["official"]

@@ -34,10 +34,10 @@ def test_everything_is_in_the_file(file):
     ours, theirs = (predictor.predict(videos) for predictor in (wanted, found))
     assert ours.videos == theirs.videos
     for name in ("video", "label", "start", "end"):
-        values = (getattr(x.detections, name) for x in (ours, theirs))
+        values = (getattr(x.segments, name) for x in (ours, theirs))
         np.testing.assert_array_equal(*values)
-    np.testing.assert_allclose(ours.detections.score, theirs.detections.score, atol=1e-6)
-    assert len(ours.detections)
+    np.testing.assert_allclose(ours.segments.score, theirs.segments.score, atol=1e-6)
+    assert len(ours)
 
 
 def test_for_cpu_gpu_and_tpu(file):
@@ -67,7 +67,7 @@ from jaxtal.data.io.feature_files import Stored
 predictor = exported.load(Path(sys.argv[1]))
 features = np.random.default_rng(0).normal(size=(100, {WIDTH})).astype(np.float32)
 found = predictor.predict([Stored("v", features.shape, lambda: features, "memory")])
-assert len(found.detections)
+assert len(found)
 names = ("flax", "optax", "orbax", "jaxtal.methods", "jaxtal.train.train_step", "jaxtal.train.trainer")
 print([name for name in names if name in sys.modules])
 """

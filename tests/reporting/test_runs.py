@@ -20,7 +20,7 @@ def test_a_folder_may_be_given_once(tmp_path):
     (tmp_path / "run").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "run")
     for again in ("run", "run/../run", "link"):
-        with pytest.raises(JaxtalError, match=r"--workdir .* is given twice"):
+        with pytest.raises(JaxtalError, match=r"workdir=.* is given twice"):
             runs.names([tmp_path / "run", tmp_path / again])
 
 

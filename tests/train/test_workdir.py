@@ -39,9 +39,7 @@ def test_another_config_is_refused_and_named(tmp_path):
     assert (tmp_path / "config.json").read_text() == before
     for text, message in (("{", "not a JSON file"), ("[]", r"\[\]; wanted what a run writes")):
         (tmp_path / "config.json").write_text(text)
-        with pytest.raises(
-            JaxtalError, match=rf"config\.json: {message}.*; give another --workdir"
-        ):
+        with pytest.raises(JaxtalError, match=rf"config\.json: {message}.*; give another workdir="):
             files.check_config(CONFIG)
 
 

@@ -62,6 +62,9 @@ def _is_line(name: str) -> bool:
     return bool(name.strip()) and name.isprintable() and len(name.encode()) <= _MOST_NAME
 
 
+_NOT_REGULAR = "it is no regular file"
+
+
 def open_regular(path: Path, wanted: str = "") -> BinaryIO:
     """A file opened for reading, if it is one: a pipe or a device might never end.
 
@@ -72,14 +75,23 @@ def open_regular(path: Path, wanted: str = "") -> BinaryIO:
         DataError: it is missing, cannot be read, or is something else.
     """
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+        descriptor = _descriptor(path)
     except (OSError, ValueError) as error:  # a name with a zero byte is a ValueError
         reason = getattr(error, "strerror", None) or error
         raise DataError(_unreadable(path, reason, wanted)) from None
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
-        raise DataError(_unreadable(path, "it is no regular file", wanted))
+        raise DataError(_unreadable(path, _NOT_REGULAR, wanted))
     return os.fdopen(descriptor, "rb")
+
+
+def _descriptor(path: Path) -> int:
+    """The opened file; opening a pipe does not wait for who writes to it."""
+    if hasattr(os, "O_NONBLOCK"):
+        return os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    if not stat.S_ISREG(os.stat(path).st_mode):
+        raise OSError(0, _NOT_REGULAR)
+    return os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))  # Windows translates text
 
 
 def _unreadable(path: Path, reason: object, wanted: str) -> str:
@@ -106,7 +118,7 @@ def atomic_write(path: Path, mode: str = "w") -> Iterator[Any]:
         whole = target.is_file() or not target.exists()
         temporary = target.with_name(f".{target.name}.tmp") if whole else target
         try:
-            with open(temporary, mode) as file:
+            with open(temporary, mode, encoding=None if "b" in mode else "utf-8") as file:
                 yield file
                 file.flush()
                 if whole:

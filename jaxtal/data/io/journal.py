@@ -1,6 +1,5 @@
 """The journal of an interruptible conversion."""
 
-import fcntl
 import hashlib
 import json
 from collections.abc import Callable
@@ -8,6 +7,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from jaxtal.data.io import json_files
+from jaxtal.data.io.locks import FileLock
 from jaxtal.errors import DataError
 
 JOURNAL = ".jaxtal-convert.jsonl"
@@ -32,7 +32,7 @@ class Journal:
         self.path = folder / JOURNAL
         self.sums: dict[str, str] = {}
         self._task = task
-        self._lock = open(folder / _LOCK, "w")  # noqa: SIM115
+        self._lock = FileLock(folder / _LOCK)
         try:
             self._take_lock(folder)  # before anything is read that another process may change
             self.done = self._done(folder)
@@ -42,10 +42,8 @@ class Journal:
             raise
 
     def _take_lock(self, folder: Path) -> None:
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise DataError(f"{folder}: another process is converting to it; wait for it") from None
+        if not self._lock.acquire():
+            raise DataError(f"{folder}: another process is converting to it; wait for it")
 
     def _done(self, folder: Path) -> dict[str, dict]:
         """Video name -> its line, of an earlier run of the same conversion."""
@@ -103,4 +101,4 @@ class Journal:
         """The end: nothing is unfinished any more."""
         self._file.close()
         self.path.unlink()
-        (self.path.parent / _LOCK).unlink()
+        self._lock.remove()

@@ -18,6 +18,7 @@ import time
 import warnings
 from pathlib import Path
 
+from jaxtal.cli import logs
 from tests.stress.hostile import families, guard, unsafe
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
@@ -44,6 +45,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="h", dir=options.folder) as temporary:
         # os.path.realpath, as readers may resolve what they are given.
         folder = Path(os.path.realpath(temporary))
+        logs.install()
         _warm(folder / "valid")
         os.chdir(folder)
         watch = guard.Guard(folder)
