@@ -23,12 +23,12 @@ if TYPE_CHECKING:
     from jaxtal.api import localize as localize
     from jaxtal.api import train as train
     from jaxtal.config import get_config as get_config
-    from jaxtal.data import generate_dataset as generate_dataset
-    from jaxtal.data import load_dataset as load_dataset
     from jaxtal.data.dataset import Dataset as Dataset
     from jaxtal.data.dataset import TimeGrid as TimeGrid
     from jaxtal.data.dataset import Video as Video
     from jaxtal.data.detections import Detections as Detections
+    from jaxtal.data.layouts import load_dataset as load_dataset
+    from jaxtal.data.synthetic import generate_dataset as generate_dataset
     from jaxtal.errors import CheckpointError as CheckpointError
     from jaxtal.errors import ConfigError as ConfigError
     from jaxtal.errors import DataError as DataError
@@ -46,8 +46,8 @@ __version__ = "0.1.0"
 
 # Public name -> (module, name in it; "" for the module itself).
 _LAZY = {
-    "load_dataset": ("jaxtal.data", "load_dataset"),
-    "generate_dataset": ("jaxtal.data", "generate_dataset"),
+    "load_dataset": ("jaxtal.data.layouts", "load_dataset"),
+    "generate_dataset": ("jaxtal.data.synthetic", "generate_dataset"),
     "Dataset": ("jaxtal.data.dataset", "Dataset"),
     "Video": ("jaxtal.data.dataset", "Video"),
     "TimeGrid": ("jaxtal.data.dataset", "TimeGrid"),

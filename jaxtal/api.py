@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from jaxtal import data, localization, tables
+from jaxtal import reprs
+from jaxtal.data import layouts
 from jaxtal.data.dataset import Dataset, TimeGrid
 from jaxtal.data.detections import Detections
 from jaxtal.data.segments import Segments
@@ -64,21 +65,21 @@ class TrainResult:
         return training(self)
 
     def __repr__(self) -> str:
-        return tables.plain(*self._table())
+        return reprs.plain(*self._table())
 
     def _repr_html_(self) -> str:
-        return tables.as_html(*self._table())
+        return reprs.as_html(*self._table())
 
     def _table(self) -> tuple[str, list[str], list[list[str]]]:
         result = self.result
         mean = result.get("mean", result)  # of a population
         values = {**mean["map"], **mean["average"]}
-        rows = [["last step", *map(tables.per_cent, values.values())]]
+        rows = [["last step", *map(reprs.per_cent, values.values())]]
         if "best_on_test" in mean:
             best = mean["best_on_test"]
             known = {**best.get("map", {}), **best["average"]}
             rows.append(
-                ["best on test", *(tables.per_cent(known.get(name, np.nan)) for name in values)]
+                ["best on test", *(reprs.per_cent(known.get(name, np.nan)) for name in values)]
             )
         title = f"{result['method']} on {result['data']}: mAP, % ({result['protocol']})"
         return title, ["t-IoU", *values], rows
@@ -166,7 +167,7 @@ def evaluate(
         DataError: a file is missing or malformed; a video or class is unknown.
     """
     chosen = protocol if isinstance(protocol, Protocol) else protocols.get(protocol)
-    truth = dataset if isinstance(dataset, Dataset) else data.annotations(Path(dataset))
+    truth = dataset if isinstance(dataset, Dataset) else layouts.load_annotations(Path(dataset))
     found = detections if isinstance(detections, Detections) else Detections.from_json(detections)
     segments, left_out = _in_test_videos(found, truth, skip_unknown)
     result = detection_map.evaluate(
@@ -272,7 +273,7 @@ def localize(
     ]
     lengths = [len(sequence) for sequence in sequences.values()]
     grid = time_grid or TimeGrid()
-    found = localization.localize_videos(evidence, lengths, lengths, grid, settings)
+    found = proposals.localize_videos(evidence, lengths, lengths, grid, settings)
     return Detections(found, tuple(sequences), names)
 
 

@@ -109,7 +109,7 @@ def _load(path: Path, preset: str | None) -> ConfigDict:
 
 @contextlib.contextmanager
 def _naming_the_line(path: Path) -> Iterator[None]:
-    """Report whatever a config file raises, which is somebody's program, as a UserError."""
+    """Report whatever a config file raises, which is somebody's program, as a ConfigError."""
     try:
         yield
     except Exception as error:

@@ -34,9 +34,6 @@ class NonFiniteError(JaxtalError, ArithmeticError):
     """The outputs of a model are not finite: its training has diverged."""
 
 
-UserError = JaxtalError  # the former name
-
-
 def warn(message: str) -> None:
     """Log a warning; the programs print it as one line on stderr."""
     _LOG.warning("%s", message)

@@ -26,10 +26,9 @@ from jaxtal.data.io.feature_files import FeatureFile
 from jaxtal.data.layouts import activitynet
 from jaxtal.data.segments import Segments
 from jaxtal.evaluation import detection_map
-from jaxtal.localization import localize_videos
 from jaxtal.localization.config import LocalizationConfig
-from jaxtal.localization.proposals import topk_mean
-from jaxtal.train import trainer
+from jaxtal.localization.proposals import localize_videos, topk_mean
+from jaxtal.train import dispatch, trainer
 from tests.conftest import ROOT
 from tests.helpers.command import TINY, run
 from tests.helpers.trained import WIDTH, stored, toy_predictor, write
@@ -683,6 +682,6 @@ def test_existing_functions_take_text(trained, tiny, tmp_path):
 
 def test_times_are_measured():
     seconds = {"a": 0.0}
-    with trainer.Timer(seconds, "a"):
+    with dispatch.Timer(seconds, "a"):
         time.sleep(0.01)
     assert 0.01 <= seconds["a"] < 1

@@ -32,8 +32,7 @@ from rich.table import Table
 
 from benchmarks.timing import Rows, add_set, numbers_table, parser_of, row, show
 from benchmarks.workloads import CONFIGS, THUMOS
-from jaxtal import data
-from jaxtal.data import synthetic
+from jaxtal.data import layouts, synthetic
 from jaxtal.evaluation import detection_map
 from jaxtal.train import evaluator, trainer
 from jaxtal.train.checkpoints import Checkpoints
@@ -44,7 +43,7 @@ from jaxtal.visualization import plots
 # localize and evaluate together. "checkpoints" is what the run waits for, the rest is written
 # meanwhile.
 WRAPPED = (
-    (data, "load", "data"),
+    (layouts, "load", "data"),
     (trainer, "place", "data"),
     (evaluator.Evaluator, "__call__", "forward"),
     (evaluator, "localize", "localize"),

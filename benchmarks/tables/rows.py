@@ -189,7 +189,7 @@ def _scale(config: ConfigDict, setting: Setting) -> None:
 
 
 def load(setting: Setting, name: str) -> ConfigDict:
-    """Load the config of a file in the setting's folder; UserError if it is not there."""
+    """Load the config of a file in the setting's folder; JaxtalError if it is not there."""
     path = setting.folder / f"{name}.py"
     if not path.is_file():
         raise JaxtalError(
@@ -237,7 +237,7 @@ def _override(config: ConfigDict, fields: Mapping[str, Any], where: str) -> Conf
 
 
 def _checked(config: ConfigDict, table: Published) -> ConfigDict:
-    """Return the config; UserError if its method rejects it, or columns would be missing."""
+    """Return the config; JaxtalError if its method rejects it, or columns would be missing."""
     method = methods.get(config.method)
     method.validate_config(config)
     own = method.protocols.get(config.data.name, method.default_protocol)

@@ -11,15 +11,17 @@ import jax.numpy as jnp
 import numpy as np
 from flax.traverse_util import flatten_dict
 
-from jaxtal import data, methods
+from jaxtal import methods
 from jaxtal.checkpoint_conversion import parameter_names, torch_files
 from jaxtal.checkpoint_conversion.parameter_names import Widths
+from jaxtal.data import layouts
 from jaxtal.data.dataset import TimeGrid
 from jaxtal.data.io import json_files, object_arrays
 from jaxtal.data.io.files import check_unique, open_regular
 from jaxtal.errors import CheckpointError, JaxtalError
 from jaxtal.train.checkpoints import Checkpoints
-from jaxtal.train.train_state import TrainState, adam, hyperparams_from_config, init_state
+from jaxtal.train.train_state import TrainState, hyperparams_from_config
+from jaxtal.train.train_step import adam, init_state
 from jaxtal.train.workdir import Workdir
 
 
@@ -170,7 +172,7 @@ def read_classes(path: str | os.PathLike[str]) -> tuple[str, ...]:
     """
     path = Path(path)
     if path.is_dir() or path.suffix == ".json":
-        return data.annotations(path).classes
+        return layouts.load_annotations(path).classes
     if path.suffix == ".npy":
         names = [_text(value, path) for value in np.ravel(object_arrays.load(path))]
     else:

@@ -144,7 +144,7 @@ _PROGRAMS = {
 
 
 def program(method: str) -> Program:
-    """A method's published program; UserError if there is none that we know the names of."""
+    """A method's published program; CheckpointError if there is none that we know the names of."""
     if method not in _PROGRAMS:
         raise CheckpointError(
             f"method={method}: no program with PyTorch checkpoints is published for it; wanted "

@@ -89,10 +89,7 @@ def _inspect(args: argparse.Namespace) -> int:
 
 def _draw(source: "LazyDataset", report: dict[str, Any], figure: Path) -> None:
     """Save a figure of a data set."""
-    from jaxtal.visualization import (
-        console,
-        plots,  # here, because Matplotlib takes longer than reading
-    )
+    from jaxtal.visualization import console, plots
 
     try:
         plots.save(plots.draw_dataset(source.dataset, report), figure)

@@ -19,7 +19,7 @@ from jaxtal.cli import flags
 from jaxtal.cli.command import Command
 
 if TYPE_CHECKING:
-    from jaxtal.evaluation_runs import FileEvaluation
+    from jaxtal.evaluation.files import FileEvaluation
 
 # protocols.PROTOCOLS, which imports NumPy; a test compares the two.
 PROTOCOLS = (
@@ -68,7 +68,7 @@ def run(args: argparse.Namespace) -> int:
     names = [*dict.fromkeys(flags.required(args, "protocol"))]
     flags.check_outputs(args, ["output", "figure"], [*annotations, detections])
     from jaxtal.data.io import json_files
-    from jaxtal.evaluation_runs import evaluate_files
+    from jaxtal.evaluation.files import evaluate_files
     from jaxtal.visualization import console
 
     evaluated = evaluate_files(
@@ -91,9 +91,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _draw(path: Path, evaluated: "FileEvaluation") -> None:
     """Save a figure of the errors under the first protocol."""
-    from jaxtal.visualization import (
-        plots,  # here, because Matplotlib takes longer than the evaluation
-    )
+    from jaxtal.visualization import plots
 
     try:
         plots.save(plots.draw_errors(evaluated.first, evaluated.first_errors), path)

@@ -22,7 +22,7 @@ from jaxtal.data.dataset import Dataset, TimeGrid, Video
 from jaxtal.data.io import json_files, object_arrays
 from jaxtal.data.io.files import atomic_write, sha256
 from jaxtal.data.io.journal import _LOCK, JOURNAL, HashedFile, Journal
-from jaxtal.data.layouts import activitynet, hamnet, manifest, per_video, wtalc
+from jaxtal.data.layouts import activitynet, manifest, per_video, wtalc
 from jaxtal.data.lazy_dataset import LazyDataset
 from jaxtal.errors import DataError
 
@@ -32,6 +32,10 @@ LAYOUTS = (*_JOINT, *(convention.name for convention in per_video.LAYOUT_SPECS),
 _SYNC = 2**26  # bytes after which the joint file is on disk and the journal says so
 
 
+# (videos, videos done) -> a context that yields advance(), which is called for each video.
+Progress = Callable[[int, int], contextlib.AbstractContextManager[Callable[[], None]]]
+
+
 def convert(
     source: LazyDataset,
     layout: str,
@@ -39,7 +43,7 @@ def convert(
     *,
     skip_damaged: bool = False,
     how_to_skip: str = "skip_damaged=True",
-    progress: Callable[[int, int], contextlib.AbstractContextManager] | None = None,
+    progress: Progress | None = None,
 ) -> Dataset:
     """Write a data set in another layout; the same call goes on where one was interrupted.
 
@@ -74,19 +78,9 @@ def convert(
         _check_complete(folder)
         return dataset
     _check_folder(folder)
-    names = [video.name for video in (*dataset.train, *dataset.test)] if source.features else []
-    unwanted = {video.name for video in source.videos} - set(names)
     try:
         with contextlib.closing(Journal(folder, task)) as journal:
-            kind = _Joint if layout in _JOINT else _PerVideo
-            with contextlib.closing(kind(layout, folder, dataset, journal)) as writer:
-                with (progress or _silent)(len(names), len(journal.done)) as advance:
-                    without = unwanted | journal.done.keys()
-                    for video in source.iter_videos(False, how_to_skip, without, journal.width()):
-                        writer.add(video)
-                        del video  # before the next one is read
-                        advance()
-                writer.end()
+            _write_features(source, layout, folder, dataset, journal, how_to_skip, progress)
             _finish(layout, folder, dataset, journal, _number(task))
     except OSError as error:
         raise DataError(
@@ -94,6 +88,29 @@ def convert(
             "from here"
         ) from None
     return dataset
+
+
+def _write_features(
+    source: LazyDataset,
+    layout: str,
+    folder: Path,
+    dataset: Dataset,
+    journal: Journal,
+    how_to_skip: str,
+    progress: Progress | None,
+) -> None:
+    """Write the features that the journal does not list, one video at a time."""
+    names = [video.name for video in (*dataset.train, *dataset.test)] if source.features else []
+    unwanted = {video.name for video in source.videos} - set(names)
+    kind = _Joint if layout in _JOINT else _PerVideo
+    with contextlib.closing(kind(layout, folder, dataset, journal)) as writer:
+        with (progress or _silent)(len(names), len(journal.done)) as advance:
+            without = unwanted | journal.done.keys()
+            for video in source.iter_videos(False, how_to_skip, without, journal.width()):
+                writer.add(video)
+                del video  # before the next one is read
+                advance()
+        writer.end()
 
 
 def _finish(layout: str, folder: Path, dataset: Dataset, journal: "Journal", number: int) -> None:
@@ -166,7 +183,7 @@ def _check_complete(folder: Path) -> None:
 
 
 def _check_folder(folder: Path) -> None:
-    """Create the folder; UserError if it holds anything but an unfinished conversion."""
+    """Create the folder; DataError if it holds anything but an unfinished conversion."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         names = {path.name for path in folder.iterdir()}
@@ -193,7 +210,7 @@ def _only(dataset: Dataset, names: set[str]) -> Dataset:
 def _annotation_files(layout: str, dataset: Dataset) -> dict[str, str]:
     """Path -> text of the annotations that are JSON or text."""
     if layout == "hamnet":
-        return {"gt.json": hamnet.ground_truth(dataset)}
+        return {"gt.json": wtalc.hamnet_ground_truth(dataset)}
     if layout == "activitynet":
         return {f"{dataset.name}.json": activitynet.to_json(dataset)}
     if layout == "wtalc":

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxtal import tables
+from jaxtal import reprs
 from jaxtal.errors import DataError, short_repr, warn
 
 
@@ -171,7 +171,7 @@ class Dataset:
             for part, videos in (("training", self.train), ("test", self.test))
         ]
         title = f"{self.name}: {len(self.classes)} classes, {self._grid_in_words()}"
-        return tables.as_html(title, ("", "videos", "instances", "hours", "snippets"), rows)
+        return reprs.as_html(title, ("", "videos", "instances", "hours", "snippets"), rows)
 
 
 def count_annotation_errors(videos) -> dict[str, int]:
@@ -251,7 +251,7 @@ def train_and_test(subsets, where: str, training: bool = True) -> tuple[str, str
 
 
 def class_indices(labels, classes: tuple[str, ...], where: str) -> np.ndarray:
-    """(n,) int, positions of class names in `classes`; UserError for an unknown one."""
+    """(n,) int, positions of class names in `classes`; DataError for an unknown one."""
     known = {label: index for index, label in enumerate(classes)}
     if unknown := [index for index, label in enumerate(labels) if label not in known]:
         raise DataError(

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from jaxtal import tables
+from jaxtal import reprs
 from jaxtal.data.dataset import FOREVER, Dataset
 from jaxtal.data.io import json_files
 from jaxtal.data.segments import Segments
@@ -142,10 +142,10 @@ class Detections:
     def __repr__(self) -> str:
         rows = self._strongest()
         title = self._title()
-        return tables.plain(title, _HEADER, rows) if rows else title
+        return reprs.plain(title, _HEADER, rows) if rows else title
 
     def _repr_html_(self) -> str:
-        return tables.as_html(self._title(), _HEADER, self._strongest())
+        return reprs.as_html(self._title(), _HEADER, self._strongest())
 
     def _title(self) -> str:
         more = f"; the {_SHOWN} with the highest scores" if len(self) > _SHOWN else ""

@@ -19,7 +19,7 @@ class LazyDataset:
         path: what was read.
         dataset: the videos without features.
         features: of a video its (T, 2D) float16 or float32 features, checked; they may be mapped
-            from the file. Raises UserError where they are missing or damaged; None: the source has
+            from the file. Raises DataError where they are missing or damaged; None: the source has
             annotations only.
         notes: what a person should know, a sentence each: what was assumed, what does not fit.
         missing: names of the videos that have annotations but no features.
@@ -27,7 +27,7 @@ class LazyDataset:
         unannotated: names of the feature files that belong to no video of the data set.
         has_time_grid: the files state the time grid; else it is what the layout's programs assume.
         snippets: of a video the shape (T, 2D) of its features, which are not read for it; raises
-            UserError likewise. None: the layout does not know it.
+            DataError likewise. None: the layout does not know it.
     """
 
     layout: str

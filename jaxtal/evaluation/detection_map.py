@@ -17,7 +17,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from jaxtal import tables
+from jaxtal import reprs
 from jaxtal.data.dataset import TimeGrid, Video
 from jaxtal.data.segments import Segments, candidate_pairs, ground_truth
 from jaxtal.evaluation.matching import _score_order, match
@@ -186,10 +186,10 @@ class Evaluation:
         return self.report(self.classes)["per_class"]
 
     def __repr__(self) -> str:
-        return tables.plain(*self._table())
+        return reprs.plain(*self._table())
 
     def _repr_html_(self) -> str:
-        return tables.as_html(*self._table())
+        return reprs.as_html(*self._table())
 
     def _table(self) -> tuple[str, list[str], list[list[str]]]:
         summary = self.summary()
@@ -198,7 +198,7 @@ class Evaluation:
             f"{self.protocol.name}: {len(self.detections)} detections, {len(self.truth)} instances "
             f"in {len(self.videos)} videos"
         )
-        return title, ["t-IoU", *values], [["mAP, %", *map(tables.per_cent, values.values())]]
+        return title, ["t-IoU", *values], [["mAP, %", *map(reprs.per_cent, values.values())]]
 
     def summary(self) -> dict:
         """Means over the classes that have instances, as fractions.
@@ -305,9 +305,7 @@ def evaluate(
     if protocol.stop_at_empty_class:
         counts = np.bincount(detections.label, minlength=num_classes)
         precision[:, np.cumsum(counts == 0) > 0] *= 0
-    half = np.flatnonzero(np.equal(protocol.thresholds, 0.5))[:1]
-    at_half = taken[half] if len(half) else match(truth, detections, [0.5], protocol.matching)
-    f1 = _f1(truth, detections, at_half[0], num_classes)
+    f1 = _f1(truth, detections, _at_half(truth, detections, taken, protocol), num_classes)
     return Evaluation(
         protocol,
         truth,
@@ -322,6 +320,14 @@ def evaluate(
         tuple(video.name for video in videos),
         classes or tuple(map(str, range(num_classes))),
     )
+
+
+def _at_half(truth, detections, taken, protocol: Protocol) -> np.ndarray:
+    """Return the matching at a t-IoU of 0.5, which may be among the protocol's thresholds."""
+    half = np.flatnonzero(np.equal(protocol.thresholds, 0.5))
+    if len(half):
+        return taken[half[0]]
+    return match(truth, detections, [0.5], protocol.matching)[0]
 
 
 def _f1(truth, detections, taken, num_classes: int) -> np.ndarray:

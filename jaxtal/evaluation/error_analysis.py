@@ -15,7 +15,7 @@ import dataclasses
 
 import numpy as np
 
-from jaxtal import tables
+from jaxtal import reprs
 from jaxtal.data.dataset import Video
 from jaxtal.data.segments import Segments, candidate_pairs, pair_iou
 from jaxtal.errors import DataError
@@ -70,20 +70,20 @@ class ErrorAnalysis:
     top: list[dict]
 
     def __repr__(self) -> str:
-        return "\n\n".join(tables.plain(*table) for table in self._tables())
+        return "\n\n".join(reprs.plain(*table) for table in self._tables())
 
     def _repr_html_(self) -> str:
-        return "".join(tables.as_html(*table) for table in self._tables())
+        return "".join(reprs.as_html(*table) for table in self._tables())
 
     def _tables(self) -> list[_Table]:
         """Return title, header and rows: kinds of error, recall by length, false positives."""
         report, at = self.report(), f"{self.protocol}, t-IoU {self.threshold:g}"
         kinds = [
-            (name, one["detections"], one["among_best"]["1G"], tables.per_cent(one["gain"]))
+            (name, one["detections"], one["among_best"]["1G"], reprs.per_cent(one["gain"]))
             for name, one in report["kinds"].items()
         ]
         lengths = [
-            (name, one["instances"], one["found"], tables.per_cent(one["recall"]))
+            (name, one["instances"], one["found"], reprs.per_cent(one["recall"]))
             for name, one in report["recall_by_length"].items()
         ]
         found: list[_Table] = [

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from jaxtal.data import inputs
+from jaxtal.data.dataset import TimeGrid
 from jaxtal.errors import DataError
 from jaxtal.inference.model import Model, VideoPrediction, skip_if_damaged
 
@@ -56,18 +57,7 @@ def predict(
     features, output = Path(features), Path(output)
     reads, grid, origin = inputs.in_path(features, model.time_grid, times, layout, name)
     videos = _usable(features, reads, skip_damaged)
-    own = sum(video.fps is not None for video in videos)
-    _LOG.info(
-        "%s, %d classes, on %d videos of %g fps%s, stride %g, window %g (%s)",
-        model.method,
-        len(model.classes),
-        len(videos),
-        grid.fps,
-        f" ({own} videos have their own)" if own else "",
-        grid.stride,
-        grid.window,
-        origin,
-    )
+    _log_videos(model, videos, grid, origin)
     draw = _drawing(model, plots, {video.name for video in videos[:plot_videos]})
     with progress("predicting", len(videos)) as advance:
 
@@ -85,6 +75,21 @@ def predict(
         len(detections.videos),
         output,
         time.perf_counter() - start,
+    )
+
+
+def _log_videos(model: Model, videos: list, grid: TimeGrid, origin: str) -> None:
+    own = sum(video.fps is not None for video in videos)
+    _LOG.info(
+        "%s, %d classes, on %d videos of %g fps%s, stride %g, window %g (%s)",
+        model.method,
+        len(model.classes),
+        len(videos),
+        grid.fps,
+        f" ({own} videos have their own)" if own else "",
+        grid.stride,
+        grid.window,
+        origin,
     )
 
 

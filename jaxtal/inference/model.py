@@ -21,8 +21,8 @@ from jaxtal.data.io.feature_files import FeatureFile
 from jaxtal.data.segments import Segments, concatenate
 from jaxtal.errors import CheckpointError, ConfigError, DataError, JaxtalError, warn
 from jaxtal.input_pipeline.packing import length_buckets, subsample_uniformly
-from jaxtal.localization import localize_videos
 from jaxtal.localization.config import LocalizationConfig
+from jaxtal.localization.proposals import localize_videos
 from jaxtal.localization.scoring import ScoreSpec, check_finite
 
 _T = TypeVar("_T")
@@ -187,7 +187,7 @@ class Model:
             yield _fetch(*pending)
 
     def _fitting(self, video: FeatureFile) -> FeatureFile:
-        """`video`; UserError if its features are not as wide as the model's."""
+        """`video`; DataError if its features are not as wide as the model's."""
         if video.shape[1] != self.feature_width:
             turned = video.shape[0] == self.feature_width
             hint = " (give its transpose, so that rows are snippets)" if turned else ""

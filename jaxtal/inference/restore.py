@@ -21,7 +21,8 @@ from jaxtal.localization.config import LocalizationConfig
 from jaxtal.methods.base import Method
 from jaxtal.train import evaluator, population
 from jaxtal.train.checkpoints import Checkpoints
-from jaxtal.train.train_state import hyperparams_from_config, init_state
+from jaxtal.train.train_state import hyperparams_from_config
+from jaxtal.train.train_step import init_state
 from jaxtal.train.workdir import Workdir
 
 
@@ -69,7 +70,7 @@ def load_work_directory(
 
 @contextlib.contextmanager
 def _naming(path: Path) -> Iterator[None]:
-    """UserError for a config that was edited, or that another version of this program wrote."""
+    """CheckpointError for a config that was edited, or that another version of this program wrote."""
     try:
         yield
     except JaxtalError as error:

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from ml_collections import ConfigDict
 
 from jaxtal.data.dataset import Video, multi_hot
 from jaxtal.errors import ConfigError
@@ -146,6 +147,11 @@ def gather(
         streamed = sharding.gather_rows(data.features, rows, sharded)
     features = jnp.where(mask[..., None], jnp.asarray(streamed, jnp.float32), 0)
     return sharding.shard_batch(Batch(features, mask, data.videos.labels[draw.videos]))
+
+
+def all_snippets(config: ConfigDict) -> tuple[int, None]:
+    """Return the limits (1, None) of the number of rows of a test video: all its snippets."""
+    return 1, None
 
 
 def subsample_uniformly(lengths: jax.Array, counts: jax.Array, size: int) -> jax.Array:

@@ -14,7 +14,7 @@ METHODS: dict[str, Method] = {}
 
 
 def register(method: Method) -> None:
-    """Let `config.method` name it; UserError if the name is another's."""
+    """Let `config.method` name it; ConfigError if the name is another's."""
     if METHODS.setdefault(method.name, method) is not method:
         raise ConfigError(f"there are two methods called {method.name!r}; give one another name")
 
@@ -29,7 +29,7 @@ def names() -> list[str]:
 
 
 def get(name: str) -> Method:
-    """The method called `name`; UserError if there is none."""
+    """The method called `name`; ConfigError if there is none."""
     if name not in METHODS:
         raise ConfigError(f"config.method is {name!r}; it must be one of {', '.join(METHODS)}")
     return METHODS[name]

@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 from jaxtal.config import at_least, finite, one_of
 from jaxtal.data.dataset import Dataset
 from jaxtal.errors import ConfigError
-from jaxtal.input_pipeline.packing import Batch
+from jaxtal.input_pipeline.packing import Batch, all_snippets
 from jaxtal.input_pipeline.sampling import Context, SampleBatch
 from jaxtal.localization.config import LocalizationConfig
 from jaxtal.localization.nms import NMS
@@ -194,6 +194,6 @@ class Method:
     initialize: Initialize = lambda params, dataset, config: params
     transform_updates: TransformUpdates = lambda updates, step, config: updates
     num_batch_shards: NumBatchShards = lambda config: config.train.batch_size
-    test_length_limits: TestLengthLimits = lambda config: (1, None)
+    test_length_limits: TestLengthLimits = all_snippets
     protocols: Mapping[str, str] = dataclasses.field(default_factory=dict)
     default_protocol: str = ""

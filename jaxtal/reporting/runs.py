@@ -12,12 +12,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxtal import methods
-from jaxtal.data import activations, annotations
+from jaxtal.data import activations
 from jaxtal.data import detections as detection_files
 from jaxtal.data.activations import Activations
 from jaxtal.data.dataset import Dataset
 from jaxtal.data.io import json_files
-from jaxtal.data.layouts import activitynet
+from jaxtal.data.layouts import activitynet, load_annotations
 from jaxtal.data.segments import Segments
 from jaxtal.errors import DataError, one_line
 from jaxtal.evaluation import detection_map, error_analysis, protocols
@@ -162,7 +162,7 @@ def _read(files: Workdir, name: str) -> Run:
         numbers = ", ".join(map(str, result.diverged))
         missing.append(f"{name}: diverged, and left out of every number: member {numbers}")
     annotations_file = files.path / "annotations.json"
-    truth = annotations(annotations_file) if annotations_file.is_file() else None
+    truth = load_annotations(annotations_file) if annotations_file.is_file() else None
     models = []
     for called, folder in _folders(files.path, name, result):
         detections, saved = folder / "detections.json", folder / "activations.npz"

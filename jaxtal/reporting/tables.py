@@ -103,7 +103,7 @@ def read(folder: Path, name: str) -> Result:
 
 @contextlib.contextmanager
 def naming(path: Path | str, form: str) -> Iterator[None]:
-    """UserError for a file that was edited, or that another version of this program wrote.
+    """DataError for a file that was edited, or that another version of this program wrote.
 
     Args:
         form: what is wanted, and what to do.

@@ -114,7 +114,7 @@ class Checkpoints:
 
     @contextlib.contextmanager
     def _translate_errors(self, step: int) -> Iterator[None]:
-        """UserError for a checkpoint that is not as it was written."""
+        """CheckpointError for a checkpoint that is not as it was written."""
         try:
             yield
         except (AttributeError, KeyError, OSError, TypeError, ValueError) as error:

@@ -10,7 +10,6 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from jaxtal import localization
 from jaxtal.data.dataset import Dataset, TimeGrid, multi_hot
 from jaxtal.data.segments import Segments
 from jaxtal.errors import ConfigError, JaxtalError
@@ -23,6 +22,7 @@ from jaxtal.input_pipeline.packing import (
     subsampled_batch_indices,
 )
 from jaxtal.input_pipeline.placement import PlacedVideos, prefetch
+from jaxtal.localization import proposals
 from jaxtal.localization.scoring import check_finite
 from jaxtal.methods.base import Method
 from jaxtal.nn.layers import cast_params
@@ -197,7 +197,7 @@ def localize(method: Method, config, outputs, snippets, grid: TimeGrid) -> Segme
         for output in outputs
     ]
     settings = method.localization_config_cls(**config.localization)
-    return localization.localize_videos(scores, rows, snippets, grid, settings)
+    return proposals.localize_videos(scores, rows, snippets, grid, settings)
 
 
 def _check_finite(method: Method, outputs) -> None:

@@ -11,17 +11,12 @@ from ml_collections import ConfigDict
 
 from jaxtal import methods
 from jaxtal.config import at_least, at_most, below, one_of
-from jaxtal.data import load
 from jaxtal.data.dataset import Dataset, warn_of_defects
 from jaxtal.data.io import json_files
+from jaxtal.data.layouts import load_from_config
 from jaxtal.data.validation import validated
 from jaxtal.errors import ConfigError
-from jaxtal.input_pipeline.placement import (
-    DTYPES,
-    PlacedVideos,
-    place_features,
-    trim_host_memory,
-)
+from jaxtal.input_pipeline.placement import DTYPES, PlacedVideos, place_features, trim_host_memory
 from jaxtal.methods.base import Method
 from jaxtal.parallel import multihost
 from jaxtal.parallel.mesh import FEATURE_PLACEMENTS, mesh_from_config
@@ -84,7 +79,7 @@ def prepare(
     mesh = mesh_from_config(config, method.num_batch_shards(config))
     _log_mesh(mesh)
     generated = dataset is None and not config.data.dir
-    dataset = load(config.data) if dataset is None else validated(dataset)
+    dataset = load_from_config(config.data) if dataset is None else validated(dataset)
     _check_dataset(dataset, method, config)
     _open_workdir(files, config, dataset, fingerprint(dataset, generated))
     training = mode == "train"

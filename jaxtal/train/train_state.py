@@ -4,7 +4,6 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import optax
 
 
 class TrainState(NamedTuple):
@@ -51,23 +50,3 @@ def hyperparams_from_config(config) -> Hyperparams:
         jnp.float32(config.optimizer.weight_decay),
         weights,
     )
-
-
-def adam(learning_rate, weight_decay) -> optax.GradientTransformation:
-    """Adam with the decay added to the gradient before the moments (PyTorch's Adam, not AdamW)."""
-    return optax.chain(
-        optax.add_decayed_weights(weight_decay),
-        optax.scale_by_adam(b1=0.9, b2=0.999, eps=1e-8),
-        optax.scale_by_learning_rate(learning_rate),
-    )
-
-
-def init_state(model, hyper: Hyperparams, feature_width: int) -> TrainState:
-    """Fresh parameters from the seed; traceable, so it can be jitted and vmapped over seeds."""
-    snippet = jnp.zeros((1, 1, feature_width), jnp.float32)
-    variables = model.init(jax.random.key(hyper.seed), snippet, jnp.ones((1, 1), bool))
-    params = variables["params"]
-    model_state = {name: value for name, value in variables.items() if name != "params"}
-    opt_state = adam(hyper.learning_rate, hyper.weight_decay).init(params)
-    zero = jnp.int32(0)
-    return TrainState(zero, params, model_state, opt_state, zero, zero)

@@ -12,11 +12,30 @@ from jaxtal.input_pipeline.packing import BatchIndices, PackedVideos, gather
 from jaxtal.input_pipeline.sampling import Context, sample_batch_indices, step_rngs
 from jaxtal.methods.base import Method
 from jaxtal.nn.layers import cast_params
-from jaxtal.parallel import sharding
 from jaxtal.parallel.mesh import MEMBER_SPEC, REPLICATED
-from jaxtal.parallel.sharding import vmap_members
+from jaxtal.parallel.sharding import replicated, run_replicated, vmap_members
 from jaxtal.train import population
-from jaxtal.train.train_state import Hyperparams, TrainState, adam, init_state
+from jaxtal.train.train_state import Hyperparams, TrainState
+
+
+def adam(learning_rate, weight_decay) -> optax.GradientTransformation:
+    """Adam with the decay added to the gradient before the moments (PyTorch's Adam, not AdamW)."""
+    return optax.chain(
+        optax.add_decayed_weights(weight_decay),
+        optax.scale_by_adam(b1=0.9, b2=0.999, eps=1e-8),
+        optax.scale_by_learning_rate(learning_rate),
+    )
+
+
+def init_state(model, hyper: Hyperparams, feature_width: int) -> TrainState:
+    """Fresh parameters from the seed; traceable, so it can be jitted and vmapped over seeds."""
+    snippet = jnp.zeros((1, 1, feature_width), jnp.float32)
+    variables = model.init(jax.random.key(hyper.seed), snippet, jnp.ones((1, 1), bool))
+    params = variables["params"]
+    model_state = {name: value for name, value in variables.items() if name != "params"}
+    opt_state = adam(hyper.learning_rate, hyper.weight_decay).init(params)
+    zero = jnp.int32(0)
+    return TrainState(zero, params, model_state, opt_state, zero, zero)
 
 
 def loss_fn(
@@ -32,7 +51,7 @@ def loss_fn(
     return total, (terms, model_state)
 
 
-_sample_batch_indices = sharding.run_replicated(sample_batch_indices)
+_sample_batch_indices = run_replicated(sample_batch_indices)
 
 
 def train_step(
@@ -68,7 +87,7 @@ def train_step(
         )
     else:
         drawn, rows = streamed
-    batch = gather(data, sharding.replicated(drawn), rows, config.mesh.features == "sharded")
+    batch = gather(data, replicated(drawn), rows, config.mesh.features == "sharded")
     context = Context(state.step, keys.loss, keys.run, state.model_state)
     (loss, (terms, model_state)), gradient = jax.value_and_grad(loss_fn, has_aux=True)(
         state.params, batch, context, keys.dropout, hyper, model, method, config

@@ -16,12 +16,12 @@ from jaxtal.errors import JaxtalError, NonFiniteError
 from jaxtal.evaluation.detection_map import selection_metric
 from jaxtal.parallel import preemption, sharding
 from jaxtal.parallel.mesh import MEMBER_SPEC
-from jaxtal.train import population, results, train_step
+from jaxtal.train import population, train_step
 from jaxtal.train.checkpoints import Checkpoints
 from jaxtal.train.dispatch import Dispatcher, Timer, dispatch_ends, steps_per_dispatch
 from jaxtal.train.evaluator import Evaluator
 from jaxtal.train.metrics_log import MetricsLog
-from jaxtal.train.results import MemberEvaluation
+from jaxtal.train.results import MemberEvaluation, evaluate_member, write_results
 from jaxtal.train.setup import Setup, prepare
 from jaxtal.train.train_state import TrainState
 from jaxtal.train.workdir import Workdir
@@ -271,7 +271,7 @@ class Trainer:
         """A member's result and detections; of one that has diverged there are none."""
         if self.progress["diverged"][member] is None:
             try:
-                return results.evaluate_member(self.setup, step, outputs)
+                return evaluate_member(self.setup, step, outputs)
             except NonFiniteError:
                 if len(self.members) == 1:
                     raise
@@ -282,7 +282,7 @@ class Trainer:
         """Evaluate the last step; write result.json, detections.json, plots and activations."""
         evaluations = self.evaluate()
         skipped = sharding.device_get(self.state.skipped)
-        return results.write_results(
+        return write_results(
             self.setup, self.members, self.progress, evaluations, skipped, self.seconds
         )
 

@@ -50,7 +50,7 @@ def fingerprint(dataset: Dataset, generated: bool) -> dict[str, int]:
 
 
 def summary_writer() -> type:
-    """TensorBoard's writer; UserError where the extra is not installed."""
+    """TensorBoard's writer; CheckpointError where the extra is not installed."""
     with required("tensorboard", "config.train.tensorboard"):
         from tensorboardX import SummaryWriter
     return SummaryWriter
@@ -150,7 +150,7 @@ class Workdir:
         return json_files.load(path, "what a run writes; give another workdir=...")
 
     def open(self, config: dict[str, Any], data: dict[str, Any]) -> None:
-        """Create the directory, or continue in it; UserError if it cannot be written."""
+        """Create the directory, or continue in it; CheckpointError if it cannot be written."""
         if not self.writes:
             return
         try:
@@ -181,7 +181,7 @@ class Workdir:
         self._write("model.json", json_files.to_text(content))
 
     def read_model(self) -> ModelDescription:
-        """What model.json says; UserError where it is missing or something in it is."""
+        """What model.json says; CheckpointError where it is missing or something in it is."""
         path = self.path / "model.json"
         form = "model.json as a run writes it; delete it, and the run with mode=eval writes it"
         if not path.is_file():
@@ -202,7 +202,7 @@ class Workdir:
             raise CheckpointError(f"{path}: {error}; wanted {form}") from None
 
     def read_config(self) -> dict[str, Any]:
-        """The config of the run, lists for tuples; UserError where there was none."""
+        """The config of the run, lists for tuples; CheckpointError where there was none."""
         path = self.path / "config.json"
         if not path.is_file():
             raise CheckpointError(
@@ -216,7 +216,7 @@ class Workdir:
         return checkpoint_integrity.latest_complete_step(self.checkpoints)
 
     def last_checkpoint(self) -> int:
-        """The same; UserError where there is none, or none that is complete."""
+        """The same; CheckpointError where there is none, or none that is complete."""
         step = self.latest_step()
         if step is not None:
             return step

@@ -13,8 +13,8 @@ from flax.traverse_util import flatten_dict
 from jax.experimental.compilation_cache import compilation_cache
 
 from configs import co2net_demo, co2net_thumos, d2net_anet12, d2net_demo, d2net_thumos
-from jaxtal import data
 from jaxtal.checkpoint_conversion import convert, parameter_names, torch_files
+from jaxtal.data import layouts
 from jaxtal.data.dataset import TimeGrid
 from jaxtal.errors import JaxtalError
 from jaxtal.train.checkpoints import Checkpoints
@@ -171,7 +171,7 @@ def test_detections_are_those_of_the_network(tmp_path, method, compiled_once):
 def test_classes_in_another_order_than_the_data(tmp_path):
     """Told before anything is written."""
     config, source, run = tiny("d2net"), write(tmp_path / "a.pkl", "d2net"), tmp_path / "run"
-    names = data.load(config.data).classes
+    names = layouts.load_from_config(config.data).classes
     convert.from_torch("d2net", source, run, config, names[::-1])
     before = snapshot(run)
     with pytest.raises(JaxtalError, match=f"class 0 .* is '{names[-1]}' there, '{names[0]}' here"):

@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 from matplotlib import image
 
-from jaxtal import data
-from jaxtal.data import detections
+from jaxtal.data import detections, layouts
 from jaxtal.data.layouts import activitynet
 from jaxtal.evaluation import detection_map, protocols
 from tests.conftest import ROOT
@@ -98,7 +97,7 @@ def test_wtalc_folder_and_json_file_agree(shared, tmp_path):
     assert all("of 3358 instances 26 lie outside their video and 0" in line for line in warnings)
     rows = json.loads((tmp_path / "scores.json").read_text())["protocols"]
     assert len(rows) == 8
-    dataset = data.annotations(thumos)
+    dataset = layouts.load_annotations(thumos)
     wanted = detections.read(found, dataset)
     for name, (first, second) in zip(
         names, zip(list(rows.values())[:4], list(rows.values())[4:], strict=True), strict=True
@@ -116,7 +115,7 @@ def test_wtalc_folder_and_json_file_agree(shared, tmp_path):
 
 
 def test_it_needs_no_jax():
-    program = "import sys, jaxtal.evaluation_runs, jaxtal.visualization.plots; sys.exit('jax' in sys.modules)"
+    program = "import sys, jaxtal.evaluation.files, jaxtal.visualization.plots; sys.exit('jax' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=False).returncode == 0
 
 
@@ -260,7 +259,7 @@ def test_localising_saved_activations_is_localizing(trained, tmp_path):
     result = json.loads((trained / "result.json").read_text())
     for ours, wanted in ((rows["co2"], result), (rows["official"], result["official"])):
         assert all(ours[name] == wanted[name] for name in ("map", "average", "f1"))
-    again = data.annotations(trained / "annotations.json")
+    again = layouts.load_annotations(trained / "annotations.json")
     assert [len(part) for part in (again.train, again.test)] == [12, 6]
     assert activitynet.to_json(again) == (trained / "annotations.json").read_text()
     few = tmp_path / "few.json"

@@ -13,7 +13,6 @@ import jax
 import numpy as np
 import pytest
 
-from jaxtal import data
 from jaxtal.data import layouts
 from jaxtal.data.dataset import TimeGrid
 from jaxtal.data.io import feature_files
@@ -22,7 +21,7 @@ from jaxtal.inference import exported, restore
 from jaxtal.inference.batch_predict import predict
 from jaxtal.train import train_step, trainer
 from jaxtal.train.checkpoints import Checkpoints
-from jaxtal.train.train_state import init_state
+from jaxtal.train.train_step import init_state
 from jaxtal.train.workdir import Workdir
 from tests.data.layouts.test_wtalc import objects
 from tests.data.layouts.test_wtalc import write as write_wtalc
@@ -56,7 +55,7 @@ def trained(tmp_path_factory):
             patch.setattr(train_step, "init_state", functools.partial(far_from_zero, SCALE[name]))
             trainer.train_and_evaluate(config, folder / "run")
         (folder / "features").mkdir()
-        for video in data.load(config.data).test:
+        for video in layouts.load_from_config(config.data).test:
             np.save(folder / "features" / f"{video.name}.npy", video.features)
         mine = "." if MEMBER[name] is None else f"members/{MEMBER[name]}"
         written = folder / "run" / mine / "detections.json"

@@ -66,7 +66,7 @@ from jaxtal.data.tfds import preparation
 resource.setrlimit(resource.RLIMIT_FSIZE, (10**6, 10**6))
 try:
     preparation.prepare("jaxtal_untrimmed/demo", Path({str(tmp_path)!r}))
-except errors.UserError as error:
+except errors.JaxtalError as error:
     print(error)
 """
     out = subprocess.check_output([sys.executable, "-c", full], cwd=ROOT, stderr=subprocess.DEVNULL)

@@ -9,7 +9,6 @@ import sys
 import numpy as np
 import pytest
 
-from jaxtal import data
 from jaxtal.data import conversion, layouts
 from jaxtal.errors import JaxtalError
 from tests.helpers.command import run_program
@@ -82,7 +81,7 @@ def assert_skipped_if_asked(folder, tmp_path, bad: str, named: str, caplog) -> N
     """`bad`, a training video, is an error that names it, and left out if the user says so."""
     good = {video.name for video in families.tiny().train + families.tiny().test} - {bad}
     with pytest.raises(JaxtalError, match=rf"{bad}.*config\.data\.skip_damaged leaves") as error:
-        data.load(config(folder))
+        layouts.load_from_config(config(folder))
     assert named in str(error.value)
     assert str(error.value).isprintable()
     source = layouts.read(folder)
@@ -91,7 +90,7 @@ def assert_skipped_if_asked(folder, tmp_path, bad: str, named: str, caplog) -> N
     caplog.clear()
     asked = config(folder)
     asked.skip_damaged = True
-    loaded = data.load(asked)
+    loaded = layouts.load_from_config(asked)
     assert {video.name for video in loaded.train + loaded.test} == good
     (warned,) = caplog.messages
     assert re.match(rf"left out: .*{bad}", warned)

@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from jaxtal import localization
 from jaxtal.configs import common
 from jaxtal.data.segments import Segments
+from jaxtal.localization import proposals
 from jaxtal.localization.config import LocalizationConfig
 
 
@@ -16,4 +16,4 @@ def settings(**fields: Any) -> LocalizationConfig:
 def localize(method, outputs: dict, config) -> Segments:
     """Of `outputs` ({name: (T, n)}), in rows."""
     numbers = method.localization_config_cls(**config.localization)
-    return localization.localize(*method.score_spec(config).compute(outputs), numbers)
+    return proposals.localize(*method.score_spec(config).compute(outputs), numbers)

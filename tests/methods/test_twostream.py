@@ -10,14 +10,14 @@ import orbax.checkpoint as ocp
 import pytest
 
 from configs import twostream_anet13, twostream_demo, twostream_thumos
-from jaxtal.data import load
 from jaxtal.data.dataset import Dataset, Video
+from jaxtal.data.layouts import load_from_config
 from jaxtal.errors import JaxtalError
 from jaxtal.input_pipeline.packing import Batch, pack
 from jaxtal.methods import twostream
 from jaxtal.methods.twostream import METHOD
-from jaxtal.train.train_state import hyperparams_from_config, init_state
-from jaxtal.train.train_step import train_step
+from jaxtal.train.train_state import hyperparams_from_config
+from jaxtal.train.train_step import init_state, train_step
 from jaxtal.train.trainer import train_and_evaluate
 from tests.helpers.contexts import context, drawn
 from tests.helpers.localizing import localize
@@ -298,7 +298,7 @@ def test_a_run_begins_with_them(tmp_path):
     config.data.generator += " num_train=6 num_test=3 num_classes=3 feature_width=8 max_snippets=60"
     config.train.steps = config.evaluation.plot_videos = 0
     train_and_evaluate(config, tmp_path)
-    dataset = load(config.data)
+    dataset = load_from_config(config.data)
     features = [video.features for video in dataset.train]
     labels = [np.isin(np.arange(3), video.labels) for video in dataset.train]
     means = twostream_oracle.class_means(list(zip(features, labels, strict=True)))

@@ -12,7 +12,7 @@ from configs import co2net_anet12, co2net_thumos
 from jaxtal.input_pipeline.packing import Batch
 from jaxtal.methods import co2net
 from jaxtal.nn import losses
-from jaxtal.train.train_state import adam
+from jaxtal.train.train_step import adam
 from tests.helpers.contexts import context
 from tests.parity import compare, recipe
 
@@ -74,7 +74,7 @@ def test_outputs(case):
     for theirs, name in names.items():
         np.testing.assert_allclose(ours.outputs[name][..., 0], gold[theirs], rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(ours.outputs["cas"], gold["tcam"], rtol=1e-4, atol=1e-5)
-    suppressed = losses.suppress(ours.outputs["cas"], ours.outputs["attention"])
+    suppressed = losses.suppress_cas(ours.outputs["cas"], ours.outputs["attention"])
     np.testing.assert_allclose(suppressed, gold["tcam_supp"], rtol=1e-4, atol=1e-5)
     compare.features(gold, ours.outputs["embeddings"])
 
@@ -104,14 +104,14 @@ def test_loss_parts(case):
         "flow": "attention_flow",
     }.items():
         attention = ours.outputs[name]
-        norm = losses.normalization(attention, mask).mean()
+        norm = losses.attention_norm(attention, mask).mean()
         opposition = losses.opposition(attention, cas, mask).mean()
         np.testing.assert_allclose(norm, gold[f"loss_norm_{part}"], rtol=1e-4)
         np.testing.assert_allclose(opposition, gold[f"loss_oppo_{part}"], rtol=1e-4)
-    suppressed = losses.suppress(cas, ours.outputs["attention"])
+    suppressed = losses.suppress_cas(cas, ours.outputs["attention"])
     divisor = int(gold["cfg_k"])
     for part, logits, background in (("org", cas, 1.0), ("supp", suppressed, 0.0)):
-        loss = losses.top_k_mil(logits, jnp.asarray(gold["y"]), mask, divisor, background)
+        loss = losses.topk_mil(logits, jnp.asarray(gold["y"]), mask, divisor, background)
         np.testing.assert_allclose(loss, gold[f"mil_{part}_per_video"], rtol=1e-4)
 
 

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from configs import d2net_anet12, d2net_thumos
-from jaxtal import localization
 from jaxtal.data.dataset import TimeGrid, Video
 from jaxtal.data.layouts import wtalc
 from jaxtal.data.segments import Segments
@@ -122,7 +121,7 @@ def test_localization(golden, request, prefix, config):
     for case in cases(gold, prefix, "_refined_tcam"):
         refined = gold[f"{prefix}{case}_refined_tcam"].astype(float)
         scores = proposals.topk_mean(refined, max(1, len(refined) // settings.topk_divisor))
-        found = localization.localize(refined, refined, scores, settings)
+        found = proposals.localize(refined, refined, scores, settings)
         if prefix == "anet_v":
             selected = gold[f"anet_v{case}_selected_classes"]
             rule = proposals.CLASS_RULES[settings.class_rule]

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 
 from configs import twostream_thumos
-from jaxtal import localization, methods
+from jaxtal import methods
 from jaxtal.data.dataset import TimeGrid
 from jaxtal.input_pipeline.packing import Batch
+from jaxtal.localization import proposals
 from jaxtal.localization.config import LocalizationConfig
 from jaxtal.train.train_state import hyperparams_from_config
 from tests.helpers.contexts import context
@@ -135,7 +136,7 @@ def test_localization(golden, case):
     config.localization.thresholds = (float(eta[0]), float(eta[-1]), len(eta))
     settings = LocalizationConfig(**config.localization)
     sequence = gold["s"][:, :-1]
-    found = localization.localize(sequence, sequence, gold["y"][:-1], settings)
+    found = proposals.localize(sequence, sequence, gold["y"][:-1], settings)
     snippets_a_row = int(gold["length"]) / len(sequence)
     found = found.with_times(lambda rows: TimeGrid().to_seconds(rows * snippets_a_row))
     rows = np.stack([found.label, found.start, found.end, found.score], axis=1)

@@ -11,7 +11,8 @@ from jax.experimental.compilation_cache import compilation_cache
 from ml_collections import ConfigDict
 
 from jaxtal.errors import JaxtalError
-from jaxtal.train.trainer import dispatch_ends, steps_per_dispatch, train_and_evaluate
+from jaxtal.train.dispatch import dispatch_ends, steps_per_dispatch
+from jaxtal.train.trainer import train_and_evaluate
 from tests.helpers.command import TINY_VIDEOS
 from tests.methods import toy_config
 

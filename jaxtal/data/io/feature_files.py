@@ -32,7 +32,7 @@ def feature_shape(path: Path) -> tuple[int, ...]:
 
 
 def check_features(value, where: str) -> np.ndarray:
-    """One video's features as they are, float16 or float32; UserError if they cannot be used."""
+    """One video's features as they are, float16 or float32; DataError if they cannot be used."""
     features = value if isinstance(value, np.ndarray) else np.empty(0, object)
     if features.ndim != 2 or features.dtype.kind != "f":
         raise DataError(
@@ -63,7 +63,7 @@ def _all_finite(features: np.ndarray) -> bool:
 
 
 def join_streams(rgb: np.ndarray, flow: np.ndarray, where: str) -> np.ndarray:
-    """(T, D) RGB and (T, D) flow features of a video as (T, 2D); UserError if they do not fit."""
+    """(T, D) RGB and (T, D) flow features of a video as (T, 2D); DataError if they do not fit."""
     if rgb.shape != flow.shape:
         raise DataError(
             f"{where}: RGB features are {_describe_shape(rgb)}, flow features {_describe_shape(flow)}; wanted the "

@@ -37,7 +37,7 @@ _MOST_NAME = 200  # bytes
 
 
 def check_name(name: str, where: str) -> str:
-    """`name`, if a file can be called so and lies where it should; UserError otherwise."""
+    """`name`, if a file can be called so and lies where it should; DataError otherwise."""
     blank = name != name.strip()
     if not _is_line(name) or blank or name in (".", "..") or "/" in name or "\\" in name:
         raise DataError(
@@ -139,7 +139,7 @@ class RefusedError(ValueError):
 
 @contextlib.contextmanager
 def parse_errors_as_data_error(path: Path, kind: str, wanted: str) -> Iterator[None]:
-    """Whatever parsing a stranger's file raises, the file is at fault: a UserError.
+    """Whatever parsing a stranger's file raises, the file is at fault: a DataError.
 
     Args:
         path: the file.

@@ -43,7 +43,7 @@ def _object(path: Path, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def field(entry: Any, key: str, where: str, form: str) -> Any:
-    """The value of `key` in the object `entry`; UserError if it is missing."""
+    """The value of `key` in the object `entry`; DataError if it is missing."""
     if not isinstance(entry, dict) or key not in entry:
         found = sorted(entry) if isinstance(entry, dict) else entry
         raise DataError(f'{where}: no "{key}" in {short_repr(found)}; wanted {form}')
@@ -51,7 +51,7 @@ def field(entry: Any, key: str, where: str, form: str) -> Any:
 
 
 def as_text(value: Any, what: str, where: str) -> str:
-    """A value that is text, or a number that stands for it; UserError if it is something else."""
+    """A value that is text, or a number that stands for it; DataError if it is something else."""
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         raise DataError(f'{where}: "{what}" is {short_repr(value)}; wanted text')
     return str(value)

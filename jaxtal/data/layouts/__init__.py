@@ -16,11 +16,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
+from jaxtal.data import synthetic
+from jaxtal.data.dataset import Dataset, TimeGrid
 from jaxtal.data.io.files import check_name
-from jaxtal.data.layouts import activitynet, hamnet, manifest, per_video, wtalc
+from jaxtal.data.layouts import activitynet, manifest, per_video, wtalc
 from jaxtal.data.lazy_dataset import LazyDataset
 from jaxtal.data.tfds import reader
-from jaxtal.errors import DataError, short_repr
+from jaxtal.errors import DataError, JaxtalError, short_repr
 
 Times = tuple[float, float, float]
 
@@ -43,7 +45,7 @@ def _wtalc(path: Path, name: str, features: bool | None, _: Times) -> LazyDatase
 
 
 def _hamnet(path: Path, name: str, features: bool | None, _: Times) -> LazyDataset:
-    return hamnet.source(path, name, features)
+    return wtalc.hamnet_source(path, name, features)
 
 
 def _activitynet(path: Path, name: str, features: bool | None, _: Times) -> LazyDataset:
@@ -61,7 +63,7 @@ def _prepared(path: Path, name: str, features: bool | None, _: Times) -> LazyDat
 
 # The first that recognizes a folder reads it.
 LAYOUTS: dict[str, Layout] = {
-    "hamnet": Layout(hamnet.detects, _hamnet),
+    "hamnet": Layout(wtalc.detects_hamnet, _hamnet),
     "wtalc": Layout(lambda path: bool(wtalc.find(path)), _wtalc),
 }
 for _convention in per_video.LAYOUT_SPECS:
@@ -149,3 +151,75 @@ def _undetected(path: Path) -> str:
         "OpenTAD), a prepared TFDS data set, a JSON file in ActivityNet form; the layout can be "
         "forced"
     )
+
+
+def load_dataset(
+    path: str | os.PathLike[str],
+    *,
+    layout: str | None = None,
+    name: str | None = None,
+    time_grid: TimeGrid | None = None,
+    features: bool = True,
+    skip_damaged: bool = False,
+) -> Dataset:
+    """Read a data set in one of the layouts in which the field's data sets are passed on.
+
+    Args:
+        path: the folder; or, with `features=False`, a JSON file of annotations in ActivityNet form.
+        layout: one of `jaxtal.data.layouts.LAYOUTS`; None: the one that is detected.
+        name: of the data set, where a folder holds several; None: what its files say.
+        time_grid: of the features; None: what the files state, or else what the programs that
+            read the layout assume.
+        features: read all features into memory; False: annotations only.
+        skip_damaged: leave out, with a warning, videos whose features cannot be used.
+
+    Raises:
+        ConfigError: there is no such layout.
+        DataError: no layout is detected; something is missing, damaged or contradictory.
+    """
+    path = Path(path)
+    times = (0.0, 0.0, 0.0) if time_grid is None else time_grid.times
+    if path.is_dir() and path.name.endswith("-Annotations") and not features and not name:
+        path, name = wtalc.locate(path, "")
+    source = read(path, layout or "", name or "", *times, features=features)
+    return source.load(skip_damaged) if features else source.dataset
+
+
+def load_from_config(config) -> Dataset:
+    """The data set that ``config.data`` names, with all features.
+
+    An empty ``config.data.dir`` means generated videos, those of ``config.data.generator``.
+    """
+    if not config.dir:
+        if not config.get("generator"):
+            raise DataError(
+                "config.data.dir is empty, which means generated videos, but this config has no "
+                "config.data.generator; give a folder, or a generator such as demo"
+            )
+        return synthetic.generate(synthetic.parse(config.generator))
+    path, layout = Path(config.dir), config.get("layout", "")
+    layout = layout or detect(path) or "wtalc"  # whose error names the files that it looked for
+    grid = {name: config.get(name, 0) for name in ("fps", "stride", "window")}
+    try:
+        source = read(path, layout, config.name or "", **grid)
+        return source.load(config.get("skip_damaged", False), "config.data.skip_damaged")
+    except JaxtalError as error:
+        raise DataError(f"{error} (config.data)") from None
+
+
+def load_annotations(path: str | os.PathLike[str]) -> Dataset:
+    """Videos without features, from a JSON file in ActivityNet form or a data set in any layout.
+
+    Args:
+        path: the file; the folder, or a W-TALC folder <DS>-Annotations itself.
+
+    Raises:
+        DataError: it is neither, or something in it is missing or wrong.
+    """
+    path = Path(path)
+    if path.is_dir() and path.name.endswith("-Annotations"):
+        folder, name = wtalc.locate(path, "")
+        return read(folder, name=name, features=False).dataset
+    if path.is_dir() and not detect(path):
+        wtalc.locate(path, "")  # which says what is missing
+    return read(path, "" if path.is_dir() else "activitynet", features=False).dataset

@@ -5,6 +5,8 @@ It is what W-TALC, CO2-Net, D2-Net and many others read. Strings may be bytes or
 have <DS>-I3D-RGBFeatures.npy and <DS>-I3D-FLOWFeatures.npy instead of the joint file.
 """
 
+import dataclasses
+import json
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +23,7 @@ from jaxtal.data.dataset import (
 from jaxtal.data.io import object_arrays
 from jaxtal.data.io.feature_files import check_features, join_streams
 from jaxtal.data.io.files import atomic_write, check_class, check_name, check_unique, open_regular
+from jaxtal.data.layouts import activitynet
 from jaxtal.data.lazy_dataset import LazyDataset
 from jaxtal.errors import DataError, short_repr
 
@@ -136,7 +139,7 @@ def _paths(folder: Path, name: str, features: bool) -> tuple[Path, list[Path]]:
 
 
 def _texts(values, where: str) -> list[str]:
-    """Names, which may be bytes; UserError if one is something else."""
+    """Names, which may be bytes; DataError if one is something else."""
     texts = []
     for row, value in enumerate(values):
         if not isinstance(value, str | bytes | int | float | np.generic):
@@ -297,3 +300,63 @@ def write_annotations(folder: Path, dataset: Dataset) -> None:
 
 def _bytes(texts) -> np.ndarray:
     return np.array([text.encode() for text in texts])
+
+
+def hamnet_ground_truth_file(folder: Path, name: str) -> Path | None:
+    """gt.json, wherever the program's users have it."""
+    places = folder, folder / f"{name}-Annotations", folder / name
+    return next((place / "gt.json" for place in places if (place / "gt.json").is_file()), None)
+
+
+def detects_hamnet(folder: Path) -> bool:
+    """Whether a folder is laid out like that."""
+    return any(hamnet_ground_truth_file(folder, name) for name in find(folder))
+
+
+def hamnet_source(path: Path, name: str, features: bool | None) -> LazyDataset:
+    """Data set `name` of a folder, see `wtalc.source`.
+
+    Raises:
+        DataError: also where gt.json has other classes, or lacks a video.
+    """
+    folder, name = locate(path, name)
+    truth = hamnet_ground_truth_file(folder, name)
+    if truth is None:
+        raise DataError(f"{folder}: no gt.json; without it the layout is 'wtalc'")
+    found = source(folder, name, features)
+    reading = activitynet.ReadOptions(training=False, duration=lambda name: None)
+    told, _ = activitynet.read_as(truth, reading)
+    if set(told.classes) != set(found.dataset.classes):
+        differing = sorted(set(told.classes) ^ set(found.dataset.classes))
+        raise DataError(
+            f"{truth}: its classes are not those of {name}-Annotations/classlist.npy; "
+            f"{short_repr(differing[0])} is in one of them only"
+        )
+    index = {name: number for number, name in enumerate(found.dataset.classes)}
+    order = np.array([index[name] for name in told.classes], np.int64)
+    entries = {video.name: video for video in (*told.train, *told.test)}
+    absent = []
+
+    def with_truth(video: Video) -> Video:
+        entry = entries.get(video.name)
+        if entry is None:
+            absent.append(video.name)
+            return video
+        labels = order[entry.segment_labels]
+        return dataclasses.replace(video, segments=entry.segments, segment_labels=labels)
+
+    dataset = found.dataset.map(with_truth)
+    notes = found.notes
+    if absent:
+        notes += (
+            f"{truth} lacks {len(absent)} videos, {absent[0]} first; their instances are those of "
+            f"{name}-Annotations",
+        )
+    return dataclasses.replace(found, dataset=dataset, notes=notes)
+
+
+def hamnet_ground_truth(dataset: Dataset) -> str:
+    """What gt.json holds of a data set."""
+    content = activitynet.to_content(dataset, ("train", "test"), activitynet.as_text)
+    classes = dict(enumerate(content.pop("classes")))
+    return json.dumps({"class-list": classes, **content})

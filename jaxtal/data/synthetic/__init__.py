@@ -20,7 +20,29 @@ from jaxtal.data.dataset import Dataset
 from jaxtal.data.synthetic.annotations import annotations
 from jaxtal.data.synthetic.config import PRESETS, SyntheticConfig
 from jaxtal.data.synthetic.features import World, generate_video
-from jaxtal.errors import DataError
+from jaxtal.errors import ConfigError, DataError
+
+
+def generate_dataset(*, seed: int = 0, num_classes: int = 10, **options: Any) -> Dataset:
+    """Generate untrimmed videos with features, as the demo configs train on; nothing is read.
+
+    Args:
+        seed: everything is a function of it.
+        num_classes: C.
+        options: other fields of `jaxtal.data.synthetic.config.SyntheticConfig`, e.g. `num_train=20`,
+            `feature_width=64`; by default those of the demos.
+
+    Raises:
+        ConfigError: there is no such option, or a value cannot be used.
+    """
+    known = [field.name for field in dataclasses.fields(SyntheticConfig)]
+    for option in options:
+        if option not in known:
+            near = difflib.get_close_matches(option, known, 1)
+            guess = f"did you mean {near[0]}?" if near else f"wanted one of {', '.join(known)}"
+            raise ConfigError(f"generate_dataset has no option {option!r}; {guess}")
+    chosen = {"seed": seed, "num_classes": num_classes, **options}
+    return generate(dataclasses.replace(PRESETS["demo"], **chosen))
 
 
 def parse(text: str) -> SyntheticConfig:

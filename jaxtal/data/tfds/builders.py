@@ -112,7 +112,7 @@ class _Contents:
         self._like: tuple[str, int] | None = None
 
     def examples(self, split: str) -> Iterator[dict[str, Any]]:
-        """The records of a split; UserError for damaged features or if there is none."""
+        """The records of a split; DataError for damaged features or if there is none."""
         for video in self._videos(split):
             self._like = check_width(video, f"{self._source.path}", self._like)
             self._headers[video.name] = records.header(video.features)

@@ -51,7 +51,7 @@ def prepare(
 
 
 def _builder(name: str, data_dir: Path, reading: dict[str, Any]):
-    """Return the builder that `name` means; UserError if there is none."""
+    """Return the builder that `name` means; DataError if there is none."""
     from jaxtal.data.tfds.builders import BUILDERS, BuilderOptions, JaxtalVideos, named
 
     base, _, config = name.partition("/")

@@ -92,7 +92,7 @@ def metadata(
 
 
 def _about(content: dict[str, Any], path: Path) -> dict[str, Any]:
-    """What metadata.json says of itself; UserError if it is not ours, or was changed since."""
+    """What metadata.json says of itself; DataError if it is not ours, or was changed since."""
     about = content.pop(_ABOUT, None)
     if not isinstance(about, dict) or about.get("format") != FORMAT:
         raise DataError(
@@ -170,7 +170,7 @@ class _Records:
         self._headers[name] = header
 
     def open(self) -> None:
-        """Open both splits; UserError unless their files are there with as many records."""
+        """Open both splits; DataError unless their files are there with as many records."""
         try:
             self._sources = _open(self._folder)
         except JaxtalError:

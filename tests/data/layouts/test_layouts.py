@@ -7,8 +7,9 @@ import shutil
 import numpy as np
 import pytest
 
-from jaxtal.data import annotations, conversion, layouts, load
+from jaxtal.data import conversion, layouts
 from jaxtal.data.dataset import TimeGrid
+from jaxtal.data.layouts import load_annotations, load_from_config
 from jaxtal.errors import JaxtalError
 from tests.data.layouts.test_wtalc import write as write_wtalc
 from tests.helpers import layout_cases
@@ -279,7 +280,7 @@ def test_real_annotations_in_every_layout(shared, tmp_path, path):
         assert tuple(sum(len(v.segments) for v in part) for part in parts) == instances
         assert sum(len(v.ambiguous) for part in parts for v in part) == ambiguous
         assert source.features is None
-        assert annotations(place).classes == wanted.dataset.classes
+        assert load_annotations(place).classes == wanted.dataset.classes
 
 
 def test_only_where_features_are_there_they_are_wanted(tmp_path):
@@ -327,9 +328,9 @@ def test_the_trainer_reads_any_layout(tmp_path):
     config = co2net_thumos.get_config()
     config.data.dir, config.data.name = str(tmp_path), "thumos_14_anno"
     with pytest.raises(JaxtalError, match=r"video d; config.data.skip_damaged leaves"):
-        load(config.data)
+        load_from_config(config.data)
     config.data.update(skip_damaged=True, fps=25.0)
-    loaded = load(config.data)
+    loaded = load_from_config(config.data)
     assert (len(loaded.train), len(loaded.test)) == (1, 1)
     assert loaded.grid == TimeGrid(25, 4, 16)
     assert dataclasses.replace(loaded.train[0], fps=None).fps == loaded.train[0].fps
@@ -412,7 +413,7 @@ def test_lists_that_contradict(tmp_path):
 def test_the_annotation_folder_stands_for_the_data_set(tmp_path):
     wanted = layout_cases.source(layout_cases.dataset(TimeGrid(30, 4, 16)))
     conversion.convert(wanted, "hamnet", tmp_path)
-    assert annotations(tmp_path / "Tiny-Annotations").grid == TimeGrid(30, 4, 16)
+    assert load_annotations(tmp_path / "Tiny-Annotations").grid == TimeGrid(30, 4, 16)
 
 
 def test_names_are_no_paths(tmp_path):

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from jaxtal import data
 from jaxtal.data import detections as detection_files
+from jaxtal.data import layouts
 from jaxtal.data.dataset import Dataset, warn_of_defects
 from jaxtal.errors import JaxtalError, warn
 from jaxtal.evaluation import detection_map, error_analysis, protocols
@@ -58,7 +58,7 @@ def evaluate_files(
     chosen = [protocols.get(name) for name in names]
     for protocol in chosen:
         error_analysis.check_threshold(protocol, errors_at)
-    datasets = [data.annotations(path) for path in annotations]
+    datasets = [layouts.load_annotations(path) for path in annotations]
     _check_classes(annotations, datasets)
     rows: dict[str, dict[str, Any]] = {}
     results: list[tuple[Evaluation, ErrorAnalysis]] = []
