@@ -77,8 +77,8 @@ def _naming(path: Path) -> Iterator[None]:
         raise CheckpointError(f"{path}: {error}") from None
     except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
         raise CheckpointError(
-            f"{path}: {str(error)[:200]}; wanted the config as a run writes it; delete it, and the "
-            "run's command with mode=eval writes it"
+            f"{path}: {str(error)[:200]}; wanted the config as a run writes it; delete it and "
+            "evaluate the run again (mode=eval) to write it"
         ) from None
 
 
@@ -180,8 +180,8 @@ def _variables(files: Workdir, wanted: dict[str, Any], member: int | None) -> di
             raise CheckpointError(
                 f"{files.checkpoints / str(step)}: {name} is {found.get(name, 'absent')}, but "
                 f"{wanted.get(name, 'absent')} by config.json and model.json; they are of another "
-                "run or were edited, so delete them, and the run's command with mode=eval "
-                "writes them"
+                "run or were edited, so delete them and evaluate the run again (mode=eval) "
+                "to write them"
             )
     if member is None:
         left = np.flatnonzero([step is None for step in progress["diverged"]])

@@ -11,7 +11,7 @@ from jaxtal.data.io import json_files
 from jaxtal.errors import DataError, JaxtalError, short_repr
 from jaxtal.evaluation import protocols
 
-_FORM = "result.json as a run writes it; the run's command with mode=eval writes it again"
+_FORM = "result.json as a run writes it; evaluate the run again (mode=eval) to write it"
 NAN = float("nan")
 
 
@@ -94,7 +94,7 @@ def read(folder: Path, name: str) -> Result:
     if not path.exists():
         raise DataError(
             f"{path}: no such file, so the run there has not finished; the same command once more "
-            "finishes it, or with mode=eval evaluates what there is"
+            "finishes it, or evaluates what there is (mode=eval)"
         )
     content = json_files.load(path, _FORM)
     with naming(path, _FORM):

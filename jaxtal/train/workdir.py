@@ -183,11 +183,14 @@ class Workdir:
     def read_model(self) -> ModelDescription:
         """What model.json says; CheckpointError where it is missing or something in it is."""
         path = self.path / "model.json"
-        form = "model.json as a run writes it; delete it, and the run with mode=eval writes it"
+        form = (
+            "model.json as a run writes it; delete it and evaluate the run again (mode=eval) to "
+            "write it"
+        )
         if not path.is_file():
             raise CheckpointError(
-                f"{path}: no such file; the run there is older than this file: the same command "
-                "once more with mode=eval writes it"
+                f"{path}: no such file; the run there is older than this file: evaluate it again "
+                "(mode=eval) to write it"
             )
         content = json_files.load(path, form)
         data, width, grid, classes = (

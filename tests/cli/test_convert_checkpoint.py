@@ -273,7 +273,7 @@ def of(module, **changed):
 
 
 @pytest.mark.parametrize(("method", "config", "classes", "message"), [
-    ("co2net", of(d2net_thumos), (), "config.method is d2net, but --method is co2net"),
+    ("co2net", of(d2net_thumos), (), "config.method is d2net, but method=co2net"),
     ("co2net", of(co2net_thumos, population=2), (), "config.population is 2"),
     ("co2net", of(co2net_thumos, **{"model.classifier": "paper"}), (),
      "set config.model.classifier=code"),
@@ -281,7 +281,7 @@ def of(module, **changed):
      "flow/cls/kernel is (1, 8, 3), but (5, 8, 3) in the config's network; set "
      "config.model.kernel_size=3 and config.model.classifier_kernel_size=1"),
     ("d2net", None, ("a", "b"), "is of 3 classes, but 2 names are given"),
-    ("twostream", None, (), "--method=twostream: no program with PyTorch checkpoints"),
+    ("twostream", None, (), "method=twostream: no program with PyTorch checkpoints"),
 ])  # fmt: skip
 def test_what_does_not_go_together(tmp_path, method, config, classes, message):
     source = write(tmp_path / "a.pkl", method if method in CONFIGS else "d2net")
@@ -301,7 +301,7 @@ def test_work_directories_that_do_not_fit(tmp_path):
         "has no checkpoint": lambda: convert.to_torch("d2net", tmp_path / "none", target),
         "no co2net as published": lambda: convert.to_torch("co2net", run, target),
         "holds members 0 to 0": lambda: convert.to_torch("d2net", run, target, 1),
-        "--method=twostream": lambda: convert.to_torch("twostream", run, target),
+        "method=twostream": lambda: convert.to_torch("twostream", run, target),
     }.items():
         with pytest.raises(JaxtalError, match=message):
             wrong()

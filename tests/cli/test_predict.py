@@ -404,7 +404,9 @@ def test_work_directories_that_lack_something(tmp_path):
     (tmp_path / "config.json").write_text(config.to_json())
     with pytest.raises(JaxtalError, match=r"member=2, but .* a population of 2; wanted 0 to 1"):
         restore.load_work_directory(tmp_path, 2)
-    with pytest.raises(JaxtalError, match=r"model.json: no such file; .* with mode=eval writes it"):
+    with pytest.raises(
+        JaxtalError, match=r"model.json: no such file; .* \(mode=eval\) to write it"
+    ):
         restore.load_work_directory(tmp_path, 1)
     (tmp_path / "model.json").write_text('{"data": "a", "feature_width": 8, "classes": ["a"]}')
     with pytest.raises(JaxtalError, match=r'model.json: no "grid"'):

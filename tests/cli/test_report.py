@@ -85,8 +85,8 @@ def test_the_annotations_are_saved_with_every_run(trained, tmp_path):
     for name, line in zip(("single", "seeds, member 0", "seeds, ensemble"), lines, strict=True):
         assert line == (
             f"warning: {name}: without curves of its attention and T-CAM, for there is no "
-            "activations.npz; the run's command with --mode=eval "
-            "--config.evaluation.save_activations=True writes what is missing"
+            "activations.npz; evaluate the run again (mode=eval, "
+            "config.evaluation.save_activations=True) to write what is missing"
         )
         # The page, which needs no command line, says it without dashes.
         assert re.sub("--(?=mode|config)", "", line).removeprefix("warning: ") in elements.text
@@ -103,7 +103,7 @@ def test_a_run_of_an_earlier_version(trained, tmp_path):
     elements, err = report(tmp_path / "report.html", tmp_path / "new", tmp_path / "a" / "old")
     assert re.fullmatch(
         r"warning: old: without AP by class, errors and videos, for there is no annotations.json; "
-        r"the run's .*\n", err
+        r"evaluate the run again .*\n", err
     )  # fmt: skip
     (group,) = json.loads(elements.raw["script"][0])["groups"]
     assert [model["name"] for model in group["models"]] == ["new"]
@@ -160,7 +160,10 @@ DAMAGE = {
         lambda d: (d / "activations.npz").write_bytes(b"PK\3\4"),
         "activations.npz: not a complete .npz file",
     ),
-    "other classes": (swap_classes, "videos or classes are not those of annotations.json; the"),
+    "other classes": (
+        swap_classes,
+        "videos or classes are not those of annotations.json; evaluate",
+    ),
 }
 
 

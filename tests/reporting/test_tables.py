@@ -151,4 +151,4 @@ def test_damaged_results_are_told(damage, tmp_path):
     with pytest.raises(JaxtalError, match=message) as error:
         tables.read(tmp_path, "run")
     assert str(error.value).startswith(f"{tmp_path / 'result.json'}: ")
-    assert "with mode=eval" in str(error.value)
+    assert "(mode=eval)" in str(error.value)

@@ -107,7 +107,9 @@ def test_a_model_of_other_classes_is_refused_and_named(tmp_path):
         with pytest.raises(JaxtalError, match=f"model.json: .* not of these data: {message}"):
             files.check_model(classes, width)
     (tmp_path / "model.json").write_text("{")
-    with pytest.raises(JaxtalError, match=r"model.json: not a JSON file .* delete it, and the run"):
+    with pytest.raises(
+        JaxtalError, match=r"model.json: not a JSON file .* delete it and evaluate the run"
+    ):
         files.check_model(("a", "b"), 8)
 
 

@@ -31,6 +31,7 @@ class FileLock:
         """Delete the file, while it is held: nobody else can take what is about to go."""
         try:
             self._path.unlink()
+            self.close()
         except PermissionError:  # Windows deletes no open file
             self.close()
             self._path.unlink()
