@@ -159,7 +159,8 @@ def evaluate(
         dataset: the ground truth: a `Dataset`, a JSON file in ActivityNet form, or a data set in
             any layout that has annotations.
         detections: from any program: `Detections`, or a JSON file in ActivityNet form.
-        protocol: its name (see `jaxtal.evaluation.protocols.names`), with any switches, or the protocol.
+        protocol: its name (see `jaxtal.evaluation.protocols.names`), with any switches, or the
+            protocol.
         skip_unknown: leave out, with a warning, detections of unknown videos and classes.
 
     Raises:
@@ -211,8 +212,9 @@ def _report_unknown(
     first = detections.to_records()[where[0]]
     kind, known = ("video", "test videos") if "video" in what else ("label", "classes")
     raise DataError(
-        f"{len(where)} detections {what}, the first with {kind} {short_repr(first[kind])}, which is not "
-        f"among the {known} of {dataset.name}; correct them, or skip_unknown=True leaves them out"
+        f"{len(where)} detections {what}, the first with {kind} {short_repr(first[kind])}, "
+        f"which is not among the {known} of {dataset.name}; correct them, or "
+        "skip_unknown=True leaves them out"
     )
 
 
@@ -251,7 +253,8 @@ def localize(
         video_scores: (C,) scores of the classes in a video, in the same form; None: the mean of the
             max(1, floor(T / topk_divisor)) largest activations.
         time_grid: where snippets lie in time; None: 25 fps, 16 frames a snippet.
-        options: fields of `jaxtal.localization.config.LocalizationConfig`, e.g. `class_threshold=0.1`.
+        options: fields of `jaxtal.localization.config.LocalizationConfig`, e.g.
+            `class_threshold=0.1`.
 
     Raises:
         ConfigError: there is no such option.
@@ -343,7 +346,7 @@ def _evidence(
     scores: np.ndarray | None,
     settings: LocalizationConfig,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return sequence, gate and class scores of a video, as `proposals.generate_proposals` wants them."""
+    """Return what `proposals.generate_proposals` gets: sequence, gate and class scores."""
     length, classes = sequence.shape
     gate = sequence if gate is None else gate
     if scores is None:

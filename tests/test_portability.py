@@ -62,8 +62,8 @@ def test_files_are_opened_if_they_are_regular(no_nonblock, tmp_path):
 
 def test_text_is_utf_8_whatever_the_system_prefers(tmp_path):
     program = (
-        "import sys\nfrom pathlib import Path\nfrom jaxtal.data.io.files import replacing\n"
-        "with replacing(Path(sys.argv[1])) as file:\n    file.write('\\u00e9\\u4e2d')\n"
+        "import sys\nfrom pathlib import Path\nfrom jaxtal.data.io.files import atomic_write\n"
+        "with atomic_write(Path(sys.argv[1])) as file:\n    file.write('\\u00e9\\u4e2d')\n"
     )
     environment = {**os.environ, "PYTHONUTF8": "0", "LC_ALL": "C", "PYTHONCOERCECLOCALE": "0"}
     path = tmp_path / "a.txt"
@@ -170,13 +170,13 @@ def test_sigterm_is_heard_elsewhere(tmp_path):
     """Through a socket, which is all that Windows announces signals on."""
     done = without_unix("""
 import time
-from jaxtal import processes
-processes.SECONDS_TO_STOP = 1
-processes.listen()
-assert not processes.told_to_stop()
-with processes.unsaved():
+from jaxtal.parallel import preemption
+preemption.GRACE_PERIOD_SECONDS = 1
+preemption.install_sigterm_handler()
+assert not preemption.preemption_requested()
+with preemption.defer_sigterm():
     signal.raise_signal(signal.SIGTERM)
-    assert processes.told_to_stop()
+    assert preemption.preemption_requested()
     print("goes on", flush=True)
     time.sleep(30)
 """)

@@ -1,8 +1,9 @@
 """A training batch sampled as published: on the host, one random call for every bin of a video.
 
-CO2-Net's sampling (METHODS 2.a), a reference for the speed of `jaxtal.input_pipeline.sampling`, which draws from
-the same distribution on the device. The field's programs choose from a Python range in every bin;
-calls of `randint` are the leanest way to draw bin by bin, and take a sixth to a third of the time.
+CO2-Net's sampling (METHODS 2.a), a reference for the speed of `jaxtal.input_pipeline.sampling`,
+which draws from the same distribution on the device. The field's programs choose from a Python
+range in every bin; calls of `randint` are the leanest way to draw bin by bin, and take a sixth to a
+third of the time.
 """
 
 import itertools

@@ -1,7 +1,8 @@
 """Localization and evaluation as loops over rows, the way the field's published programs do it.
 
-Written from METHODS 2.e, 3.e, 4.e and 5 alone and sharing no code with `jaxtal.localization.proposals` and
-`jaxtal.evaluation.detection_map`: what those two are checked and timed against.
+Written from METHODS 2.e, 3.e, 4.e and 5 alone and sharing no code with
+`jaxtal.localization.proposals` and `jaxtal.evaluation.detection_map`: what those two are checked
+and timed against.
 """
 
 import math

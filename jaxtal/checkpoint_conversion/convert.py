@@ -57,8 +57,8 @@ def from_torch(
         classes: names in the order of the outputs; with them model.json is written.
 
     Raises:
-        CheckpointError: the file is not the method's, the config or the classes do not fit it, or the
-            directory has a checkpoint already or cannot be written.
+        CheckpointError: the file is not the method's, the config or the classes do not fit it, or
+            the directory has a checkpoint already or cannot be written.
     """
     parameter_names.program(method)
     files = Workdir(workdir)
@@ -219,8 +219,8 @@ def to_torch(
         How many members the checkpoint has.
 
     Raises:
-        CheckpointError: there is no checkpoint, no such member, or no such published network, or the
-            file cannot be written.
+        CheckpointError: there is no checkpoint, no such member, or no such published network, or
+            the file cannot be written.
     """
     parameter_names.program(method)
     variables = latest_variables(workdir)

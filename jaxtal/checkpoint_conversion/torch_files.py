@@ -214,8 +214,8 @@ def load(path: Path) -> dict[str, np.ndarray]:
         order. Tensors that share a storage share memory.
 
     Raises:
-        CheckpointError: the file is missing, is none that `torch.save` writes, is cut short, or holds
-            anything but tensors (a whole model, say, whose classes are code).
+        CheckpointError: the file is missing, is none that `torch.save` writes, is cut short, or
+            holds anything but tensors (a whole model, say, whose classes are code).
     """
     with open_regular(path) as file, parse_errors_as_data_error(path, "PyTorch", _WANTED):
         size = os.fstat(file.fileno()).st_size

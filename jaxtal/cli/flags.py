@@ -299,7 +299,7 @@ class _Config:
         return self._config
 
     def is_boolean(self, field: str) -> bool:
-        """Return whether a field of the config is boolean; JaxtalError if there is no such field."""
+        """Return whether a field of the config is boolean; raise JaxtalError for an unknown one."""
         from jaxtal.config import find_field
 
         parent, name = find_field(self.load(), field)

@@ -142,7 +142,8 @@ def _load(path: Path, names: tuple[str, ...]) -> dict[str, np.ndarray]:
             raise DataError(f"{path}: {error.strerror or error}; wanted an .npz file") from None
         except Exception as error:  # whatever parsing a stranger's file raises, it is at fault
             raise DataError(
-                f"{path}: not a complete .npz file without pickles ({short_repr(str(error), 120)}); "
+                f"{path}: not a complete .npz file without pickles "
+                f"({short_repr(str(error), 120)}); "
                 f"{_FORM}"
             ) from None
 

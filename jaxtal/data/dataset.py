@@ -234,8 +234,8 @@ def train_and_test(subsets, where: str, training: bool = True) -> tuple[str, str
     Args:
         training: there must be something of both; else there may be a single subset, which is
             tested on unless it is called train or training.
-        subsets: names of all subsets, as of `normalize_subset`: ActivityNet's (training, validation),
-            THUMOS14's (validation, test), or train and test.
+        subsets: names of all subsets, as of `normalize_subset`: ActivityNet's (training,
+            validation), THUMOS14's (validation, test), or train and test.
         where: for the message of the DataError if they are something else.
     """
     for pair in _SPLITS:
@@ -255,7 +255,8 @@ def class_indices(labels, classes: tuple[str, ...], where: str) -> np.ndarray:
     known = {label: index for index, label in enumerate(classes)}
     if unknown := [index for index, label in enumerate(labels) if label not in known]:
         raise DataError(
-            f"{where}: label {short_repr(labels[unknown[0]])} is not among the {len(classes)} classes; "
+            f"{where}: label {short_repr(labels[unknown[0]])} is not among the "
+            f"{len(classes)} classes; "
             f"add it to the class list or correct the label (number {unknown[0]}, counted from 0)"
         )
     return np.array([known[label] for label in labels], np.int64)

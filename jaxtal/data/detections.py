@@ -133,7 +133,8 @@ class Detections:
         known = {name: index for index, name in enumerate(names)}
         if unknown := [row for row in rows if row[1] not in known]:
             raise DataError(
-                f"{unknown[0][-1]}: label {short_repr(unknown[0][1])} is not among the {len(names)} "
+                f"{unknown[0][-1]}: label {short_repr(unknown[0][1])} is not among "
+                f"the {len(names)} "
                 "classes; correct it, or leave classes=... out"
             )
         columns = [(row[0], known[row[1]], *row[2:-1]) for row in rows]

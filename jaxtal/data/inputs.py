@@ -1,4 +1,4 @@
-"""What a model can be asked to predict: files, data sets and arrays, all as `FeatureFile` videos."""
+"""Inputs of predictions: files, data sets and arrays, all as `FeatureFile` videos."""
 
 import dataclasses
 import os

@@ -52,8 +52,8 @@ def evaluate_files(
         skip_unknown: leave out, and count, detections of unknown videos and classes.
 
     Raises:
-        JaxtalError: a file is missing or wrong, a protocol is unknown or lacks the threshold, or the
-            ground truths differ in their classes.
+        JaxtalError: a file is missing or wrong, a protocol is unknown or lacks the threshold, or
+            the ground truths differ in their classes.
     """
     chosen = [protocols.get(name) for name in names]
     for protocol in chosen:

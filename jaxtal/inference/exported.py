@@ -63,8 +63,9 @@ def export_model(path: str | os.PathLike[str], model: Model) -> dict[str, Any]:
     """
     if not isinstance(model.recipe, ScoreSpec):
         raise CheckpointError(
-            f"config.method {model.method}: its recipe is no jaxtal.localization.scoring.ScoreSpec, which "
-            "an export needs; predict with workdir=... instead"
+            f"config.method {model.method}: its recipe is no "
+            "jaxtal.localization.scoring.ScoreSpec, which an export needs; predict "
+            "with workdir=... instead"
         )
     _require_flatbuffers()
     arrays = [np.asarray(leaf) for leaf in jax.tree.leaves(model.variables)]

@@ -1,7 +1,7 @@
 """Trained models: detections in new videos, without the code of the network.
 
-What a `Model` holds comes from a run's work directory (`jaxtal/inference/restore.py`) or from an exported
-file (`jaxtal/inference/exported.py`).
+What a `Model` holds comes from a run's work directory (`jaxtal/inference/restore.py`) or from an
+exported file (`jaxtal/inference/exported.py`).
 """
 
 import dataclasses

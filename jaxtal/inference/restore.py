@@ -37,8 +37,8 @@ def load_work_directory(
         ensemble: all members of a population that have not diverged, their outputs averaged.
 
     Raises:
-        CheckpointError: something is missing, damaged or of another version; there is no such member, or
-            its training has diverged.
+        CheckpointError: something is missing, damaged or of another version; there is no such
+            member, or its training has diverged.
     """
     folder = Path(folder)
     files = Workdir(folder)
@@ -70,7 +70,7 @@ def load_work_directory(
 
 @contextlib.contextmanager
 def _naming(path: Path) -> Iterator[None]:
-    """CheckpointError for a config that was edited, or that another version of this program wrote."""
+    """Raise CheckpointError for a config that was edited or is of another version."""
     try:
         yield
     except JaxtalError as error:

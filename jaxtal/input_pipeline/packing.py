@@ -138,8 +138,8 @@ def gather(
     Args:
         data: the packed videos.
         draw: what of them.
-        streamed: [B, T, 2D] of any float type, the features of the draw's rows (see `row_indices`) where
-            they are not on the device.
+        streamed: [B, T, 2D] of any float type, the features of the draw's rows (see `row_indices`)
+            where they are not on the device.
         sharded: see `sharding.gather_rows`.
     """
     rows, mask = row_indices(data.videos, draw)

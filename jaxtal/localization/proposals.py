@@ -4,8 +4,8 @@ Proposals are the runs of snippets above each of several thresholds; a proposal'
 outer-inner contrast of the class's activations plus a share of the video's class score; NMS thins
 them out. What differs between the methods is `LocalizationConfig`.
 
-`generate_proposals` does a video, all classes and thresholds at once; `apply_nms` thins out the proposals of
-any number of videos at once. Times are positions, rows of the activations times
+`generate_proposals` does a video, all classes and thresholds at once; `apply_nms` thins out the
+proposals of any number of videos at once. Times are positions, rows of the activations times
 `config.upsample`, until `apply_nms` returns rows, which are snippets where all of them were fed.
 Segments are half-open: [start, end).
 """
@@ -181,8 +181,8 @@ def generate_all_proposals(evidence: Iterable, config: LocalizationConfig) -> Se
     """Proposals of many videos, numbered in their order.
 
     Args:
-        evidence: sequence, gate and class scores of each, as for `generate_proposals`; None for a video that
-            has no proposals.
+        evidence: sequence, gate and class scores of each, as for `generate_proposals`; None for a
+            video that has no proposals.
     """
     parts = []
     for index, one in enumerate(evidence):

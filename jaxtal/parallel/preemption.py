@@ -43,7 +43,7 @@ def _is_distributed() -> bool:
 
 @contextlib.contextmanager
 def defer_sigterm() -> Iterator[None]:
-    """A block in which SIGTERM waits for `preemption_requested` to be asked; outside it ends the run."""
+    """Defer SIGTERM until the loop polls `preemption_requested`; elsewhere it ends the run."""
     _deferring.set()
     try:
         yield

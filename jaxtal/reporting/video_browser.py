@@ -100,7 +100,7 @@ def _video(
 
 
 def _found(model: Model, order: np.ndarray) -> dict[str, Any]:
-    """The best detections of a video as columns; "kind" counts `ERROR_TYPES`, "all" those there are."""
+    """Return the best detections of a video as columns; "kind" indexes `ERROR_TYPES`."""
     best = order[:DETECTIONS]
     found = model.found.take(best)
     return {

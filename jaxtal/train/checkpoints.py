@@ -150,7 +150,7 @@ class _Manager(ocp.CheckpointManager):
     """Orbax's, of which every process of a job decides the same."""
 
     def reached_preemption(self, step: int) -> bool:
-        """No: the trainer asks JAX (`preemption.preemption_requested`), who counts the questions."""
+        """Return False: the trainer polls; a second poll would desynchronize the processes."""
         return False
 
     def should_save(self, step: int) -> bool:

@@ -51,8 +51,8 @@ def evaluation_fn(method: Method, model, config, mesh: Mesh):
     """A jitted function: all members' outputs, leaves [M, B, T, n], for a batch of test videos.
 
     Its arguments are the variables, leaves [M, ...], the packed test videos, `videos`, `rows` and
-    `time` of `subsampled_batch_indices`, and if they are streamed the features. Members are divided over `member`,
-    videos over `data`.
+    `time` of `subsampled_batch_indices`, and if they are streamed the features. Members are divided
+    over `member`, videos over `data`.
     """
     outputs_of = forward(method, model, config.precision)
     sharded = config.mesh.features == "sharded"

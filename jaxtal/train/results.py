@@ -21,7 +21,8 @@ class MemberEvaluation(NamedTuple):
 
     Attributes:
         step: updates done.
-        result: as returned by `evaluator.evaluate_outputs`, with the step; None if the member has diverged.
+        result: as returned by `evaluator.evaluate_outputs`, with the step; None if the member has
+            diverged.
         detections: in seconds; none if it has diverged.
         outputs: the model's, for every test video.
     """

@@ -134,7 +134,8 @@ def train_steps(
         compiled: `model`, `method` and `config` of `train_step`.
 
     Returns:
-        The state, the means of the steps' metrics, and the largest `consecutive_skipped` on the way.
+        The state, the means of the steps' metrics, and the largest `consecutive_skipped` on the
+        way.
     """
 
     def body(state, streamed):

@@ -115,7 +115,8 @@ def test_wtalc_folder_and_json_file_agree(shared, tmp_path):
 
 
 def test_it_needs_no_jax():
-    program = "import sys, jaxtal.evaluation.files, jaxtal.visualization.plots; sys.exit('jax' in sys.modules)"
+    modules = "jaxtal.evaluation.files, jaxtal.visualization.plots"
+    program = f"import sys, {modules}; sys.exit('jax' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=False).returncode == 0
 
 

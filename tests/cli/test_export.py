@@ -62,13 +62,13 @@ _ALONE = f"""
 import sys
 from pathlib import Path
 import numpy as np
-from jaxtal import exported
-from jaxtal.data.io.feature_files import Stored
-predictor = exported.load(Path(sys.argv[1]))
+from jaxtal.data.io.feature_files import FeatureFile
+from jaxtal.inference import exported
+model = exported.load_exported(Path(sys.argv[1]))
 features = np.random.default_rng(0).normal(size=(100, {WIDTH})).astype(np.float32)
-found = predictor.predict([Stored("v", features.shape, lambda: features, "memory")])
+found = model.predict([FeatureFile("v", features.shape, lambda: features, "memory")])
 assert len(found)
-names = ("flax", "optax", "orbax", "jaxtal.methods", "jaxtal.train.train_step", "jaxtal.train.trainer")
+names = ("flax", "optax", "orbax", "jaxtal.methods", "jaxtal.train.train_step")
 print([name for name in names if name in sys.modules])
 """
 

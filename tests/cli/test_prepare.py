@@ -25,14 +25,13 @@ def test_generated(tmp_path):
     stopping = f"""
 import os, signal
 from pathlib import Path
-from jaxtal.data import synthetic
-from jaxtal.data.tfds import preparation
-generate = synthetic.generate_video
+from jaxtal.data.tfds import builders, preparation
+generate = builders.generate_video
 def stopping(config, world, video, grid):
     if video.name == "test_00020":
         os.kill(os.getpid(), signal.SIGKILL)
     return generate(config, world, video, grid)
-synthetic.generate_video = stopping
+builders.generate_video = stopping
 preparation.prepare("jaxtal_untrimmed/demo", Path({str(tmp_path)!r}))
 """
     killed = subprocess.run(

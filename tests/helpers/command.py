@@ -48,8 +48,8 @@ def run(*arguments, fresh: bool = False) -> tuple[int, str, str]:
 def run_program(program: str, *arguments, fresh: bool = False) -> tuple[int, str, str]:
     """The same of any of the package's commands, "predict" or "data inspect".
 
-    It is forked from a process that has imported the package (see tests/helpers/fork_server.py), or, if
-    `fresh`, started as a user does, which takes two seconds more.
+    It is forked from a process that has imported the package (see tests/helpers/fork_server.py),
+    or, if `fresh`, started as a user does, which takes two seconds more.
     """
     if not fresh and sys.platform == "linux" and not (server := fork_server()).useless:
         module, *words = _module(program)

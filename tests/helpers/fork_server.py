@@ -1,13 +1,13 @@
 """Commands of the package without the seconds of importing it: forked from a process that has.
 
-`ForkServer` starts `python -m tests.helpers.fork_server`, which imports every module of the package but the
-two that are run (`jaxtal.__main__`, `jaxtal.main`), starts no thread and no JAX backend, and forks
-a child for each command. The child leaves the server's code and goes on as `python -m MODULE
-ARGUMENTS` would, with the same exit codes, tracebacks and exit handlers. What differs from a
+`ForkServer` starts `python -m tests.helpers.fork_server`, which imports every module of the package
+but the two that are run (`jaxtal.__main__`, `jaxtal.main`), starts no thread and no JAX backend,
+and forks a child for each command. The child leaves the server's code and goes on as `python -m
+MODULE ARGUMENTS` would, with the same exit codes, tracebacks and exit handlers. What differs from a
 process of its own: a module that the program forgot to import may be there, all children order sets
-of strings alike, and objects are not deleted at the end. Therefore tests/cli/test_command.py compares
-the two for every program, and a test of repeatability takes one of its runs in a process of its
-own.
+of strings alike, and objects are not deleted at the end. Therefore tests/cli/test_command.py
+compares the two for every program, and a test of repeatability takes one of its runs in a process
+of its own.
 """
 
 import atexit

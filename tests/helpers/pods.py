@@ -1,4 +1,5 @@
-"""One short run of every method, by several processes: `python -m tests.helpers.pods FOLDER --mesh 2 4`.
+"""One short run of every method, by several processes: `python -m tests.helpers.pods FOLDER --mesh
+2 4`.
 
 Started by `launch/local.py`, whose `--distributed` and `--expect_devices` it takes like
 `jaxtal.main`. Each run goes to FOLDER/METHOD.

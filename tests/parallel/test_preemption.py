@@ -24,10 +24,10 @@ def test_the_end_of_a_process_is_told(ending):
     """In one line, by the one that waits for it."""
     does, wanted, message = ENDINGS[ending]
     program = (
-        "import os, sys\nfrom jaxtal import processes\n"
+        "import os, sys\nfrom jaxtal.parallel import multihost, preemption\n"
         f"def run():\n    {does}\n    return 0\n"
-        "processes._until_all_have_ended = lambda run: run()\n"
-        "sys.exit(processes.supervised(run))"
+        "multihost._wait_for_all_processes = lambda run: run()\n"
+        "sys.exit(multihost.run_supervised(run))"
     )
     done = subprocess.run(
         [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False
@@ -41,14 +41,14 @@ def test_the_end_of_a_process_is_told(ending):
 def test_sigterm_has_an_end(tmp_path):
     """Of a process that does not listen, after the seconds that there are."""
     program = (
-        "import signal, sys, time\nfrom jaxtal import processes\n"
+        "import signal, sys, time\nfrom jaxtal.parallel import multihost, preemption\n"
         "def run():\n"
         "    signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
         f"    open({str(tmp_path / 'runs')!r}, 'w').close()\n"
         "    time.sleep(60)\n"
-        "processes._until_all_have_ended = lambda run: run()\n"
-        "processes.SECONDS_TO_STOP = 1\n"
-        "sys.exit(processes.supervised(run))"
+        "multihost._wait_for_all_processes = lambda run: run()\n"
+        "multihost.GRACE_PERIOD_SECONDS = 1\n"
+        "sys.exit(multihost.run_supervised(run))"
     )
     process = subprocess.Popen(
         [sys.executable, "-c", program], cwd=ROOT, stderr=subprocess.PIPE, text=True

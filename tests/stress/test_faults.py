@@ -24,7 +24,7 @@ STEPS = 240
 # A job without JAX: 240 steps of 2 ms, a checkpoint every 30. Its second argument is its defect.
 STAND_IN = """
 import json, pathlib, signal, sys, time
-from jaxtal import seals
+from jaxtal.train import checkpoint_integrity as seals
 work, defect = pathlib.Path(sys.argv[1]), sys.argv[2]
 checkpoints, metrics = work / "checkpoints", work / "metrics.jsonl"
 told = []
@@ -35,16 +35,16 @@ def save(step):
     folder = checkpoints / "new"
     folder.mkdir(exist_ok=True)
     (folder / "data").write_bytes(bytes(step))
-    seals.seal(folder)
+    seals.write_manifest(folder)
     folder.rename(checkpoints / str(step))
 
-for step in seals.steps(checkpoints):
-    if seals.broken(checkpoints / str(step)):
+for step in seals.checkpoint_steps(checkpoints):
+    if seals.find_corruption(checkpoints / str(step)):
         (work / "damaged").mkdir(exist_ok=True)
         (checkpoints / str(step)).rename(work / "damaged" / str(step))
         if defect != "silent":
             print("warning: this checkpoint is cut short", file=sys.stderr)
-start = seals.latest(checkpoints) or 0
+start = seals.latest_complete_step(checkpoints) or 0
 if defect == "forgetful":
     start = max(start - 30, 0)
 lines = metrics.read_text().splitlines() if start else []

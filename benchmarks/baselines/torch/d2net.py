@@ -30,7 +30,7 @@ _MARGIN = 1e-3  # of probabilities in the losses
 
 
 class Pairing(NamedTuple):
-    """Which videos are compared, rows [B] of the batch; as in `jaxtal.nn.discriminative_loss.Pairing`."""
+    """The compared videos, rows [B] of the batch, as in `discriminative_loss.Pairing`."""
 
     foreground: Tensor
     background: Tensor

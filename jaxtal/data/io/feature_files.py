@@ -66,7 +66,8 @@ def join_streams(rgb: np.ndarray, flow: np.ndarray, where: str) -> np.ndarray:
     """(T, D) RGB and (T, D) flow features of a video as (T, 2D); DataError if they do not fit."""
     if rgb.shape != flow.shape:
         raise DataError(
-            f"{where}: RGB features are {_describe_shape(rgb)}, flow features {_describe_shape(flow)}; wanted the "
+            f"{where}: RGB features are {_describe_shape(rgb)}, flow features "
+            f"{_describe_shape(flow)}; wanted the "
             "same number of snippets and the same width, from the same frames"
         )
     return np.concatenate([rgb, flow], axis=-1)

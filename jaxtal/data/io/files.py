@@ -51,7 +51,8 @@ def check_class(name: str, where: str) -> str:
     """`name`, if a class can be called so: lists of classes have a line for each."""
     if not _is_line(name):
         raise DataError(
-            f"{where}: {short_repr(name)} cannot be the name of a class; wanted 1 to {_MOST_NAME} bytes "
+            f"{where}: {short_repr(name)} cannot be the name of a class; wanted 1 to "
+            f"{_MOST_NAME} bytes "
             "without control characters"
         )
     return name
@@ -152,13 +153,14 @@ def parse_errors_as_data_error(path: Path, kind: str, wanted: str) -> Iterator[N
         raise DataError(f"{path}: cannot be read ({error.strerror or error})") from None
     except RefusedError as error:
         raise DataError(
-            f"{path}: refused, because it contains {_short_message(error)}; wanted {wanted}. Nothing in it "
+            f"{path}: refused, because it contains {_short_message(error)}; wanted {wanted}. "
+            "Nothing in it "
             "was executed"
         ) from None
     except Exception as error:
         raise DataError(
-            f"{path}: not a complete {kind} file ({type(error).__name__}: {_short_message(error)}); copy "
-            "or download it again"
+            f"{path}: not a complete {kind} file ({type(error).__name__}: "
+            f"{_short_message(error)}); copy or download it again"
         ) from None
 
 

@@ -3,8 +3,8 @@
 | name | programs |
 |---|---|
 | `wtalc` | W-TALC, CO2-Net, D2-Net and many others: `jaxtal/data/layouts/wtalc.py` |
-| `hamnet` | HAM-Net: the same and `gt.json`: `jaxtal/data/layouts/hamnet.py` |
-| `basnet`, `acmnet`, `actionformer`, `opentad` | a file a video: `jaxtal/data/layouts/per_video.py` |
+| `hamnet` | HAM-Net: the same and `gt.json`: `jaxtal/data/layouts/wtalc.py` |
+| `basnet`, `acmnet`, `actionformer`, `opentad` | one file per video: `layouts/per_video.py` |
 | `activitynet` | annotations alone, a JSON file: `jaxtal/data/layouts/activitynet.py` |
 | `tfds` | prepared by `jaxtal data prepare`: `jaxtal/data/tfds/reader.py` |
 """
@@ -117,7 +117,8 @@ def read(
         raise DataError(_undetected(path))
     if chosen not in LAYOUTS:
         raise DataError(
-            f"{path / manifest.NAME}: layout {short_repr(chosen)}; wanted one of {', '.join(LAYOUTS)}"
+            f"{path / manifest.NAME}: layout {short_repr(chosen)}; wanted one of "
+            f"{', '.join(LAYOUTS)}"
         )
     if name and chosen != "tfds":
         check_name(name, "the name of the data set")

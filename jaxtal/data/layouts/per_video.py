@@ -277,7 +277,8 @@ def _split(folder: Path) -> dict[str, str] | None:
     lists = {subset: _lines(path) for subset, path in paths.items()}
     if both := sorted(set(lists["train"]) & set(lists["test"])):
         raise DataError(
-            f"{paths['train']} and {paths['test'].name}: {short_repr(both[0])} is in both; remove it "
+            f"{paths['train']} and {paths['test'].name}: {short_repr(both[0])} is in both; "
+            "remove it "
             "from one"
         )
     return {name: subset for subset, names in lists.items() for name in names}

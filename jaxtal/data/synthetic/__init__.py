@@ -29,8 +29,8 @@ def generate_dataset(*, seed: int = 0, num_classes: int = 10, **options: Any) ->
     Args:
         seed: everything is a function of it.
         num_classes: C.
-        options: other fields of `jaxtal.data.synthetic.config.SyntheticConfig`, e.g. `num_train=20`,
-            `feature_width=64`; by default those of the demos.
+        options: other fields of `jaxtal.data.synthetic.config.SyntheticConfig`, e.g.
+            `num_train=20`, `feature_width=64`; by default those of the demos.
 
     Raises:
         ConfigError: there is no such option, or a value cannot be used.

@@ -1,4 +1,4 @@
-"""The published, bin by bin way of sampling draws what `jaxtal.input_pipeline.sampling` describes."""
+"""Bin by bin sampling, as published, draws what `input_pipeline.sampling` describes."""
 
 import jax.numpy as jnp
 import numpy as np

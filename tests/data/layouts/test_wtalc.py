@@ -1,4 +1,4 @@
-"""The W-TALC reader: real annotations with their counts. What is wrong: tests/cli/test_bad_input.py."""
+"""The W-TALC reader on real annotations, with their counts; see also cli/test_bad_input.py."""
 
 import shutil
 

@@ -183,13 +183,13 @@ def test_without_tensorflow_and_pickle(data_dir):
     program = f"""
 import pickle, sys
 from pathlib import Path
-from jaxtal.data import prepared
-assert prepared.recognize(Path({str(data_dir)!r}))
+from jaxtal.data.tfds import reader
+assert reader.detect(Path({str(data_dir)!r}))
 assert "tensorflow_datasets" not in sys.modules
 def refuse(*_, **__):
     raise AssertionError("pickle")
 pickle.load = pickle.loads = pickle.Unpickler = refuse
-source = prepared.read(Path({str(data_dir)!r}), "Synthetic")
+source = reader.read(Path({str(data_dir)!r}), "Synthetic")
 assert source.read(source.videos[-1]).features.dtype == "float16"
 assert "array_record.python.array_record_module" in sys.modules
 assert "tensorflow" not in sys.modules

@@ -646,7 +646,8 @@ def _single(path: Path, rng: np.random.Generator) -> Callable[[], None]:
     """Reads one file by one of the readers."""
     dataset = tiny()
     readers: list[Callable[[], Any]] = [
-        lambda: object_arrays.load(path), lambda: feature_files.load_features(path), lambda: feature_files.feature_shape(path),
+        lambda: object_arrays.load(path), lambda: feature_files.load_features(path), lambda:
+            feature_files.feature_shape(path),
         lambda: activations.read(path, OUTPUTS), lambda: detections.read(path, dataset),
         lambda: activitynet.read(path), lambda: torch_files.load(path),
     ]  # fmt: skip
