@@ -111,7 +111,7 @@ def test_names_of_nothing(name, message, monkeypatch):
         ("def get_config():\n    return {}['a']\n", r"mine\.py, line 2: KeyError: 'a'; wanted"),
         ("import json\n\njson.loads('{\\n\\n\\n')\n", r"line 3: JSONDecodeError"),
         ("open('/nowhere/at all')\n", r"line 1: FileNotFoundError"),
-        ("from jaxtal.errors import JaxtalError\n\nraise JaxtalError('no')\n", r"3: JaxtalError: no;"),
+        ("from jaxtal import errors\n\nraise errors.JaxtalError('no')\n", r"3: JaxtalError: no;"),
         ("from jaxtal.configs import none\n", r"line 1: ImportError"),
         ("def get_config():\n    return 3\n", r"mine\.py: get_config\(\) returns 3; wanted a"),
         ("x = 1\n", r"line 1: KeyError: 'get_config'; wanted a Python file with get_config"),

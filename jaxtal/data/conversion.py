@@ -21,7 +21,7 @@ from numpy.lib import format as npy
 from jaxtal.data.dataset import Dataset, TimeGrid, Video
 from jaxtal.data.io import json_files, object_arrays
 from jaxtal.data.io.files import atomic_write, sha256
-from jaxtal.data.io.journal import _LOCK, JOURNAL, HashedFile, Journal
+from jaxtal.data.io.journal import JOURNAL, LOCK, HashedFile, Journal
 from jaxtal.data.layouts import activitynet, manifest, per_video, wtalc
 from jaxtal.data.lazy_dataset import LazyDataset
 from jaxtal.errors import DataError
@@ -128,7 +128,7 @@ def _finish(layout: str, folder: Path, dataset: Dataset, journal: "Journal", num
         name = path.relative_to(folder).as_posix()
         if path.name.endswith(".tmp") and path.name.startswith("."):
             path.unlink()  # of a write that was interrupted
-        elif path.is_file() and name not in (JOURNAL, _LOCK, SUMS, manifest.NAME):
+        elif path.is_file() and name not in (JOURNAL, LOCK, SUMS, manifest.NAME):
             sums.setdefault(name, sha256(path))
     json_files.write(folder / SUMS, "".join(f"{sums[name]}  {name}\n" for name in sorted(sums)))
     snippets = {name: line["snippets"] for name, line in journal.done.items()}
@@ -189,7 +189,7 @@ def _check_folder(folder: Path) -> None:
         names = {path.name for path in folder.iterdir()}
     except OSError as error:
         raise DataError(f"{folder}: cannot be written ({error.strerror or error})") from None
-    if names - {_LOCK, f".{JOURNAL}.tmp"} and JOURNAL not in names:
+    if names - {LOCK, f".{JOURNAL}.tmp"} and JOURNAL not in names:
         what = "a complete data set" if manifest.NAME in names else f"{sorted(names)[0]!r}"
         raise DataError(f"{folder} holds {what} already; give a new folder")
 

@@ -20,7 +20,7 @@ import numpy as np
 from jaxtal import reprs
 from jaxtal.data.dataset import TimeGrid, Video
 from jaxtal.data.segments import Segments, candidate_pairs, ground_truth
-from jaxtal.evaluation.matching import _score_order, match
+from jaxtal.evaluation.matching import match, score_order
 from jaxtal.evaluation.protocols import Protocol
 
 
@@ -44,7 +44,7 @@ def average_precision(
     Returns:
         (K, C) float64; NaN for a class without ground truth, 0 for one without detections.
     """
-    detections = detections.take(_score_order(detections, matching))
+    detections = detections.take(score_order(detections, matching))
     taken = match(truth, detections, thresholds, matching)
     return matched_precision(truth, detections, taken, num_classes, ap)
 
@@ -298,7 +298,7 @@ def evaluate(
         if protocol.times == "whole_snippets":
             detections = detections.with_times(whole_snippets)
     given = np.flatnonzero(judged)
-    given = given[_score_order(detections.take(given), protocol.matching)]
+    given = given[score_order(detections.take(given), protocol.matching)]
     detections = detections.take(given)
     taken = match(truth, detections, protocol.thresholds, protocol.matching)
     precision = matched_precision(truth, detections, taken, num_classes, protocol.ap)

@@ -119,7 +119,7 @@ def _stable_matching(found, instance, instances: int) -> np.ndarray:
     return np.append(chooser, -1)[holder]
 
 
-def _score_order(detections: Segments, matching: str) -> np.ndarray:
+def score_order(detections: Segments, matching: str) -> np.ndarray:
     """Indices by descending score; ties as given, or in a class as numpy's argsort, reversed."""
     if matching != "published":
         return np.argsort(-detections.score, kind="stable")

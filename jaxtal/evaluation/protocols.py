@@ -135,7 +135,7 @@ def get(name: str) -> Protocol:
     return protocol
 
 
-_OFFICIAL = {
+OFFICIAL = {
     "Thumos14reduced": "thumos14",
     "Thumos14": "thumos14",
     "ActivityNet1.2": "anet12",

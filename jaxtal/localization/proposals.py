@@ -74,7 +74,7 @@ def outer_inner_contrast(
     """
     total = np.pad(np.cumsum(sequence, axis=0, dtype=np.float64), ((1, 0), (0, 0)))
     length = end - start
-    before, after = _OUTER[outer](length * flank)
+    before, after = OUTER_RULES[outer](length * flank)
     left = np.maximum(0, start - before)
     right = np.minimum(len(sequence), end + after)
     at_left, at_start, at_end, at_right = (total[at, column] for at in (left, start, end, right))
@@ -89,7 +89,7 @@ def outer_inner_contrast(
 
 
 # Snippets of the left and the right flank from flank * length.
-_OUTER = {
+OUTER_RULES = {
     "joint": lambda width: (np.ceil(width).astype(int), np.floor(width).astype(int)),
     "sides": lambda width: (np.maximum(1, np.floor(width).astype(int)),) * 2,
 }

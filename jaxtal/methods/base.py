@@ -16,7 +16,7 @@ from jaxtal.input_pipeline.packing import Batch, all_snippets
 from jaxtal.input_pipeline.sampling import Context, SampleBatch
 from jaxtal.localization.config import LocalizationConfig
 from jaxtal.localization.nms import NMS
-from jaxtal.localization.proposals import _OUTER, CLASS_RULES
+from jaxtal.localization.proposals import CLASS_RULES, OUTER_RULES
 
 _LARGEST_NUMBER = 1e6  # that any number of a localization may be, for or against
 _LOCALIZATION_NUMBERS = (
@@ -44,7 +44,7 @@ def check_localization(config) -> None:
     finite(config, {f"localization.{name}": _LARGEST_NUMBER for name in _LOCALIZATION_NUMBERS})
     options: dict[str, Collection[str]] = {
         "class_rule": CLASS_RULES,
-        "outer": _OUTER,
+        "outer": OUTER_RULES,
         "nms": NMS,
         "relative_to": ("class", "video"),
     }

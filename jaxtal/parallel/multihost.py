@@ -20,7 +20,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from jaxtal.errors import ConfigError
-from jaxtal.parallel.preemption import _RESUME_HINT, GRACE_PERIOD_SECONDS, INTERRUPTED, _exit_now
+from jaxtal.parallel.preemption import GRACE_PERIOD_SECONDS, INTERRUPTED, RESUME_HINT, exit_now
 
 
 def all_gather_rows(array: np.ndarray) -> np.ndarray:
@@ -153,7 +153,7 @@ def run_supervised(run: Callable[[], int]) -> int:
         why = "aborted: another process of this job was lost, or what is said above"
     else:
         why = f"this process was ended by {how}"
-    print(f"error: {why}; {_RESUME_HINT}, started on all machines", file=sys.stderr)
+    print(f"error: {why}; {RESUME_HINT}, started on all machines", file=sys.stderr)
     return INTERRUPTED
 
 
@@ -190,8 +190,8 @@ def _wait_for_all_processes(run: Callable[[], int]) -> int:
         if not (lost and isinstance(error, jax.errors.JaxRuntimeError)):
             traceback.print_exc()
         if lost:
-            _exit_now(f"another process of this job was lost ({how}); {_RESUME_HINT}", INTERRUPTED)
-        _exit_now(f"{type(error).__name__} ({how}): a defect of this program, see above", 1)
+            exit_now(f"another process of this job was lost ({how}); {RESUME_HINT}", INTERRUPTED)
+        exit_now(f"{type(error).__name__} ({how}): a defect of this program, see above", 1)
     if code not in (0, INTERRUPTED):
         # Process 0 holds what the others need to tell their own error.
         time.sleep(2 if jax.process_index() == 0 else 0)

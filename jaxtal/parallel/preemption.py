@@ -14,7 +14,7 @@ INTERRUPTED = 75  # EX_TEMPFAIL of sysexits.h
 GRACE_PERIOD_SECONDS = 27  # from SIGTERM to the end; schedulers give 30 and more
 
 
-_RESUME_HINT = "the same command goes on from the last checkpoint"
+RESUME_HINT = "the same command goes on from the last checkpoint"
 
 
 class Interrupted(Exception):  # noqa: N818 - nothing went wrong
@@ -71,10 +71,10 @@ def _watch_signals(heard: socket.socket) -> None:
     if _deferring.is_set():
         time.sleep(GRACE_PERIOD_SECONDS)
         where = "where nothing could be saved in time"
-    _exit_now(f"told to stop (SIGTERM) {where}; {_RESUME_HINT}", INTERRUPTED)
+    exit_now(f"told to stop (SIGTERM) {where}; {RESUME_HINT}", INTERRUPTED)
 
 
-def _exit_now(message: str, code: int) -> None:
+def exit_now(message: str, code: int) -> None:
     """End at once, whatever other threads wait for."""
     print(f"error: {' '.join(message.split())}", file=sys.stderr, flush=True)
     sys.stdout.flush()

@@ -14,7 +14,7 @@ from jaxtal.data.dataset import Dataset, TimeGrid, multi_hot
 from jaxtal.data.segments import Segments
 from jaxtal.errors import ConfigError, JaxtalError
 from jaxtal.evaluation import detection_map, protocols
-from jaxtal.evaluation.protocols import _OFFICIAL, Protocol
+from jaxtal.evaluation.protocols import OFFICIAL, Protocol
 from jaxtal.input_pipeline.packing import (
     PackedVideos,
     gather,
@@ -170,7 +170,7 @@ def pick_protocols(method: Method, dataset: Dataset, name: str = "") -> tuple[Pr
     Args:
         name: the protocol asked for; "" for the one of the method's authors.
     """
-    official = _OFFICIAL.get(dataset.name, "official")
+    official = OFFICIAL.get(dataset.name, "official")
     name = name or method.protocols.get(dataset.name, method.default_protocol) or official
     try:
         return protocols.get(name), protocols.get(official)

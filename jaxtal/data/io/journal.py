@@ -11,7 +11,7 @@ from jaxtal.data.io.locks import FileLock
 from jaxtal.errors import DataError
 
 JOURNAL = ".jaxtal-convert.jsonl"
-_LOCK = ".jaxtal-convert.lock"
+LOCK = ".jaxtal-convert.lock"
 
 
 class HashedFile:
@@ -32,7 +32,7 @@ class Journal:
         self.path = folder / JOURNAL
         self.sums: dict[str, str] = {}
         self._task = task
-        self._lock = FileLock(folder / _LOCK)
+        self._lock = FileLock(folder / LOCK)
         try:
             self._take_lock(folder)  # before anything is read that another process may change
             self.done = self._done(folder)

@@ -7,12 +7,12 @@ import numpy as np
 
 from jaxtal.data.dataset import Dataset, TimeGrid, Video
 from jaxtal.data.layouts import activitynet
-from jaxtal.data.synthetic.config import _CLASS_NAMES, SyntheticConfig, _check, _stream
+from jaxtal.data.synthetic.config import CLASS_NAMES, SyntheticConfig, random_stream, validate
 
 
 def annotations(config: SyntheticConfig) -> Dataset:
     """The data set that `config` describes, without features; raises as `generate`."""
-    _check(config)
+    validate(config)
     return _annotated(Path(config.annotations)) if config.annotations else _drawn(config)
 
 
@@ -25,7 +25,7 @@ def _annotated(path: Path) -> Dataset:
 def _drawn(config: SyntheticConfig) -> Dataset:
     """Annotations that look like THUMOS14's; videos without features."""
     names = [f"action_{index:02d}" for index in range(config.num_classes)]
-    names[: len(_CLASS_NAMES)] = _CLASS_NAMES[: config.num_classes]
+    names[: len(CLASS_NAMES)] = CLASS_NAMES[: config.num_classes]
     train, test = (
         tuple(_draw_video(config, subset, index) for index in range(count))
         for subset, count in (("train", config.num_train), ("test", config.num_test))
@@ -35,7 +35,7 @@ def _drawn(config: SyntheticConfig) -> Dataset:
 
 def _draw_video(config: SyntheticConfig, subset: str, index: int) -> Video:
     name = f"{subset}_{index:05d}"
-    rng = _stream(config, "annotations", name)
+    rng = random_stream(config, "annotations", name)
     seconds = float(TimeGrid().to_seconds(1))
     snippets = config.median_snippets * np.exp(0.8 * rng.standard_normal())
     snippets = np.clip(snippets, config.min_snippets + 0.1, config.max_snippets + 0.9)
@@ -62,7 +62,7 @@ def _draw_classes(config: SyntheticConfig, rng: np.random.Generator, index: int)
 def _draw_segments(config: SyntheticConfig, rng, duration: float, label: int) -> np.ndarray:
     """(n, 2) instances in seconds on a grid of 0.1 s, at least one, with THUMOS14's long tails."""
     typical = config.instance_seconds * np.exp(
-        0.5 * _stream(config, "class length", str(label)).standard_normal()
+        0.5 * random_stream(config, "class length", str(label)).standard_normal()
     )
     fraction = rng.beta(1.5, 1.5 / config.action_fraction - 1.5)
     most = int(duration / 0.3) + 1

@@ -9,7 +9,7 @@ from jaxtal.errors import DataError
 
 Pair = tuple[float, float]
 
-_CLASS_NAMES = [
+CLASS_NAMES = [
     "AxeThrow",
     "BarrelRoll",
     "BoxJump",
@@ -167,7 +167,7 @@ PRESETS = {
 }
 
 
-def _check(config: SyntheticConfig) -> None:
+def validate(config: SyntheticConfig) -> None:
     """Raise DataError for a field that nothing can be generated from."""
     if config.dtype not in ("float16", "float32"):
         raise DataError(
@@ -185,6 +185,6 @@ def _check(config: SyntheticConfig) -> None:
         )
 
 
-def _stream(config: SyntheticConfig, *key: str) -> np.random.Generator:
+def random_stream(config: SyntheticConfig, *key: str) -> np.random.Generator:
     """Random numbers of their own for everything that has a name."""
     return np.random.default_rng([config.seed, zlib.crc32("/".join(key).encode())])

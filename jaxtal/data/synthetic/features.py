@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from jaxtal.data.dataset import TimeGrid, Video
-from jaxtal.data.synthetic.config import Pair, SyntheticConfig, _stream
+from jaxtal.data.synthetic.config import Pair, SyntheticConfig, random_stream
 
 
 def _unit(vectors: np.ndarray) -> np.ndarray:
@@ -51,7 +51,7 @@ class World:
         """Draw the vectors for `num_classes` classes."""
 
         def units(name: str, *shape: int) -> np.ndarray:
-            rng = _stream(config, "world", name)
+            rng = random_stream(config, "world", name)
             return _unit(rng.standard_normal((*shape, config.latent_width), np.float32))
 
         action = _confuse(config, units("action", 2, num_classes))
@@ -95,7 +95,7 @@ def _class_gains(config: SyntheticConfig, num_classes: int) -> np.ndarray:
 
 def _draw_output(config: SyntheticConfig) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Projection, biases and gains of the columns; nothing else depends on D."""
-    rng = _stream(config, "output")
+    rng = random_stream(config, "output")
     spread = np.maximum(_latent_norm(config), 0.1)[:, None, None]
     shape = (2, config.latent_width, config.feature_width)
     # On a random direction of variance 1 a vector of norm r has a spread of r.
@@ -124,7 +124,7 @@ class Shots(NamedTuple):
 
 def generate_video(config: SyntheticConfig, world: World, video: Video, grid: TimeGrid) -> Video:
     """`video`, which has annotations only, with features."""
-    rng = _stream(config, "video", video.name)
+    rng = random_stream(config, "video", video.name)
     time = max(1, int(grid.to_snippets(video.duration)))
     shots = _draw_shots(config, rng, time)
     signal = _place(config, world, rng, shots, time)

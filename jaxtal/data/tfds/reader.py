@@ -21,7 +21,7 @@ from jaxtal.data.dataset import Dataset, Video
 from jaxtal.data.io import feature_files, json_files
 from jaxtal.data.layouts import activitynet
 from jaxtal.data.lazy_dataset import LazyDataset
-from jaxtal.data.tfds.records import _DTYPES, FORMAT, from_bytes
+from jaxtal.data.tfds.records import DTYPES, FORMAT, from_bytes
 from jaxtal.errors import DataError, JaxtalError
 
 _ABOUT = "jaxtal_prepared"  # tells our metadata.json from those of other builders
@@ -147,7 +147,7 @@ def _header(entry: dict[str, Any], where: str) -> tuple[tuple[int, int], str, in
     """Shape, type and checksum of a video's features."""
     shape, dtype, checksum = (entry.get(f"feature_{key}") for key in ("shape", "dtype", "crc32"))
     match shape, dtype, checksum:
-        case [int(snippets), int(width)], str(), int() if dtype in _DTYPES:
+        case [int(snippets), int(width)], str(), int() if dtype in DTYPES:
             return (snippets, width), dtype, checksum
     raise DataError(
         f"{where}: features of shape {shape!r:.40}, type {dtype!r:.40}, checksum {checksum!r:.40}; "
@@ -194,7 +194,7 @@ class _Records:
             example = self._sources[split][index]
             stored = np.asarray(example["features"])
             name = bytes(example["name"]).decode("utf-8", "replace")
-            wanted = (shape[0], shape[1] * np.dtype(_DTYPES[dtype]).itemsize)
+            wanted = (shape[0], shape[1] * np.dtype(DTYPES[dtype]).itemsize)
         except Exception as error:  # array_record and protobuf raise whatever they meet
             raise self._damaged(f"{what} cannot be read", error) from None
         if name != video.name or stored.shape != wanted or zlib.crc32(stored.data) != checksum:

@@ -9,7 +9,7 @@ import tensorflow_datasets as tfds
 FORMAT = 1
 
 
-_DTYPES = {"float16": "<f2", "float32": "<f4"}
+DTYPES = {"float16": "<f2", "float32": "<f4"}
 
 
 def header(array: np.ndarray) -> dict[str, Any]:
@@ -23,7 +23,7 @@ def header(array: np.ndarray) -> dict[str, Any]:
 
 def to_bytes(array: np.ndarray) -> np.ndarray:
     """(T, 2D) features as (T, bytes) uint8, little-endian, as records hold them."""
-    return np.ascontiguousarray(array, _DTYPES[array.dtype.name]).view(np.uint8)
+    return np.ascontiguousarray(array, DTYPES[array.dtype.name]).view(np.uint8)
 
 
 def from_bytes(array: np.ndarray, dtype: str) -> np.ndarray:
@@ -32,7 +32,7 @@ def from_bytes(array: np.ndarray, dtype: str) -> np.ndarray:
     Args:
         dtype: "float16" or "float32", the record's "dtype".
     """
-    return array.view(_DTYPES[dtype])
+    return array.view(DTYPES[dtype])
 
 
 def record() -> tfds.features.FeaturesDict:
