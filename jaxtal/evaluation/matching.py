@@ -38,11 +38,13 @@ def _preferences(truth, detections, least: float, matching: str):
     if matching != "first":
         found, instance = _with_points(found, instance, detections, truth, key, truth_key)
     overlap = pair_iou(detections, truth, found, instance)
+    # 0 / 0, two points: a hit at every threshold, as the official evaluator has it.
     overlap = np.where(np.isnan(overlap), np.inf, overlap)
     first = np.append(True, found[1:] != found[:-1])[: len(found)]
     alone = first & np.append(first[1:], True)[: len(found)]
     several = np.flatnonzero(~alone)  # others have nothing to prefer
     d, g, iou = found[several], instance[several], overlap[several]
+    # Sort by detection first, then by what it prefers; lexsort takes the last key first.
     if matching == "first":
         order = np.lexsort((g, d))
     elif matching == "published":
@@ -102,6 +104,9 @@ def _stable_matching(found, instance, instances: int) -> np.ndarray:
     Args:
         found, instance: (pairs,) what each detection wants, by detection and then by preference.
     """
+    # Greedy matching gives each instance to the first detection, by score, that wants it and got
+    # none it likes better. That is a stable matching where every instance prefers the detection
+    # that comes first, so deferred acceptance finds it for all detections at once.
     begin = np.flatnonzero(np.append(True, found[1:] != found[:-1])[: len(found)])
     chooser = found[begin]
     stop = np.append(begin[1:], len(found))
@@ -112,6 +117,7 @@ def _stable_matching(found, instance, instances: int) -> np.ndarray:
         before = holder[wanted]
         np.minimum.at(holder, wanted, asking)
         now = holder[wanted]
+        # Who was displaced by an earlier detection asks for its next choice in the next round.
         evicted = np.unique(before[(now < before) & (before < len(chooser))])
         asking = np.concatenate([asking[now != asking], evicted])
         wish[asking] += 1

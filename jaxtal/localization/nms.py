@@ -53,6 +53,7 @@ def nms(
     kept, final, lowest, leader, turn = (
         np.concatenate(column) for column in zip(*parts, strict=True)
     )
+    # Clusters were thinned out independently; a sequential NMS would select in this order.
     order = np.lexsort((turn, leader, -lowest, group[kept]))
     kept = kept[order]
     return kept, group[kept], final[order]
@@ -67,8 +68,10 @@ def clusters(start, end, group) -> np.ndarray:
     _, group = np.unique(group, return_inverse=True)
     order = np.lexsort((start, group))
     group, begin, stop = group[order], start[order], end[order]
+    # All groups on one time axis, so that one pass over it finds the gaps of every group.
     shift = disjoint_offsets(group, begin, stop)[group]
     reached = np.maximum.accumulate(shift + stop)
+    # The offsets are rounded: a gap of 1 may come out a few units in the last place too short.
     apart = (shift + begin)[1:] - reached[:-1] >= 1 - 4 * np.spacing(np.abs(shift).max())
     cluster = np.empty(len(start), np.int64)
     cluster[order] = np.cumsum(np.append(0, apart))
@@ -77,6 +80,7 @@ def clusters(start, end, group) -> np.ndarray:
 
 def _tables(cluster: np.ndarray) -> Iterator[np.ndarray]:
     """(G, w) tables with the members of G clusters of like size, in order, padded with -1."""
+    # Clusters whose sizes have the same power of two share a table: less than half is padding.
     sizes = np.bincount(cluster)
     order = np.argsort(cluster, kind="stable")
     first = np.cumsum(sizes) - sizes
@@ -100,6 +104,7 @@ def _greedy_nms(start, end, score, slots: np.ndarray, config: LocalizationConfig
         that had the lowest score so far in its cluster, for what NMS has raised (a negative score)
         comes at once.
     """
+    # One row per cluster: each step selects one segment of every cluster, as array operations.
     begin, stop = start[slots], end[slots]
     remaining = np.where(slots >= 0, score[slots], -np.inf)
     rows, extra = np.arange(len(slots)), float(config.count_ends)
@@ -128,6 +133,8 @@ def _greedy_nms(start, end, score, slots: np.ndarray, config: LocalizationConfig
         else:  # what is taken stays -inf, also times 0
             np.multiply(remaining, factor, out=remaining, where=remaining > -np.inf)
         remaining[rows, best] = -np.inf
+    # Soft-NMS can raise a negative score. Such a segment is selected right after the one that
+    # raised it, whatever other clusters hold: sort keys are those of its leader.
     kept, final = np.stack(chosen), np.stack(value)
     lowest = np.minimum.accumulate(final, axis=0)
     leader = kept.copy()
@@ -153,6 +160,7 @@ def apply_nms(proposals: Segments, config: LocalizationConfig) -> Segments:
         Detections in rows; videos ascending, then classes, NMS order within a class.
     """
     classes = 1 + int(proposals.label.max(initial=0))
+    # NMS acts within a class of a video: both in one number.
     group = proposals.video.astype(np.int64) * classes + proposals.label
     kept, group, score = nms(proposals.start, proposals.end, proposals.score, group, config)
     if config.relative_score is not None:

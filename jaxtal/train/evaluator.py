@@ -117,6 +117,7 @@ class Evaluator:
     def compile(self, variables) -> None:
         """Compile every bucket's program ahead of time."""
         host = self._placed.host
+        # One program per padded length, whatever the number of batches.
         for time, videos, *batch in self._batches:
             if time not in self._compiled:
                 streamed = None
@@ -137,6 +138,7 @@ class Evaluator:
             For each member a list: of each video its outputs, each (T, ...) with the padding cut
             off, or {} for one left out.
         """
+        # All batches are dispatched before the first is fetched: the host never waits in between.
         pending = [
             self._compiled[time](variables, self._placed.data, *batch, streamed)
             for (time, _, *batch), streamed in zip(self._batches, self._feed(), strict=True)
@@ -213,6 +215,7 @@ def _localize_on_all_processes(
     if jax.process_count() == 1:
         return localize(method, config, outputs, snippets, grid)
     _check_finite(method, outputs)
+    # Localization is on the host and independent per video: each process does every n-th video.
     mine = range(jax.process_index(), len(outputs), jax.process_count())
     shared = [output if index in mine else {} for index, output in enumerate(outputs)]
     found = localize(method, config, shared, snippets, grid)
@@ -232,6 +235,7 @@ def evaluate_outputs(method: Method, config, dataset: Dataset, outputs) -> tuple
         The result under the method's protocol, with `classification_map` and, under "official",
         the official one's; and the detections, in seconds.
     """
+    # Videos that are too short have no outputs; their instances count as missed all the same.
     seen = [index for index, output in enumerate(outputs) if output]
     snippets = [len(video.features) for video in dataset.test]
     grids = dataset.grid.of(dataset.test)

@@ -80,6 +80,7 @@ def train_step(
         The next state, and {"loss": total, each loss term, "gradient_norm": ...} as scalars.
     """
     keys = step_rngs(hyper.seed, state.step)
+    # The same indices whether features are on the device or streamed: they depend on (seed, step).
     rows = None
     if streamed is None:
         drawn = _sample_batch_indices(
@@ -97,6 +98,7 @@ def train_step(
         gradient, state.opt_state, state.params
     )
     updates = method.transform_updates(updates, state.step, config)
+    # A select, not a branch: under vmap each member keeps or drops its own update.
     finite = jnp.isfinite(loss) & jnp.isfinite(norm)
     new = (optax.apply_updates(state.params, updates), model_state, opt_state)
     old = (state.params, state.model_state, state.opt_state)

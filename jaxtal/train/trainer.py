@@ -152,6 +152,7 @@ class Trainer:
         with self._timed("compile"):
             init = train_step.init_fn(self._model, setup.config, setup.mesh, width)
             state = init(self._hyper)
+        # Lines after the checkpoint are of steps that are going to be repeated.
         setup.files.truncate_metrics(setup.saved_step)
         if setup.saved_step < 0:
             params = setup.method.initialize(state.params, setup.dataset, setup.config)
@@ -248,7 +249,7 @@ class Trainer:
         results = [assessment.result for assessment in self._latest]
         if not any(results):
             raise self._divergence_error(f"at step {step} no member's outputs are finite any more")
-        if self._is_evaluated(step):
+        if self._is_evaluated(step):  # the run was resumed here, or is only evaluated
             return self._latest  # the checkpoint's own evaluation, done again
         best = [
             _better(now, before) for now, before in zip(results, self.progress["best"], strict=True)
