@@ -27,7 +27,7 @@ from jaxtal.data.segments import Segments, concatenate
 from jaxtal.input_pipeline.packing import PackedVideos, pack
 from jaxtal.parallel import sharding
 from jaxtal.parallel.mesh import make_mesh
-from jaxtal.train import population, train_step
+from jaxtal.training import population, train_step
 
 # Of each method the configs for the demo, THUMOS14 and ActivityNet.
 CONFIGS = {

@@ -109,8 +109,8 @@ def train(
         ConfigError, DataError: the config or the data cannot be used.
         CheckpointError: `workdir` holds a run that cannot be continued.
     """
-    from jaxtal.train import trainer
-    from jaxtal.train.workdir import Workdir
+    from jaxtal.training import trainer
+    from jaxtal.training.workdir import Workdir
 
     if not hasattr(config, "to_dict"):
         raise ConfigError(f"config is {short_repr(config)}; wanted what jaxtal.get_config returns")

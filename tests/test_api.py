@@ -28,7 +28,7 @@ from jaxtal.data.segments import Segments
 from jaxtal.evaluation import detection_map
 from jaxtal.localization.config import LocalizationConfig
 from jaxtal.localization.proposals import localize_videos, topk_mean
-from jaxtal.train import dispatch, trainer
+from jaxtal.training import dispatch, trainer
 from tests.conftest import ROOT
 from tests.helpers.command import TINY, run
 from tests.helpers.trained import WIDTH, stored, toy_predictor, write
@@ -620,7 +620,7 @@ class TestLogs:
 
     def test_a_script_sees_warnings_alone(self):
         program = (
-            "import logging, jaxtal.errors; log = logging.getLogger('jaxtal.train.trainer');"
+            "import logging, jaxtal.errors; log = logging.getLogger('jaxtal.training.trainer');"
             "log.info('info'); jaxtal.errors.warn('odd')"
         )
         done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
@@ -662,7 +662,7 @@ def test_existing_functions_take_text(trained, tiny, tmp_path):
     from jaxtal.data import layouts
     from jaxtal.inference import exported, restore
     from jaxtal.inference.batch_predict import predict
-    from jaxtal.train.workdir import Workdir
+    from jaxtal.training.workdir import Workdir
 
     folder = os.fspath(trained.workdir)
     assert Workdir(folder).latest_step() == 4

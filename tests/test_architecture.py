@@ -21,13 +21,13 @@ from jaxtal.data.synthetic.config import SyntheticConfig
 from jaxtal.input_pipeline.placement import place_features
 from jaxtal.parallel import sharding
 from jaxtal.parallel.mesh import MEMBER_SPEC, mesh_from_config
-from jaxtal.train import evaluator, population, train_step
+from jaxtal.training import evaluator, population, train_step
 from tests.conftest import ROOT
 from tests.helpers.call_graph import CallGraph
 
 ROOMS = (
     "parallel", "data", "localization", "evaluation", "nn", "input_pipeline", "methods",
-    "visualization", "train", "inference", "checkpoint_conversion", "reporting", "cli",
+    "visualization", "training", "inference", "checkpoint_conversion", "reporting", "cli",
 )  # fmt: skip
 
 
@@ -67,7 +67,7 @@ def test_a_room_imports_only_from_the_rooms_above_it(copy):
 @pytest.mark.parametrize(
     ("file", "line"),
     [
-        ("nn/losses.py", "from jaxtal.train import trainer"),
+        ("nn/losses.py", "from jaxtal.training import trainer"),
         ("data/segments.py", "import jax"),
         ("nn/layers.py", "from jaxtal.parallel import sharding"),
         ("errors.py", "from jaxtal import config"),

@@ -11,7 +11,7 @@ from jaxtal.data.io.files import atomic_write, open_regular
 from jaxtal.data.io.locks import FileLock
 from jaxtal.errors import JaxtalError
 from jaxtal.parallel import multihost, preemption
-from jaxtal.train import checkpoint_integrity
+from jaxtal.training import checkpoint_integrity
 from tests.conftest import ROOT
 from tests.helpers.command import TINY, outcome, run
 

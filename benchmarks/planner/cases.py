@@ -16,8 +16,8 @@ from jaxtal import methods
 from jaxtal.errors import JaxtalError
 from jaxtal.input_pipeline.packing import PackedVideos, VideoIndex, length_buckets
 from jaxtal.parallel.mesh import DATA, MEMBER_SPEC, make_mesh, mesh_from_config
-from jaxtal.train import evaluator, train_step
-from jaxtal.train.dispatch import steps_per_dispatch
+from jaxtal.training import evaluator, train_step
+from jaxtal.training.dispatch import steps_per_dispatch
 
 
 class Chip(NamedTuple):

@@ -34,8 +34,8 @@ from benchmarks.timing import Rows, add_set, numbers_table, parser_of, row, show
 from benchmarks.workloads import CONFIGS, THUMOS
 from jaxtal.data import layouts, synthetic
 from jaxtal.evaluation import detection_map
-from jaxtal.train import evaluator, trainer
-from jaxtal.train.checkpoints import Checkpoints
+from jaxtal.training import evaluator, trainer
+from jaxtal.training.checkpoints import Checkpoints
 from jaxtal.visualization import plots
 
 # Parts that the trainer does not tell by itself: they are measured by wrapping these functions,

@@ -24,7 +24,7 @@ from ml_collections import ConfigDict
 
 from benchmarks.timing import Rows, numbers_table, parser_of, show, untimed_row
 from benchmarks.workloads import CONFIGS, THUMOS
-from jaxtal.train import dispatch, trainer
+from jaxtal.training import dispatch, trainer
 
 NEEDED = ("features", "parameters", "optimizer", "activations")
 

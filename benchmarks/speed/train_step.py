@@ -35,7 +35,7 @@ from rich.table import Table
 
 from benchmarks.timing import add_set, interleaved, parser_of, row, show
 from benchmarks.workloads import CONFIGS, SHAPES, Trainer, config_of, matmul_rates, training_set
-from jaxtal.train.setup import PRECISIONS
+from jaxtal.training.setup import PRECISIONS
 
 OURS = "jaxtal"
 ONE_BY_ONE = "jaxtal, one step a dispatch"

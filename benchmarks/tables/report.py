@@ -14,7 +14,7 @@ from benchmarks.tables.published import TABLES, Published
 from benchmarks.tables.rows import OWN, Row
 from benchmarks.tables.train import Found, identity, with_seeds
 from jaxtal.data.io import json_files
-from jaxtal.train import population
+from jaxtal.training import population
 
 Report = dict[str, Any]
 

@@ -25,7 +25,7 @@ from jaxtal.cli import logs
 from jaxtal.config import complete
 from jaxtal.data.io import json_files
 from jaxtal.errors import JaxtalError
-from jaxtal.train import population, trainer
+from jaxtal.training import population, trainer
 
 # Fields without a part in what is trained and found, so far as they are no numbers of the tables.
 _ONLY_SHOWN = ("evaluation.plot_videos", "evaluation.save_activations", "profile")

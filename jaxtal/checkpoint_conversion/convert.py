@@ -19,10 +19,10 @@ from jaxtal.data.dataset import TimeGrid
 from jaxtal.data.io import json_files, object_arrays
 from jaxtal.data.io.files import check_unique, open_regular
 from jaxtal.errors import CheckpointError, JaxtalError
-from jaxtal.train.checkpoints import Checkpoints
-from jaxtal.train.train_state import TrainState, hyperparams_from_config
-from jaxtal.train.train_step import adam, init_state
-from jaxtal.train.workdir import Workdir
+from jaxtal.training.checkpoints import Checkpoints
+from jaxtal.training.train_state import TrainState, hyperparams_from_config
+from jaxtal.training.train_step import adam, init_state
+from jaxtal.training.workdir import Workdir
 
 
 class Converted(NamedTuple):

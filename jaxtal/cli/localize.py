@@ -48,7 +48,7 @@ def localize(config: "ConfigDict", path: Path, output: Path) -> None:
     from jaxtal.data import detections
     from jaxtal.data.activations import read
     from jaxtal.data.io import json_files
-    from jaxtal.train import evaluator
+    from jaxtal.training import evaluator
     from jaxtal.visualization import console
 
     method = methods.get(config.method)

@@ -79,7 +79,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _train(args: argparse.Namespace) -> int:
     from jaxtal.parallel import multihost, preemption
-    from jaxtal.train.trainer import train_and_evaluate
+    from jaxtal.training.trainer import train_and_evaluate
     from jaxtal.visualization import console
 
     # Orbax logs a page for every checkpoint, and again what it then raises, which is reported here.

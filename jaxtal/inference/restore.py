@@ -19,11 +19,11 @@ from jaxtal.errors import CheckpointError, JaxtalError
 from jaxtal.inference.model import Model
 from jaxtal.localization.config import LocalizationConfig
 from jaxtal.methods.base import Method
-from jaxtal.train import evaluator, population
-from jaxtal.train.checkpoints import Checkpoints
-from jaxtal.train.train_state import hyperparams_from_config
-from jaxtal.train.train_step import init_state
-from jaxtal.train.workdir import Workdir
+from jaxtal.training import evaluator, population
+from jaxtal.training.checkpoints import Checkpoints
+from jaxtal.training.train_state import hyperparams_from_config
+from jaxtal.training.train_step import init_state
+from jaxtal.training.workdir import Workdir
 
 
 def load_work_directory(

@@ -27,7 +27,7 @@ from jaxtal.inference.restore import config_from
 from jaxtal.methods.base import ProposalScores
 from jaxtal.reporting import tables
 from jaxtal.reporting.tables import Result
-from jaxtal.train.workdir import Workdir
+from jaxtal.training.workdir import Workdir
 
 ERRORS_AT = 0.5  # t-IoU at which detections are told right from wrong
 METRICS = "metrics.jsonl as a run writes it; delete it to go without curves"

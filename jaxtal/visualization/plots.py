@@ -15,7 +15,7 @@ if TYPE_CHECKING:  # they import JAX, which evaluating detections does not need
     from jaxtal.inference.model import VideoPrediction
     from jaxtal.localization.scoring import ScoreSpec
     from jaxtal.methods.base import Method
-    from jaxtal.train.workdir import Workdir
+    from jaxtal.training.workdir import Workdir
 
 _CURVES = {
     "attention_rgb": "C3",

@@ -289,7 +289,7 @@ def test_a_damaged_checkpoint(copy):
 
 
 def test_checkpoints_that_are_cut_short(copy):
-    """Nobody evaluates or predicts with one; `tests/train/test_survival.py` trains after one."""
+    """Nobody evaluates or predicts with one; `tests/training/test_survival.py` trains after one."""
     for step in (copy / "run" / "checkpoints").iterdir():
         os.truncate(step / "state" / "manifest.ocdbt", 3)
     refused(

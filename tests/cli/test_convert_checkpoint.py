@@ -17,10 +17,10 @@ from jaxtal.checkpoint_conversion import convert, parameter_names, torch_files
 from jaxtal.data import layouts
 from jaxtal.data.dataset import TimeGrid
 from jaxtal.errors import JaxtalError
-from jaxtal.train.checkpoints import Checkpoints
-from jaxtal.train.train_state import TrainState
-from jaxtal.train.trainer import train_and_evaluate
-from jaxtal.train.workdir import Workdir
+from jaxtal.training.checkpoints import Checkpoints
+from jaxtal.training.train_state import TrainState
+from jaxtal.training.trainer import train_and_evaluate
+from jaxtal.training.workdir import Workdir
 from tests.helpers.command import TINY, TINY_VIDEOS, run_program, snapshot
 
 D, C = 8, 3

@@ -68,7 +68,7 @@ model = exported.load_exported(Path(sys.argv[1]))
 features = np.random.default_rng(0).normal(size=(100, {WIDTH})).astype(np.float32)
 found = model.predict([FeatureFile("v", features.shape, lambda: features, "memory")])
 assert len(found)
-names = ("flax", "optax", "orbax", "jaxtal.methods", "jaxtal.train.train_step")
+names = ("flax", "optax", "orbax", "jaxtal.methods", "jaxtal.training.train_step")
 print([name for name in names if name in sys.modules])
 """
 

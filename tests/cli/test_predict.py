@@ -19,10 +19,10 @@ from jaxtal.data.io import feature_files
 from jaxtal.errors import JaxtalError, NonFiniteError
 from jaxtal.inference import exported, restore
 from jaxtal.inference.batch_predict import predict
-from jaxtal.train import train_step, trainer
-from jaxtal.train.checkpoints import Checkpoints
-from jaxtal.train.train_step import init_state
-from jaxtal.train.workdir import Workdir
+from jaxtal.training import train_step, trainer
+from jaxtal.training.checkpoints import Checkpoints
+from jaxtal.training.train_step import init_state
+from jaxtal.training.workdir import Workdir
 from tests.data.layouts.test_wtalc import objects
 from tests.data.layouts.test_wtalc import write as write_wtalc
 from tests.helpers.command import run_program, snapshot

@@ -25,7 +25,7 @@ BUILD_WHEEL = "from setuptools import build_meta; build_meta.build_wheel('dist')
 TRAIN = """
 import jaxtal.configs
 from jaxtal.config import config_names, get_config
-from jaxtal.train.trainer import train_and_evaluate
+from jaxtal.training.trainer import train_and_evaluate
 from pathlib import Path
 print(jaxtal.configs.__path__[0], len(config_names()))
 train_and_evaluate(get_config("co2net_demo", overrides=OVERRIDES), Path("by_name"))

@@ -3,7 +3,7 @@
 import numpy as np
 
 from jaxtal.data.dataset import Dataset, TimeGrid, Video
-from jaxtal.train.workdir import fingerprint
+from jaxtal.training.workdir import fingerprint
 
 
 def test_fingerprints_tell_data_apart():

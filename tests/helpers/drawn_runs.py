@@ -17,7 +17,7 @@ from jaxtal.data.dataset import Dataset, Video
 from jaxtal.methods.base import Method
 from jaxtal.reporting import tables
 from jaxtal.reporting.runs import Curves, Model, Run
-from jaxtal.train import evaluator
+from jaxtal.training import evaluator
 
 
 def drawn_runs(videos: int, count: int, classes: int = 20) -> list[Run]:

@@ -47,7 +47,7 @@ def main() -> None:
     if options.distributed:
         multihost.initialize_distributed()
     multihost.expect_devices(options.expect_devices)
-    from jaxtal.train.trainer import train_and_evaluate
+    from jaxtal.training.trainer import train_and_evaluate
 
     for method in METHODS:
         train_and_evaluate(config_of(method, *options.mesh), options.folder / method)

@@ -24,8 +24,8 @@ from jaxtal.input_pipeline import placement
 from jaxtal.input_pipeline.packing import gather
 from jaxtal.input_pipeline.sampling import sample_batch_indices
 from jaxtal.parallel.sharding import vmap_members
-from jaxtal.train.train_state import hyperparams_from_config
-from jaxtal.train.train_step import init_state, train_steps
+from jaxtal.training.train_state import hyperparams_from_config
+from jaxtal.training.train_step import init_state, train_steps
 from tests.methods import toy, toy_config
 
 C, WIDTH = 3, 8

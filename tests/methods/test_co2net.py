@@ -17,7 +17,7 @@ from jaxtal.inference.restore import config_from
 from jaxtal.input_pipeline.packing import pack
 from jaxtal.methods import co2net
 from jaxtal.nn.layers import Dropout
-from jaxtal.train.workdir import Workdir
+from jaxtal.training.workdir import Workdir
 from tests.helpers.contexts import drawn
 from tests.oracles import co2net as co2net_oracle
 

@@ -14,8 +14,8 @@ from jaxtal.input_pipeline.packing import Batch, pack
 from jaxtal.methods import d2net
 from jaxtal.methods.d2net import D2Net
 from jaxtal.nn import discriminative_loss
-from jaxtal.train.train_state import hyperparams_from_config
-from jaxtal.train.train_step import init_state, train_step
+from jaxtal.training.train_state import hyperparams_from_config
+from jaxtal.training.train_step import init_state, train_step
 from tests.helpers.contexts import context, drawn
 
 C, WIDTH = 4, 12

@@ -20,8 +20,8 @@ from configs import co2net_thumos, d2net_anet12, d2net_thumos, hybrid_thumos, tw
 from jaxtal import methods
 from jaxtal.input_pipeline.packing import Batch
 from jaxtal.input_pipeline.sampling import in_pairs
-from jaxtal.train.train_state import hyperparams_from_config
-from jaxtal.train.train_step import loss_fn
+from jaxtal.training.train_state import hyperparams_from_config
+from jaxtal.training.train_step import loss_fn
 from tests.helpers.contexts import context
 from tests.helpers.localizing import localize
 

@@ -16,9 +16,9 @@ from jaxtal.errors import JaxtalError
 from jaxtal.input_pipeline.packing import Batch, pack
 from jaxtal.methods import twostream
 from jaxtal.methods.twostream import METHOD
-from jaxtal.train.train_state import hyperparams_from_config
-from jaxtal.train.train_step import init_state, train_step
-from jaxtal.train.trainer import train_and_evaluate
+from jaxtal.training.train_state import hyperparams_from_config
+from jaxtal.training.train_step import init_state, train_step
+from jaxtal.training.trainer import train_and_evaluate
 from tests.helpers.contexts import context, drawn
 from tests.helpers.localizing import localize
 from tests.oracles import twostream as twostream_oracle

@@ -12,7 +12,7 @@ from configs import co2net_anet12, co2net_thumos
 from jaxtal.input_pipeline.packing import Batch
 from jaxtal.methods import co2net
 from jaxtal.nn import losses
-from jaxtal.train.train_step import adam
+from jaxtal.training.train_step import adam
 from tests.helpers.contexts import context
 from tests.parity import compare, recipe
 

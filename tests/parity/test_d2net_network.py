@@ -13,7 +13,7 @@ from jaxtal.input_pipeline.packing import Batch
 from jaxtal.methods import d2net
 from jaxtal.nn import discriminative_loss
 from jaxtal.nn.discriminative_loss import Pairing
-from jaxtal.train.train_step import adam
+from jaxtal.training.train_step import adam
 from tests.helpers.contexts import context
 from tests.parity import compare, recipe
 

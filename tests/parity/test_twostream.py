@@ -15,7 +15,7 @@ from jaxtal.data.dataset import TimeGrid
 from jaxtal.input_pipeline.packing import Batch
 from jaxtal.localization import proposals
 from jaxtal.localization.config import LocalizationConfig
-from jaxtal.train.train_state import hyperparams_from_config
+from jaxtal.training.train_state import hyperparams_from_config
 from tests.helpers.contexts import context
 from tests.parity.compare import close
 

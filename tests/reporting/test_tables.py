@@ -7,7 +7,7 @@ import pytest
 
 from jaxtal.errors import JaxtalError
 from jaxtal.reporting import tables
-from jaxtal.train import population
+from jaxtal.training import population
 
 
 def evaluated(value: float, protocol: str = "co2") -> dict:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from jaxtal.train.checkpoints import Checkpoints
+from jaxtal.training.checkpoints import Checkpoints
 from tests.conftest import ROOT
 from tests.stress.faults import __main__, events, report
 from tests.stress.faults import jobs as fault_jobs
@@ -24,7 +24,7 @@ STEPS = 240
 # A job without JAX: 240 steps of 2 ms, a checkpoint every 30. Its second argument is its defect.
 STAND_IN = """
 import json, pathlib, signal, sys, time
-from jaxtal.train import checkpoint_integrity as seals
+from jaxtal.training import checkpoint_integrity as seals
 work, defect = pathlib.Path(sys.argv[1]), sys.argv[2]
 checkpoints, metrics = work / "checkpoints", work / "metrics.jsonl"
 told = []

@@ -11,8 +11,8 @@ from configs import co2net_thumos, d2net_thumos, twostream_thumos
 from jaxtal import methods
 from jaxtal.input_pipeline.packing import Batch
 from jaxtal.nn import discriminative_loss
-from jaxtal.train.train_state import hyperparams_from_config
-from jaxtal.train.train_step import init_state
+from jaxtal.training.train_state import hyperparams_from_config
+from jaxtal.training.train_step import init_state
 from tests.helpers.contexts import context
 
 torch = pytest.importorskip("torch")

@@ -12,7 +12,7 @@ from benchmarks.tables import rows as table_rows
 from benchmarks.tables import run as tables
 from jaxtal.data.io import json_files
 from jaxtal.errors import JaxtalError
-from jaxtal.train import trainer
+from jaxtal.training import trainer
 from tests.benchmarks.tables.made import result
 from tests.helpers.command import TINY
 

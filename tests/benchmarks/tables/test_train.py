@@ -7,7 +7,7 @@ from ml_collections import ConfigDict
 from benchmarks.tables import rows as table_rows
 from benchmarks.tables import train
 from jaxtal.data.io import json_files
-from jaxtal.train import population
+from jaxtal.training import population
 from tests.benchmarks.tables.made import DEMO, NOTHING, result
 
 

@@ -19,7 +19,7 @@ from jaxtal.data.synthetic.config import SyntheticConfig
 from jaxtal.data.tfds import builders, reader
 from jaxtal.data.tfds.records import from_bytes
 from jaxtal.errors import JaxtalError
-from jaxtal.train.workdir import fingerprint
+from jaxtal.training.workdir import fingerprint
 from tests.conftest import ROOT
 
 TINY = SyntheticConfig(

@@ -14,8 +14,8 @@ from typing import IO, Any, NamedTuple
 
 import psutil
 
-from jaxtal.train import checkpoint_integrity
-from jaxtal.train.workdir import Workdir
+from jaxtal.training import checkpoint_integrity
+from jaxtal.training.workdir import Workdir
 
 ROOT = Path(__file__).parents[3]
 METHODS = ("co2net", "d2net", "twostream")

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import psutil
 
-from jaxtal.train import checkpoint_integrity
+from jaxtal.training import checkpoint_integrity
 from tests.stress.faults.jobs import Run, whole_step
 
 # Of every number of processes the classes of faults, which are equally frequent, and their kinds.

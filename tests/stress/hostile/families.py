@@ -24,7 +24,7 @@ from jaxtal.data.lazy_dataset import LazyDataset
 from jaxtal.data.segments import Segments, ground_truth
 from jaxtal.data.synthetic.config import SyntheticConfig
 from jaxtal.evaluation import detection_map, protocols
-from jaxtal.train.workdir import fingerprint
+from jaxtal.training.workdir import fingerprint
 from tests.stress.hostile import crafted
 
 OUTPUTS = ("cas", "attention")

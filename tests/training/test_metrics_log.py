@@ -3,8 +3,8 @@
 import jax.numpy as jnp
 import numpy as np
 
-from jaxtal.train.metrics_log import MetricsLog
-from jaxtal.train.workdir import Workdir
+from jaxtal.training.metrics_log import MetricsLog
+from jaxtal.training.workdir import Workdir
 
 
 def report(*losses: float, in_row: tuple[int, ...] = (0,)):

@@ -20,7 +20,7 @@ from jaxtal.data.layouts import activitynet
 from jaxtal.data.segments import Segments
 from jaxtal.errors import CheckpointError, short_repr, warn
 from jaxtal.extras import required
-from jaxtal.train import checkpoint_integrity
+from jaxtal.training import checkpoint_integrity
 
 
 def fingerprint(dataset: Dataset, generated: bool) -> dict[str, int]:

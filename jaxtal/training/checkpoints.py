@@ -14,8 +14,8 @@ from orbax.checkpoint import multihost
 
 from jaxtal.errors import CheckpointError
 from jaxtal.parallel.multihost import broadcast_from_primary
-from jaxtal.train import checkpoint_integrity
-from jaxtal.train.train_state import TrainState
+from jaxtal.training import checkpoint_integrity
+from jaxtal.training.train_state import TrainState
 
 
 class Checkpoints:

@@ -14,8 +14,8 @@ from jaxtal.methods.base import Method
 from jaxtal.nn.layers import cast_params
 from jaxtal.parallel.mesh import MEMBER_SPEC, REPLICATED
 from jaxtal.parallel.sharding import replicated, run_replicated, vmap_members
-from jaxtal.train import population
-from jaxtal.train.train_state import Hyperparams, TrainState
+from jaxtal.training import population
+from jaxtal.training.train_state import Hyperparams, TrainState
 
 
 def adam(learning_rate, weight_decay) -> optax.GradientTransformation:

@@ -11,8 +11,8 @@ from jax.experimental.compilation_cache import compilation_cache
 from ml_collections import ConfigDict
 
 from jaxtal.errors import JaxtalError
-from jaxtal.train.dispatch import dispatch_ends, steps_per_dispatch
-from jaxtal.train.trainer import train_and_evaluate
+from jaxtal.training.dispatch import dispatch_ends, steps_per_dispatch
+from jaxtal.training.trainer import train_and_evaluate
 from tests.helpers.command import TINY_VIDEOS
 from tests.methods import toy_config
 
@@ -307,7 +307,7 @@ def test_a_profile_is_written_on_request(single, tmp_path):
 
 def test_a_run_traces_one_training_program(tmp_path, monkeypatch):
     """For whole windows, cut ones, all members; their values are arguments (test_step.py)."""
-    from jaxtal.train import train_step
+    from jaxtal.training import train_step
 
     traces = itertools.count()
     original = train_step.train_steps

@@ -16,15 +16,15 @@ from jaxtal.errors import JaxtalError, NonFiniteError
 from jaxtal.evaluation.detection_map import selection_metric
 from jaxtal.parallel import preemption, sharding
 from jaxtal.parallel.mesh import MEMBER_SPEC
-from jaxtal.train import population, train_step
-from jaxtal.train.checkpoints import Checkpoints
-from jaxtal.train.dispatch import Dispatcher, Timer, dispatch_ends, steps_per_dispatch
-from jaxtal.train.evaluator import Evaluator
-from jaxtal.train.metrics_log import MetricsLog
-from jaxtal.train.results import MemberEvaluation, evaluate_member, write_results
-from jaxtal.train.setup import Setup, prepare
-from jaxtal.train.train_state import TrainState
-from jaxtal.train.workdir import Workdir
+from jaxtal.training import population, train_step
+from jaxtal.training.checkpoints import Checkpoints
+from jaxtal.training.dispatch import Dispatcher, Timer, dispatch_ends, steps_per_dispatch
+from jaxtal.training.evaluator import Evaluator
+from jaxtal.training.metrics_log import MetricsLog
+from jaxtal.training.results import MemberEvaluation, evaluate_member, write_results
+from jaxtal.training.setup import Setup, prepare
+from jaxtal.training.train_state import TrainState
+from jaxtal.training.workdir import Workdir
 
 _LOG = logging.getLogger(__name__)
 

@@ -15,9 +15,9 @@ from jaxtal.errors import JaxtalError
 from jaxtal.evaluation import detection_map, protocols
 from jaxtal.input_pipeline.packing import length_buckets
 from jaxtal.input_pipeline.placement import place_features
-from jaxtal.train.evaluator import Evaluator, evaluate_outputs
-from jaxtal.train.train_state import hyperparams_from_config
-from jaxtal.train.train_step import init_state
+from jaxtal.training.evaluator import Evaluator, evaluate_outputs
+from jaxtal.training.train_state import hyperparams_from_config
+from jaxtal.training.train_step import init_state
 from tests.oracles.twostream import localize, softmax, test_indices
 
 C, WIDTH = 3, 8

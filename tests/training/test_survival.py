@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from jaxtal.train import checkpoint_integrity
+from jaxtal.training import checkpoint_integrity
 from tests.conftest import ROOT
 from tests.helpers.command import TINY, outcome, run, start
 

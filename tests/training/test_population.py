@@ -8,7 +8,7 @@ from scipy import stats
 
 from configs import co2net_demo
 from jaxtal.errors import JaxtalError
-from jaxtal.train import population
+from jaxtal.training import population
 
 
 def config_of(members: int, vary: str = ""):

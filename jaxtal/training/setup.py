@@ -20,9 +20,9 @@ from jaxtal.input_pipeline.placement import DTYPES, PlacedVideos, place_features
 from jaxtal.methods.base import Method
 from jaxtal.parallel import multihost
 from jaxtal.parallel.mesh import FEATURE_PLACEMENTS, mesh_from_config
-from jaxtal.train import population
-from jaxtal.train.evaluator import pick_protocols
-from jaxtal.train.workdir import Workdir, fingerprint, summary_writer
+from jaxtal.training import population
+from jaxtal.training.evaluator import pick_protocols
+from jaxtal.training.workdir import Workdir, fingerprint, summary_writer
 
 _LOG = logging.getLogger(__name__)
 

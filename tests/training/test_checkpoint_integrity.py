@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from jaxtal.train import checkpoint_integrity
+from jaxtal.training import checkpoint_integrity
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import numpy as np
 
 from jaxtal.errors import ConfigError
 from jaxtal.evaluation.detection_map import selection_metric, selection_metric_name
-from jaxtal.train.train_state import Hyperparams, hyperparams_from_config
+from jaxtal.training.train_state import Hyperparams, hyperparams_from_config
 
 
 def members_of(config) -> list:

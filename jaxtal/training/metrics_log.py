@@ -6,7 +6,7 @@ import jax
 import numpy as np
 
 from jaxtal.parallel import sharding
-from jaxtal.train.workdir import Workdir
+from jaxtal.training.workdir import Workdir
 
 
 class _Window(NamedTuple):

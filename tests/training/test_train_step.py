@@ -13,8 +13,8 @@ from jaxtal.data.dataset import Video
 from jaxtal.input_pipeline.packing import pack
 from jaxtal.nn.layers import cast_params
 from jaxtal.parallel.sharding import vmap_members
-from jaxtal.train.train_state import hyperparams_from_config
-from jaxtal.train.train_step import init_state, train_step, train_steps
+from jaxtal.training.train_state import hyperparams_from_config
+from jaxtal.training.train_step import init_state, train_step, train_steps
 
 C, WIDTH = 3, 8
 

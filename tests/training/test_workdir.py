@@ -12,7 +12,7 @@ from jaxtal.config import get_config
 from jaxtal.data.dataset import Dataset, TimeGrid, Video
 from jaxtal.data.segments import Segments
 from jaxtal.errors import JaxtalError
-from jaxtal.train.workdir import Workdir
+from jaxtal.training.workdir import Workdir
 
 CONFIG = {"seed": 0, "train": {"steps": 5, "log_every": 1}, "data": {"thresholds": (0.1, 2)}}
 

@@ -14,10 +14,10 @@ from ml_collections import ConfigDict
 
 from jaxtal.input_pipeline.placement import HostStream, prefetch, trim_host_memory
 from jaxtal.parallel import sharding
-from jaxtal.train import population, train_step
-from jaxtal.train.metrics_log import MetricsLog
-from jaxtal.train.setup import Setup
-from jaxtal.train.train_state import Hyperparams, TrainState
+from jaxtal.training import population, train_step
+from jaxtal.training.metrics_log import MetricsLog
+from jaxtal.training.setup import Setup
+from jaxtal.training.train_state import Hyperparams, TrainState
 
 _LOG = logging.getLogger(__name__)
 

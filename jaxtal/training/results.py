@@ -9,10 +9,10 @@ from ml_collections import ConfigDict
 
 from jaxtal.data.segments import Segments
 from jaxtal.evaluation.detection_map import selection_metric_name
-from jaxtal.train import population
-from jaxtal.train.evaluator import average_outputs, evaluate_outputs
-from jaxtal.train.setup import Setup
-from jaxtal.train.workdir import Workdir
+from jaxtal.training import population
+from jaxtal.training.evaluator import average_outputs, evaluate_outputs
+from jaxtal.training.setup import Setup
+from jaxtal.training.workdir import Workdir
 from jaxtal.visualization import plots
 
 

@@ -11,7 +11,7 @@ from jaxtal import methods
 from jaxtal.input_pipeline.packing import PackedVideos, build_index
 from jaxtal.parallel import sharding
 from jaxtal.parallel.mesh import mesh_from_config
-from jaxtal.train import evaluator, train_step
+from jaxtal.training import evaluator, train_step
 from tests.helpers.pods import METHODS, config_of
 from tests.input_pipeline.test_placement import videos
 
