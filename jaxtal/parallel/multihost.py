@@ -75,10 +75,9 @@ def initialize_distributed() -> None:
 
     if os.environ.get("JAX_PLATFORMS") == "cpu":
         jax.config.update("jax_cpu_collectives_implementation", "gloo")
+    given = _from_environment()
     try:
-        jax.distributed.initialize(
-            **_from_environment(), heartbeat_timeout_seconds=HEARTBEAT_TIMEOUT_SECONDS
-        )
+        jax.distributed.initialize(**given, heartbeat_timeout_seconds=HEARTBEAT_TIMEOUT_SECONDS)
         if jax.process_index() > 0:
             os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # standard output, whoever writes it
     except (RuntimeError, ValueError) as error:

@@ -26,6 +26,8 @@ def load(path: Path, form: str) -> dict[str, Any]:
         content = json.loads(encoded, object_pairs_hook=functools.partial(_object, path))
     except OSError as error:
         raise DataError(f"{path}: {error.strerror or error}; wanted a JSON file, {form}") from None
+    except DataError:  # a ValueError, too
+        raise
     except RecursionError:
         raise DataError(f"{path}: not a JSON file (nested too deep); wanted {form}") from None
     except ValueError as error:
