@@ -80,7 +80,7 @@ def read(path: Path, wanted: tuple[str, ...]) -> Activations:
     """Read a file, whoever wrote it.
 
     Args:
-        wanted: names of the outputs that are needed, see `Method.localized`.
+        wanted: names of the outputs that are needed, see `Method.localization_inputs`.
 
     Raises:
         DataError: the file is missing, is not such a file, or something in it does not fit.

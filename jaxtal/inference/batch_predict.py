@@ -117,7 +117,7 @@ def _drawing(
 
     def draw(found: VideoPrediction) -> None:
         if found.video.name in names and found.outputs:
-            figure = draw_found(found, model.recipe, model.classes)
+            figure = draw_found(found, model.score_spec, model.classes)
             save(figure, folder / f"{found.video.name}.png")
 
     return draw

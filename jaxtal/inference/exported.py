@@ -59,11 +59,11 @@ def export_model(path: str | os.PathLike[str], model: Model) -> dict[str, Any]:
         The header.
 
     Raises:
-        CheckpointError: the method's recipe is code of its own; the file cannot be written.
+        CheckpointError: the method's score_spec is code of its own; the file cannot be written.
     """
-    if not isinstance(model.recipe, ScoreSpec):
+    if not isinstance(model.score_spec, ScoreSpec):
         raise CheckpointError(
-            f"config.method {model.method}: its recipe is no "
+            f"config.method {model.method}: its score_spec is no "
             "jaxtal.localization.scoring.ScoreSpec, which an export needs; predict "
             "with workdir=... instead"
         )
@@ -92,7 +92,7 @@ def _export(model: Model) -> export.Exported:
     leaves, tree = jax.tree.flatten(model.variables)
 
     def program(leaves: list, features: jax.Array, lengths: jax.Array) -> dict:
-        return model.program(jax.tree.unflatten(tree, leaves), features, lengths)
+        return model.apply_fn(jax.tree.unflatten(tree, leaves), features, lengths)
 
     batch, parts = export.symbolic_shape("b, t")
     return export.export(jax.jit(program), platforms=PLATFORMS)(
@@ -113,9 +113,9 @@ def _header(model: Model, arrays: list[np.ndarray], program: bytes) -> dict[str,
         "grid": dataclasses.asdict(model.time_grid),
         "feature_width": model.feature_width,
         "min_snippets": model.min_snippets,
-        "row_limits": list(model.row_limits),
-        "evidence": dataclasses.asdict(model.recipe),
-        "localized": list(model.localized),
+        "test_length_limits": list(model.test_length_limits),
+        "score_spec": dataclasses.asdict(model.score_spec),
+        "localization_inputs": list(model.localization_inputs),
         "localization": dataclasses.asdict(model.localization),
         "platforms": list(PLATFORMS),
         "program": len(program),
@@ -151,12 +151,12 @@ def load_exported(path: str | os.PathLike[str]) -> Model:
             time_grid=TimeGrid(**header["grid"]),
             feature_width=header["feature_width"],
             min_snippets=int(header["min_snippets"]),
-            row_limits=_limits(*header["row_limits"]),
-            recipe=ScoreSpec(**header["evidence"]),
-            localized=tuple(header["localized"]),
+            test_length_limits=_limits(*header["test_length_limits"]),
+            score_spec=ScoreSpec(**header["score_spec"]),
+            localization_inputs=tuple(header["localization_inputs"]),
             localization=_settings(header["localization"]),
             variables=jax.device_put(arrays),
-            program=jax.jit(called.call),
+            apply_fn=jax.jit(called.call),
         )
     except JaxtalError:
         raise
@@ -202,8 +202,8 @@ def _read(path: Path) -> tuple[dict[str, Any], memoryview]:
 
 
 _FIELDS = (
-    "jaxtal", "jax", "method", "classes", "grid", "feature_width", "min_snippets", "row_limits",
-    "evidence", "localized", "localization", "platforms", "program", "parameters",
+    "jaxtal", "jax", "method", "classes", "grid", "feature_width", "min_snippets",
+    "test_length_limits", "score_spec", "localization_inputs", "localization", "platforms", "program", "parameters",
 )  # fmt: skip
 
 
@@ -251,8 +251,8 @@ def _check_shapes(called: export.Exported, arrays: list[np.ndarray], header: dic
     if len(features.shape) != 3 or features.shape[2] != header["feature_width"]:
         raise ValueError(f"its program wants features of shape {features.shape}")
     outputs = jax.tree.unflatten(called.out_tree, called.out_avals)
-    if missing := {"cas", *header["localized"]} - set(outputs):
+    if missing := {"cas", *header["localization_inputs"]} - set(outputs):
         raise ValueError(f"its program does not return {', '.join(sorted(missing))}")
-    classes = outputs["cas"].shape[-1] - bool(header["evidence"]["background"])
+    classes = outputs["cas"].shape[-1] - bool(header["score_spec"]["background"])
     if classes != len(header["classes"]):
         raise ValueError(f"its program knows {classes} classes, not {len(header['classes'])}")

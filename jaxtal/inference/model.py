@@ -56,12 +56,12 @@ class Model:
         time_grid: of the training data; predictions assume it where the inputs state none.
         feature_width: numbers a snippet, 2D.
         min_snippets: shorter videos have no detections.
-        row_limits: (least, most) rows fed of a video, spread evenly over it; None for no limit.
-        recipe: how evidence follows from the outputs.
-        localized: names of the outputs that it reads.
+        test_length_limits: (least, most) rows per video, spread uniformly over it; None: no limit.
+        score_spec: how evidence follows from the outputs.
+        localization_inputs: names of the outputs that it reads.
         localization: the numbers of the localization.
-        variables: what `program` is called with first, arrays in a tree.
-        program: (variables, features [B, T, 2D] float32, 0 after a video's end, lengths [B] int32)
+        variables: what `apply_fn` is called with first, arrays in a tree.
+        apply_fn: (variables, features [B, T, 2D] float32, 0 after a video's end, lengths [B] int32)
             -> {name: [B, T, n], or [B, 1, n] for what a video has once}; jitted.
     """
 
@@ -70,12 +70,12 @@ class Model:
     time_grid: TimeGrid
     feature_width: int
     min_snippets: int
-    row_limits: tuple[int, int | None]
-    recipe: ScoreSpec
-    localized: tuple[str, ...]
+    test_length_limits: tuple[int, int | None]
+    score_spec: ScoreSpec
+    localization_inputs: tuple[str, ...]
     localization: LocalizationConfig
     variables: Any
-    program: Callable[..., dict[str, jax.Array]]
+    apply_fn: Callable[..., dict[str, jax.Array]]
 
     def __repr__(self) -> str:
         grid = self.time_grid
@@ -155,7 +155,7 @@ class Model:
         """Write the model to one file, which `load_model` reads without the network's code.
 
         Raises:
-            DataError: the method's recipe is code of its own; the file cannot be written.
+            DataError: the method's score_spec is code of its own; the file cannot be written.
         """
         from jaxtal.inference import exported  # which builds models of this class
 
@@ -174,12 +174,12 @@ class Model:
         snippets = np.array([video.shape[0] for video in videos], np.int64)
         long = snippets >= self.min_snippets
         yield [(int(index), {}) for index in np.flatnonzero(known & ~long)]
-        rows = np.clip(snippets, *self.row_limits)
+        rows = np.clip(snippets, *self.test_length_limits)
         pending = None
         for time, members in length_buckets(rows, known & long):
             chosen = subsample_uniformly(snippets[members], rows[members], time)
             features, lengths = self._read(videos, members, rows, chosen, skip_damaged)
-            started = members, lengths, self.program(self.variables, features, lengths)
+            started = members, lengths, self.apply_fn(self.variables, features, lengths)
             if pending is not None:
                 yield _fetch(*pending)
             pending = started
@@ -215,9 +215,9 @@ class Model:
         grids = grid.of(mine)
         for video, (_, output) in zip(mine, batch, strict=True):
             if output:
-                check_finite(output, self.localized, f"video {video.name}")
+                check_finite(output, self.localization_inputs, f"video {video.name}")
         detections = localize_videos(
-            (self.recipe.compute(output) if output else None for _, output in batch),
+            (self.score_spec.compute(output) if output else None for _, output in batch),
             [len(output["cas"]) if output else 1 for _, output in batch],
             [video.shape[0] for video in mine],
             grids,

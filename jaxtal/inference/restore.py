@@ -63,7 +63,7 @@ def load_work_directory(
         time_grid=described.grid,
         feature_width=described.feature_width,
         variables=_variables(files, shapes, member),
-        program=jax.jit(program),
+        apply_fn=jax.jit(program),
         **from_config,
     )
 
@@ -89,15 +89,15 @@ def _from_config(config, method: Method) -> dict[str, Any]:
     return {
         "method": method.name,
         "min_snippets": config.data.min_snippets,
-        "row_limits": method.test_length_limits(config),
-        "recipe": method.score_spec(config),
-        "localized": method.localization_inputs,
+        "test_length_limits": method.test_length_limits(config),
+        "score_spec": method.score_spec(config),
+        "localization_inputs": method.localization_inputs,
         "localization": LocalizationConfig(**{name: getattr(settings, name) for name in of_all}),
     }
 
 
 def program_of(method: Method, model, precision: str, ensemble: bool = False):
-    """`evaluator.forward` as `Model.program` is: lengths in place of a mask.
+    """`evaluator.forward` as `Model.apply_fn` is: lengths in place of a mask.
 
     Args:
         ensemble: the variables have a leading axis of members, over which outputs are averaged.

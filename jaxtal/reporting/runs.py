@@ -37,7 +37,7 @@ class Curves(NamedTuple):
     """Saved outputs, and how the T-CAM to be drawn follows from them."""
 
     saved: Activations
-    recipe: ProposalScores
+    score_spec: ProposalScores
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -209,17 +209,17 @@ def _curves(path: Path, truth: Dataset, config: dict[str, Any]) -> Curves:
     """The saved outputs of the test videos."""
     method = methods.get(config["method"])
     with tables.naming(f"the config of {path.parent}", "what a run writes"):
-        recipe = method.score_spec(config_from(config))
+        score_spec = method.score_spec(config_from(config))
     saved = activations.read(path, method.localization_inputs)
     first = next(filter(None, saved.outputs), None)
-    columns = len(truth.classes) if first is None else recipe.activations(first).shape[1]
+    columns = len(truth.classes) if first is None else score_spec.activations(first).shape[1]
     names = tuple(video.name for video in truth.test)
     if (saved.videos, saved.classes, columns) != (names, truth.classes, len(truth.classes)):
         raise DataError(
             f"{path}: its videos or classes are not those of annotations.json; evaluate the run "
             "again (mode=eval, config.evaluation.save_activations=True) to write both"
         )
-    return Curves(saved, recipe)
+    return Curves(saved, score_spec)
 
 
 def _metrics(files: Workdir) -> list[dict[str, Any]]:

@@ -117,10 +117,10 @@ def _curves(curves: Curves, index: int, video: Video, best: np.ndarray) -> dict[
     """{"span": seconds of the first and the last point, "attention": values, "classes": [label,
     values] each}, of the annotated classes and those of the best detections; null without outputs.
     """
-    saved, recipe = curves
+    saved, score_spec = curves
     if not (output := saved.outputs[index]):
         return None
-    activation = recipe.activations(output)
+    activation = score_spec.activations(output)
     rows = len(activation)
     width = -(-rows // POINTS)  # rows that become a point
     first = np.arange(0, rows, width)

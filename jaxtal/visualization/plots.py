@@ -105,10 +105,10 @@ def draw_videos(
     return _draw_rows(shown, dataset.classes)
 
 
-def draw_found(found: "VideoPrediction", recipe: "ScoreSpec", classes) -> Figure:
+def draw_found(found: "VideoPrediction", score_spec: "ScoreSpec", classes) -> Figure:
     """What was found in a video that nobody annotated, as in `draw_videos`."""
     video, output, detections, grid = found
-    snippets, activation = video.shape[0], recipe.activations(output)
+    snippets, activation = video.shape[0], score_spec.activations(output)
     duration = float(grid.to_seconds(snippets))
     shown = Shown(video.name, duration, snippets, grid, output, activation, detections)
     return _draw_rows([shown], classes)

@@ -21,12 +21,12 @@ from tests.helpers.trained import WIDTH, stored, toy_predictor, write
 @pytest.fixture(scope="module")
 def file(tmp_path_factory) -> Path:
     path = tmp_path_factory.mktemp("exported") / "toy.jaxtal"
-    exported.export_model(path, toy_predictor(row_limits=(2, 90)))
+    exported.export_model(path, toy_predictor(test_length_limits=(2, 90)))
     return path
 
 
 def test_everything_is_in_the_file(file):
-    wanted, found = toy_predictor(row_limits=(2, 90)), exported.load_exported(file)
+    wanted, found = toy_predictor(test_length_limits=(2, 90)), exported.load_exported(file)
     for field in dataclasses.fields(wanted):
         if field.name not in ("variables", "program"):
             assert getattr(found, field.name) == getattr(wanted, field.name), field.name
@@ -127,12 +127,12 @@ def test_damaged_files(file, tmp_path, change, message):
         (lambda header: header.update(program=-5), "its parts are not as long as it says"),
         (lambda header: header["parameters"].append(["object", [1]]), "a parameter of type 'obj"),
         (lambda header: header["parameters"].append(["int32", [-1]]), r"and shape \[-1\]"),
-        (lambda header: header["evidence"].update(gate="x"), "gate is 'x', none of attention"),
+        (lambda header: header["score_spec"].update(gate="x"), "gate is 'x', none of attention"),
         (lambda header: header["localization"].update(x=1), "unexpected keyword argument 'x'"),
         (lambda header: header.update(feature_width=6), "its program wants features of shape"),
         (lambda header: header["classes"].pop() and None, "its program knows 3 classes, not 2"),
-        (lambda header: header.update(localized=["x"]), "its program does not return x"),
-        (lambda header: header.update(row_limits=[1, "x"]), "invalid literal for int"),
+        (lambda header: header.update(localization_inputs=["x"]), "its program does not return x"),
+        (lambda header: header.update(test_length_limits=[1, "x"]), "invalid literal for int"),
         (lambda header: header.update(platforms=["tpu"]), "for tpu, but this process .* on cpu"),
         (lambda header: header["parameters"].reverse(), "its program wants other parameters"),
     ],
@@ -151,9 +151,9 @@ def test_a_file_that_is_none(tmp_path):
 
 
 def test_a_recipe_of_ones_own_cannot_be_exported(tmp_path):
-    predictor = dataclasses.replace(toy_predictor(), recipe=object())
+    predictor = dataclasses.replace(toy_predictor(), score_spec=object())
     with pytest.raises(
-        JaxtalError, match=r"toy: its recipe is no jaxtal.localization.scoring.ScoreSpec"
+        JaxtalError, match=r"toy: its score_spec is no jaxtal.localization.scoring.ScoreSpec"
     ):
         exported.export_model(tmp_path / "model", predictor)
     assert not any(tmp_path.iterdir())

@@ -138,7 +138,7 @@ def test_as_many_programs_as_buckets_and_alone_as_together(tmp_path):
 
 def test_thinned_out_rows_are_spread_over_the_video():
     """A video of which every third snippet is fed has the detections of those, on a grid of 3."""
-    predictor = toy_predictor(row_limits=(2, 50))
+    predictor = toy_predictor(test_length_limits=(2, 50))
     (video,) = stored([150])
     third = dataclasses.replace(video, shape=(50, WIDTH), read=lambda: video.read()[::3])
     wanted = toy_predictor().predict([third], time_grid=TimeGrid(25, 48, 48))

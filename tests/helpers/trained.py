@@ -49,17 +49,17 @@ def toy_predictor(classes: int = 3, traces: list | None = None, **fields) -> Mod
             traces.append(features.shape)
         return program(variables, features, lengths)
 
-    given = {"min_snippets": 1, "row_limits": (1, None), **fields}
+    given = {"min_snippets": 1, "test_length_limits": (1, None), **fields}
     return Model(
         method="toy",
         classes=tuple(f"class {index}" for index in range(classes)),
         time_grid=TimeGrid(),
         feature_width=WIDTH,
-        recipe=toy.METHOD.score_spec(config),
-        localized=toy.METHOD.localization_inputs,
+        score_spec=toy.METHOD.score_spec(config),
+        localization_inputs=toy.METHOD.localization_inputs,
         localization=localization_config(class_threshold=0.1),
         variables=variables,
-        program=jax.jit(traced),
+        apply_fn=jax.jit(traced),
         **given,
     )
 

@@ -44,7 +44,7 @@ def video_scores(outputs, config):
     return proposals.softmax(proposals.topk_mean(cas, -(-len(cas) // 8)))[:-1]
 
 
-def recipe(config):
+def score_spec(config):
     """Thresholds on the class probabilities, which also score."""
     term = "probability"
     return ScoreSpec(term, term, term, "cas", config.loss.topk_divisor, softmax=True)
@@ -57,6 +57,6 @@ METHOD = Method(
     loss_terms=loss_terms,
     output_names=("cas",),
     video_scores=video_scores,
-    score_spec=recipe,
+    score_spec=score_spec,
     localization_inputs=("cas",),
 )

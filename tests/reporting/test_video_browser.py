@@ -107,7 +107,7 @@ def test_curves_are_means_over_even_spans(runs, shown, monkeypatch):
     curves = runs[0].models[0].curves
     for index, video in enumerate(coarse["videos"]):
         output = curves.saved.outputs[index]
-        activation = curves.recipe.activations(output)
+        activation = curves.score_spec.activations(output)
         width = -(-len(activation) // 40)
         assert width > 1
         spans = [slice(begin, begin + width) for begin in range(0, len(activation), width)]

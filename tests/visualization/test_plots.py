@@ -83,8 +83,8 @@ def test_a_video_that_nobody_annotated():
     found = Segments(np.zeros(18, int), label, start, start + 2, np.arange(18) / 18)
     video = FeatureFile("a_$1", (40, 4), lambda: None, "")
     grid = TimeGrid(25, 8, 8)
-    recipe = METHOD.score_spec(CONFIG)
-    figure = plots.draw_found(VideoPrediction(video, output, found, grid), recipe, classes)
+    score_spec = METHOD.score_spec(CONFIG)
+    figure = plots.draw_found(VideoPrediction(video, output, found, grid), score_spec, classes)
     (axis,) = figure.axes
     lanes = [label.get_text() for label in axis.get_yticklabels()]
     assert lanes == ["0", "0.5", "1", *classes[3:]]
@@ -94,8 +94,8 @@ def test_a_video_that_nobody_annotated():
     assert "ground truth" not in {text.get_text() for text in figure.legends[0].get_texts()}
     figure.draw_without_rendering()
     nothing = VideoPrediction(video, output, concatenate([]), grid)
-    figure = plots.draw_found(nothing, recipe, classes)
-    best = classes[np.argmax(recipe.activations(output).mean(axis=0))]
+    figure = plots.draw_found(nothing, score_spec, classes)
+    best = classes[np.argmax(score_spec.activations(output).mean(axis=0))]
     assert figure.axes[0].get_title(loc="left") == f"a_$1; no detection; T-CAM: {best}"
 
 
