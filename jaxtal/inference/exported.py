@@ -203,7 +203,8 @@ def _read(path: Path) -> tuple[dict[str, Any], memoryview]:
 
 _FIELDS = (
     "jaxtal", "jax", "method", "classes", "grid", "feature_width", "min_snippets",
-    "test_length_limits", "score_spec", "localization_inputs", "localization", "platforms", "program", "parameters",
+    "test_length_limits", "score_spec", "localization_inputs", "localization", "platforms",
+    "program", "parameters",
 )  # fmt: skip
 
 
