@@ -39,3 +39,25 @@ def shared() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no real data: {folder} does not exist (set JAXTAL_SHARED)")
     return folder
+
+
+# Rooms without JAX, or with small programs only, in the order of their tests' seconds.
+_FAST = (
+    "test_architecture.py",
+    "evaluation",
+    "localization",
+    "configs",
+    "visualization",
+    "nn",
+    "data",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Run the fast rooms first, so that most mistakes show within the first minutes."""
+
+    def rank(item: pytest.Item) -> int:
+        room = item.path.relative_to(ROOT / "tests").parts[0]
+        return _FAST.index(room) if room in _FAST else len(_FAST)
+
+    items.sort(key=rank)
