@@ -4,13 +4,12 @@ import logging
 import os
 from pathlib import Path
 
-import hypothesis
-import jax
-import pytest
-
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("XLA_FLAGS", "--xla_force_host_platform_device_count=8")
 
+import hypothesis
+import jax
+import pytest
 
 # The same examples in every run: what fails here can be had again. Look further with
 # `python -m pytest --hypothesis-profile=wide`.

@@ -1,5 +1,6 @@
 """The wheel: what is in it, and that it trains in an empty folder without the clone."""
 
+import json
 import os
 import shutil
 import site
@@ -102,14 +103,24 @@ def test_the_package_that_is_imported_is_the_wheel_s(installed, tmp_path):
     assert version == jaxtal.__version__
 
 
-@pytest.mark.parametrize("config", ["co2net_demo", "configs/co2net_demo.py"])
-def test_two_steps_outside_the_clone(installed, tmp_path, config):
-    """By the config's name, and as in the clone."""
-    arguments = [f"--config={config}", *TINY[1:], "--config.train.steps=2", "--workdir=run"]
-    outside(installed, tmp_path, "-m", "jaxtal.main", *arguments)
-    assert {"result.json", "detections.json", "config.json"} <= {
-        path.name for path in (tmp_path / "run").iterdir()
-    }
+_TRAIN = """
+import jaxtal
+overrides = {overrides!r}
+jaxtal.train(jaxtal.get_config("co2net_demo", overrides=overrides), "by_name", progress=False)
+"""
+
+
+def test_two_steps_outside_the_clone(installed, tmp_path):
+    """By the command as in the clone, and from Python by the config's name: the same run."""
+    arguments = [*TINY[1:], "--config.train.steps=2"]
+    overrides = dict(a.removeprefix("--config.").split("=", 1) for a in arguments)
+    command = ["--config=configs/co2net_demo.py", *arguments]
+    outside(installed, tmp_path, "-m", "jaxtal.main", *command)
+    outside(installed, tmp_path, "-c", _TRAIN.format(overrides=overrides))
+    first, second = (tmp_path / name for name in ("by_name", "runs/co2net_demo"))
+    assert json.loads((first / "result.json").read_text())["step"] == 2
+    for name in ("config.json", "detections.json"):
+        assert (first / name).read_bytes() == (second / name).read_bytes()
 
 
 def test_the_console_command(installed, tmp_path):

@@ -26,7 +26,7 @@ from absl import logging
 from benchmarks.tables import figure, markdown, report, rows, train
 from benchmarks.tables.published import TABLES
 from benchmarks.timing import add_set, positive
-from jaxtal import command_line
+from jaxtal.cli import runtime
 from jaxtal.errors import JaxtalError, warn
 
 _SETS = {
@@ -132,8 +132,8 @@ def main() -> None:
     """Run, and report in one line what is wrong."""
     options = parse()
     logging.set_verbosity(logging.WARNING)  # as in jaxtal.main
-    command_line.keep_compiled(None)
+    runtime.enable_compilation_cache(None)
     try:
         sys.exit(run(options))
     except JaxtalError as error:
-        sys.exit(command_line.fail(str(error)))
+        sys.exit(runtime.fail(str(error)))

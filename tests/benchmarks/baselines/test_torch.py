@@ -5,8 +5,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from benchmarks.baselines.torch import build
-from benchmarks.baselines.torch.d2net import Pairing
 from configs import co2net_thumos, d2net_thumos, twostream_thumos
 from jaxtal import methods
 from jaxtal.input_pipeline.packing import Batch
@@ -17,6 +15,8 @@ from tests.helpers.contexts import context
 
 torch = pytest.importorskip("torch")
 
+from benchmarks.baselines.torch import build
+from benchmarks.baselines.torch.d2net import Pairing
 
 B, T, C, WIDTH = 10, 24, 5, 16
 CONFIGS = {"co2net": co2net_thumos, "d2net": d2net_thumos, "twostream": twostream_thumos}

@@ -18,11 +18,10 @@ import time
 import warnings
 from pathlib import Path
 
-from jaxtal.cli import logs
-from tests.stress.hostile import families, guard, unsafe
-
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
+from jaxtal.cli import logs
+from tests.stress.hostile import families, guard, unsafe
 
 # What is imported when it is needed first: old archives' names, old pickles' modules.
 _LATE = "encodings.cp437", "linecache", "numpy.char", "numpy.core.multiarray", "unicodedata"

@@ -1,6 +1,5 @@
-"""The package as it is installed: built as a wheel, used outside of the checkout."""
+"""A wheel that is built from a source distribution has the configs, too."""
 
-import json
 import os
 import shutil
 import subprocess
@@ -12,7 +11,6 @@ import pytest
 
 from jaxtal.config import config_names
 from tests.conftest import ROOT
-from tests.helpers.command import TINY_VIDEOS
 
 SOURCES = ("jaxtal", "configs", "pyproject.toml", "README.md", "LICENSE", "MANIFEST.in")
 BUILD = """
@@ -22,20 +20,6 @@ archive = build_meta.build_sdist("dist")
 tarfile.open(f"dist/{archive}").extractall("unpacked", filter="data")
 """
 BUILD_WHEEL = "from setuptools import build_meta; build_meta.build_wheel('dist')"
-TRAIN = """
-import jaxtal.configs
-from jaxtal.config import config_names, get_config
-from jaxtal.training.trainer import train_and_evaluate
-from pathlib import Path
-print(jaxtal.configs.__path__[0], len(config_names()))
-train_and_evaluate(get_config("co2net_demo", overrides=OVERRIDES), Path("by_name"))
-"""
-OVERRIDES = {
-    "data.generator": TINY_VIDEOS,
-    "data.num_snippets": "16",
-    "train.steps": "2",
-    "evaluation.plot_videos": "0",
-}
 
 
 @pytest.fixture(scope="module")
@@ -69,21 +53,3 @@ def test_the_configs_are_installed_once(site):
     assert not (site / "configs").exists()
     assert (site / "jaxtal" / "reporting" / "templates" / "report.html").is_file()
     assert "__path__" not in (site / "jaxtal" / "configs" / "__init__.py").read_text()
-
-
-def test_two_steps_outside_of_the_checkout(site, tmp_path):
-    """By name through Python, and by the file's name in the checkout on the command line."""
-    environment = {
-        "PYTHONPATH": str(site), "JAX_PLATFORMS": "cpu", "XLA_FLAGS": "",
-        "JAX_COMPILATION_CACHE_DIR": str(tmp_path / "compiled"),
-        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-    }  # fmt: skip
-    out = execute(tmp_path, environment, "-c", TRAIN.replace("OVERRIDES", repr(OVERRIDES)))
-    assert out.splitlines()[0] == f"{site / 'jaxtal' / 'configs'} {len(config_names())}"
-    options = [f"--config.{field}={text}" for field, text in OVERRIDES.items()]
-    command = ["-m", "jaxtal.main", "--config", "configs/co2net_demo.py", *options]
-    execute(tmp_path, environment, *command)
-    first, second = (tmp_path / name for name in ("by_name", "runs/co2net_demo"))
-    assert json.loads((first / "result.json").read_text())["step"] == 2
-    for name in ("config.json", "detections.json"):
-        assert (first / name).read_bytes() == (second / name).read_bytes()
