@@ -285,7 +285,10 @@ def _localization_config(options: Mapping[str, Any]) -> LocalizationConfig:
     for name in options:
         if name not in known:
             raise ConfigError(f"localize has no option {name!r}, only {', '.join(known)}")
-    return LocalizationConfig(**options)
+    # The one source of defaults, which imports no JAX.
+    from jaxtal.configs import common
+
+    return LocalizationConfig(**{**common.get_config().localization, **options})
 
 
 def _by_name(value: Any, what: str) -> dict[str, np.ndarray]:

@@ -21,16 +21,16 @@ from matplotlib.figure import Figure
 
 import jaxtal
 from jaxtal.cli import logs
+from jaxtal.data import activitynet
 from jaxtal.data.dataset import Dataset, TimeGrid
 from jaxtal.data.io.feature_files import FeatureFile
-from jaxtal.data.layouts import activitynet
 from jaxtal.data.segments import Segments
 from jaxtal.evaluation import detection_map
-from jaxtal.localization.config import LocalizationConfig
 from jaxtal.localization.proposals import localize_videos, topk_mean
 from jaxtal.training import dispatch, trainer
 from tests.conftest import ROOT
 from tests.helpers.command import TINY, run
+from tests.helpers.localizing import settings as localization_config
 from tests.helpers.trained import WIDTH, stored, toy_predictor, write
 
 SIGNATURES = {
@@ -520,7 +520,7 @@ class TestLocalize:
     def test_equal_to_the_rooms_own(self):
         rng = np.random.default_rng(0)
         sequence, gate = rng.random((40, 3)), rng.random((40, 1))
-        config = LocalizationConfig(class_threshold=0.1)
+        config = localization_config(class_threshold=0.1)
         found = jaxtal.localize(sequence, classes="abc", gate=gate, class_threshold=0.1)
         evidence = (sequence, gate, topk_mean(sequence, 4))
         wanted = localize_videos([evidence], [40], [40], TimeGrid(), config)
@@ -597,7 +597,7 @@ def test_namespaces():
     assert {"co2net", "d2net", "twostream", "hybrid"} <= {*jaxtal.methods.names()}
     assert isinstance(jaxtal.methods.get("co2net"), jaxtal.methods.Method)
     assert "thumos14" in jaxtal.protocols.names()
-    assert callable(jaxtal.losses.top_k_mil)
+    assert callable(jaxtal.losses.topk_mil)
 
 
 class TestErrors:

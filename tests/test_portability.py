@@ -156,7 +156,7 @@ for module in pkgutil.walk_packages(["jaxtal"], "jaxtal."):
 
 def test_training_elsewhere_is_training_here(tmp_path):
     """Commands alone do not need Unix, and compute what they do with it."""
-    steps = [*TINY, "--config.train.steps=2", "--compiled="]
+    steps = [*TINY, "--config.train.steps=2", "--compilation_cache_dir="]
     code, _, err = run(*steps, f"--workdir={tmp_path / 'unix'}")
     assert code == 0, err
     program = 'runpy.run_module("jaxtal.main", run_name="__main__", alter_sys=True)'

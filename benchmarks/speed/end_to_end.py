@@ -32,9 +32,9 @@ from rich.table import Table
 
 from benchmarks.timing import Rows, add_set, numbers_table, parser_of, row, show
 from benchmarks.workloads import CONFIGS, THUMOS
-from jaxtal.data import layouts, synthetic
+from jaxtal.data import synthetic
 from jaxtal.evaluation import detection_map
-from jaxtal.training import evaluator, trainer
+from jaxtal.training import evaluator, setup, trainer
 from jaxtal.training.checkpoints import Checkpoints
 from jaxtal.visualization import plots
 
@@ -43,8 +43,8 @@ from jaxtal.visualization import plots
 # localize and evaluate together. "checkpoints" is what the run waits for, the rest is written
 # meanwhile.
 WRAPPED = (
-    (layouts, "load", "data"),
-    (trainer, "place", "data"),
+    (setup, "load_from_config", "data"),
+    (setup, "place_features", "data"),
     (evaluator.Evaluator, "__call__", "forward"),
     (evaluator, "localize", "localize"),
     (detection_map, "evaluate", "evaluate"),

@@ -18,11 +18,12 @@ from typing import Any
 import numpy as np
 from numpy.lib import format as npy
 
+from jaxtal.data import activitynet
 from jaxtal.data.dataset import Dataset, TimeGrid, Video
 from jaxtal.data.io import json_files, object_arrays
 from jaxtal.data.io.files import atomic_write, sha256
 from jaxtal.data.io.journal import JOURNAL, LOCK, HashedFile, Journal
-from jaxtal.data.layouts import activitynet, manifest, per_video, wtalc
+from jaxtal.data.layouts import manifest, per_video, wtalc
 from jaxtal.data.lazy_dataset import LazyDataset
 from jaxtal.errors import DataError
 

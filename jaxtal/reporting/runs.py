@@ -12,12 +12,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxtal import methods
-from jaxtal.data import activations
+from jaxtal.data import activations, activitynet
 from jaxtal.data import detections as detection_files
 from jaxtal.data.activations import Activations
 from jaxtal.data.dataset import Dataset
 from jaxtal.data.io import json_files
-from jaxtal.data.layouts import activitynet, load_annotations
+from jaxtal.data.layouts import load_annotations
 from jaxtal.data.segments import Segments
 from jaxtal.errors import DataError, one_line
 from jaxtal.evaluation import detection_map, error_analysis, protocols

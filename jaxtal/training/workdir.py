@@ -12,11 +12,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxtal.config import complete
-from jaxtal.data import activations
+from jaxtal.data import activations, activitynet
 from jaxtal.data import detections as detection_files
 from jaxtal.data.dataset import Dataset, TimeGrid
 from jaxtal.data.io import json_files
-from jaxtal.data.layouts import activitynet
 from jaxtal.data.segments import Segments
 from jaxtal.errors import CheckpointError, short_repr, warn
 from jaxtal.extras import required

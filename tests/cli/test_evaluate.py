@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 from matplotlib import image
 
-from jaxtal.data import detections, layouts
-from jaxtal.data.layouts import activitynet
+from jaxtal.data import activitynet, detections, layouts
 from jaxtal.evaluation import detection_map, protocols
 from tests.conftest import ROOT
 from tests.helpers.command import TINY, run, run_program, start

@@ -129,7 +129,7 @@ def test_as_many_programs_as_buckets_and_alone_as_together(tmp_path):
     exported.export_model(tmp_path / "toy", predictor)
     other = exported.load_exported(tmp_path / "toy")
     np.testing.assert_allclose(as_rows(other.predict(videos)), together, atol=1e-5)
-    assert other.program._cache_size() == 5
+    assert other.apply_fn._cache_size() == 5
     for index in (0, 17, 90):
         alone = as_rows(predictor.predict([videos[index]]))
         mine = [(0, *row[1:]) for row in together if row[0] == index]

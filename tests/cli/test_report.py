@@ -85,8 +85,8 @@ def test_the_annotations_are_saved_with_every_run(trained, tmp_path):
     for name, line in zip(("single", "seeds, member 0", "seeds, ensemble"), lines, strict=True):
         assert line == (
             f"warning: {name}: without curves of its attention and T-CAM, for there is no "
-            "activations.npz; evaluate the run again (mode=eval, "
-            "config.evaluation.save_activations=True) to write what is missing"
+            "activations.npz; evaluate the run again (--mode=eval, "
+            "--config.evaluation.save_activations=True) to write what is missing"
         )
         # The page, which needs no command line, says it without dashes.
         assert re.sub("--(?=mode|config)", "", line).removeprefix("warning: ") in elements.text

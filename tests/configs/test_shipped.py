@@ -52,9 +52,9 @@ def test_nothing_shared_is_deleted(name):
 @pytest.mark.parametrize("name", NAMES)
 def test_every_number_of_the_localization_is_a_field(name):
     config = get_config(name)
-    settings = methods.get(config.method).localization
+    settings = methods.get(config.method).localization_config_cls
     assert set(config.localization) == {field.name for field in dataclasses.fields(settings)}
-    methods.get(config.method).check(config)
+    methods.get(config.method).validate_config(config)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -163,7 +163,7 @@ def test_numpy_reads_what_is_written(tmp_path):
 def kill_until_done(source, layout, target, kills, rng, longest):
     """Kill the public command so often, then let it end."""
     for _ in range(kills):
-        process = start("convert", source, target, f"--to={layout}", program="datasets")
+        process = start(source, target, f"--to={layout}", program="data convert")
         try:
             process.communicate(timeout=rng.uniform(0.3, longest))
         except subprocess.TimeoutExpired:
@@ -175,7 +175,7 @@ def kill_until_done(source, layout, target, kills, rng, longest):
         for path in target.rglob("*.npy") if target.is_dir() else ():
             if not path.name.startswith("."):
                 assert object_arrays.load(path).size, path
-    process = start("convert", source, target, f"--to={layout}", program="datasets")
+    process = start(source, target, f"--to={layout}", program="data convert")
     _, err = process.communicate(timeout=120)
     assert process.returncode == 0, err
 

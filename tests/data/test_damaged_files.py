@@ -180,7 +180,7 @@ def test_evaluate_does_not_wait_for_a_pipe(tmp_path):
 def test_inspect_and_convert_say_one_line(tmp_path):
     folder = laid_out(tmp_path, "wtalc")
     executes(folder / "Tiny-Annotations" / "segments.npy")
-    said = refused("datasets", "inspect", folder)
+    said = refused("data inspect", folder)
     assert "segments.npy: refused, because it contains a reference to re._compile" in said
     shutil.rmtree(folder)
     folder = laid_out(tmp_path, "actionformer")
@@ -188,6 +188,6 @@ def test_inspect_and_convert_say_one_line(tmp_path):
     content = json.loads(path.read_bytes())
     content["name"] = "../../strays"
     path.write_text(json.dumps(content))
-    said = refused("datasets", "convert", folder, tmp_path / "out", "--to=activitynet")
+    said = refused("data convert", folder, tmp_path / "out", "--to=activitynet")
     assert "'../../strays' cannot be a name" in said
     assert not (tmp_path / "out").exists()

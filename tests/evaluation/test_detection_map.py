@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks.baselines import pandas_frames, python_loops
+from jaxtal.data import activitynet
 from jaxtal.data import detections as detection_files
 from jaxtal.data import segments as segments_module
 from jaxtal.data.dataset import TimeGrid, Video
-from jaxtal.data.layouts import activitynet
 from jaxtal.data.segments import Segments, candidate_pairs, concatenate, temporal_iou
 from jaxtal.evaluation import detection_map, protocols
 from jaxtal.evaluation.matching import match

@@ -13,7 +13,6 @@ from configs import co2net_thumos
 from jaxtal import localization
 from jaxtal.data.segments import concatenate
 from jaxtal.localization import nms
-from jaxtal.localization import proposals as proposals_module
 from jaxtal.localization.proposals import (
     CLASS_RULES,
     generate_proposals,
@@ -116,7 +115,7 @@ def test_nms_of_any_segments(config, seed, count, block, steps):
     start = rng.integers(0, 120, count) / 4
     end = start + rng.integers(1, 40, count) / 4
     score, group = rng.integers(-3, 4, count) / 4, 7 * rng.integers(0, 3, count)
-    with unittest.mock.patch.multiple(proposals_module, _BLOCK=block, _STEPS=steps):
+    with unittest.mock.patch.multiple(nms, _BLOCK=block, _STEPS=steps):
         kept, groups, final = nms.nms(start, end, score, group, config)
     wanted = []
     for number in np.unique(group):

@@ -54,7 +54,7 @@ def make(options: argparse.Namespace) -> LazyDataset:
 
 def start(source: Path, layout: str, target: Path) -> subprocess.Popen:
     """Start the public command in a process of its own."""
-    command = ["jaxtal.datasets", "convert", str(source), str(target), f"--to={layout}"]
+    command = ["jaxtal", "data", "convert", str(source), str(target), f"--to={layout}"]
     return subprocess.Popen([sys.executable, "-m", *command], stdout=subprocess.DEVNULL)
 
 

@@ -56,14 +56,10 @@ def test_a_field_that_one_config_lacks_is_a_difference(tmp_path):
     files = Workdir(tmp_path)
     files.open(CONFIG, DATA)
     more = {**CONFIG, "data": {**CONFIG["data"], "fps": 30.0}}
-    with pytest.raises(
-        JaxtalError, match=r"config: config\.data\.fps: None there, 30.0 here; give"
-    ):
+    with pytest.raises(JaxtalError, match=r"config: config\.data\.fps: 0.0 there, 30.0 here; give"):
         files.check_config(more)
     files.open(more, DATA)
-    with pytest.raises(
-        JaxtalError, match=r"config: config\.data\.fps: 30.0 there, None here; give"
-    ):
+    with pytest.raises(JaxtalError, match=r"config: config\.data\.fps: 30.0 there, 0.0 here; give"):
         files.check_config(CONFIG)
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from configs import twostream_thumos
+from configs import d2net_thumos, twostream_thumos
 from jaxtal.data.dataset import Dataset, TimeGrid, Video
 from jaxtal.data.io.feature_files import FeatureFile
 from jaxtal.data.segments import Segments, concatenate
@@ -55,7 +55,8 @@ def test_the_activity_of_a_class_is_drawn_as_the_method_means_it(dataset):
     cas = np.linspace(0.1, 0.9, 40).reshape(20, 2)
     output = {"attention": np.ones((20, 1)), "cas": cas}
     nothing = concatenate([])
-    figure = plots.draw_videos(CONFIG, dataset, [1], d2net.METHOD, [{}, output], nothing)
+    config = d2net_thumos.get_config()
+    figure = plots.draw_videos(config, dataset, [1], d2net.METHOD, [{}, output], nothing)
     np.testing.assert_allclose(heights(figure), cas[:, 1])
     figure = plots.draw_videos(CONFIG, dataset, [1], METHOD, [{}, outputs()], nothing)
     logits = np.exp(outputs()["cas"])

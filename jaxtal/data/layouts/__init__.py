@@ -5,7 +5,7 @@
 | `wtalc` | W-TALC, CO2-Net, D2-Net and many others: `jaxtal/data/layouts/wtalc.py` |
 | `hamnet` | HAM-Net: the same and `gt.json`: `jaxtal/data/layouts/wtalc.py` |
 | `basnet`, `acmnet`, `actionformer`, `opentad` | one file per video: `layouts/per_video.py` |
-| `activitynet` | annotations alone, a JSON file: `jaxtal/data/layouts/activitynet.py` |
+| `activitynet` | annotations alone, a JSON file: `jaxtal/data/activitynet.py` |
 | `tfds` | prepared by `jaxtal data prepare`: `jaxtal/data/tfds/reader.py` |
 """
 
@@ -16,10 +16,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from jaxtal.data import synthetic
+from jaxtal.data import activitynet, synthetic
 from jaxtal.data.dataset import Dataset, TimeGrid
 from jaxtal.data.io.files import check_name
-from jaxtal.data.layouts import activitynet, manifest, per_video, wtalc
+from jaxtal.data.layouts import manifest, per_video, wtalc
 from jaxtal.data.lazy_dataset import LazyDataset
 from jaxtal.data.tfds import reader
 from jaxtal.errors import DataError, JaxtalError, short_repr

@@ -18,11 +18,11 @@ from typing import Any
 
 import numpy as np
 
+from jaxtal.data import activitynet
 from jaxtal.data.dataset import FOREVER, WTALC_GRID, Dataset, TimeGrid, Video
 from jaxtal.data.io import json_files
 from jaxtal.data.io.feature_files import feature_shape, join_streams, load_features
 from jaxtal.data.io.files import check_class, check_name, check_unique, open_regular
-from jaxtal.data.layouts import activitynet
 from jaxtal.data.lazy_dataset import LazyDataset
 from jaxtal.errors import DataError, JaxtalError, short_repr
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from jaxtal.data import activitynet
 from jaxtal.data.dataset import (
     FOREVER,
     Dataset,
@@ -23,7 +24,6 @@ from jaxtal.data.dataset import (
 from jaxtal.data.io import object_arrays
 from jaxtal.data.io.feature_files import check_features, join_streams
 from jaxtal.data.io.files import atomic_write, check_class, check_name, check_unique, open_regular
-from jaxtal.data.layouts import activitynet
 from jaxtal.data.lazy_dataset import LazyDataset
 from jaxtal.errors import DataError, short_repr
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
+from jaxtal.data import activitynet
 from jaxtal.data.dataset import Dataset, TimeGrid, Video
-from jaxtal.data.layouts import activitynet
 from jaxtal.data.synthetic.config import CLASS_NAMES, SyntheticConfig, random_stream, validate
 
 

@@ -17,9 +17,9 @@ from typing import Any
 
 import numpy as np
 
+from jaxtal.data import activitynet
 from jaxtal.data.dataset import Dataset, Video
 from jaxtal.data.io import feature_files, json_files
-from jaxtal.data.layouts import activitynet
 from jaxtal.data.lazy_dataset import LazyDataset
 from jaxtal.data.tfds.records import DTYPES, FORMAT, from_bytes
 from jaxtal.errors import DataError, JaxtalError

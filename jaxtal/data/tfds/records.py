@@ -1,14 +1,14 @@
 """The records of a prepared data set."""
 
 import zlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import tensorflow_datasets as tfds
+
+if TYPE_CHECKING:
+    import tensorflow_datasets as tfds
 
 FORMAT = 1
-
-
 DTYPES = {"float16": "<f2", "float32": "<f4"}
 
 
@@ -35,8 +35,10 @@ def from_bytes(array: np.ndarray, dtype: str) -> np.ndarray:
     return array.view(DTYPES[dtype])
 
 
-def record() -> tfds.features.FeaturesDict:
-    """The fields of a video's record."""
+def record() -> "tfds.features.FeaturesDict":
+    """Return the fields of a video's record."""
+    import tensorflow_datasets as tfds  # readers do without it
+
     tensor = tfds.features.Tensor
     seconds = tensor(shape=(None, 2), dtype=np.float64, encoding="bytes")
     # Encoded as bytes, numbers keep all digits: TFDS's own encoding of floats has 32 bits.

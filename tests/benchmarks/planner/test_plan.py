@@ -142,7 +142,7 @@ def test_the_table(monkeypatch, capsys, tmp_path):
     monkeypatch.setattr(planning, "planned", {1: full, 9: refused}.__getitem__)
     monkeypatch.setattr(planning, "populations", lambda case, wanted: [1, 9])
     table, rows = tmp_path / "plan.md", tmp_path / "plan.json"
-    plan.main(["--method=d2net", "--population=1", f"--markdown={table}", f"--json={rows}"])
+    planning.main(["--method=d2net", "--population=1", f"--markdown={table}", f"--json={rows}"])
     assert json.loads(rows.read_text()) == [full, refused]
     lines = table.read_text().splitlines()
     assert lines == markdown([full, refused]).splitlines()

@@ -172,7 +172,7 @@ def test_opentad(tmp_path):
     assert (source.missing, source.declared_missing) == (("d", "c"), ("c",))
     assert source.unannotated == ("x",)
     with pytest.raises(
-        JaxtalError, match=r"no feature file of video d; .*skip_damaged leaves such"
+        JaxtalError, match=r"no feature file of video d; .*skip_damaged=True leaves such"
     ):
         source.load()
     loaded = source.load(skip_damaged=True)

@@ -16,10 +16,18 @@ from typing import Any
 import numpy as np
 
 from jaxtal.checkpoint_conversion import torch_files
-from jaxtal.data import activations, conversion, detections, inspection, layouts, synthetic
+from jaxtal.data import (
+    activations,
+    activitynet,
+    conversion,
+    detections,
+    inspection,
+    layouts,
+    synthetic,
+)
 from jaxtal.data.dataset import Dataset, TimeGrid, count_annotation_errors
 from jaxtal.data.io import feature_files, json_files, object_arrays
-from jaxtal.data.layouts import activitynet, wtalc
+from jaxtal.data.layouts import wtalc
 from jaxtal.data.lazy_dataset import LazyDataset
 from jaxtal.data.segments import Segments, ground_truth
 from jaxtal.data.synthetic.config import SyntheticConfig

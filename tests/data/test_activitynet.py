@@ -4,8 +4,8 @@ import json
 
 import pytest
 
+from jaxtal.data import activitynet
 from jaxtal.data.dataset import TimeGrid
-from jaxtal.data.layouts import activitynet
 from jaxtal.errors import JaxtalError
 
 
