@@ -115,7 +115,7 @@ class TestImport:
     def test_every_name_is_there_and_no_other(self):
         for name in jaxtal.__all__:
             assert getattr(jaxtal, name) is not None
-        assert {*jaxtal.__all__} <= {*dir(jaxtal)}
+        assert [*jaxtal.__all__] == dir(jaxtal)
         with pytest.raises(AttributeError, match="no attribute 'nothing'"):
             jaxtal.nothing  # noqa: B018
 
