@@ -97,6 +97,24 @@ def test_data_localization_and_evaluation_need_no_jax():
     assert len(modules) > 25
 
 
+def test_any_module_can_be_imported_first():
+    """No module needs another one to be imported before it: there is no cycle at load time."""
+    modules = [
+        ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+        for path in sorted((ROOT / "jaxtal").rglob("*.py"))
+        if path.stem not in ("__main__", "builders")  # TFDS registers a builder only once
+    ]
+    program = f"""
+import importlib, sys
+for name in {modules!r}:
+    for known in [known for known in sys.modules if known.partition(".")[0] == "jaxtal"]:
+        del sys.modules[known]
+    importlib.import_module(name)
+"""
+    subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=True)
+    assert len(modules) > 80
+
+
 def functions_of(path: Path) -> list[int]:
     """The lengths of all functions of a file, in lines."""
     nodes = ast.walk(ast.parse(path.read_text()))
