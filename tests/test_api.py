@@ -131,7 +131,7 @@ class TestImport:
         assert len(modules) > 50
         in_a_process(
             "import importlib, logging, warnings, sys\n"
-            "import jax, matplotlib, flax, orbax.checkpoint, tensorflow_datasets, grain\n"
+            "import jax, matplotlib, flax, orbax.checkpoint, tensorflow_datasets\n"
             "import scipy.stats\n"
             "from absl import flags\n"
             "def state():\n"

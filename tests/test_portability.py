@@ -22,7 +22,7 @@ import flax, jax, matplotlib.pyplot, optax, orbax.checkpoint, platformdirs, rich
 import tensorflow_datasets
 NAMES = {
     os: "O_NONBLOCK O_DIRECTORY O_NOFOLLOW fork forkpty killpg getpgid setsid sysconf getuid "
-        "geteuid waitpid mkfifo sched_getaffinity sched_setaffinity fchmod chown",
+        "geteuid waitpid mkfifo sched_setaffinity fchmod chown",
     signal: "SIGALRM SIGKILL SIGHUP SIGUSR1 SIGUSR2 alarm setitimer pthread_kill sigwait pause",
 }
 for module, names in NAMES.items():

@@ -11,7 +11,7 @@ from jaxtal.data.synthetic import generate
 from jaxtal.data.synthetic.config import PRESETS, SyntheticConfig
 from jaxtal.data.synthetic.features import World, _coverage, _features, _noise
 from jaxtal.errors import JaxtalError
-from tests.data.layouts.test_activitynet import entry, write
+from tests.data.test_activitynet import entry, write
 
 SMALL = SyntheticConfig(
     num_train=8, num_test=4, num_classes=4, feature_width=32, median_snippets=80, max_snippets=160
