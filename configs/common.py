@@ -76,18 +76,18 @@ def _localization() -> dict[str, object]:
         "inclusive": False,  # an activation that equals a threshold is above it
         "upsample": 1,  # interpolated positions a snippet; 1: none
         "min_length": 1,  # positions; shorter runs are no proposals
-        "skip_lone_zero": True,  # nothing of a threshold that only snippet 0 exceeds, as published
+        "drop_first_snippet_only": True,  # thresholds that only snippet 0 exceeds, as published
         "class_rule": "above",  # what is localized; or "more_than", "share_of_best", "top_two"
         "class_threshold": 0.2,  # what the rule compares a video's class scores with
         "topk_divisor": 10,  # the T / 10 largest activations make a video's class score
         "class_weight": 0.2,  # share of the class score in a proposal's score
-        "flank": 0.25,  # outer region on either side, relative to the proposal's length
+        "outer_ratio": 0.25,  # outer region on either side, relative to the proposal's length
         "outer": "joint",  # one mean over both flanks; "sides": the mean of both sides' means
         "min_contrast": config_dict.placeholder(float),  # drops proposals with less, before NMS
         "nms": "gaussian",  # soft-NMS; or "linear", "hard", "none"
         "sigma": 0.3,  # of "gaussian": scores are multiplied by exp(-iou^2 / sigma)
         "nms_threshold": 0.7,  # of "linear" and "hard": the t-IoU from which they act
-        "count_ends": True,  # t-IoU of the NMS with lengths + 1, as published
+        "inclusive_iou": True,  # t-IoU of the NMS with lengths + 1, as published
         "min_score": config_dict.placeholder(float),  # drops weaker detections, after NMS
         "relative_score": config_dict.placeholder(float),  # the same, as a share of the best score
         "relative_to": "class",  # the best score of the class, or of the whole "video"

@@ -67,7 +67,7 @@ def get_config(preset: str = "code") -> ConfigDict:
     config.localization.update(
         thresholds=(0.025, 0.475, 19),  # first, last, how many
         min_length=2,  # snippets
-        skip_lone_zero=False,
+        drop_first_snippet_only=False,
         class_rule="share_of_best",  # classes above half of the best class score
         class_threshold=0.5,
         class_scores="refined",  # pooled from attention x T-CAM; the paper: "cas"
@@ -78,7 +78,7 @@ def get_config(preset: str = "code") -> ConfigDict:
         min_contrast=-0.4,  # the paper: None
         nms="hard",
         nms_threshold=0.3,
-        count_ends=False,
+        inclusive_iou=False,
         relative_score=0.1,  # detections below this share of the best score are dropped
         relative_to="class",  # share of the best of its class; the paper: of the "video"
     )

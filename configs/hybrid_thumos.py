@@ -46,6 +46,10 @@ def get_config() -> ConfigDict:
     )
     config.optimizer.learning_rate = 1e-4
     config.localization.update(
-        thresholds=(0.2, 0.9, 29), flank=0.5, outer="sides", sigma=0.2, skip_lone_zero=False
+        thresholds=(0.2, 0.9, 29),
+        outer_ratio=0.5,
+        outer="sides",
+        sigma=0.2,
+        drop_first_snippet_only=False,
     )
     return config

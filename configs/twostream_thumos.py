@@ -77,10 +77,10 @@ def get_config(row: str = "full") -> ConfigDict:
         class_rule="more_than",  # classes above alpha; if none, the best
         class_threshold=0.1,  # alpha
         class_weight=0.2,  # beta
-        flank=0.2,
+        outer_ratio=0.2,
         nms="hard",
         nms_threshold=0.5,
-        count_ends=False,
+        inclusive_iou=False,
     )
     if row not in _ROWS:
         raise ValueError(f"row {row!r}; wanted one of {', '.join(_ROWS)}")

@@ -267,7 +267,7 @@ _ADDED = (
     "data.layout", "data.generator", "data.fps", "data.stride", "data.window", "data.skip_damaged",
     "model.fusion", "model.ccm_main", "model.ccm_auxiliary",
     "localization.inclusive", "localization.upsample", "localization.min_length",
-    "localization.skip_lone_zero", "localization.class_rule", "localization.topk_divisor",
+    "localization.drop_first_snippet_only", "localization.class_rule", "localization.topk_divisor",
     "localization.outer", "localization.min_contrast", "localization.sigma",
     "localization.relative_score", "localization.relative_to",
 )  # fmt: skip

@@ -265,7 +265,13 @@ def test_what_an_earlier_version_did_not_write():
     """Every field that came later has the value with which its method did the same before."""
     config = twostream_thumos.get_config()
     old = json.loads(config.to_json())
-    for field in ("sigma", "skip_lone_zero", "topk_divisor", "min_contrast", "relative_to"):
+    for field in (
+        "sigma",
+        "drop_first_snippet_only",
+        "topk_divisor",
+        "min_contrast",
+        "relative_to",
+    ):
         del old["localization"][field]
     del old["data"]["generator"]
     completed = complete(old)

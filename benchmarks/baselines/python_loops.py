@@ -86,7 +86,7 @@ def _runs(gate: np.ndarray, threshold: float, config: LocalizationConfig) -> lis
     """Half-open runs of the positions whose gate (T,) passes the threshold, in time order."""
     active = gate >= threshold if config.inclusive else gate > threshold
     positions = np.argwhere(active)[:, 0]
-    if len(positions) == 0 or (config.skip_lone_zero and positions[-1] == 0):
+    if len(positions) == 0 or (config.drop_first_snippet_only and positions[-1] == 0):
         return []
     runs = np.split(positions, np.where(np.diff(positions) != 1)[0] + 1)
     return [(int(run[0]), int(run[-1]) + 1) for run in runs if len(run) >= config.min_length]
@@ -95,14 +95,14 @@ def _runs(gate: np.ndarray, threshold: float, config: LocalizationConfig) -> lis
 def _contrast(values: np.ndarray, start: int, end: int, config: LocalizationConfig) -> float:
     """Mean of values (T,) inside [start, end) less the mean of its flanks."""
     inner = values[start:end].mean()
-    flank = config.flank * (end - start)
+    outer_ratio = config.outer_ratio * (end - start)
     if config.outer == "joint":
-        left = values[max(0, start - math.ceil(flank)) : start]
-        right = values[end : end + math.floor(flank)]
+        left = values[max(0, start - math.ceil(outer_ratio)) : start]
+        right = values[end : end + math.floor(outer_ratio)]
         outer = np.concatenate((left, right))
         return inner - outer.mean() if len(outer) else inner
     if config.outer == "sides":
-        width = max(1, math.floor(flank))
+        width = max(1, math.floor(outer_ratio))
         sides = (values[max(0, start - width) : start], values[end : end + width])
         means = [side.mean() for side in sides if len(side)]
         return inner - sum(means) / len(means) if means else inner
@@ -114,7 +114,7 @@ def suppress(proposals: list[tuple], config: LocalizationConfig) -> list[tuple]:
     if config.nms == "none" or not proposals:
         return proposals
     rest = np.array(proposals, np.float64)
-    extra = 1 if config.count_ends else 0
+    extra = 1 if config.inclusive_iou else 0
     selected = []
     while len(rest):
         best = int(np.argmax(rest[:, 2]))

@@ -45,23 +45,25 @@ def average_precision(
         (K, C) float64; NaN for a class without ground truth, 0 for one without detections.
     """
     detections = detections.take(score_order(detections, matching))
-    taken = match(truth, detections, thresholds, matching)
-    return matched_precision(truth, detections, taken, num_classes, ap)
+    matched_detection = match(truth, detections, thresholds, matching)
+    return matched_precision(truth, detections, matched_detection, num_classes, ap)
 
 
-def matched_precision(truth, detections, taken, num_classes: int, ap: str) -> np.ndarray:
+def matched_precision(
+    truth, detections, matched_detection, num_classes: int, ap: str
+) -> np.ndarray:
     """(K, C) average precision of matched detections; only true positives need to be looked at.
 
     Args:
-        truth, detections, taken: as `match` has them.
+        truth, detections, matched_detection: as `match` has them.
         num_classes, ap: as in `average_precision`.
     """
-    result = np.full((len(taken), num_classes), np.nan)
+    result = np.full((len(matched_detection), num_classes), np.nan)
     rank = np.append(rank_in_class(detections.label), -1)
     order = np.argsort(truth.label, kind="stable")
     bounds = np.searchsorted(truth.label[order], np.arange(num_classes + 1))
     for label in np.flatnonzero(np.diff(bounds)):
-        mine = taken[:, order[bounds[label] : bounds[label + 1]]]
+        mine = matched_detection[:, order[bounds[label] : bounds[label + 1]]]
         ranks = np.sort(np.where(mine >= 0, rank[mine], np.inf), axis=1)
         precision = np.arange(1, ranks.shape[1] + 1) / (ranks + 1)
         if ap == "interpolated":
@@ -147,7 +149,7 @@ class Evaluation:
         seconds: the same instances, in seconds as annotated.
         detections: those that were judged, in the same unit, by descending score.
         given: (n,) int, which of the given detections each of them is.
-        taken: (K, m) int, position of the detection that takes each instance, or -1.
+        matched_detection: (K, m) int, position of the detection that takes each instance, or -1.
         precision: (K, C) average precision; NaN for classes without instances.
         f1: (C,) F1 of all detections, whatever their scores, at a t-IoU of 0.5 (D2-Net, Table 3;
             METHODS 5.3): 2 TP / (detections + instances); NaN for classes without instances.
@@ -162,7 +164,7 @@ class Evaluation:
     seconds: Segments
     detections: Segments
     given: np.ndarray
-    taken: np.ndarray
+    matched_detection: np.ndarray
     precision: np.ndarray
     f1: np.ndarray
     left_out: dict[str, int]
@@ -280,7 +282,7 @@ def evaluate(
     """
     source = detections
     seconds = labeled_instances(videos) if protocol.truth == "labeled" else ground_truth(videos)
-    kept = np.array([video.name not in protocol.without for video in videos], bool)
+    kept = np.array([video.name not in protocol.excluded_videos for video in videos], bool)
     seconds = seconds.take(kept[seconds.video])
     judged = kept[detections.video]
     left_out = {"video": int((~judged).sum())}
@@ -300,19 +302,21 @@ def evaluate(
     given = np.flatnonzero(judged)
     given = given[score_order(detections.take(given), protocol.matching)]
     detections = detections.take(given)
-    taken = match(truth, detections, protocol.thresholds, protocol.matching)
-    precision = matched_precision(truth, detections, taken, num_classes, protocol.ap)
+    matched_detection = match(truth, detections, protocol.thresholds, protocol.matching)
+    precision = matched_precision(truth, detections, matched_detection, num_classes, protocol.ap)
     if protocol.stop_at_empty_class:
         counts = np.bincount(detections.label, minlength=num_classes)
         precision[:, np.cumsum(counts == 0) > 0] *= 0
-    f1 = _f1(truth, detections, _at_half(truth, detections, taken, protocol), num_classes)
+    f1 = _f1(
+        truth, detections, _at_half(truth, detections, matched_detection, protocol), num_classes
+    )
     return Evaluation(
         protocol,
         truth,
         seconds,
         detections,
         given,
-        taken,
+        matched_detection,
         precision,
         f1,
         left_out,
@@ -322,18 +326,18 @@ def evaluate(
     )
 
 
-def _at_half(truth, detections, taken, protocol: Protocol) -> np.ndarray:
+def _at_half(truth, detections, matched_detection, protocol: Protocol) -> np.ndarray:
     """Return the matching at a t-IoU of 0.5, which may be among the protocol's thresholds."""
     half = np.flatnonzero(np.equal(protocol.thresholds, 0.5))
     if len(half):
-        return taken[half[0]]
+        return matched_detection[half[0]]
     return match(truth, detections, [0.5], protocol.matching)[0]
 
 
-def _f1(truth, detections, taken, num_classes: int) -> np.ndarray:
+def _f1(truth, detections, matched_detection, num_classes: int) -> np.ndarray:
     found, instances, hits = (
         np.bincount(labels, minlength=num_classes)
-        for labels in (detections.label, truth.label, truth.label[taken >= 0])
+        for labels in (detections.label, truth.label, truth.label[matched_detection >= 0])
     )
     return np.where(instances > 0, 2 * hits / np.maximum(found + instances, 1), np.nan)
 

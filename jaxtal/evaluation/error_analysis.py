@@ -2,7 +2,7 @@
 
 Every detection is a true positive or one of five kinds of false positive, at one t-IoU threshold:
 
-- double detection: enough t-IoU with an instance of its class, all of which others have taken;
+- double detection: enough t-IoU with an instance of its class, all of which are matched already;
 - wrong label: enough t-IoU with an instance of another class only;
 - localization: some t-IoU (0.1, but not enough) with an instance of its class;
 - confusion: some t-IoU with an instance of another class only;
@@ -153,8 +153,8 @@ def analyze_errors(evaluation: Evaluation, tiou: float = 0.5, top: int = 10) -> 
     """
     protocol, threshold = evaluation.protocol, tiou
     check_threshold(protocol, threshold)
-    taken = evaluation.taken[protocol.thresholds.index(threshold)]
-    kind, instance, overlap = _kinds(evaluation, threshold, taken)
+    matched_detection = evaluation.matched_detection[protocol.thresholds.index(threshold)]
+    kind, instance, overlap = _kinds(evaluation, threshold, matched_detection)
     edges = np.array(protocol.lengths)
     length = evaluation.seconds.end - evaluation.seconds.start
     size = np.searchsorted(edges, length, side="left")
@@ -166,9 +166,10 @@ def analyze_errors(evaluation: Evaluation, tiou: float = 0.5, top: int = 10) -> 
         overlap=overlap,
         profile=_profile(evaluation, kind),
         gain=np.append(
-            np.nan, [_gain(evaluation, taken, kind, k) for k in range(1, len(ERROR_TYPES))]
+            np.nan,
+            [_gain(evaluation, matched_detection, kind, k) for k in range(1, len(ERROR_TYPES))],
         ),
-        found=np.bincount(size[taken >= 0], minlength=len(LENGTHS)),
+        found=np.bincount(size[matched_detection >= 0], minlength=len(LENGTHS)),
         instances=np.bincount(size, minlength=len(LENGTHS)),
         lengths=protocol.lengths,
         evaluation=evaluation,
@@ -178,7 +179,7 @@ def analyze_errors(evaluation: Evaluation, tiou: float = 0.5, top: int = 10) -> 
     return dataclasses.replace(analysis, top=_false_positives(analysis, *names, top))
 
 
-def _kinds(evaluation: Evaluation, threshold: float, taken: np.ndarray):
+def _kinds(evaluation: Evaluation, threshold: float, matched_detection: np.ndarray):
     """Kind, instance and t-IoU of every judged detection."""
     found, truth = evaluation.detections, evaluation.truth
     detection, instance = candidate_pairs(
@@ -199,9 +200,9 @@ def _kinds(evaluation: Evaluation, threshold: float, taken: np.ndarray):
     overlaps = np.zeros(len(found))
     kinds[detection[best]], overlaps[detection[best]] = kind[best], overlap[best]
     instances[detection[best]] = np.where(kind[best] < 5, instance[best], -1)
-    true = np.flatnonzero(taken >= 0)
-    kinds[taken[true]], instances[taken[true]] = 0, true
-    overlaps[taken[true]] = _overlap(evaluation, taken[true], true)
+    true = np.flatnonzero(matched_detection >= 0)
+    kinds[matched_detection[true]], instances[matched_detection[true]] = 0, true
+    overlaps[matched_detection[true]] = _overlap(evaluation, matched_detection[true], true)
     return kinds, instances, overlaps
 
 
@@ -223,7 +224,9 @@ def _profile(evaluation: Evaluation, kind: np.ndarray) -> np.ndarray:
     )
 
 
-def _gain(evaluation: Evaluation, taken: np.ndarray, kind: np.ndarray, removed: int) -> float:
+def _gain(
+    evaluation: Evaluation, matched_detection: np.ndarray, kind: np.ndarray, removed: int
+) -> float:
     kept = np.flatnonzero(kind != removed)
     position = np.full(len(kind) + 1, -1)
     position[kept] = np.arange(len(kept))
@@ -233,7 +236,8 @@ def _gain(evaluation: Evaluation, taken: np.ndarray, kind: np.ndarray, removed: 
             evaluation.protocol.ap,
         )
         for found, takers in (
-            (evaluation.detections.take(kept), position[taken]), (evaluation.detections, taken)
+            (evaluation.detections.take(kept), position[matched_detection]),
+            (evaluation.detections, matched_detection),
         )
     )  # fmt: skip
     gain = (without - present)[~np.isnan(present)]  # classes without instances have none

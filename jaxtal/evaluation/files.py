@@ -116,7 +116,7 @@ def _warn_of_what_is_missing(path: Path, dataset: Dataset, protocol: Protocol) -
         set(v.labels.tolist()) == set(v.segment_labels.tolist()) for v in videos
     ):
         missing.append('no "video_labels" of their own, so no instance is left out for its label')
-    if protocol.without and not {v.name for v in videos} & set(protocol.without):
+    if protocol.excluded_videos and not {v.name for v in videos} & set(protocol.excluded_videos):
         missing.append("none of the videos that it leaves out")
     if missing:
         warn(f"{protocol.name}: {path} has {'; '.join(missing)}")

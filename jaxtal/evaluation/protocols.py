@@ -21,7 +21,7 @@ class Protocol:
 
     Attributes:
         name: as used in configs, results and on the command line.
-        without: names of videos that are left out, ground truth and detections.
+        excluded_videos: names of videos that are left out, ground truth and detections.
         truth: "all" annotated instances, or those "labeled": without the ones whose class is not
             among the labels of their video or that begin after its end (D2-Net's THUMOS14 list,
             3,234 of 3,358 instances).
@@ -44,7 +44,7 @@ class Protocol:
     """
 
     name: str
-    without: tuple[str, ...] = ()
+    excluded_videos: tuple[str, ...] = ()
     truth: str = "all"
     times: str = "seconds"
     ambiguous: str = "judged"
@@ -83,7 +83,7 @@ PROTOCOLS = {
         Protocol("thumos14"),
         _thumos_co2("thumos_co2"),
         _thumos_d2("thumos_d2", truth="labeled"),
-        Protocol("thumos_210", without=("video_test_0000270", "video_test_0001496")),
+        Protocol("thumos_210", excluded_videos=("video_test_0000270", "video_test_0001496")),
         Protocol("anet12", **_anet),
         Protocol("anet13", **_anet),
         _thumos_co2("anet12_co2", **_anet | {"ambiguous": "judged"}),

@@ -107,7 +107,7 @@ def _greedy_nms(start, end, score, slots: np.ndarray, config: LocalizationConfig
     # One row per cluster: each step selects one segment of every cluster, as array operations.
     begin, stop = start[slots], end[slots]
     remaining = np.where(slots >= 0, score[slots], -np.inf)
-    rows, extra = np.arange(len(slots)), float(config.count_ends)
+    rows, extra = np.arange(len(slots)), float(config.inclusive_iou)
     length = stop - begin + extra
     chosen, value = [], []
     for step in range(slots.shape[1]):

@@ -54,7 +54,7 @@ def threshold_runs(level: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarra
 
 
 def outer_inner_contrast(
-    sequence: np.ndarray, start, end, column=0, flank: float = 0.25, outer: str = "joint"
+    sequence: np.ndarray, start, end, column=0, outer_ratio: float = 0.25, outer: str = "joint"
 ) -> np.ndarray:
     """Mean inside each segment minus the mean over its flanks (METHODS 2.e, 3.e).
 
@@ -64,9 +64,9 @@ def outer_inner_contrast(
         sequence: (P, C) activations.
         start, end: (n,) int, half-open, in positions.
         column: (n,) int or one for all, the column of `sequence` that a segment is scored by.
-        flank: length of a flank relative to the segment's.
-        outer: "joint", ceil(flank * length) positions on the left and floor(flank * length) on the
-            right, one mean over both (CO2-Net); or "sides", max(1, floor(flank * length)) on either
+        outer_ratio: length of a flank relative to the segment's.
+        outer: with a flank of f = outer_ratio * length positions, "joint": ceil(f) on the left and
+            floor(f) on the right, one mean over both (CO2-Net); "sides": max(1, floor(f)) on either
             side, the mean of the two sides' means (D2-Net).
 
     Returns:
@@ -74,7 +74,7 @@ def outer_inner_contrast(
     """
     total = np.pad(np.cumsum(sequence, axis=0, dtype=np.float64), ((1, 0), (0, 0)))
     length = end - start
-    before, after = OUTER_RULES[outer](length * flank)
+    before, after = OUTER_RULES[outer](length * outer_ratio)
     left = np.maximum(0, start - before)
     right = np.minimum(len(sequence), end + after)
     at_left, at_start, at_end, at_right = (total[at, column] for at in (left, start, end, right))
@@ -88,7 +88,7 @@ def outer_inner_contrast(
     return inner - means.sum(axis=0) / np.maximum((counts > 0).sum(axis=0), 1)
 
 
-# Snippets of the left and the right flank from flank * length.
+# Snippets of the left and the right flank from outer_ratio * length.
 OUTER_RULES = {
     "joint": lambda width: (np.ceil(width).astype(int), np.floor(width).astype(int)),
     "sides": lambda width: (np.maximum(1, np.floor(width).astype(int)),) * 2,
@@ -159,7 +159,7 @@ def generate_proposals(
     level[np.isnan(gate)] = 0
     row, threshold, start, end = threshold_runs(level.T)
     wanted = end - start >= config.min_length
-    if config.skip_lone_zero:
+    if config.drop_first_snippet_only:
         key = row * len(thresholds) + threshold
         wanted &= (end != 1) | (np.bincount(key, minlength=1)[key] > 1)
     row, start, end = row[wanted], start[wanted], end[wanted]
@@ -167,7 +167,7 @@ def generate_proposals(
         row = np.repeat(np.arange(len(classes)), len(start))
         start, end = np.tile(start, len(classes)), np.tile(end, len(classes))
     column = row if sequence.shape[1] > 1 else 0
-    score = outer_inner_contrast(sequence, start, end, column, config.flank, config.outer)
+    score = outer_inner_contrast(sequence, start, end, column, config.outer_ratio, config.outer)
     label = classes[row]
     if config.min_contrast is not None:
         clear = score >= config.min_contrast

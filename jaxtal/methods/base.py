@@ -22,7 +22,7 @@ _LARGEST_NUMBER = 1e6  # that any number of a localization may be, for or agains
 _LOCALIZATION_NUMBERS = (
     "class_threshold",
     "class_weight",
-    "flank",
+    "outer_ratio",
     "min_contrast",
     "min_score",
     "relative_score",
@@ -32,7 +32,7 @@ _LOCALIZATION_MINIMUMS = {
     "upsample": 1,
     "min_length": 1,
     "topk_divisor": 1,
-    "flank": 0,
+    "outer_ratio": 0,
     "sigma": 1e-6,
     "nms_threshold": 1e-6,
 }

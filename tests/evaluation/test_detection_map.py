@@ -459,7 +459,9 @@ def test_what_was_left_out_is_counted():
     videos = tuple(video(name, [(0, 6.4), (3, 3)], [spans]) for name in ("video_test_0000270", "v"))
     starts, ones = grid.to_seconds([12, 11, 21, 30]), np.ones(4)
     found = Segments(np.array([0, 1, 1, 1]), np.zeros(4, int), starts, starts + 0.64, ones)
-    protocol = dataclasses.replace(protocols.get("thumos_co2"), without=("video_test_0000270",))
+    protocol = dataclasses.replace(
+        protocols.get("thumos_co2"), excluded_videos=("video_test_0000270",)
+    )
     counts = detection_map.evaluate(videos, found, protocol, 1, grid).report(("a",))["counts"]
     assert counts["detections_left_out"] == {"video": 1, "ambiguous": 1}
     assert (counts["detections"], counts["instances"]) == (2, 2)

@@ -37,7 +37,7 @@ def test_what_the_names_mean(name, rules):
     assert list(protocol.averages) == averages
     assert protocol.ap == "interpolated"
     assert not protocol.stop_at_empty_class
-    assert len(protocol.without) == (2 if name == "thumos_210" else 0)
+    assert len(protocol.excluded_videos) == (2 if name == "thumos_210" else 0)
 
 
 def test_there_are_no_others():

@@ -45,17 +45,17 @@ SETTINGS = st.builds(
     inclusive=st.booleans(),
     upsample=st.sampled_from([1, 4]),
     min_length=st.integers(1, 3),
-    skip_lone_zero=st.booleans(),
+    drop_first_snippet_only=st.booleans(),
     class_rule=st.sampled_from(list(CLASS_RULES)),
     class_threshold=st.sampled_from([0.25, 0.5]),
     class_weight=st.sampled_from([0.0, 0.25, -2.0]),
-    flank=st.sampled_from([0.0, 0.25, 0.5]),
+    outer_ratio=st.sampled_from([0.0, 0.25, 0.5]),
     outer=st.sampled_from(["joint", "sides"]),
     min_contrast=st.sampled_from([None, 0.0]),
     nms=st.sampled_from(list(nms.NMS)),
     sigma=st.sampled_from([0.3, 2.0]),
     nms_threshold=st.sampled_from([0.3, 0.5]),
-    count_ends=st.booleans(),
+    inclusive_iou=st.booleans(),
     min_score=st.sampled_from([None, 0.1]),
     relative_score=st.sampled_from([None, 0.5]),
     relative_to=st.sampled_from(["class", "video"]),
@@ -129,7 +129,7 @@ def test_nms_of_any_segments(config, seed, count, block, steps):
 def test_nms_of_scores_that_it_raises_to_the_same():
     """The second and the third end at the same score; of the two the one given first goes first."""
     start, end = np.array([10.0, 5, 0]), np.array([16.0, 11, 6])
-    config = localization_config(count_ends=False)
+    config = localization_config(inclusive_iou=False)
     score = np.array([-0.25, -0.25, 0])
     kept, _, final = nms.nms(start, end, score, np.zeros(3, int), config)
     wanted = python_loops.suppress(list(zip(start, end, score, strict=True)), config)
@@ -166,7 +166,7 @@ def test_forms_of_nms_by_hand(name):
     start, end = np.array([0.0, 2.0, 40.0]), np.array([8.0, 8.0, 44.0])
     end[1] = 6
     score, group = np.array([0.9, 0.8, 0.5]), np.zeros(3, int)
-    config = localization_config(nms=name, sigma=0.5, nms_threshold=0.5, count_ends=False)
+    config = localization_config(nms=name, sigma=0.5, nms_threshold=0.5, inclusive_iou=False)
     kept, _, final = nms.nms(start, end, score, group, config)
     wanted = {
         "gaussian": ([0, 2, 1], [0.9, 0.5, 0.8 * np.exp(-0.5)]),
@@ -213,7 +213,7 @@ def test_a_lone_first_snippet_is_ignored_unless_asked_for():
     attention = np.array([0.95, 0.05, 0.05])
     cas = np.ones((3, 3))
     assert len(co2(cas, attention)) == 0
-    assert len(co2(cas, attention, skip_lone_zero=False)) > 0
+    assert len(co2(cas, attention, drop_first_snippet_only=False)) > 0
 
 
 def test_no_attention_gives_no_detections():
@@ -257,7 +257,7 @@ def test_hard_nms_keeps_the_best_of_what_overlaps():
     score = np.array([1.0, 2, 0.5, 0.7])
 
     def kept(threshold, n=4):
-        config = localization_config(nms="hard", nms_threshold=threshold, count_ends=False)
+        config = localization_config(nms="hard", nms_threshold=threshold, inclusive_iou=False)
         return nms.nms(start[:n], end[:n], score[:n], np.zeros(n, int), config)[0].tolist()
 
     assert kept(0.4) == [1, 2]  # the last overlaps the second by 4 / 10, not by less

@@ -77,7 +77,7 @@ def test_as_many_are_right_as_instances_are_found(runs, shown):
         (model,) = run.models
         kinds = [kind for video in shown["videos"] for kind in video["found"][index]["kind"]]
         half = model.evaluation.protocol.thresholds.index(0.5)
-        assert kinds.count(0) == (model.evaluation.taken[half] >= 0).sum() > 0
+        assert kinds.count(0) == (model.evaluation.matched_detection[half] >= 0).sum() > 0
 
 
 def test_what_the_protocol_leaves_out_is_neither_right_nor_wrong(runs):
