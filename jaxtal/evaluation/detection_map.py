@@ -302,21 +302,20 @@ def evaluate(
     given = np.flatnonzero(judged)
     given = given[score_order(detections.take(given), protocol.matching)]
     detections = detections.take(given)
-    matched_detection = match(truth, detections, protocol.thresholds, protocol.matching)
-    precision = matched_precision(truth, detections, matched_detection, num_classes, protocol.ap)
+    matched = match(truth, detections, protocol.thresholds, protocol.matching)
+    precision = matched_precision(truth, detections, matched, num_classes, protocol.ap)
     if protocol.stop_at_empty_class:
         counts = np.bincount(detections.label, minlength=num_classes)
         precision[:, np.cumsum(counts == 0) > 0] *= 0
-    f1 = _f1(
-        truth, detections, _at_half(truth, detections, matched_detection, protocol), num_classes
-    )
+    at_half = _at_half(truth, detections, matched, protocol)
+    f1 = _f1(truth, detections, at_half, num_classes)
     return Evaluation(
         protocol,
         truth,
         seconds,
         detections,
         given,
-        matched_detection,
+        matched,
         precision,
         f1,
         left_out,

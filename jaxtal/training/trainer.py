@@ -246,16 +246,16 @@ class Trainer:
         with self._timed("evaluate"):
             outputs = self._evaluator(self._variables())
             self._latest = [self._assess(step, *member) for member in enumerate(outputs)]
-        results = [assessment.result for assessment in self._latest]
-        if not any(results):
+        found = [assessment.result for assessment in self._latest]
+        if not any(found):
             raise self._divergence_error(f"at step {step} no member's outputs are finite any more")
         if self._is_evaluated(step):  # the run was resumed here, or is only evaluated
             return self._latest  # the checkpoint's own evaluation, done again
         best = [
-            _better(now, before) for now, before in zip(results, self.progress["best"], strict=True)
+            _better(now, before) for now, before in zip(found, self.progress["best"], strict=True)
         ]
-        self.progress = {**self.progress, "evaluation": results, "best": best}
-        line = population.summary(results)
+        self.progress = {**self.progress, "evaluation": found, "best": best}
+        line = population.summary(found)
         if self.setup.save_results:
             if not any(
                 known["step"] == step and "map" in known for known in self.setup.files.metrics()
