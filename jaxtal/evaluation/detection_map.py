@@ -307,8 +307,7 @@ def evaluate(
     if protocol.stop_at_empty_class:
         counts = np.bincount(detections.label, minlength=num_classes)
         precision[:, np.cumsum(counts == 0) > 0] *= 0
-    at_half = _at_half(truth, detections, matched, protocol)
-    f1 = _f1(truth, detections, at_half, num_classes)
+    f1 = _f1(truth, detections, _at_half(truth, detections, matched, protocol), num_classes)
     return Evaluation(
         protocol,
         truth,
