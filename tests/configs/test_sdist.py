@@ -14,10 +14,10 @@ from tests.conftest import ROOT
 
 SOURCES = ("jaxtal", "configs", "pyproject.toml", "README.md", "LICENSE", "MANIFEST.in")
 BUILD = """
-import tarfile
+import shutil
 from setuptools import build_meta
 archive = build_meta.build_sdist("dist")
-tarfile.open(f"dist/{archive}").extractall("unpacked", filter="data")
+shutil.unpack_archive(f"dist/{archive}", "unpacked")
 """
 BUILD_WHEEL = "from setuptools import build_meta; build_meta.build_wheel('dist')"
 
