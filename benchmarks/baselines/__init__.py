@@ -1,1 +1,1 @@
-"""What jaxtal is measured against: the published algorithms, and PyTorch modules."""
+"""Baselines of the benchmarks: the published algorithms, and PyTorch modules."""

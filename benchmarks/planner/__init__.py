@@ -1,1 +1,1 @@
-"""What training on a TPU slice takes, without a TPU."""
+"""Plans of training on TPU slices, made without a TPU."""

@@ -176,7 +176,7 @@ def _split(text: str) -> list[str]:
 
 
 def _bytes(element: str, sizes: str) -> int:
-    """Of an array; its element's name says its bits (a pred has 8, a token none)."""
+    """Return the bytes of an array, whose element type's name has its bits (pred: 8, token: 0)."""
     bits = re.match(r"[a-z]+(\d+)", element)
     each = int(bits[1]) if bits else 8 * (element == "pred")
     return -(-each * math.prod(int(size) for size in re.findall(r"\d+", sizes)) // 8)

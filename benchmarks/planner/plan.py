@@ -1,4 +1,4 @@
-"""What training on a TPU slice will take, planned by the TPU's compiler without a TPU.
+"""Plan training on a TPU slice by the TPU's compiler, without a TPU.
 
     python -m benchmarks.pod_plan --topology v5e:16x16 v4:2x2x4 [--method co2net] [--markdown FILE]
 

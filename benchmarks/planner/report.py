@@ -1,4 +1,4 @@
-"""What is reported of a compiled program: bytes, collectives, a bound of its speed, a table."""
+"""Reports of compiled programs: bytes, collectives, a bound of the speed, a table."""
 
 import re
 from collections import Counter

@@ -1,4 +1,4 @@
-"""What a training step costs against its sizes, one varied at a time around a base.
+"""Cost of a training step against its sizes, one varied at a time around a base.
 
     python -m benchmarks.speed.scaling [--method co2net] [--axes snippets width classes videos]
 

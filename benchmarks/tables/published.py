@@ -46,7 +46,7 @@ class Published:
 
     @property
     def activitynet(self) -> bool:
-        """Whether it is of ActivityNet; else of THUMOS14."""
+        """Return True for a table of ActivityNet, False for one of THUMOS14."""
         return "0.5:0.95" in self.columns
 
     @property

@@ -111,7 +111,7 @@ class Row:
 
     @property
     def ensemble(self) -> bool:
-        """Whether the table also shows what the seeds find together."""
+        """Return True if the table also shows the ensemble of the seeds."""
         return self.table == COMPARISON.key
 
     @property

@@ -56,7 +56,7 @@ def convert(
         source: what to convert; without features only the annotations are written.
         layout: one of `LAYOUTS`.
         folder: to write to; new, empty, or of the same conversion, interrupted.
-        skip_damaged, how_to_skip: see `LazyDataset.each`.
+        skip_damaged, how_to_skip: see `LazyDataset.iter_videos`.
         progress: (videos, videos done) -> context of a function that is called for each video.
 
     Returns:

@@ -58,7 +58,9 @@ class ScoreSpec:
             raise ValueError(f"topk_divisor is {self.topk_divisor!r}, no whole number above 0")
 
     def compute(self, outputs: dict) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Sequence (T, C) or (T, 1), gate (the same) and class scores (C,), as `propose` has them.
+        """Compute sequence (T, C) or (T, 1), gate (the same) and class scores (C,).
+
+        They are what `proposals.generate_proposals` takes.
 
         Args:
             outputs: {name: (T, n)} of one video; an attention that no term needs may be missing.

@@ -33,7 +33,7 @@ class Layout(NamedTuple):
     Attributes:
         recognizes: (folder or file) -> bool.
         read: (folder or file, name of the data set or "", whether features are wanted, None for if
-            there are any, the fps, stride and window that the user says) -> Source.
+            there are any, the fps, stride and window that the user says) -> LazyDataset.
     """
 
     recognizes: Callable[[Path], bool]
