@@ -1,4 +1,4 @@
-"""CO2-Net on real recordings, AudioWTAL: sounds and spoken digits in 10 classes (docs/results.md).
+"""CO2-Net on real recordings, AudioWTAL: sounds and spoken digits in 10 classes (docs/results/generated.md).
 
 34.1 ± 2.2 average mAP (t-IoU 0.1:0.7, protocol co2, last step, seeds 0 to 2). Give the folder with
 `AudioWTAL-I3D-JOINTFeatures.npy` and `AudioWTAL-Annotations/`:

@@ -63,5 +63,5 @@ def get_config(preset: str = "code") -> ConfigDict:
 def _as_in_paper(config: ConfigDict) -> None:
     config.model.update(attention_unit="paper", classifier="paper", ccm_dropout="paper")
     # The paper does not state how opposition and norm are reduced. They stay means: sums under its
-    # weights of 0.8 press all attentions below the lowest threshold (docs/results.md).
+    # weights of 0.8 press all attentions below the lowest threshold (docs/results/generated.md).
     config.loss.suppression = "product"

@@ -1,7 +1,7 @@
 """D2-Net on generated untrimmed videos: nothing to download.
 
 35.9 ± 6.5 average mAP (t-IoU 0.1:0.7, protocol d2, last step, seeds 0 to 4), in 40 seconds on 2 CPU
-cores; 40.8 ± 1.9 with --config.loss.denoising=none, see docs/results.md:
+cores; 40.8 ± 1.9 with --config.loss.denoising=none, see docs/results/generated.md:
 
     python -m jaxtal.main --config configs/d2net_demo.py
 

@@ -22,7 +22,7 @@ def get_config(row: str = "full") -> ConfigDict:
     config.data.test_snippets = config.data.get_oneway_ref("num_snippets")
     config.train.update(steps=2000, log_every=20, eval_every=200)
     config.loss.warmup_steps = 200
-    # As decided for THUMOS14 two seeds of three fail on these recordings, see docs/results.md.
+    # As decided for THUMOS14 two seeds of three fail on these recordings, see docs/results/generated.md.
     config.model.update(embedding="plain", attention="sigmoid")
     config.evaluation.protocol = "co2"
     return config

@@ -28,6 +28,6 @@ def get_config(row: str = "full") -> ConfigDict:
     # An epoch of 100 videos has 7 steps: 143 epochs.
     config.train.update(steps=1000, log_every=20, eval_every=200)
     config.loss.warmup_steps = 100
-    # With the residual one the foreground attention of some seeds dies out, see docs/results.md.
+    # With the residual one the foreground attention of some seeds dies out, see docs/results/generated.md.
     config.model.embedding = "plain"
     return config

@@ -5,7 +5,7 @@ import re
 from tests.conftest import ROOT
 
 README = (ROOT / "README.md").read_text()
-RESULTS = (ROOT / "docs" / "results.md").read_text()
+RESULTS = (ROOT / "docs" / "results" / "generated.md").read_text()
 
 
 def test_ci_runs_the_readme_s_test_command():

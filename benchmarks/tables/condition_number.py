@@ -1,6 +1,6 @@
 """D2-Net's Figure 3: condition number against determinant of 25,000 random joint matrices.
 
-    python -m benchmarks.tables.condition_number [--count N] [--output docs/condition_number.png]
+    python -m benchmarks.tables.condition_number [--count N] [--output docs/images/condition_number.png]
 
 A joint matrix is made as the losses make it, from random labels and predictions that follow them
 more or less closely. On the left those of the snippet level, 2 x 2; on the right those of the video
@@ -73,7 +73,7 @@ def main() -> None:
     """Draw the figure, print rows."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--count", type=int, default=25_000)
-    parser.add_argument("--output", default="docs/condition_number.png")
+    parser.add_argument("--output", default="docs/images/condition_number.png")
     options = parser.parse_args()
     figure = Figure(figsize=(10, 4.2), layout="constrained")
     axes = figure.subplots(1, len(PANELS))

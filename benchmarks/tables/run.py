@@ -61,8 +61,8 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--output", type=Path, default=Path("benchmarks/results/tables"))
     parser.add_argument("--readme", type=Path, metavar="FILE", help="has the tables put into it")
     parser.add_argument(
-        "--figure", type=Path, nargs="?", const=Path("docs/tables.png"), metavar="FILE",
-        help="draws the ablation tables; docs/tables.png where no file is named",
+        "--figure", type=Path, nargs="?", const=Path("docs/images/tables.png"), metavar="FILE",
+        help="draws the ablation tables; docs/images/tables.png where no file is named",
     )  # fmt: skip
     return parser.parse_args()
 
