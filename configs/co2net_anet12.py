@@ -6,7 +6,7 @@ here: the features are not part of this project. Put `ActivityNet1.2-I3D-JOINTFe
 
     python -m jaxtal.main --config configs/co2net_anet12.py --config.data.dir=FOLDER
 
-`:paper` behind the file's name as in configs/co2net_thumos.py.
+`--config configs/co2net_anet12.py:paper` takes the paper's values.
 """
 
 from ml_collections import ConfigDict
@@ -15,7 +15,7 @@ from jaxtal.configs import co2net_thumos
 
 
 def get_config(preset: str = "code") -> ConfigDict:
-    """The THUMOS14 config with what differs on ActivityNet 1.2.
+    """Return the THUMOS14 config with the values for ActivityNet 1.2.
 
     Args:
         preset: see `co2net_thumos.get_config`.

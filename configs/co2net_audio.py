@@ -1,7 +1,8 @@
-"""CO2-Net on real recordings, AudioWTAL: sounds and spoken digits in 10 classes (docs/results/generated.md).
+"""CO2-Net on AudioWTAL: recordings of sounds and spoken digits in 10 classes.
 
-34.1 ± 2.2 average mAP (t-IoU 0.1:0.7, protocol co2, last step, seeds 0 to 2). Give the folder with
-`AudioWTAL-I3D-JOINTFeatures.npy` and `AudioWTAL-Annotations/`:
+34.1 ± 2.2 average mAP (t-IoU 0.1:0.7, protocol co2, last step, seeds 0 to 2), see
+docs/results/recordings.md. FOLDER has `AudioWTAL-I3D-JOINTFeatures.npy` and
+`AudioWTAL-Annotations/`:
 
     python -m jaxtal.main --config configs/co2net_audio.py --config.data.dir=FOLDER
 """
@@ -12,7 +13,7 @@ from jaxtal.configs import co2net_thumos
 
 
 def get_config() -> ConfigDict:
-    """The THUMOS14 config with smaller numbers."""
+    """Return the THUMOS14 config with smaller values."""
     config = co2net_thumos.get_config()
     config.seed = 0
     config.data.update(dir="audio_wtal", name="AudioWTAL", num_snippets=150)

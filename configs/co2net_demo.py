@@ -5,9 +5,9 @@ CPU cores:
 
     python -m jaxtal.main --config configs/co2net_demo.py
 
-`config.data.generator` may change every property of the videos (jaxtal/data/synthetic.py), e.g.
-`--config.data.generator="demo annotations=FILE"` for features of those in an ActivityNet-form JSON.
-`:paper` behind the file's name as in configs/co2net_thumos.py.
+`config.data.generator` sets every property of the videos (jaxtal/data/synthetic), for example
+`--config.data.generator="demo annotations=FILE"` for the annotations of a JSON file in ActivityNet
+form. `--config configs/co2net_demo.py:paper` takes the paper's values.
 """
 
 from ml_collections import ConfigDict
@@ -16,7 +16,7 @@ from jaxtal.configs import co2net_thumos
 
 
 def get_config(preset: str = "code") -> ConfigDict:
-    """The THUMOS14 config with smaller numbers and generated data.
+    """Return the THUMOS14 config with smaller values and generated videos.
 
     Args:
         preset: see `co2net_thumos.get_config`.

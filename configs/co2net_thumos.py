@@ -6,7 +6,8 @@ features are not part of this project. Put `Thumos14reduced-I3D-JOINTFeatures.np
 
     python -m jaxtal.main --config configs/co2net_thumos.py --config.data.dir=FOLDER
 
-`--config configs/co2net_thumos.py:paper` has what the paper says where it differs from the code.
+`--config configs/co2net_thumos.py:paper` takes the paper's values where they differ from those of
+the code.
 """
 
 from ml_collections import ConfigDict
@@ -15,41 +16,49 @@ from jaxtal.configs import common
 
 
 def get_config(preset: str = "code") -> ConfigDict:
-    """Return every field of a CO2-Net run: those of configs/common.py, and its own.
+    """Return all fields of a CO2-Net run.
 
     Args:
-        preset: "code", the published program's values, or "paper", the paper's where they differ.
+        preset: "code" for the published program's values, "paper" for the paper's where they
+            differ.
+
+    Returns:
+        The fields of configs/common.py and CO2-Net's own.
+
+    Raises:
+        ValueError: the preset does not exist.
     """
     config = common.get_config()
     config.method = "co2net"
-    config.train.pairs = 3  # the batch's first 2 * pairs videos share a class two by two
-    # "code" or "paper": where the published code and the paper differ.
+    config.train.pairs = 3  # [pairs] of videos that share a class, first in each batch
     config.model = ConfigDict(
         {
-            "attention_unit": "code",  # dropout 0.5, also on the logit; paper: 0.7, not there
-            "classifier": "code",  # fusion, then two layers; paper: three, no fusion
-            "ccm_dropout": "code",  # leaky ReLU and dropout in the CCM; paper: neither
-            "fusion": "ccm",  # or "add", "concat", "se", "ssma" (Table 6)
-            "ccm_main": "global",  # of the CCM's main modality; or "local" (Table 5)
-            "ccm_auxiliary": "local",  # of its auxiliary one; or "global"
-            "pool_window": 1,  # snippets that T-CAM and attentions are averaged over, odd
+            # "code": dropout 0.5 after layer 1 and on the logit; "paper": 0.7 between layers
+            "attention_unit": "code",
+            "classifier": "code",  # "code": fusion layer, then two layers; "paper": three layers
+            # "code": leaky ReLU and dropout in the consensus modules; "paper": neither
+            "ccm_dropout": "code",
+            "fusion": "ccm",  # "ccm", "add", "concat", "se", "ssma" (CO2-Net, Table 6)
+            "ccm_main": "global",  # context of the main modality: "global", "local" (Table 5)
+            "ccm_auxiliary": "local",  # context of the auxiliary modality: "local", "global"
+            "pool_window": 1,  # [snippets] moving average of T-CAM and attentions; odd
         }
     )
     config.loss = ConfigDict(
         {
-            "topk_divisor": 7,  # k = max(1, floor(T / 7)) snippets make a video's score
-            "suppression": "min_shift",  # in training; the paper's is "product"
-            "mutual_metric": "mse",  # mse, mae, kl, js (Table 4)
-            "mutual_alpha": 0.5,  # weight of RGB following flow; flow following RGB has 1 - alpha
-            "opposition_reduction": "mean",  # over a video's snippets; or "sum"
-            "norm_reduction": "mean",  # or "sum", the L1 norm
-            "weights": {  # 0 drops a term (Table 3)
-                "mil_original": 1.0,  # L_mil of the T-CAM
-                "mil_suppressed": 1.0,  # L_mil of the T-CAM without background
-                "co_activity": 1.0,  # L_cas
-                "mutual": 1.0,  # L_ml, between the attentions of RGB and flow
-                "opposition": 0.8,  # L_oppo, of the attention against the background's T-CAM
-                "norm": 0.8,  # L_norm, of the attention
+            "topk_divisor": 7,  # video score: mean of the k = max(1, floor(T / 7)) largest entries
+            "suppression": "min_shift",  # of the T-CAM in training; the paper's: "product"
+            "mutual_metric": "mse",  # "mse", "mae", "kl", "js" (CO2-Net, Table 4)
+            "mutual_alpha": 0.5,  # alpha: weight of the term that trains RGB; flow's has 1 - alpha
+            "opposition_reduction": "mean",  # over the snippets of a video: "mean", "sum"
+            "norm_reduction": "mean",  # over the snippets: "mean", "sum" (the L1 norm)
+            "weights": {  # one weight per loss term; 0 drops the term (CO2-Net, Table 3)
+                "mil_original": 1.0,  # L_mil of the original T-CAM
+                "mil_suppressed": 1.0,  # L_mil of the suppressed T-CAM
+                "co_activity": 1.0,  # L_cas, co-activity similarity
+                "mutual": 1.0,  # L_ml, mutual learning of the attentions of RGB and flow
+                "opposition": 0.8,  # L_oppo, attention against background probability
+                "norm": 0.8,  # L_norm, sparsity of the attention
             },
         }
     )
@@ -62,6 +71,6 @@ def get_config(preset: str = "code") -> ConfigDict:
 
 def _as_in_paper(config: ConfigDict) -> None:
     config.model.update(attention_unit="paper", classifier="paper", ccm_dropout="paper")
-    # The paper does not state how opposition and norm are reduced. They stay means: sums under its
-    # weights of 0.8 press all attentions below the lowest threshold (docs/results/generated.md).
+    # The paper does not state how opposition and norm are reduced. They remain means: sums with its
+    # weights of 0.8 push all attentions below the lowest threshold (docs/results/generated.md).
     config.loss.suppression = "product"

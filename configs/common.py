@@ -1,51 +1,61 @@
 """The fields that the configs of all methods share, with their defaults.
 
-A method's THUMOS14 config begins with these, sets what differs, and adds fields of its own; none is
-deleted. Defaults stand nowhere else: where a method sets nothing, the numbers below are used, which
-for training, optimizer and localization are those of CO2-Net's published code.
+A method's THUMOS14 config starts from these fields, changes values and adds fields of its own; it
+deletes none. Defaults are defined here only. Those of training, optimizer and localization are the
+values of CO2-Net's published code.
+
+The comment on a field is its documentation: the command line prints it with `--help`, and the
+reference of config fields is generated from it. A unit comes first, in brackets.
 """
 
 from ml_collections import ConfigDict, config_dict
 
 
 def get_config() -> ConfigDict:
-    """Return what every run has; a method's config sets `method`, `model` and `loss`."""
+    """Return the shared fields; a method's config sets `method`, `model` and `loss`."""
     return ConfigDict(
         {
-            "method": "",  # name of a registered method, e.g. "co2net"
-            "seed": 3552,  # of everything random: parameters, batches, dropout
-            "population": 1,  # M models trained at once, with the seeds seed, seed + 1, ...
-            # In what else they differ: "optimizer.learning_rate=1e-4,5e-5 loss.weights.norm=0,1",
-            # a value for each member; also loss weights, weight decay, seed.
+            "method": "",  # a registered method: "co2net", "d2net", "twostream", "hybrid"
+            "seed": 3552,  # of all random numbers: parameters, batches, dropout
+            "population": 1,  # [models] M, trained at once; member i has the seed seed + i
+            # Fields that differ between members, with one value for each member, e.g.
+            # "optimizer.learning_rate=1e-4,5e-5 loss.weights.norm=0,1". Allowed: seed, learning
+            # rate, weight decay and all loss weights.
             "vary": "",
-            "precision": "float32",  # of the layers' products; "bfloat16": the rest stays float32
+            "precision": "float32",  # of the layers' matrix products; or "bfloat16"
             "mesh": {
-                # Devices that share the members and devices that share a batch; -1: all the rest
-                # that the population, or the batch, can be divided over.
+                # [devices] size of the mesh axis that the population is divided over; -1: all
+                # remaining devices that divide the population
                 "member": -1,
-                "data": 1,  # devices that share a batch; -1 as for `member`
-                "features": "replicated",  # on each device, or "sharded" over those of `data`
+                # [devices] size of the mesh axis that a batch is divided over; -1: all remaining
+                # devices that divide the batch
+                "data": 1,
+                # placement of the features: "replicated" on each device, or "sharded" over the
+                # devices of the axis `data`
+                "features": "replicated",
             },
-            "profile": False,  # write a trace of a few steps to profile/, for xprof
+            "profile": False,  # write a trace of the second dispatch to profile/, for xprof
             "data": _data(),
             "model": {},
-            "loss": {"weights": {}},  # a weight for each term; 0 drops it
+            "loss": {"weights": {}},  # one weight per loss term; 0 drops the term
             "train": {
-                "steps": 5000,  # parameter updates
-                "batch_size": 10,  # videos in a batch
-                "log_every": 20,  # steps per dispatch and line of metrics; should divide eval_every
-                "eval_every": 200,  # steps; each evaluation is followed by a checkpoint
-                "tensorboard": False,  # log to tensorboard/ too; needs the extra `tensorboard`
+                "steps": 5000,  # [updates] length of the training
+                "batch_size": 10,  # [videos] size of a batch
+                # [updates] in one dispatch and one line of metrics; should divide eval_every
+                "log_every": 20,
+                "eval_every": 200,  # [updates] from one evaluation and checkpoint to the next
+                "tensorboard": False,  # also log to tensorboard/; needs the extra `tensorboard`
             },
             "optimizer": {
-                "learning_rate": 5e-5,  # of Adam, constant
-                "weight_decay": 1e-3,  # L2: added to the gradients, as PyTorch's Adam does
+                "learning_rate": 5e-5,  # of Adam; constant
+                "weight_decay": 1e-3,  # L2 term, added to the gradients as in PyTorch's Adam
             },
             "localization": _localization(),
             "evaluation": {
-                "protocol": "",  # "" = the one that the method's authors use on this data set
-                "plot_videos": 4,  # test videos whose activations and detections are plotted
-                "save_activations": False,  # to activations.npz, for jaxtal localize
+                # a protocol; "": that of the method's authors for the data set
+                "protocol": "",
+                "plot_videos": 4,  # [videos] number of plotted test videos
+                "save_activations": False,  # write activations.npz, the input of `jaxtal localize`
             },
         }
     )
@@ -53,42 +63,49 @@ def get_config() -> ConfigDict:
 
 def _data() -> dict[str, object]:
     return {
-        "dir": "data",  # the data set's folder; "" = generated videos, see `generator`
-        "name": "Thumos14reduced",  # <DS> in <DS>-Annotations, <DS>-I3D-JOINTFeatures.npy
-        "layout": "",  # as jaxtal data inspect --help lists them; "" = what is recognized
-        # Without `dir`: a preset of the generated videos and what differs from it, e.g.
-        # "demo num_train=12 num_classes=3"; jaxtal.data.synthetic lists both. "" = none
+        "dir": "data",  # folder of the data set; "": generated videos, see `generator`
+        "name": "Thumos14reduced",  # DS in DS-Annotations/ and DS-I3D-JOINTFeatures.npy
+        "layout": "",  # a layout that `jaxtal data inspect --help` lists; "": detected
+        # generated videos, used if `dir` is "": a preset and changes to its options, e.g.
+        # "demo num_train=12 num_classes=3"; `jaxtal.data.synthetic` lists both. "": none
         "generator": "",
-        "fps": 0.0,  # frames per second of the features; 0 = as the data set or layout says
-        "stride": 0.0,  # frames from one snippet to the next; 0 = the same
-        "window": 0.0,  # frames that a snippet is computed from; 0 = the same
-        "skip_damaged": False,  # leave out videos without features or with damaged ones
-        "num_snippets": 500,  # N, snippets drawn from every training video
-        "min_snippets": 0,  # shorter videos get no detections
-        "device_dtype": "",  # features on the device: float32, float16, bfloat16; "" = own
-        "device_share": 0.5,  # of the device's memory for features; more are streamed
+        "fps": 0.0,  # [frames/second] frame rate of the features; 0: that of the data set
+        "stride": 0.0,  # [frames] from one snippet to the next; 0: that of the data set
+        "window": 0.0,  # [frames] length of a snippet; 0: that of the data set
+        "skip_damaged": False,  # skip videos with missing or damaged features, with a warning
+        "num_snippets": 500,  # [snippets] number sampled from each training video
+        "min_snippets": 0,  # [snippets] minimum length; shorter videos get no detections
+        # dtype of the features on the device: float32, float16, bfloat16; "": that of the files
+        "device_dtype": "",
+        "device_share": 0.5,  # share of the device's memory for features; larger data are streamed
     }
 
 
 def _localization() -> dict[str, object]:
     return {
-        "thresholds": (0.1, 0.9, 10),  # first, last, how many
-        "inclusive": False,  # an activation that equals a threshold is above it
-        "upsample": 1,  # interpolated positions a snippet; 1: none
-        "min_length": 1,  # positions; shorter runs are no proposals
-        "drop_first_snippet_only": True,  # thresholds that only snippet 0 exceeds, as published
-        "class_rule": "above",  # what is localized; or "more_than", "share_of_best", "top_two"
-        "class_threshold": 0.2,  # what the rule compares a video's class scores with
-        "topk_divisor": 10,  # the T / 10 largest activations make a video's class score
-        "class_weight": 0.2,  # share of the class score in a proposal's score
-        "outer_ratio": 0.25,  # outer region on either side, relative to the proposal's length
-        "outer": "joint",  # one mean over both flanks; "sides": the mean of both sides' means
-        "min_contrast": config_dict.placeholder(float),  # drops proposals with less, before NMS
-        "nms": "gaussian",  # soft-NMS; or "linear", "hard", "none"
-        "sigma": 0.3,  # of "gaussian": scores are multiplied by exp(-iou^2 / sigma)
-        "nms_threshold": 0.7,  # of "linear" and "hard": the t-IoU from which they act
-        "inclusive_iou": True,  # t-IoU of the NMS with lengths + 1, as published
-        "min_score": config_dict.placeholder(float),  # drops weaker detections, after NMS
-        "relative_score": config_dict.placeholder(float),  # the same, as a share of the best score
-        "relative_to": "class",  # the best score of the class, or of the whole "video"
+        "thresholds": (0.1, 0.9, 10),  # on the attention or T-CAM: first, last, number
+        "inclusive": False,  # True: an activation equal to a threshold is above it
+        "upsample": 1,  # [positions/snippet] density of the interpolation; 1: none
+        "min_length": 1,  # [positions] minimum length of a proposal
+        # skip thresholds that only snippet 0 exceeds, as the published code does
+        "drop_first_snippet_only": True,
+        # classes that are localized: "above" (score >= class_threshold) or "more_than" (>), else
+        # the best class; "share_of_best" (> class_threshold times the best score); "top_two"
+        "class_rule": "above",
+        "class_threshold": 0.2,  # the threshold of class_rule
+        "topk_divisor": 10,  # class score: mean of the max(1, floor(T / 10)) largest activations
+        "class_weight": 0.2,  # weight of the class score in a proposal's score
+        "outer_ratio": 0.25,  # length of each outer region, relative to the proposal's
+        "outer": "joint",  # one mean over both outer regions; "sides": mean of two means
+        # drop proposals with a lower outer-inner contrast before NMS; None: keep all
+        "min_contrast": config_dict.placeholder(float),
+        "nms": "gaussian",  # "gaussian" or "linear" soft-NMS, "hard" NMS, "none"
+        "sigma": 0.3,  # of "gaussian": the factor is exp(-(t-IoU)^2 / sigma)
+        "nms_threshold": 0.7,  # t-IoU from which "linear" and "hard" suppress
+        "inclusive_iou": True,  # t-IoU of the NMS with lengths + 1, as in the published code
+        # drop detections with a lower score after NMS; None: keep all
+        "min_score": config_dict.placeholder(float),
+        # drop detections below this share of the best score after NMS; None: keep all
+        "relative_score": config_dict.placeholder(float),
+        "relative_to": "class",  # the best score of the "class" in the video, or of the "video"
     }

@@ -6,7 +6,7 @@ here: the features are not part of this project. Put `ActivityNet1.2-I3D-JOINTFe
 
     python -m jaxtal.main --config configs/d2net_anet12.py --config.data.dir=FOLDER
 
-No command is published for this data set: the weight of the denoising loss is the paper's.
+No command is published for this data set; the weight of the denoising loss is the paper's.
 """
 
 from ml_collections import ConfigDict
@@ -15,14 +15,15 @@ from jaxtal.configs import d2net_thumos
 
 
 def get_config(preset: str = "code") -> ConfigDict:
-    """The THUMOS14 config with what differs on ActivityNet 1.2.
+    """Return the THUMOS14 config with the values for ActivityNet 1.2.
 
     Args:
-        preset: see `d2net_thumos.get_config`; the paper has THUMOS14's thresholds here too.
+        preset: see `d2net_thumos.get_config`; the paper uses the thresholds of THUMOS14 here too.
     """
     config = d2net_thumos.get_config(preset)
     config.data.name = "ActivityNet1.2"
-    config.data.min_snippets = 6  # with features; others are not trained on and get no detections
+    # [snippets] minimum number of non-zero ones; other videos are not used
+    config.data.min_snippets = 6
     config.model.update(kernel_size=5, dilation=2, classifier_kernel_size=5)
     config.loss.weights.update(snippet_denoising=1e-3, video_denoising=1e-3)
     if preset == "code":

@@ -1,4 +1,4 @@
-"""D2-Net on real recordings, those of configs/co2net_audio.py.
+"""D2-Net on AudioWTAL, the recordings of configs/co2net_audio.py.
 
 31.2 ± 0.5 average mAP (t-IoU 0.1:0.7, protocol co2, last step, seeds 0 to 2):
 
@@ -11,7 +11,7 @@ from jaxtal.configs import co2net_audio, d2net_thumos
 
 
 def get_config() -> ConfigDict:
-    """The THUMOS14 config with smaller numbers; evaluated as CO2-Net is."""
+    """Return the THUMOS14 config with smaller values and CO2-Net's protocol."""
     config = d2net_thumos.get_config()
     config.seed = 0
     config.data = co2net_audio.get_config().data

@@ -1,7 +1,7 @@
 """D2-Net on generated untrimmed videos: nothing to download.
 
 35.9 ± 6.5 average mAP (t-IoU 0.1:0.7, protocol d2, last step, seeds 0 to 4), in 40 seconds on 2 CPU
-cores; 40.8 ± 1.9 with --config.loss.denoising=none, see docs/results/generated.md:
+cores; 40.8 ± 1.9 with --config.loss.denoising=none (docs/results/generated.md):
 
     python -m jaxtal.main --config configs/d2net_demo.py
 
@@ -14,7 +14,7 @@ from jaxtal.configs import co2net_demo, d2net_thumos
 
 
 def get_config() -> ConfigDict:
-    """The THUMOS14 config with smaller numbers and generated data."""
+    """Return the THUMOS14 config with smaller values and generated videos."""
     config = d2net_thumos.get_config()
     config.seed = 0
     config.data = co2net_demo.get_config().data

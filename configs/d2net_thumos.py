@@ -7,7 +7,7 @@ part of this project. Put `Thumos14reduced-I3D-JOINTFeatures.npy` beside
 
     python -m jaxtal.main --config configs/d2net_thumos.py --config.data.dir=FOLDER
 
-`--config configs/d2net_thumos.py:paper` has what the paper says where it differs from the code.
+`--config configs/d2net_thumos.py:paper` takes the paper's values where they differ from the code's.
 """
 
 from ml_collections import ConfigDict
@@ -16,71 +16,87 @@ from jaxtal.configs import common
 
 
 def get_config(preset: str = "code") -> ConfigDict:
-    """Return every field of a D2-Net run: those of configs/common.py, and its own.
+    """Return all fields of a D2-Net run.
 
     Args:
-        preset: "code", the published program's values, or "paper", the paper's where they differ.
+        preset: "code" for the published program's values, "paper" for the paper's where they
+            differ.
+
+    Returns:
+        The fields of configs/common.py and D2-Net's own.
+
+    Raises:
+        ValueError: the preset does not exist.
     """
     config = common.get_config()
     config.method = "d2net"
-    config.data.num_snippets = 750  # M: longer videos are cropped at random, shorter ones padded
+    # [snippets] M: longer videos are cropped at random, shorter ones padded
+    config.data.num_snippets = 750
     config.train.update(steps=20000, batch_size=20, eval_every=500)
     config.optimizer.update(learning_rate=1e-4, weight_decay=5e-4)
     config.model = ConfigDict(
         {
-            "kernel_size": 3,  # of the two hidden temporal convolutions, odd
-            "dilation": 1,  # of all three
-            "classifier_kernel_size": 1,  # of the last one
-            "residual": True,  # in the code; the paper does not mention it
-            "dropout": 0.7,  # on the last features
-            "padding": "masked",  # as if every video were alone; or "published": padding acts
+            "kernel_size": 3,  # [snippets] of the two hidden temporal convolutions; odd
+            "dilation": 1,  # [snippets] of all three temporal convolutions
+            "classifier_kernel_size": 1,  # [snippets] of the last temporal convolution; odd
+            "residual": True,  # residual connections; the paper does not mention them
+            "dropout": 0.7,  # rate on the last features
+            # "masked": padding has no effect; "published": padded snippets enter the convolutions
+            "padding": "masked",
         }
     )
     config.loss = ConfigDict(
         {
-            "classification": "discriminative",  # or "focal", "cross_entropy" (Table 3)
-            "topk_divisor": 8,  # k = ceil(T / 8) snippets make a video's probability
-            "foreground_threshold": 0.5,  # of lambda, for the foreground embedding
-            "background_threshold": 0.5,  # of 1 - lambda, for the background embedding
-            "focusing": 2.0,  # beta
-            "gamma": 0.01,  # of the compactness weights
-            "separation_row": "list_index",  # whose w_fb: a published slip; "video": the right one
-            "pairs": "any",  # of embeddings: a video may meet itself; the paper: "different"
-            "reduction": "mean",  # over the classes; the paper: "sum"
-            "reweight_positives": True,  # positive entries count C-fold; the paper: not
-            "running_background": "peak",  # the most background-like snippet; the paper: "mean"
-            "bottom_up_foreground": 0.5,  # pseudo-foreground has more bottom-up attention
-            "bottom_up_background": 0.5,  # pseudo-background has less bottom-up attention
-            "denoising": "pdmi",  # or "dmi", "l1", "bce" (Table 4), "none"
-            "snippet_joint": "class_conditional",  # the paper: "joint"
-            "video_joint": "filtered",  # without classes below 20 % of the best; paper: "joint"
-            "denoising_start": 1002,  # the first step with denoising
-            "denoising_every": 2,  # from then on every second step
-            "gradient_cap": 1e3,  # bounds 1 / singular value in pDMI's gradient
+            "classification": "discriminative",  # or "focal", "cross_entropy" (D2-Net, Table 3)
+            "topk_divisor": 8,  # video probability: mean of the k = ceil(T / 8) largest entries
+            "foreground_threshold": 0.5,  # on lambda, for the foreground embedding
+            "background_threshold": 0.5,  # on 1 - lambda, for the background embedding
+            "focusing": 2.0,  # beta, exponent of the focal factor
+            "gamma": 0.01,  # factor of the compactness weights
+            # video that receives a separation weight: "list_index", an indexing error of the
+            # published code; "video", the video of the embedding
+            "separation_row": "list_index",
+            # pairs of embeddings: "any", also a video with itself; the paper's: "different"
+            "pairs": "any",
+            "reduction": "mean",  # over the classes: "mean"; the paper's: "sum"
+            "reweight_positives": True,  # factor C on positive entries; the paper's: False
+            # "peak": the most background-like snippet; the paper's: "mean" background embedding
+            "running_background": "peak",
+            "bottom_up_foreground": 0.5,  # pseudo-foreground: bottom-up attention above it
+            "bottom_up_background": 0.5,  # pseudo-background: bottom-up attention below it
+            "denoising": "pdmi",  # "pdmi", "dmi", "l1", "bce" (D2-Net, Table 4), "none"
+            # joint matrix of L_DS: "class_conditional"; the paper's: "joint"
+            "snippet_joint": "class_conditional",
+            # joint matrix of L_DV: "filtered", without classes below 20 % of the best; the
+            # paper's: "joint"
+            "video_joint": "filtered",
+            "denoising_start": 1002,  # [updates] the first step with denoising
+            "denoising_every": 2,  # [updates] from one step with denoising to the next
+            "gradient_cap": 1e3,  # bound on 1 / singular value in the gradient of pDMI
             "weights": {
-                "discriminative": 1.0,  # L_Dis, or what `classification` puts in its place
-                "snippet_denoising": 0.1,  # L_DS
-                "video_denoising": 0.1,  # L_DV
+                "discriminative": 1.0,  # L_Dis, or the loss that `classification` names
+                "snippet_denoising": 0.1,  # L_DS, snippet level
+                "video_denoising": 0.1,  # L_DV, video level
             },
         }
     )
     config.localization.update(
-        thresholds=(0.025, 0.475, 19),  # first, last, how many
-        min_length=2,  # snippets
+        thresholds=(0.025, 0.475, 19),
+        min_length=2,
         drop_first_snippet_only=False,
-        class_rule="share_of_best",  # classes above half of the best class score
+        class_rule="share_of_best",
         class_threshold=0.5,
-        class_scores="refined",  # pooled from attention x T-CAM; the paper: "cas"
-        relative_attention=False,  # attention relative to half of its maximum in the video
+        class_scores="refined",  # sequence to pool: attention x T-CAM; the paper's: "cas"
+        relative_attention=False,  # divide the attention by half of its maximum in the video
         topk_divisor=8,
         class_weight=0.0,
-        outer="sides",  # mean of both sides' means; "joint": one mean over both
-        min_contrast=-0.4,  # the paper: None
+        outer="sides",
+        min_contrast=-0.4,
         nms="hard",
         nms_threshold=0.3,
         inclusive_iou=False,
-        relative_score=0.1,  # detections below this share of the best score are dropped
-        relative_to="class",  # share of the best of its class; the paper: of the "video"
+        relative_score=0.1,
+        relative_to="class",
     )
     if preset == "paper":
         _as_in_paper(config)

@@ -4,9 +4,9 @@
 
     python -m jaxtal.main --config configs/hybrid_demo.py
 
-The videos and the number of steps are those of configs/co2net_demo.py. Learning rate and
-localization were chosen on the training videos alone: a model trained on 65 of them, judged on the
-other 35.
+The videos and the number of steps are those of configs/co2net_demo.py. The
+learning rate and the localization were chosen on the training videos alone: a model was trained on
+65 of them and evaluated on the other 35.
 """
 
 from ml_collections import ConfigDict
@@ -15,7 +15,7 @@ from jaxtal.configs import co2net_demo, hybrid_thumos
 
 
 def get_config() -> ConfigDict:
-    """The THUMOS14 config with smaller numbers and generated data."""
+    """Return the THUMOS14 config with smaller values and generated videos."""
     config = hybrid_thumos.get_config()
     demo = co2net_demo.get_config()
     config.seed, config.data, config.train = demo.seed, demo.data, demo.train

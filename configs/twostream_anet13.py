@@ -6,7 +6,8 @@ here: the features are not part of this project. Put `ActivityNet1.3-I3D-JOINTFe
 
     python -m jaxtal.main --config configs/twostream_anet13.py --config.data.dir=FOLDER
 
-The rows of the paper's Tables 4 and 6 are selected as in configs/twostream_thumos.py.
+`--config configs/twostream_anet13.py:ROW` selects a row of the paper's Tables 4 and 6, see
+configs/twostream_thumos.py.
 """
 
 from ml_collections import ConfigDict
@@ -15,7 +16,7 @@ from jaxtal.configs import twostream_thumos
 
 
 def get_config(row: str = "full") -> ConfigDict:
-    """The THUMOS14 config with what differs on ActivityNet 1.3.
+    """Return the THUMOS14 config with the values for ActivityNet 1.3.
 
     Args:
         row: see `twostream_thumos.get_config`.

@@ -1,4 +1,4 @@
-"""The two-stream network on real recordings, those of configs/co2net_audio.py.
+"""The two-stream network on AudioWTAL, the recordings of configs/co2net_audio.py.
 
 35.5 ± 1.3 average mAP (t-IoU 0.1:0.7, protocol co2, last step, seeds 0 to 2):
 
@@ -11,7 +11,7 @@ from jaxtal.configs import co2net_audio, twostream_thumos
 
 
 def get_config(row: str = "full") -> ConfigDict:
-    """The THUMOS14 config with smaller numbers; evaluated as CO2-Net is.
+    """Return the THUMOS14 config with smaller values and CO2-Net's protocol.
 
     Args:
         row: see `twostream_thumos.get_config`.
@@ -22,7 +22,7 @@ def get_config(row: str = "full") -> ConfigDict:
     config.data.test_snippets = config.data.get_oneway_ref("num_snippets")
     config.train.update(steps=2000, log_every=20, eval_every=200)
     config.loss.warmup_steps = 200
-    # As decided for THUMOS14 two seeds of three fail on these recordings, see docs/results/generated.md.
+    # With the values for THUMOS14 two of three seeds fail (docs/results/recordings.md).
     config.model.update(embedding="plain", attention="sigmoid")
     config.evaluation.protocol = "co2"
     return config

@@ -5,8 +5,8 @@ CPU cores:
 
     python -m jaxtal.main --config configs/twostream_demo.py
 
-The videos are those of configs/co2net_demo.py; rows of the paper's tables as in
-configs/twostream_thumos.py.
+The videos are those of configs/co2net_demo.py. `--config configs/twostream_demo.py:ROW` selects a
+row of the paper's tables, see configs/twostream_thumos.py.
 """
 
 from ml_collections import ConfigDict
@@ -15,7 +15,7 @@ from jaxtal.configs import co2net_demo, twostream_thumos
 
 
 def get_config(row: str = "full") -> ConfigDict:
-    """The THUMOS14 config with smaller numbers and generated data.
+    """Return the THUMOS14 config with smaller values and generated videos.
 
     Args:
         row: see `twostream_thumos.get_config`.
@@ -23,11 +23,11 @@ def get_config(row: str = "full") -> ConfigDict:
     config = twostream_thumos.get_config(row)
     config.seed = 0
     config.data = co2net_demo.get_config().data
-    config.data.num_snippets = 200  # T: most videos are shorter
+    config.data.num_snippets = 200  # [snippets] T; most videos are shorter
     config.data.test_snippets = config.data.get_oneway_ref("num_snippets")
     # An epoch of 100 videos has 7 steps: 143 epochs.
     config.train.update(steps=1000, log_every=20, eval_every=200)
     config.loss.warmup_steps = 100
-    # With the residual one the foreground attention of some seeds dies out, see docs/results/generated.md.
+    # With "residual" the foreground attention of some seeds vanishes (docs/results/generated.md).
     config.model.embedding = "plain"
     return config

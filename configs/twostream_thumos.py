@@ -6,15 +6,15 @@ features are not part of this project. Put `Thumos14reduced-I3D-JOINTFeatures.np
 
     python -m jaxtal.main --config configs/twostream_thumos.py --config.data.dir=FOLDER
 
-The rows of the paper's Tables 3 and 5 are `--config configs/twostream_thumos.py:ROW`, ROW one of
-fg, fg_bg, fg_bg_ct, fg_bg_ct_gui, full; attention, mil.
+`--config configs/twostream_thumos.py:ROW` selects a row of the paper's Tables 3 and 5: fg, fg_bg,
+fg_bg_ct, fg_bg_ct_gui, full; attention, mil.
 """
 
 from ml_collections import ConfigDict
 
 from jaxtal.configs import common
 
-# The loss terms in the order in which Table 3 adds them; Table 5 has the first three.
+# The loss terms in the order in which Table 3 adds them; Table 5 uses the first three.
 _TERMS = ("foreground", "background", "context", "guide", "semantic")
 _ROWS = {
     "fg": ("both", 1),
@@ -28,55 +28,67 @@ _ROWS = {
 
 
 def get_config(row: str = "full") -> ConfigDict:
-    """Return every field of a two-stream run: those of configs/common.py, and its own.
+    """Return all fields of a two-stream run.
 
     Args:
-        row: of the paper's Tables 3 to 6, see `_ROWS`.
+        row: a row of the paper's Tables 3 to 6: "fg", "fg_bg", "fg_bg_ct", "fg_bg_ct_gui", "full",
+            "attention" or "mil".
+
+    Returns:
+        The fields of configs/common.py and the two-stream network's own.
+
+    Raises:
+        ValueError: the row does not exist.
     """
     config = common.get_config()
     config.method = "twostream"
-    config.data.num_snippets = 750  # T, drawn from every training video
-    # Longer test videos are thinned out to so many: T, unless it is set itself.
+    config.data.num_snippets = 750  # [snippets] T, number sampled from each training video
+    # [snippets] longer test videos are subsampled to this length; follows num_snippets
     config.data.test_snippets = config.data.get_oneway_ref("num_snippets")
+
     # An epoch of 200 videos has 13 steps: 100 epochs, evaluated after each.
+
     config.train.update(steps=1300, batch_size=16, log_every=13, eval_every=13)
     config.optimizer.update(learning_rate=1e-4, weight_decay=5e-5)
     config.model = ConfigDict(
         {
-            "embedding": "residual",  # x = f + ReLU(conv(f)); "plain": without f, safer (docs)
-            "attention": "softmax",  # over foreground, context, background; "sigmoid" of each
-            "branches": "both",  # averaged, or "attention" or "mil" alone (Tables 5, 6)
-            "share_fc": False,  # one classifier for both branches
-            "dropout": 0.5,  # before the MIL branch's classifier
-            "topk_divisors": (8, 2, 2),  # sigma: k = T / 8 snippets for the foreground, ...
+            "embedding": "residual",  # x = f + ReLU(conv(f)); or "plain": x = ReLU(conv(f))
+            # "softmax" over foreground, context and background; or "sigmoid" of each
+            "attention": "softmax",
+            "branches": "both",  # "both", averaged; "attention", "mil" (Tables 5 and 6)
+            "share_fc": False,  # True: one classifier for both branches
+            "dropout": 0.5,  # rate before the classifier of the MIL branch
+            # sigma of foreground, context, background: k = max(1, floor(T / sigma)) snippets
+            "topk_divisors": (8, 2, 2),
         }
     )
     config.loss = ConfigDict(
         {
-            "fusion": "scores",  # losses of the branches' averaged scores; "losses": their average
-            "label_norm": True,  # targets divided by their sum; False: multi-hot, as printed
-            "guide_reduction": "mean",  # over a video's snippets, as printed; "sum": ACM-Net's
-            "guide_stop_attention": False,  # the guide loss trains the logits only
-            "dictionary_init": "class_mean",  # or "uniform", "class_mean_bg_global"
-            "warmup": "loss_ramp",  # of the semantic loss; "freeze_dict": Q is fixed; "none"
-            "warmup_steps": 130,  # 10 epochs
+            "fusion": "scores",  # of the branches: average the "scores" or the "losses"
+            "label_norm": True,  # True: targets sum to 1; False: multi-hot, as printed (eq. 5)
+            "guide_reduction": "mean",  # over the snippets: "mean", as printed; "sum", as ACM-Net
+            "guide_stop_attention": False,  # True: the guide loss trains the logits only
+            "dictionary_init": "class_mean",  # "class_mean", "class_mean_bg_global", "uniform"
+            # "loss_ramp": the semantic loss rises from 0; "freeze_dict": fixed dictionary; "none"
+            "warmup": "loss_ramp",
+            "warmup_steps": 130,  # [updates] length of the warm-up; 10 epochs
             "weights": {
-                "foreground": 1.0,  # L_fg; the other weights are relative to it
-                "context": 0.1,  # lambda 1
-                "background": 0.1,  # lambda 2
-                "semantic": 5e-2,  # lambda 3
-                "guide": 2e-3,  # lambda 4
+                "foreground": 1.0,  # L_fg, foreground
+                "context": 0.1,  # L_ct; lambda 1
+                "background": 0.1,  # L_bg; lambda 2
+                "semantic": 5e-2,  # L_smt, semantic; lambda 3
+                "guide": 2e-3,  # L_gui, guide; lambda 4
             },
         }
     )
     config.localization.update(
-        thresholds=(0.1, 0.9, 33),  # first, last, how many
-        inclusive=True,  # an activation that equals a threshold is above it
-        upsample=20,  # interpolated positions a snippet; 1: none
-        min_length=2,  # positions
-        class_rule="more_than",  # classes above alpha; if none, the best
-        class_threshold=0.1,  # alpha
-        class_weight=0.2,  # beta
+        thresholds=(0.1, 0.9, 33),
+        inclusive=True,
+        upsample=20,
+        min_length=2,
+        class_rule="more_than",
+        class_threshold=0.1,
+        class_weight=0.2,
         outer_ratio=0.2,
         nms="hard",
         nms_threshold=0.5,

@@ -1,8 +1,19 @@
 """Pages of the documentation that are generated from the program when the site is built.
 
-Each module here has a function that returns a page as Markdown; `PAGES` maps paths to them.
+Each module here has functions that return a page as Markdown; `PAGES` maps paths to them.
 """
 
+import functools
 from collections.abc import Callable
 
-PAGES: dict[str, Callable[[], str]] = {}
+from docs.generate import api_reference, command_reference, config_reference
+
+PAGES: dict[str, Callable[[], str]] = {
+    "reference/commands.md": command_reference.page,
+    "reference/config.md": config_reference.page,
+    "reference/api/index.md": api_reference.index,
+    **{
+        f"reference/api/{name}.md": functools.partial(api_reference.room_page, name)
+        for name in api_reference.ROOMS
+    },
+}

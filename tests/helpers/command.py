@@ -31,7 +31,7 @@ def start(*arguments, program: str = "main", **options) -> subprocess.Popen:
     """`jaxtal <program>` with pipes, in a process of its own."""
     return subprocess.Popen(
         [sys.executable, "-m", *_module(program), *map(str, arguments)],
-        cwd=ROOT,
+        cwd=options.pop("cwd", ROOT),
         env=_environment(),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -45,7 +45,9 @@ def run(*arguments, fresh: bool = False) -> tuple[int, str, str]:
     return run_program("main", *arguments, fresh=fresh)
 
 
-def run_program(program: str, *arguments, fresh: bool = False) -> tuple[int, str, str]:
+def run_program(
+    program: str, *arguments, fresh: bool = False, folder: Path = ROOT
+) -> tuple[int, str, str]:
     """The same of any of the package's commands, "predict" or "data inspect".
 
     It is forked from a process that has imported the package (see tests/helpers/fork_server.py),
@@ -53,8 +55,8 @@ def run_program(program: str, *arguments, fresh: bool = False) -> tuple[int, str
     """
     if not fresh and sys.platform == "linux" and not (server := fork_server()).useless:
         module, *words = _module(program)
-        return server.run(module, [*words, *map(str, arguments)], timeout=600)
-    process = start(*arguments, program=program)
+        return server.run(module, [*words, *map(str, arguments)], timeout=600, folder=str(folder))
+    process = start(*arguments, program=program, cwd=folder)
     out, err = process.communicate(timeout=600)
     return process.returncode, out, err
 

@@ -56,13 +56,17 @@ class ForkServer:
             self.useless = "it has ended"
         self.useless = _text(self._messages) or self.useless
 
-    def run(self, module: str, arguments: list[str], timeout: float) -> tuple[int, str, str]:
-        """Exit code, standard output and standard error of `python -m module arguments`.
+    def run(
+        self, module: str, arguments: list[str], timeout: float, folder: str = ""
+    ) -> tuple[int, str, str]:
+        """Return exit code, standard output and standard error of `python -m module arguments`.
+
+        It runs in `folder`, or else in the server's.
 
         Raises subprocess.TimeoutExpired after `timeout` seconds; the command is killed.
         """
         with self._lock, tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
-            request = json.dumps([module, *arguments]).encode()
+            request = json.dumps([folder, module, *arguments]).encode()
             socket.send_fds(self._socket, [request], [out.fileno(), err.fileno()])
             pid = self._receive()
             try:
@@ -139,7 +143,9 @@ def _serve(connection: socket.socket) -> str:
                 os.dup2(file, standard)
                 os.close(file)
             np.random.seed()  # noqa: NPY002, by chance, as in every process
-            module, *sys.argv[1:] = json.loads(request)
+            folder, module, *sys.argv[1:] = json.loads(request)
+            if folder:
+                os.chdir(folder)
             return module
         for file in files:
             os.close(file)
