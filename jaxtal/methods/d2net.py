@@ -13,6 +13,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from ml_collections import ConfigDict
 
 from jaxtal.config import at_least, below, one_of
 from jaxtal.errors import ConfigError
@@ -210,8 +211,10 @@ def _video_probability(cas, mask, settings) -> jax.Array:
     return jnp.clip(pooled, _MARGIN, 1 - _MARGIN)
 
 
-def denoising_terms(cas, attention, batch: Batch, step, settings) -> dict:
-    """Compute the denoising losses L_DS and L_DV; 0 at steps without denoising.
+def denoising_terms(
+    cas: jax.Array, attention: jax.Array, batch: Batch, step: jax.Array, settings: ConfigDict
+) -> dict[str, jax.Array]:
+    """Compute L_DS and L_DV, 0 at steps without denoising (D2-Net, [docs][d2net-schedule]).
 
     Args:
         cas: [B, T, C] probabilities.
@@ -223,8 +226,6 @@ def denoising_terms(cas, attention, batch: Batch, step, settings) -> dict:
 
     Returns:
         {"snippet_denoising": scalar, "video_denoising": scalar}.
-
-    Source: D2-Net, eq. 11 ([docs][d2net-schedule]).
     """
     snippet = video = jnp.float32(0)
     if settings.denoising != "none":
@@ -262,8 +263,14 @@ def _snippets_of_all_videos(cas, labels, bottom_up, mask, settings):
     return values.sum() / jnp.maximum(counted.sum(), 1)
 
 
-def snippet_denoising(cas, labels, is_foreground, is_background, settings):
-    """Compute the snippet-level denoising loss L_DS of one video.
+def snippet_denoising(
+    cas: jax.Array,
+    labels: jax.Array,
+    is_foreground: jax.Array,
+    is_background: jax.Array,
+    settings: ConfigDict,
+) -> tuple[jax.Array, jax.Array]:
+    """Compute L_DS of one video (D2-Net, eq. 9 and 11, [docs][d2net-snippet-denoising]).
 
     Args:
         cas: [T, C] T-CAM.
@@ -274,8 +281,6 @@ def snippet_denoising(cas, labels, is_foreground, is_background, settings):
 
     Returns:
         value, counted: scalars; 0 and False if a kind of snippets that the loss needs is missing.
-
-    Source: D2-Net, eq. 9 and 11 ([docs][d2net-snippet-denoising]).
     """
     largest = cas.max(-1)
     if settings.denoising in ("l1", "bce"):
@@ -296,8 +301,10 @@ def snippet_denoising(cas, labels, is_foreground, is_background, settings):
     return jnp.where(counted, value, 0), counted
 
 
-def video_denoising(probability, labels, valid, settings):
-    """Compute the video-level denoising loss L_DV of a batch.
+def video_denoising(
+    probability: jax.Array, labels: jax.Array, valid: jax.Array, settings: ConfigDict
+) -> jax.Array:
+    """Compute L_DV of a batch (D2-Net, eq. 10 and 11, [docs][d2net-video-denoising]).
 
     Args:
         probability: [B, C] video-level p.
@@ -307,8 +314,6 @@ def video_denoising(probability, labels, valid, settings):
 
     Returns:
         A scalar; 0 without valid videos.
-
-    Source: D2-Net, eq. 10 and 11 ([docs][d2net-video-denoising]).
     """
     if settings.denoising in ("l1", "bce"):
         distance = _distance(settings.denoising, probability, labels).mean(-1)
@@ -390,15 +395,13 @@ def validate_dataset(dataset, config) -> None:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class D2Localization(LocalizationConfig):
-    """Fields of D2-Net's localization beyond the shared ones.
+    """Fields of D2-Net's localization beyond the shared ones ([docs][d2net-localization]).
 
     Attributes:
         relative_attention: divide the bottom-up attention by half of its maximum in the video
             (ActivityNet).
         class_scores: sequence that the video's class scores pool, "refined" (attention times T-CAM,
             published program) or "cas" (T-CAM, paper).
-
-    Source: D2-Net, section 3.3 ([docs][d2net-localization]).
     """
 
     relative_attention: bool
