@@ -409,7 +409,7 @@ class D2Localization(LocalizationConfig):
 
 
 def video_scores(outputs: dict, config) -> np.ndarray:
-    """Compute the (C,) video-level probabilities p from cas (T, C), pooled as in the losses."""
+    """Compute the (C,) video-level p from cas (T, C) as in the losses ([docs][d2net-pooling])."""
     cas = outputs["cas"]
     return proposals.topk_mean(cas, -(-len(cas) // config.loss.topk_divisor))
 

@@ -56,7 +56,8 @@ class TwoStream(nn.Module):
         dropout: probability, before the MIL branch's classifier.
         topk_divisors: sigma of foreground, context and background: k = max(1, floor(T / sigma)).
 
-    Source: Wang, Li and Wang, section 3, eq. 1 to 4 ([docs][twostream-network]).
+    Source: Wang, Li and Wang, eq. 1 to 4 ([docs][twostream-network]: [attention
+    branch][twostream-attention-branch], [MIL branch][twostream-mil-branch]).
     """
 
     num_classes: int
@@ -181,8 +182,8 @@ def sample(context: Context, index: VideoIndex, config) -> BatchIndices:
 def loss_terms(outputs: dict, batch: Batch, context: Context, config):
     """Compute the unweighted loss terms, named as in `config.loss.weights`.
 
-    L_fg, L_ct, L_bg (eq. 5), L_gui (eq. 7) and L_smt (eq. 6); L_smt includes the factor of the
-    warm-up.
+    [L_fg, L_ct, L_bg][twostream-classification-losses] (eq. 5), [L_gui][twostream-guide-loss]
+    (eq. 7) and L_smt (eq. 6); L_smt includes the factor of the warm-up.
 
     Source: Wang, Li and Wang, eq. 5 to 8 ([docs][twostream-losses]).
     """
@@ -283,7 +284,7 @@ def validate_config(config) -> None:
 
 
 def video_scores(outputs: dict, config) -> np.ndarray:
-    """Return the (C,) foreground probabilities of a video."""
+    """Return the (C,) foreground probabilities of a video ([docs][twostream-fusion])."""
     return np.asarray(outputs["scores"][0, :-1], np.float64)
 
 
