@@ -1,9 +1,9 @@
-"""D2-Net: discriminative and denoised features (Narayan et al., ICCV 2021).
+"""D2-Net (Narayan et al., ICCV 2021): discriminative embeddings and denoised activations.
 
-Two independent streams give latent embeddings and a T-CAM without a background class. A focal loss
-whose weights are embedding distances makes the embeddings discriminative; snippet- and video-level
-mutual information against pseudo-labels denoises the activations. A running mean of background
-embeddings is the model's state: snippets unlike it have a high bottom-up attention.
+Two independent streams compute latent embeddings and a T-CAM without a background class. A focal
+loss weighted by embedding distances makes the embeddings discriminative. Mutual-information losses
+at snippet and video level denoise the T-CAM. The model's state is a running mean of background
+embeddings; snippets that differ from it have a high bottom-up attention.
 """
 
 import dataclasses
@@ -13,6 +13,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from ml_collections import ConfigDict
 
 from jaxtal.config import at_least, below, one_of
 from jaxtal.errors import ConfigError
@@ -30,10 +31,8 @@ from jaxtal.nn.layers import Dropout, TemporalConv, leaky_relu
 from jaxtal.nn.mutual_information import MEASURES, joint_matrix
 from jaxtal.parallel import sharding
 
-_SHORTEST = 5  # snippets; shorter videos give no loss
-
-# Probabilities stay this far from 0 and 1 in the losses (METHODS 3.c).
-_MARGIN = 1e-3
+_SHORTEST = 5  # snippets; shorter videos have no loss
+_MARGIN = 1e-3  # distance of the losses' probabilities from 0 and 1
 
 _DENOISING = {
     "loss.denoising": (*MEASURES, "l1", "bce", "none"),
@@ -52,10 +51,7 @@ _OPTIONS = {
 
 
 class Stream(nn.Module):
-    """One modality's network: [B, T, D] to features [B, T, D] and logits [B, T, C] (METHODS 3.b).
-
-    Attributes: see `D2Net`.
-    """
+    """Network of one modality ([docs][d2net-network]); attributes as in `D2Net`."""
 
     num_classes: int
     kernel_size: int
@@ -66,6 +62,7 @@ class Stream(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, mask: jax.Array, train: bool):
+        """Map features [B, T, D] to embeddings [B, T, D] and logits [B, T, C]."""
         conv = functools.partial(
             TemporalConv, kernel_init=nn.initializers.normal(0.01), dilation=self.dilation
         )
@@ -77,16 +74,19 @@ class Stream(nn.Module):
 
 
 class D2Net(nn.Module):
-    """The network of METHODS 3.b for features of any width, and the running background embedding.
+    """D2-Net for features of any width, with its running background embedding.
 
     Attributes:
         num_classes: C.
-        kernel_size, dilation: of the two hidden temporal convolutions (snippets, odd).
-        classifier_kernel_size: of the last one, with the same dilation.
-        residual: whether each hidden layer's input is added to its output.
-        dropout: on the last features, in training; losses see the dropped-out ones, as published.
-        padding: "masked" treats a padded video as it would be treated alone. "published" lets the
-            training batch's padding act, where biases make the first hidden layer non-zero.
+        kernel_size: taps of the two hidden temporal convolutions, odd.
+        dilation: snippets between two taps, in all three convolutions.
+        classifier_kernel_size: taps of the last convolution, odd.
+        residual: add each hidden layer's input to its output.
+        dropout: probability, on the embeddings in training; the losses use the dropped-out ones.
+        padding: "masked": a padded video gives what it gives alone. "published": padding up to the
+            batch's longest video takes part, where biases make the hidden layers non-zero.
+
+    Source: D2-Net, section 3 ([docs][d2net-network]).
     """
 
     num_classes: int
@@ -104,11 +104,11 @@ class D2Net(nn.Module):
         Args:
             x: [B, T, 2D] features, RGB first, 0 outside the mask.
             mask: [B, T] bool.
-            train: dropout on; needs an rng named "dropout".
+            train: apply dropout; needs an rng named "dropout".
 
         Returns:
-            cas [B, T, C], the mean of both streams' probabilities; embeddings [B, T, D];
-            attention [B, T, 1], bottom-up, against the stored running background.
+            cas [B, T, C], the mean of both streams' probabilities; embeddings [B, T, D], their mean
+            embedding; attention [B, T, 1], bottom-up, from the stored running background.
         """
         if train and self.padding == "published":
             mask = jnp.broadcast_to(mask.any(0, keepdims=True), mask.shape)
@@ -134,10 +134,10 @@ class D2Net(nn.Module):
 
 
 def sample(context: Context, index: VideoIndex, config) -> BatchIndices:
-    """A training batch: videos uniformly with replacement, a random crop or zero padding of each.
+    """Sample a training batch: videos uniformly with replacement, cropped at random or padded.
 
-    Snippets without a feature other than 0 are masked; a video with fewer than
-    `config.data.min_snippets` others is not drawn.
+    Snippets whose features are all 0 are masked; videos with fewer than `config.data.min_snippets`
+    other snippets are never sampled. Source: published program ([docs][d2net-sampling]).
     """
     video_key, crop_key = jax.random.split(context.key)
     pool = index.nonzero >= config.data.min_snippets
@@ -150,12 +150,12 @@ def sample(context: Context, index: VideoIndex, config) -> BatchIndices:
 
 
 def loss_terms(outputs: dict, batch: Batch, context: Context, config):
-    """The loss terms of METHODS 3.c, unweighted, and the model's state with the new background."""
+    """Compute the unweighted loss terms and the updated state ([docs][d2net-training])."""
     cas, embeddings, settings = outputs["cas"], outputs["embeddings"], config.loss
     labels = batch.labels
     valid, mask = _taking_part(batch)
     attention = cas.max(-1)
-    # The loss compares videos of the whole batch with each other, so every device has them all.
+    # The loss compares videos of the whole batch, so every device needs all of them.
     foreground, background = sharding.replicated(
         (
             attended_embeddings(embeddings, attention, settings.foreground_threshold, mask),
@@ -196,30 +196,32 @@ def loss_terms(outputs: dict, batch: Batch, context: Context, config):
 
 
 def _taking_part(batch: Batch) -> tuple[jax.Array, jax.Array]:
-    """Which videos [B] give a loss, and their snippets [B, T]."""
+    """Return the videos [B] that have a loss, and their snippets [B, T]."""
     valid = (batch.mask.sum(-1) >= _SHORTEST) & (batch.labels > 0).any(-1)
     return valid, batch.mask & valid[:, None]
 
 
-# XLA cannot split a top-k over the devices that share a batch: each device takes its own videos.
+# XLA cannot split a top-k over the devices that share a batch: each device does its own videos.
 _topk_mean = sharding.shard_map_over_batch(losses.topk_mean)
 
 
 def _video_probability(cas, mask, settings) -> jax.Array:
-    """The videos' p [B, C], kept away from 0 and 1."""
+    """Compute the video-level probabilities p [B, C], clamped away from 0 and 1."""
     pooled = _topk_mean(cas, mask, divisor=settings.topk_divisor, round_up=True)
     return jnp.clip(pooled, _MARGIN, 1 - _MARGIN)
 
 
-def denoising_terms(cas, attention, batch: Batch, step, settings) -> dict:
-    """L_DS and L_DV, 0 at the steps without denoising (METHODS 3.c).
+def denoising_terms(
+    cas: jax.Array, attention: jax.Array, batch: Batch, step: jax.Array, settings: ConfigDict
+) -> dict[str, jax.Array]:
+    """Compute L_DS and L_DV, 0 at steps without denoising (D2-Net, [docs][d2net-schedule]).
 
     Args:
         cas: [B, T, C] probabilities.
-        attention: [B, T] without gradient, by whose height snippets are pseudo-foreground or
-            -background: D2-Net's bottom-up attention.
-        batch: whose labels and mask count.
-        step: int32 scalar.
+        attention: [B, T] without gradient; high for pseudo-foreground, low for pseudo-background
+            (D2-Net's bottom-up attention).
+        batch: supplies labels and mask.
+        step: int32 scalar, updates done before this one.
         settings: `config.loss`.
 
     Returns:
@@ -230,7 +232,7 @@ def denoising_terms(cas, attention, batch: Batch, step, settings) -> dict:
         valid, mask = _taking_part(batch)
         snippet = _snippets_of_all_videos(cas, batch.labels, attention, mask, settings)
         probability = _video_probability(cas, mask, settings)
-        # An ill-conditioned joint matrix magnifies how sums are rounded: one order for all.
+        # An ill-conditioned joint matrix magnifies rounding: sum in one order on all devices.
         probability, labels, valid = sharding.replicated((probability, batch.labels, valid))
         video = video_denoising(probability, labels, valid, settings)
     active = (step >= settings.denoising_start) & (step % settings.denoising_every == 0)
@@ -238,7 +240,7 @@ def denoising_terms(cas, attention, batch: Batch, step, settings) -> dict:
 
 
 def _classification(probability, labels, weights, settings):
-    """L_Dis, L_F or L_CE of every video: [B, C] to [B]."""
+    """Compute L_Dis, L_F or L_CE of every video: [B, C] to [B]."""
     entries = discriminative_loss.discriminative_loss(
         probability,
         labels,
@@ -251,7 +253,7 @@ def _classification(probability, labels, weights, settings):
 
 
 def _snippets_of_all_videos(cas, labels, bottom_up, mask, settings):
-    """L_DS: mean of `snippet_denoising` over the videos that count."""
+    """Average `snippet_denoising` over the videos that count."""
     is_foreground = mask & (bottom_up > settings.bottom_up_foreground)
     is_background = mask & (bottom_up < settings.bottom_up_background)
     of_videos = sharding.shard_map_over_batch(
@@ -261,17 +263,24 @@ def _snippets_of_all_videos(cas, labels, bottom_up, mask, settings):
     return values.sum() / jnp.maximum(counted.sum(), 1)
 
 
-def snippet_denoising(cas, labels, is_foreground, is_background, settings):
-    """Snippet-level denoising loss L_DS of one video (D2-Net; METHODS 3.c).
+def snippet_denoising(
+    cas: jax.Array,
+    labels: jax.Array,
+    is_foreground: jax.Array,
+    is_background: jax.Array,
+    settings: ConfigDict,
+) -> tuple[jax.Array, jax.Array]:
+    """Compute L_DS of one video (D2-Net, eq. 9 and 11, [docs][d2net-snippet-denoising]).
 
     Args:
         cas: [T, C] T-CAM.
         labels: [C] multi-hot.
-        is_foreground, is_background: [T] bool pseudo-labels, never both.
+        is_foreground: [T] bool pseudo-labels.
+        is_background: [T] bool, nowhere True together with `is_foreground`.
         settings: `config.loss`.
 
     Returns:
-        value, counted: scalars; a video that lacks foreground or background snippets counts 0.
+        value, counted: scalars; 0 and False if a kind of snippets that the loss needs is missing.
     """
     largest = cas.max(-1)
     if settings.denoising in ("l1", "bce"):
@@ -292,8 +301,10 @@ def snippet_denoising(cas, labels, is_foreground, is_background, settings):
     return jnp.where(counted, value, 0), counted
 
 
-def video_denoising(probability, labels, valid, settings):
-    """Video-level denoising loss L_DV of a batch (D2-Net; METHODS 3.c).
+def video_denoising(
+    probability: jax.Array, labels: jax.Array, valid: jax.Array, settings: ConfigDict
+) -> jax.Array:
+    """Compute L_DV of a batch (D2-Net, eq. 10 and 11, [docs][d2net-video-denoising]).
 
     Args:
         probability: [B, C] video-level p.
@@ -318,7 +329,7 @@ def video_denoising(probability, labels, valid, settings):
 
 
 def _distance(kind: str, estimate: jax.Array, target: jax.Array) -> jax.Array:
-    """|estimate - target| or their binary cross-entropy, elementwise (D2-Net, Table 4)."""
+    """Compute the L1 distance or binary cross-entropy, elementwise (D2-Net, Table 4)."""
     if kind == "l1":
         return jnp.abs(estimate - target)
     estimate = jnp.clip(estimate, _MARGIN, 1 - _MARGIN)
@@ -326,7 +337,7 @@ def _distance(kind: str, estimate: jax.Array, target: jax.Array) -> jax.Array:
 
 
 def validate_config(config) -> None:
-    """Raise ConfigError for options that do not exist and numbers that cannot be."""
+    """Raise ConfigError for unknown options and values out of range."""
     one_of(config, _OPTIONS)
     at_least(
         config,
@@ -351,7 +362,7 @@ def validate_config(config) -> None:
 
 
 def validate_denoising(config) -> None:
-    """Raise ConfigError for values of the denoising losses' fields that cannot be."""
+    """Raise ConfigError for invalid values of the denoising losses' fields."""
     one_of(config, _DENOISING)
     at_least(
         config,
@@ -366,12 +377,12 @@ def validate_denoising(config) -> None:
         raise ConfigError(
             f"config.loss.bottom_up_background is {config.loss.bottom_up_background}, above "
             f"config.loss.bottom_up_foreground={config.loss.bottom_up_foreground}: a snippet would "
-            "be both; lower it"
+            "be both pseudo-foreground and pseudo-background; lower it"
         )
 
 
 def validate_dataset(dataset, config) -> None:
-    """Raise ConfigError if no training video gives a loss."""
+    """Raise ConfigError if no training video has a loss."""
     least = max(_SHORTEST, config.data.min_snippets)
     if not any(
         len(video.labels) and video.features.any(axis=1).sum() >= least for video in dataset.train
@@ -384,13 +395,13 @@ def validate_dataset(dataset, config) -> None:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class D2Localization(LocalizationConfig):
-    """Numbers of D2-Net's localization (METHODS 3.e) beyond the shared ones.
+    """Fields of D2-Net's localization beyond the shared ones ([docs][d2net-localization]).
 
     Attributes:
-        relative_attention: the bottom-up attention is taken relative to half of its largest value
-            in the video (ActivityNet).
-        class_scores: a class's video score pools the "refined" T-CAM, attention times T-CAM
-            (published program), or the "cas" itself (paper).
+        relative_attention: divide the bottom-up attention by half of its maximum in the video
+            (ActivityNet).
+        class_scores: sequence that the video's class scores pool, "refined" (attention times T-CAM,
+            published program) or "cas" (T-CAM, paper).
     """
 
     relative_attention: bool
@@ -398,13 +409,13 @@ class D2Localization(LocalizationConfig):
 
 
 def video_scores(outputs: dict, config) -> np.ndarray:
-    """(C,) video-level probabilities p, as the losses have them, from cas (T, C)."""
+    """Compute the (C,) video-level p from cas (T, C) as in the losses ([docs][d2net-pooling])."""
     cas = outputs["cas"]
     return proposals.topk_mean(cas, -(-len(cas) // config.loss.topk_divisor))
 
 
 def score_spec(config) -> ScoreSpec:
-    """Refined T-CAM, attention times T-CAM, thresholds on it too (METHODS 3.e)."""
+    """Return the rule that thresholds and scores attention x T-CAM ([docs][d2net-localization])."""
     settings = config.localization
     return ScoreSpec(
         sequence="refined",

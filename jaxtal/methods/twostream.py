@@ -1,10 +1,10 @@
-"""Two-stream networks with semantic-aware mechanisms (Wang, Li and Wang, CVPR 2023).
+"""Two-stream networks with a semantic-aware mechanism (Wang, Li and Wang, CVPR 2023).
 
-Each snippet has a foreground, a context and a background attention. The attention branch pools
-features with them and classifies what it pooled, the MIL branch classifies snippets and pools the
-weighted scores; the two are averaged. Every snippet's embedding is drawn to the centroid of its
-predicted class in a learnable dictionary. No program was published: METHODS 4 says where the paper
-leaves room and what was decided.
+Each snippet has a foreground, a context and a background attention. The attention branch pools the
+features with them and classifies the pooled features. The MIL branch classifies snippets and pools
+the weighted scores. The two branches' probabilities are averaged. Each snippet's embedding is
+pulled toward the centroid of its predicted class in a learnable dictionary. No program was
+published: [docs][twostream-decisions] lists the open points and the choices made.
 """
 
 import flax.linen as nn
@@ -39,21 +39,25 @@ _OPTIONS = {
 }
 
 
-# XLA cannot split a top-k over the devices that share a batch: each device takes its own videos.
+# XLA cannot split a top-k over the devices that share a batch: each device does its own videos.
 _topk_mean = sharding.shard_map_over_batch(losses.topk_mean)
 
 
 class TwoStream(nn.Module):
-    """The network of METHODS 4.b for features of any width, and the semantic dictionary Q.
+    """Two-stream network for features of any width, with the semantic dictionary Q.
 
     Attributes:
         num_classes: C.
-        embedding: "residual", x = f + ReLU(conv(f)), or "plain", without f.
+        embedding: "residual", x = f + ReLU(conv(f)), or "plain", x = ReLU(conv(f)).
         attention: "softmax" over the three attentions, or "sigmoid" of each.
-        branches: whose video-level probabilities count: "both", averaged, "attention" or "mil".
-        share_fc: one classifier for both branches instead of one each.
-        dropout: in front of the MIL branch's classifier.
+        branches: branches that give the video-level probabilities: "both" (averaged), "attention"
+            or "mil".
+        share_fc: use one classifier for both branches instead of one each.
+        dropout: probability, before the MIL branch's classifier.
         topk_divisors: sigma of foreground, context and background: k = max(1, floor(T / sigma)).
+
+    Source: Wang, Li and Wang, eq. 1 to 4 ([docs][twostream-network]: [attention
+    branch][twostream-attention-branch], [MIL branch][twostream-mil-branch]).
     """
 
     num_classes: int
@@ -71,15 +75,15 @@ class TwoStream(nn.Module):
         Args:
             x: [B, T, 2D] features f, RGB first.
             mask: [B, T] bool.
-            train: dropout on; needs an rng named "dropout".
+            train: apply dropout; needs an rng named "dropout".
 
         Returns:
-            embeddings [B, T, 2D]; attention, attention_context, attention_background [B, T, 1];
-            logits [B, T, C + 1], p, background last; cas [B, T, C + 1], the logits times the
-            foreground attention, z_fg, whose softmax is s_fg; branch_scores [B, n, 3, C + 1],
-            video-level probabilities of the n branches that count, under each attention; scores
-            [B, 1, C + 1], the foreground's, averaged; distance [B, T, 1] from the centroid of the
-            predicted class.
+            embeddings x [B, T, 2D]; attention, attention_context, attention_background [B, T, 1];
+            logits p [B, T, C + 1], background last; cas [B, T, C + 1], z_fg, the logits times the
+            foreground attention (its softmax is s_fg); branch_scores [B, n, 3, C + 1], video-level
+            probabilities of the n branches of `branches` under each attention; scores
+            [B, 1, C + 1], the mean over branches for the foreground; distance [B, T, 1] from the
+            centroid of the predicted class.
         """
         width, total = x.shape[-1], self.num_classes + 1
 
@@ -96,7 +100,7 @@ class TwoStream(nn.Module):
         logits = classify_snippets(Dropout(self.dropout)(x, train), mask)
 
         pooled = pool_by_attention(x, attention, mask)
-        by_attention = nn.softmax(classify(pooled, mask))  # one tap, so the mask has no part
+        by_attention = nn.softmax(classify(pooled, mask))  # kernel size 1 ignores the mask
         z = attention[..., None] * logits[:, :, None]  # eq. 2, [B, T, 3, C + 1]
         by_mil = nn.softmax(
             jnp.stack(
@@ -125,7 +129,7 @@ class TwoStream(nn.Module):
 
 
 def pool_by_attention(x: jax.Array, attention: jax.Array, mask: jax.Array) -> jax.Array:
-    """Means of the features weighted by each attention (eq. 1).
+    """Compute the attention-weighted mean of the features over time, for each attention.
 
     Args:
         x: [B, T, D].
@@ -134,6 +138,8 @@ def pool_by_attention(x: jax.Array, attention: jax.Array, mask: jax.Array) -> ja
 
     Returns:
         [B, R, D].
+
+    Source: Wang, Li and Wang, eq. 1 ([docs][twostream-attention-branch]).
     """
     weight = jnp.where(mask[..., None], attention, 0)
     total = jnp.einsum("btr,btd->brd", weight, jnp.where(mask[..., None], x, 0))
@@ -141,28 +147,30 @@ def pool_by_attention(x: jax.Array, attention: jax.Array, mask: jax.Array) -> ja
 
 
 def centroid_distance(x: jax.Array, logits: jax.Array, dictionary: jax.Array) -> jax.Array:
-    """Distance of each snippet from the centroid of its predicted class (eq. 6).
+    """Compute the Euclidean distance of each snippet from the centroid of its predicted class.
 
     Args:
         x: [B, T, D] embeddings.
-        logits: [B, T, C + 1], the largest of which names the class.
+        logits: [B, T, C + 1]; the largest one selects the class, without gradient.
         dictionary: [C + 1, D], Q.
 
     Returns:
-        [B, T, 1], Euclidean.
+        [B, T, 1].
+
+    Source: Wang, Li and Wang, eq. 6 ([docs][twostream-semantic-loss]).
     """
-    nearest = jax.nn.one_hot(logits.argmax(-1), len(dictionary), dtype=x.dtype)
-    # A product with one-hot rows, exact at this precision: its gradient is a product too, where
-    # that of a gather would be a scatter, whose order of summation accelerators leave open.
-    centroid = jnp.einsum("btc,cd->btd", nearest, dictionary, precision="highest")
+    predicted = jax.nn.one_hot(logits.argmax(-1), len(dictionary), dtype=x.dtype)
+    # A product with one-hot rows is exact at this precision, and its gradient is a product. The
+    # gradient of a gather would be a scatter, whose summation order accelerators do not fix.
+    centroid = jnp.einsum("btc,cd->btd", predicted, dictionary, precision="highest")
     return jnp.sqrt(((x - centroid) ** 2).sum(-1, keepdims=True) + 1e-12)
 
 
 def sample(context: Context, index: VideoIndex, config) -> BatchIndices:
-    """A training batch: the next videos of the epoch's random order, T snippets of each.
+    """Sample a training batch: the next videos of the epoch's random order, T snippets of each.
 
-    The last batch of an epoch is filled up with masked rows; a video below
-    `config.data.min_snippets` is in none.
+    Masked rows fill the last batch of an epoch. Videos with fewer than `config.data.min_snippets`
+    snippets are never sampled. Source: ACM-Net's sampling ([docs][twostream-sampling]).
     """
     pool = index.lengths >= config.data.min_snippets
     videos = sampling.epoch_batch(context.run_key, context.step, pool, config.train.batch_size)
@@ -172,16 +180,18 @@ def sample(context: Context, index: VideoIndex, config) -> BatchIndices:
 
 
 def loss_terms(outputs: dict, batch: Batch, context: Context, config):
-    """The loss terms of METHODS 4.c: names as in `config.loss.weights`.
+    """Compute the unweighted loss terms, named as in `config.loss.weights`.
 
-    L_fg, L_ct, L_bg (eq. 5), L_gui (eq. 7) and L_smt (eq. 6) before their weights, but L_smt with
-    the warm-up's ramp.
+    [L_fg, L_ct, L_bg][twostream-classification-losses] (eq. 5), [L_gui][twostream-guide-loss]
+    (eq. 7) and L_smt (eq. 6); L_smt includes the factor of the warm-up.
+
+    Source: Wang, Li and Wang, eq. 5 to 8 ([docs][twostream-losses]).
     """
     mask, settings = batch.mask, config.loss
     labels, scores = batch.labels[:, None], outputs["branch_scores"]
     if settings.fusion == "scores":
         scores = scores.mean(1, keepdims=True)
-    # What is to be seen under each attention: the video's actions, these and background, or that.
+    # Targets under each attention: the video's actions; actions and background; background.
     targets = {
         "foreground": (labels, 0.0),
         "context": (labels, 1.0),
@@ -205,17 +215,18 @@ def loss_terms(outputs: dict, batch: Batch, context: Context, config):
 
 
 def ramp(step: jax.Array, settings) -> jax.Array | float:
-    """What L_smt is multiplied by in its warm-up, 0 to 1 (METHODS 4.b)."""
+    """Return the warm-up factor of L_smt at a step, 0 to 1 ([docs][twostream-warm-up])."""
     if settings.warmup == "loss_ramp" and settings.warmup_steps:
         return jnp.minimum(step / settings.warmup_steps, 1)
     return 1.0
 
 
 def initialize(params: dict, dataset, config) -> dict:
-    """Class means of the training features into the dictionary (METHODS 4.b), from U(0, 1).
+    """Replace the dictionary's rows, U(0, 1), by class means of the training features.
 
-    A class without training videos keeps its uniform row, and so does the background, unless
-    `config.loss.dictionary_init` is "class_mean_bg_global": the mean of all training snippets.
+    A class without training videos keeps its uniform row. So does the background, unless
+    `config.loss.dictionary_init` is "class_mean_bg_global": then its row is the mean of all
+    training snippets. "uniform" replaces no row. Source: [docs][twostream-dictionary].
     """
     how = config.loss.dictionary_init
     if how == "uniform":
@@ -231,9 +242,10 @@ def initialize(params: dict, dataset, config) -> dict:
 
 
 def transform_updates(updates: dict, step: jax.Array, config) -> dict:
-    """Nothing is added to the dictionary in the warm-up, if that is "freeze_dict".
+    """Set the dictionary's update to 0 during the warm-up, if `loss.warmup` is "freeze_dict".
 
-    Adam's moments follow its gradient meanwhile, so that it starts from well-formed ones.
+    Adam's moments still follow the gradient, so that they are well formed when the warm-up ends.
+    Source: [docs][twostream-warm-up].
     """
     if config.loss.warmup != "freeze_dict":
         return updates
@@ -242,12 +254,15 @@ def transform_updates(updates: dict, step: jax.Array, config) -> dict:
 
 
 def test_length_limits(config) -> tuple[int, int]:
-    """At most `config.data.test_snippets` of a test video; a single snippet counts twice."""
+    """Return the limits (2, `config.data.test_snippets`) of a test video's number of rows.
+
+    A single snippet is repeated; a longer video is subsampled evenly.
+    """
     return 2, config.data.test_snippets
 
 
 def validate_config(config) -> None:
-    """Raise ConfigError for options that do not exist and numbers that cannot be."""
+    """Raise ConfigError for unknown options and values out of range."""
     one_of(config, _OPTIONS)
     at_least(config, {"data.test_snippets": 2, "model.dropout": 0, "loss.warmup_steps": 0})
     below(config, {"model.dropout": 1})
@@ -256,27 +271,27 @@ def validate_config(config) -> None:
     if len(divisors) != 3 or not all(isinstance(d, int) and d >= 1 for d in divisors):
         raise ConfigError(
             f"config.model.topk_divisors is {divisors}; wanted three whole numbers of at least 1, "
-            "for foreground, context and background, e.g. (8, 2, 2)"
+            "for foreground, context and background, such as (8, 2, 2)"
         )
-    below(config, {"data.test_snippets": 46341})  # whose square is an int32
+    below(config, {"data.test_snippets": 46341})  # the square must fit into an int32
     alone = config.model.branches == "attention" and not config.model.share_fc
     if alone and config.loss.weights.semantic:
         raise ConfigError(
             f"config.loss.weights.semantic is {config.loss.weights.semantic}, but with "
-            "config.model.branches=attention no classification loss trains the logits that choose "
+            "config.model.branches=attention no classification loss trains the logits that select "
             "the centroids; set it to 0, or config.model.share_fc=True"
         )
 
 
 def video_scores(outputs: dict, config) -> np.ndarray:
-    """(C,) foreground probabilities of a video."""
+    """Return the (C,) foreground probabilities of a video ([docs][twostream-fusion])."""
     return np.asarray(outputs["scores"][0, :-1], np.float64)
 
 
 def score_spec(config) -> ScoreSpec:
-    """s_fg, which is thresholded and scores too, and the class scores (METHODS 4.e).
+    """Return the rule that thresholds and scores s_fg ([docs][twostream-localization]).
 
-    Without MIL branch the foreground attention takes the place of s_fg.
+    Without the MIL branch the foreground attention replaces s_fg.
     """
     alone = config.model.branches == "attention"
     term = "attention_of_classes" if alone else "probability"

@@ -1,8 +1,8 @@
-"""D2-Net's embeddings, their random pairing inside the batch, and the discriminative loss.
+"""D2-Net's attended embeddings, their random pairing inside a batch, and the discriminative loss.
 
-B videos, T snippets, C classes, D columns of an embedding. A video "has foreground" if any of its
-snippets reaches the foreground threshold, likewise background; the published program keeps lists of
-those that do, here they are masks over the batch.
+B videos, T snippets, C classes, D columns of an embedding. A video "has foreground" if one of its
+snippets reaches the foreground threshold, and likewise background. The published program keeps
+lists of such videos; this module keeps masks over the batch.
 """
 
 from typing import NamedTuple
@@ -12,7 +12,12 @@ import jax.numpy as jnp
 
 
 class Embeddings(NamedTuple):
-    """One embedding a video: value [B, D], and exists [B], whether there was a snippet for it."""
+    """One embedding per video.
+
+    Attributes:
+        value: [B, D]; 0 for a video without an embedding.
+        exists: [B] bool, True where the video has a snippet to compute it from.
+    """
 
     value: jax.Array
     exists: jax.Array
@@ -21,16 +26,19 @@ class Embeddings(NamedTuple):
 def attended_embeddings(
     embeddings: jax.Array, attention: jax.Array, threshold: float, mask: jax.Array
 ) -> Embeddings:
-    """Attention-weighted mean of the snippets with an attention of at least `threshold`.
+    """Compute the attention-weighted mean of the snippets whose attention reaches a threshold.
 
-    D2-Net's foreground embeddings x_f from the top-down attention lambda (the largest activation of
-    any class) and background embeddings x_b from 1 - lambda; gradients flow through both.
+    The top-down attention lambda (the largest activation of any class) gives the foreground
+    embeddings x_fg; 1 - lambda gives the background embeddings x_bg. Gradients flow through the
+    embeddings and the attention.
 
     Args:
         embeddings: [B, T, D] latent embeddings F.
         attention: [B, T].
-        threshold: least attention.
-        mask: [B, T].
+        threshold: smallest attention that counts.
+        mask: [B, T] bool.
+
+    Source: D2-Net, eq. 2 ([docs][d2net-embeddings]).
     """
     weight = jnp.where(mask & (attention >= threshold), attention, 0)
     total = weight.sum(-1)
@@ -40,12 +48,15 @@ def attended_embeddings(
 
 
 class Pairing(NamedTuple):
-    """Which videos of a batch are compared, as rows of the batch; see `draw_pairing`.
+    """Pairs of videos, as rows of the batch; see `draw_pairing`.
 
     Attributes:
-        foreground, background: [B], the partner of each video that has one.
-        crossed_foreground, crossed_background: [B], the i-th of one meets the i-th of the other,
-            for as many as there are of both; what follows has no meaning.
+        foreground: [B] int, each foreground embedding's partner; any row for a video without one.
+        background: [B] int, the same for the background embeddings.
+        crossed_foreground: [B] int, rows whose foreground is compared with the background of the
+            row at the same place of `crossed_background`. Only the first min(number of
+            foregrounds, number of backgrounds) entries have a meaning.
+        crossed_background: [B] int.
     """
 
     foreground: jax.Array
@@ -57,13 +68,16 @@ class Pairing(NamedTuple):
 def draw_pairing(
     key: jax.Array, foreground: jax.Array, background: jax.Array, pairs: str = "any"
 ) -> Pairing:
-    """Random pairs among the videos with foreground [B], those with background [B], and across.
+    """Sample random pairs of foreground embeddings, of background embeddings, and across both.
 
     Args:
         key: random key.
-        foreground, background: [B] bool.
-        pairs: "any", random permutations, in which a video may meet itself (published program); or
-            "different", a random cycle, in which it meets another if there is one (paper).
+        foreground: [B] bool, the videos with a foreground embedding.
+        background: [B] bool, the videos with a background embedding.
+        pairs: "any" samples permutations, which may pair a video with itself (published program);
+            "different" samples a cycle, which pairs it with another one if there is one (paper).
+
+    Source: D2-Net, text of eq. 3 ([docs][d2net-weights]).
     """
     keys = jax.random.split(key, 4)
     partner = _PARTNERS[pairs]
@@ -76,12 +90,12 @@ def draw_pairing(
 
 
 def _rank(members: jax.Array) -> jax.Array:
-    """Each member's number among the members, from 0, in the order of the batch."""
+    """Return each member's index among the members, in the order of the batch."""
     return jnp.maximum(jnp.cumsum(members) - 1, 0)
 
 
 def _shuffled(key: jax.Array, members: jax.Array) -> jax.Array:
-    """Rows of the batch, the members first and in random order."""
+    """Return the rows of the batch, members first and in random order."""
     return jnp.argsort(jnp.where(members, jax.random.uniform(key, members.shape), 2))
 
 
@@ -101,7 +115,13 @@ ROWS = ("list_index", "video")
 
 
 class CosineWeights(NamedTuple):
-    """w_f, w_b: compactness of foreground and background; w_fb: their separation. [B] each."""
+    """Weights of the discriminative loss, one per video.
+
+    Attributes:
+        foreground: [B] compactness weight w_fg.
+        background: [B] compactness weight w_bg.
+        separation: [B] separation weight w_fb.
+    """
 
     foreground: jax.Array
     background: jax.Array
@@ -116,16 +136,19 @@ def cosine_weights(
     rows: str = "list_index",
     pairs: str = "any",
 ) -> CosineWeights:
-    """The three weights of the discriminative loss (D2-Net; METHODS 3.c).
+    """Compute the compactness and separation weights of the discriminative loss.
 
     Args:
-        foreground, background: embeddings of B videos.
-        valid: [B] bool, the videos that take part.
-        pairing: of `draw_pairing`.
-        rows: which video gets w_fb: the foreground's own ("video"), or, as published, the one whose
-            number among the valid videos is the foreground's number in the list of foregrounds
-            ("list_index"): the same unless a video has no foreground.
-        pairs: with "different" the foreground and background of one video are not compared.
+        foreground: foreground embeddings of B videos.
+        background: their background embeddings.
+        valid: [B] bool, the videos that take part in the loss.
+        pairing: pairs from `draw_pairing`.
+        rows: the video that w_fb is assigned to. "video": the foreground's own. "list_index" (the
+            published program): the foreground's index in the list of foregrounds is used as index
+            among the valid videos; the same unless a valid video has no foreground.
+        pairs: "different" skips pairs of foreground and background of one video.
+
+    Source: D2-Net, eq. 3 ([docs][d2net-weights]).
     """
     x, y = foreground.value, background.value
     compact = jnp.where(foreground.exists, 1 - _cosine(x, x[pairing.foreground]), 0)
@@ -155,18 +178,20 @@ def discriminative_loss(
     gamma: float,
     positive_weight: float,
 ) -> jax.Array:
-    """The discriminative loss L_Dis, entry by entry (D2-Net; METHODS 3.c).
+    """Compute the entries of the discriminative loss L_Dis, or of its ablations L_F and L_CE.
 
     Args:
-        probability: [B, C] video-level p, away from 0 and 1.
+        probability: [B, C] video-level probabilities p, strictly between 0 and 1.
         labels: [B, C] multi-hot.
-        weights: None for the focal loss L_F; with focusing 0 as well for the cross-entropy L_CE.
-        focusing: beta, the exponent of the focal form.
-        gamma: weight of the compactness weights against the separation weight.
+        weights: None gives the focal loss L_F; with focusing 0 it is the cross-entropy L_CE.
+        focusing: exponent beta of the focal form.
+        gamma: factor of the compactness weights, relative to the separation weight.
         positive_weight: factor of the entries with label 1.
 
     Returns:
         [B, C].
+
+    Source: D2-Net, eq. 4 ([docs][d2net-discriminative-loss]).
     """
     pull = push = jnp.zeros_like(probability[:, :1])
     if weights is not None:
@@ -178,14 +203,16 @@ def discriminative_loss(
 
 
 def bottom_up_attention(embeddings: jax.Array, background: jax.Array) -> jax.Array:
-    """D2-Net's lambda' = (1 - cos(F, r)) / 2: how unlike the running background a snippet is.
+    """Compute the bottom-up attention lambda' = (1 - cos(F, r)) / 2.
 
     Args:
-        embeddings: [..., T, D].
+        embeddings: [..., T, D] latent embeddings F.
         background: [D] running background embedding r; zeros give 1/2.
 
     Returns:
-        [..., T], 0 to 1, without gradient: it selects snippets, in training and localization.
+        [..., T] in 0 to 1, high where a snippet differs from the background; without gradient.
+
+    Source: D2-Net, eq. 8 ([docs][d2net-bottom-up-attention]).
     """
     norms = [jnp.maximum(jnp.sqrt((x**2).sum(-1)), 1e-8) for x in (embeddings, background[None])]
     cosine = embeddings @ background / norms[0] / norms[1][0]
@@ -193,12 +220,17 @@ def bottom_up_attention(embeddings: jax.Array, background: jax.Array) -> jax.Arr
 
 
 def update_background(background: jax.Array, embeddings: jax.Array, exists: jax.Array) -> jax.Array:
-    """Running background r after a batch: nine tenths of the old one, one of the batch's mean.
+    """Update the running background, r = 0.9 r + 0.1 mean(embeddings).
 
     Args:
-        background: [D].
-        embeddings: [B, D] the batch's background embeddings.
-        exists: [B] bool, which of them there are; without any, r stays.
+        background: [D] running background r.
+        embeddings: [B, D] background embeddings of the batch.
+        exists: [B] bool, the embeddings that count; without any, r is unchanged.
+
+    Returns:
+        [D].
+
+    Source: D2-Net, text of eq. 8 ([docs][d2net-running-background]).
     """
     count = exists.sum()
     mean = jnp.where(exists[:, None], embeddings, 0).sum(0) / jnp.maximum(count, 1)
@@ -206,6 +238,15 @@ def update_background(background: jax.Array, embeddings: jax.Array, exists: jax.
 
 
 def peak_embedding(embeddings: jax.Array, attention: jax.Array, mask: jax.Array) -> jax.Array:
-    """Embedding of each video's snippet with the largest attention: [B, T, D], [B, T] to [B, D]."""
+    """Return the embedding of each video's snippet with the largest attention.
+
+    Args:
+        embeddings: [B, T, D].
+        attention: [B, T].
+        mask: [B, T] bool.
+
+    Returns:
+        [B, D].
+    """
     peak = jnp.where(mask, attention, -1).argmax(-1)
     return jnp.take_along_axis(embeddings, peak[:, None, None], axis=-2)[:, 0]

@@ -1,9 +1,9 @@
-"""Denoising by mutual information: DMI and pDMI of a joint distribution matrix (D2-Net).
+"""Mutual-information losses, DMI and pDMI, of a joint distribution matrix (D2-Net).
 
-A joint matrix counts what is predicted against what is (pseudo-)labeled. Where the predictions say
-much about the labels its rows differ and it is well conditioned: D2-Net minimizes the log of its
-condition number (pDMI), Xu et al. (NeurIPS 2019) the negative log of its determinant (DMI). Every
-function takes leading batch axes.
+A joint matrix counts predictions against labels or pseudo-labels. Predictions that depend on the
+labels give rows that differ and thus a well-conditioned matrix. D2-Net minimizes the log of its
+condition number (pDMI); Xu et al. (NeurIPS 2019) minimize the negative log of its determinant
+(DMI). Every function accepts leading batch axes.
 """
 
 import functools
@@ -11,25 +11,27 @@ import functools
 import jax
 import jax.numpy as jnp
 
-_TINY = jnp.finfo(jnp.float32).tiny  # 1.2e-38: what a singular value of 0 counts as
+_TINY = jnp.finfo(jnp.float32).tiny  # 1.2e-38, the floor of a singular value
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(1,))
 def log_singular_values(matrix: jax.Array, gradient_cap: float = 1e3) -> jax.Array:
-    """Natural logs of the singular values, in descending order, with a bounded gradient.
+    """Return the natural logs of the singular values, in descending order, with bounded gradient.
 
-    d log s_i = (u_i^T dM v_i) / s_i grows without bound towards rank deficiency, and by JAX's own
-    rule it is NaN where singular values repeat at 0. Here 1 / s_i is capped: the direction stays,
-    its length does not explode. The value is exact as far as float32 goes; what is below the
-    rounding error of the largest singular value counts as that error.
+    d log s_i = (u_i^T dM v_i) / s_i is unbounded near rank deficiency, and JAX's own derivative is
+    NaN where singular values repeat at 0. This derivative caps 1 / s_i, which keeps the direction
+    and bounds the length. The value has float32 precision: singular values below the rounding
+    error of the largest one are replaced by that error.
 
     Args:
-        matrix: [..., N, N] float; where it has entries that are not finite it counts as the
-            identity, without gradient, since the published program then drops the term.
-        gradient_cap: the largest 1 / s_i.
+        matrix: [..., N, N] float. A matrix with an entry that is not finite is replaced by the
+            identity and receives no gradient, because the published program drops such a term.
+        gradient_cap: upper bound of 1 / s_i in the gradient.
 
     Returns:
         [..., N].
+
+    Source: the gradient bound is this package's own ([docs][d2net-gradient]).
     """
     return _log(jnp.linalg.svd(_finite(matrix), compute_uv=False))
 
@@ -60,15 +62,17 @@ def _log(values: jax.Array) -> jax.Array:
 
 
 def pdmi(matrix: jax.Array, discard: float = 0.0, gradient_cap: float = 1e3) -> jax.Array:
-    """Log condition number log(s_max / s_min), D2-Net's pDMI loss (METHODS 3.c, kappa).
+    """Compute the pDMI loss, the log condition number log(s_max / s_min).
 
     Args:
         matrix: [..., N, N].
-        discard: singular values up to this one are left out; of none the condition number is 1.
+        discard: singular values up to this value are ignored. Without any other, the result is 0.
         gradient_cap: see `log_singular_values`.
 
     Returns:
         [...], at least 0.
+
+    Source: D2-Net, eq. 6 and 7 ([docs][d2net-pdmi]).
     """
     logs = log_singular_values(matrix, gradient_cap)
     largest = logs[..., :1]
@@ -77,14 +81,21 @@ def pdmi(matrix: jax.Array, discard: float = 0.0, gradient_cap: float = 1e3) -> 
 
 
 def dmi(matrix: jax.Array, discard: float = 0.0, gradient_cap: float = 1e3) -> jax.Array:
-    """Negative log of the absolute determinant, the original DMI loss (Xu et al. 2019).
+    """Compute the DMI loss, the negative log of the absolute determinant.
 
-    It degenerates where pDMI does not: a class without videos in the batch is a row of zeros, so
-    that the determinant is 0 whatever is predicted, and with it every batch of fewer videos than
-    classes; and it depends on the matrix's scale, so on how even the classes are.
+    It degenerates where pDMI does not. A class without videos in the batch gives a row of zeros and
+    so a determinant of 0 for any prediction; every batch with fewer videos than classes has such a
+    row. The determinant also depends on the matrix's scale, and so on the class frequencies.
 
     Args:
-        discard: accepted as `pdmi` does and not used: every singular value is in the determinant.
+        matrix: [..., N, N].
+        discard: unused; part of the signature of `pdmi`. The determinant has all singular values.
+        gradient_cap: see `log_singular_values`.
+
+    Returns:
+        [...].
+
+    Source: Xu et al., NeurIPS 2019; D2-Net, eq. 5 ([docs][d2net-pdmi]).
     """
     return -log_singular_values(matrix, gradient_cap).sum(-1)
 
@@ -93,16 +104,18 @@ MEASURES = {"pdmi": pdmi, "dmi": dmi}
 
 
 def joint_matrix(labels: jax.Array, predictions: jax.Array, conditional: bool) -> jax.Array:
-    """How predictions and labels go together (D2-Net, U_1 and U_2).
+    """Compute the joint distribution matrix of labels and predictions.
 
     Args:
-        labels: [..., N, L], 1 where item n has label l; an item without labels does not count.
+        labels: [..., N, L], 1 where item n has label l; items without labels are ignored.
         predictions: [..., N, C].
-        conditional: each row is the mean prediction for its label (the published program) instead
-            of the sum over the number of items (the paper).
+        conditional: True divides each row by the number of items with its label (published
+            program), False divides the matrix by the number of labeled items (paper).
 
     Returns:
         [..., L, C].
+
+    Source: D2-Net, U_1 and U_2 of eq. 9 and 10 ([docs][d2net-joint-matrix]).
     """
     if conditional:
         count = labels.sum(-2)[..., None]

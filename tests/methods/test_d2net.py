@@ -1,4 +1,4 @@
-"""D2-Net: its network and every loss term against plain loops, its options, state and batches."""
+"""D2-Net: network and loss terms against plain loops; options, state and batches."""
 
 import math
 
@@ -22,7 +22,7 @@ C, WIDTH = 4, 12
 
 
 def network(classes: int, **fields):
-    """The network of the THUMOS14 config with some fields changed."""
+    """Build the network of the THUMOS14 config with some fields changed."""
     return d2net.METHOD.build({**d2net_thumos.get_config().model, **fields}, classes)
 
 
@@ -58,7 +58,7 @@ def test_initial_values():
 
 
 def reference(variables: dict, x: np.ndarray, model: D2Net) -> dict[str, np.ndarray]:
-    """METHODS 3.b for one video (T, 2D) without dropout, snippet by snippet, in float64."""
+    """Run the network on one video (T, 2D), without dropout, snippet by snippet, in float64."""
     time, width = len(x), x.shape[1] // 2
 
     def conv(x, layer):
@@ -90,7 +90,7 @@ def reference(variables: dict, x: np.ndarray, model: D2Net) -> dict[str, np.ndar
 
 
 def perturbed(model: D2Net, seed: int = 3) -> dict:
-    """Variables of which none is 0."""
+    """Initialize variables, none of which is 0."""
     x, mask = draw(0, (2,), 2)
     variables = model.init(jax.random.key(seed), x, mask)
     return jax.tree.map(
@@ -117,7 +117,7 @@ def test_the_network_equals_the_loops(fields):
 
 
 def test_published_padding_acts_in_training_up_to_the_longest_video_of_the_batch():
-    """As if the batch were cut to its longest video and nothing masked in it."""
+    """The batch gives what its cut to the longest video gives without a mask."""
     model = network(C, padding="published", dropout=0.0)
     variables = perturbed(model)
     x, mask = draw(2, (7, 4, 1), 9)
@@ -126,7 +126,7 @@ def test_published_padding_acts_in_training_up_to_the_longest_video_of_the_batch
     np.testing.assert_allclose(published["cas"][:, :7], cut["cas"], atol=1e-6)
     alone = network(C).apply(variables, x, mask)
     assert np.abs(published["cas"] - alone["cas"])[1, 3].max() > 1e-4
-    # Whole videos are always seen alone.
+    # Without `train` a video is never affected by padding.
     tested = model.apply(variables, x, mask)
     np.testing.assert_array_equal(tested["cas"], alone["cas"])
 
@@ -141,7 +141,7 @@ def test_dropout_reaches_the_features_that_the_losses_see():
 
 
 def loop_terms(case: dict, settings, pairing) -> tuple[dict, np.ndarray]:
-    """METHODS 3.c in NumPy, a video after another; the terms and the new running background."""
+    """Compute the terms and the new running background in NumPy, video by video."""
     cas, features, labels, lengths = (
         case[name] for name in ("cas", "embeddings", "labels", "lengths")
     )
@@ -263,7 +263,7 @@ VARIANTS = [
 
 
 def loss_case(seed: int, videos: int = 9, time: int = 23) -> tuple[dict, Batch, dict]:
-    """Random T-CAMs with foreground and background, short and unlabeled videos among them."""
+    """Draw random T-CAMs with foreground and background, some of short or unlabeled videos."""
     rng = np.random.default_rng(seed)
     lengths = rng.integers(0, time + 1, videos)
     labels = (rng.random((videos, C)) < 0.4).astype(float)
@@ -294,7 +294,7 @@ def settings_of(variant: dict):
 
 @pytest.fixture
 def float64():
-    """Double precision: a condition number multiplies rounding errors, and those are not meant."""
+    """Enable double precision, because a condition number magnifies rounding errors."""
     with jax.enable_x64(True):
         yield
 
@@ -306,7 +306,7 @@ def test_the_loss_terms_equal_the_loops(variant, float64):
 
     @jax.jit
     def ours(outputs, batch, state):
-        """The terms and, drawn from the same key, the pairs."""
+        """Compute the terms and, from the same key, the pairs."""
         attention, mask = outputs["cas"].max(-1), batch.mask
         valid = (mask.sum(-1) >= 5) & batch.labels.any(-1)
         has = [
@@ -330,8 +330,8 @@ def test_the_loss_terms_equal_the_loops(variant, float64):
         np.testing.assert_allclose(state["running"]["background"], background, atol=1e-12)
 
 
-def test_the_loops_see_every_case():
-    """Short, unlabeled, without foreground, without background: each occurs above."""
+def test_the_random_cases_include_every_special_case():
+    """Videos that are short, unlabeled, without foreground or without background occur above."""
     seen = dict.fromkeys(("short", "unlabeled", "no foreground", "no background"), 0)
     for seed in range(12):
         case, batch, _ = loss_case(seed)
@@ -353,7 +353,7 @@ def test_the_original_dmi_is_an_option():
     outputs = {name: jnp.asarray(case[name]) for name in ("cas", "embeddings")}
     given = context(state)
     terms, _ = d2net.loss_terms(outputs, batch, given, config)
-    config.loss.classification = "focal"  # the pairs do not matter here
+    config.loss.classification = "focal"  # no pairs are needed here
     wanted, _ = loop_terms(case, config.loss, None)
     for name in ("snippet_denoising", "video_denoising"):
         np.testing.assert_allclose(terms[name], wanted[name], rtol=1e-4, err_msg=name)
@@ -379,7 +379,7 @@ def test_denoising_starts_at_its_step_and_acts_in_every_nth():
 
 
 def flat_videos(lengths, value: float = 1.0) -> tuple[Video, ...]:
-    """Videos whose first feature is the index of the snippet + 1 and whose second is the video."""
+    """Make videos whose first feature is the snippet's index + 1, the second the video's."""
     empty = np.empty((0, 2))
     return tuple(
         Video(f"v{i}", 9.0, np.array([i % 2]), empty, empty[:, 0], empty,
@@ -390,7 +390,7 @@ def flat_videos(lengths, value: float = 1.0) -> tuple[Video, ...]:
 
 
 def test_batches_are_crops_and_padded_videos():
-    """Uniform with replacement; the last possible start of a crop is never drawn, as published."""
+    """Videos are uniform with replacement; the last possible start of a crop never occurs."""
     config = d2net_thumos.get_config()
     config.data.update(num_snippets=6, min_snippets=3)
     config.train.batch_size = 5
@@ -421,7 +421,7 @@ def test_snippets_of_zeros_count_as_padding():
     assert (np.asarray(batch.mask) == [True, True, False, True]).all()
 
 
-def test_what_cannot_be_trained_on_is_said():
+def test_data_sets_without_a_video_that_has_a_loss_are_rejected():
     config = d2net_demo.get_config()
 
     def dataset(*videos):
@@ -433,7 +433,7 @@ def test_what_cannot_be_trained_on_is_said():
             d2net.validate_dataset(dataset(*videos), config)
 
 
-def test_the_state_moves_and_gets_no_gradient():
+def test_the_state_is_updated_and_has_no_gradient():
     config = d2net_demo.get_config()
     config.data.num_snippets, config.train.batch_size = 8, 6
     config.loss.denoising_start, config.loss.denoising_every = 1, 1
@@ -464,7 +464,7 @@ def test_the_state_moves_and_gets_no_gradient():
 
 
 def test_presets():
-    """METHODS 3.c, the table of code against paper."""
+    """Compare both presets with docs/methods/d2net.md, differences from the paper."""
     code, paper = (d2net_thumos.get_config(preset) for preset in ("code", "paper"))
     assert (code.train.batch_size, paper.train.batch_size) == (20, 10)
     assert (code.optimizer.weight_decay, paper.optimizer.weight_decay) == (5e-4, 5e-3)
@@ -482,7 +482,7 @@ def test_presets():
     assert d2net_anet12.get_config("paper").loss.background_threshold == 0.5
 
 
-REFUSED = {
+REJECTED = {
     ("model.padding", "none"): r"'none'; it must be one of masked, published",
     ("model.kernel_size", 4): r"4; it must be odd",
     ("model.classifier_kernel_size", 0): r"0; it must be at least 1",
@@ -502,9 +502,9 @@ REFUSED = {
 }
 
 
-@pytest.mark.parametrize(("field", "value"), REFUSED)
-def test_what_cannot_be_is_refused(field, value):
+@pytest.mark.parametrize(("field", "value"), REJECTED)
+def test_invalid_values_are_rejected(field, value):
     config = d2net_thumos.get_config()
     config.update_from_flattened_dict({field: value})
-    with pytest.raises(JaxtalError, match=rf"^config\.{field} .*{REFUSED[field, value]}"):
+    with pytest.raises(JaxtalError, match=rf"^config\.{field} .*{REJECTED[field, value]}"):
         d2net.validate_config(config)

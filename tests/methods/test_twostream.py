@@ -1,4 +1,4 @@
-"""The two-stream network against plain loops, its options, dictionary, warm-up and batches."""
+"""Two-stream network: comparison with plain loops; options, dictionary, warm-up and batches."""
 
 import dataclasses
 import functools
@@ -25,9 +25,9 @@ from tests.oracles import twostream as twostream_oracle
 
 C, WIDTH, T = 4, 12, 17
 
-# What differs from the THUMOS14 config; the oracle has the same options.
+# Differences from the THUMOS14 config; the oracle has the same options.
 VARIANTS = {
-    "as decided": {},
+    "default": {},
     "plain embedding, sigmoid attention": {
         "model.embedding": "plain",
         "model.attention": "sigmoid",
@@ -51,7 +51,7 @@ def configured(changes: dict):
 
 
 def draw(seed: int) -> tuple[Batch, np.ndarray]:
-    """Videos of 0, 1, 2, ... snippets, one without labels, one with all; their lengths."""
+    """Draw videos of 0, 1, 2, ... snippets, one without labels, one with all; and lengths."""
     rng = np.random.default_rng(seed)
     lengths = np.array([T, 1, 2, 0, 9, *rng.integers(3, T + 1, 3)])
     mask = np.arange(T) < lengths[:, None]
@@ -66,7 +66,7 @@ def parameters(config, seed: int) -> dict:
     params = model.init(jax.random.key(seed), jnp.zeros((1, 1, WIDTH)), jnp.ones((1, 1), bool))[
         "params"
     ]
-    # Larger, so that attentions and class scores are not all alike.
+    # Larger parameters make attentions and class scores differ.
     return jax.tree.map(lambda p: 3 * p, params)
 
 
@@ -147,7 +147,7 @@ def test_network_losses_and_inference_against_loops(variant, seed):
 @pytest.mark.parametrize("config", [twostream_thumos, twostream_anet13], ids=["thumos", "anet13"])
 @pytest.mark.parametrize("branches", ["both", "attention"])
 @pytest.mark.parametrize("upsample", [20, 1])
-def test_localisation_against_loops(config, branches, upsample):
+def test_localization_against_loops(config, branches, upsample):
     config = config.get_config()
     config.model.branches = branches
     config.localization.upsample = upsample
@@ -181,7 +181,7 @@ def oracle_softmax(x: np.ndarray) -> np.ndarray:
 
 @pytest.mark.parametrize(("share", "wanted"), [(False, 12_720_173), (True, 12_677_144)])
 def test_number_of_parameters(share, wanted):
-    """METHODS 4.b."""
+    """Compare with docs/methods/twostream.md, network."""
     fields = {**twostream_thumos.get_config().model, "share_fc": share}
     model = METHOD.build(fields, 20)
     shapes = jax.eval_shape(
@@ -190,7 +190,7 @@ def test_number_of_parameters(share, wanted):
     assert sum(leaf.size for leaf in jax.tree.leaves(shapes["params"])) == wanted
 
 
-def test_initial_parameters_are_pytorch_s():
+def test_initial_parameters_follow_pytorch():
     params = parameters(configured({}), 0)
     for layer, fan_in in (("conv", 3 * WIDTH), ("att", WIDTH), ("cls", WIDTH), ("mil", WIDTH)):
         values = np.concatenate([np.ravel(leaf) for leaf in params[layer].values()]) / 3
@@ -201,8 +201,8 @@ def test_initial_parameters_are_pytorch_s():
     assert 0 <= dictionary.min() < 0.1 < 0.9 < dictionary.max() <= 1
 
 
-def test_the_nearest_centroid_is_the_predicted_class_s_and_a_constant():
-    """No gradient to the logits; to Q only in the rows of predicted classes."""
+def test_the_predicted_class_selects_the_centroid_without_gradient():
+    """The logits receive no gradient; Q receives one only in the rows of predicted classes."""
     config = configured({})
     batch, _ = draw(0)
     model, params = METHOD.build(config.model, C), parameters(config, 0)
@@ -280,7 +280,7 @@ def test_the_dictionary_starts_from_class_means(dtype):
             )
         np.testing.assert_allclose(got, wanted, rtol=1e-6)
         assert got.dtype == np.float32
-    # Of several models at once, as in a population.
+    # Several models at once, as in a population.
     several = {"dictionary": jnp.stack([uniform["dictionary"], 1 - uniform["dictionary"]])}
     config = configured({})
     both = METHOD.initialize(several, trainset(videos), config)["dictionary"]
@@ -292,8 +292,8 @@ def test_the_dictionary_starts_from_class_means(dtype):
 FIVE = [9, 12, 20, 8, 3], [[0], [1], [2], [3], [0]]
 
 
-def test_a_run_begins_with_them(tmp_path):
-    """What the trainer saves before the first step."""
+def test_the_first_checkpoint_has_the_class_means(tmp_path):
+    """The trainer initializes the dictionary before the first step."""
     config = small()
     config.data.generator += " num_train=6 num_test=3 num_classes=3 feature_width=8 max_snippets=60"
     config.train.steps = config.evaluation.plot_videos = 0
@@ -318,9 +318,7 @@ def small(**loss):
 
 
 def trained(config, steps: int):
-    """The dictionary and the metrics after each of some steps, from the dictionary they began with;
-    as many programs as were traced.
-    """
+    """Train for some steps; return the dictionaries, the initial one first, and the metrics."""
     packed, hyper = pack(flat_videos(*FIVE), C), hyperparams_from_config(config)
     model = METHOD.build(config.model, C)
     state = init_state(model, hyper, WIDTH)
@@ -337,7 +335,7 @@ def trained(config, steps: int):
 
 
 def test_warm_up_by_a_ramp():
-    """From 0 in the first step to the whole after `warmup_steps`."""
+    """The factor grows from 0 in the first step to 1 after `warmup_steps`."""
     config = small()
     batch, _ = draw(0)
     model, params = METHOD.build(config.model, C), parameters(config, 0)
@@ -357,7 +355,7 @@ def test_warm_up_by_a_ramp():
 
 
 def test_warm_up_with_a_fixed_dictionary():
-    """Not even weight decay moves it; the other parameters learn meanwhile."""
+    """Weight decay does not change it either; the other parameters are trained."""
     dictionaries, metrics = trained(small(warmup="freeze_dict"), 6)
     for dictionary in dictionaries[1:5]:
         np.testing.assert_array_equal(dictionary, dictionaries[0])
@@ -369,7 +367,7 @@ def test_warm_up_with_a_fixed_dictionary():
 
 
 def test_batches_are_epochs():
-    """Every video once an epoch, in a new order; the last batch is filled up and masked."""
+    """Each epoch has every video once, in a new order; masked rows fill its last batch."""
     config = small()
     videos = flat_videos(*FIVE)
     for number, video in enumerate(videos):
@@ -386,12 +384,12 @@ def test_batches_are_epochs():
         orders.append(tuple(number))
         np.testing.assert_array_equal(first.labels.argmax(1), number[:3] % 4)
     assert len(set(orders)) > 3
-    config.data.min_snippets = 9  # three are left: one batch an epoch
+    config.data.min_snippets = 9  # three videos remain: one batch per epoch
     seen = np.asarray(draw_batch.__wrapped__(0, jax.random.key(0)).features[:, 0, 0])
     assert sorted(seen) == [1, 2, 3]
 
 
-def test_test_videos_have_as_many_snippets_as_training_unless_it_is_said():
+def test_test_snippets_follow_num_snippets_until_they_are_set():
     for module in (twostream_thumos, twostream_demo, twostream_anet13):
         config = module.get_config()
         config.data.num_snippets = 33
@@ -409,7 +407,7 @@ def test_rows_of_test_videos():
 
 
 def test_table_rows():
-    """METHODS 4.c, ablations: what is added in the order of Table 3, and the branches alone."""
+    """Rows add loss terms in the order of Table 3, or have one branch alone."""
     terms = {"fg": 1, "fg_bg": 2, "fg_bg_ct": 3, "fg_bg_ct_gui": 4, "full": 5}
     order = ["foreground", "background", "context", "guide", "semantic"]
     full = {"foreground": 1, "background": 0.1, "context": 0.1, "guide": 2e-3, "semantic": 5e-2}
@@ -433,7 +431,7 @@ def test_table_rows():
     np.testing.assert_allclose(eta, np.arange(1, 6) / 200)
 
 
-REFUSED = {
+REJECTED = {
     ("model.embedding", "conv"): r"'conv'; it must be one of residual, plain",
     ("model.attention", "tanh"): r"'tanh'; it must be one of softmax, sigmoid",
     ("model.branches", "none"): r"'none'; it must be one of both, attention, mil",
@@ -451,15 +449,15 @@ REFUSED = {
 }
 
 
-@pytest.mark.parametrize(("field", "value"), REFUSED)
-def test_what_cannot_be_is_refused(field, value):
+@pytest.mark.parametrize(("field", "value"), REJECTED)
+def test_invalid_values_are_rejected(field, value):
     config = twostream_thumos.get_config()
     config.update_from_flattened_dict({field: value})
-    with pytest.raises(JaxtalError, match=rf"^config\.{field} .*{REFUSED[field, value]}"):
+    with pytest.raises(JaxtalError, match=rf"^config\.{field} .*{REJECTED[field, value]}"):
         twostream.validate_config(config)
 
 
-def test_centroids_that_nothing_chooses_are_refused():
+def test_centroids_selected_by_untrained_logits_are_rejected():
     config = twostream_thumos.get_config()
     config.model.branches = "attention"
     with pytest.raises(JaxtalError, match=r"weights\.semantic is 0\.05.*branches=attention"):
@@ -468,8 +466,8 @@ def test_centroids_that_nothing_chooses_are_refused():
     twostream.validate_config(config)
 
 
-def test_the_steps_of_a_run_go_through_epochs():
-    """In the training step itself: the order's key outlasts a step and differs between seeds."""
+def test_the_steps_of_a_run_follow_epochs():
+    """The training step keeps the order within an epoch; the order differs between seeds."""
     config = small()
     videos = flat_videos(*FIVE)
     for number, video in enumerate(videos):
@@ -498,11 +496,11 @@ def test_the_steps_of_a_run_go_through_epochs():
             assert order[-1] == -1
             assert sorted(order[:5]) == [0, 1, 2, 3, 4]
             orders.add(tuple(order))
-    assert len(orders) >= 5  # of 120, drawn six times
+    assert len(orders) >= 5  # 120 orders exist, six are drawn
 
 
 def test_members_of_a_population_equal_single_runs():
-    """Over the end of an epoch, from dictionaries of class means."""
+    """The comparison starts from class means and covers the end of an epoch."""
     config = small(warmup="freeze_dict")
     videos = flat_videos(*FIVE)
     data, model, hyper = (

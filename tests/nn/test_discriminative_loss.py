@@ -1,4 +1,4 @@
-"""D2-Net's discriminative loss: random pairs, weights and the running background."""
+"""D2-Net's discriminative loss: random pairs, weights and running background."""
 
 import jax
 import jax.numpy as jnp
@@ -14,14 +14,14 @@ BACKGROUND = jnp.array([False, True, True, False, False, True])
 
 
 def pairings(pairs: str, foreground=FOREGROUND, background=BACKGROUND) -> Pairing:
-    """Thousands of draws at once."""
+    """Draw thousands of pairings at once."""
     return jax.vmap(
         lambda key: discriminative_loss.draw_pairing(key, foreground, background, pairs)
     )(KEYS)
 
 
 @pytest.mark.parametrize("pairs", discriminative_loss.PAIRS)
-def test_partners_are_uniform_permutations_of_those_that_have_one(pairs):
+def test_partners_are_uniform_permutations_of_the_members(pairs):
     draws = pairings(pairs)
     for partner, members in ((draws.foreground, FOREGROUND), (draws.background, BACKGROUND)):
         rows = np.flatnonzero(members)
@@ -46,7 +46,7 @@ def test_crossed_pairs_are_uniform_and_use_every_video_once():
 
 @pytest.mark.parametrize("pairs", discriminative_loss.PAIRS)
 @pytest.mark.parametrize("count", [0, 1])
-def test_nobody_and_nobody_else(pairs, count):
+def test_pairs_without_members_and_with_one_member(pairs, count):
     members = jnp.arange(6) < count
     draws = pairings(pairs, members, members)
     assert (draws.foreground[:, :count] == 0).all()
@@ -63,7 +63,7 @@ def cosine(x, y) -> float:
 
 
 def loop_weights(lists, rows, valid, permutations, row_rule):
-    """METHODS 3.c: lists of embeddings FG and BG, the rows they come from, pi_1 to pi_4."""
+    """Compute the weights from lists of embeddings, their rows, and permutations pi_1 to pi_4."""
     (fg, bg), (fg_rows, bg_rows) = lists, rows
     weights = np.zeros((3, len(valid)))
     for i, row in enumerate(fg_rows):
@@ -106,7 +106,7 @@ def test_weights_equal_the_loops(row_rule, seed):
     np.testing.assert_allclose(np.stack(ours), wanted, atol=1e-5)
 
 
-def test_different_videos_are_never_their_own_background():
+def test_different_pairs_never_compare_a_video_with_itself():
     ones = Embeddings(jnp.ones((3, 2)), jnp.ones(3, bool))
     orders = jnp.array([0, 1, 2]), jnp.array([0, 2, 1])
     pairing = Pairing(orders[0], orders[0], *orders)
@@ -120,7 +120,7 @@ def test_different_videos_are_never_their_own_background():
 
 
 def test_attended_embeddings():
-    """Kept weights count with their value; a video without any has no embedding."""
+    """Attentions above the threshold are the weights; without any there is no embedding."""
     x = jnp.arange(8.0).reshape(2, 4, 1).at[1, 3].set(jnp.nan)
     attention = jnp.array([[0.5, 0.4, 1.0, 0.9], [0.1, 0.2, 0.3, 0.9]])
     mask = jnp.array([[True, True, True, False], [True, True, True, False]])
@@ -174,7 +174,7 @@ def test_running_background():
     np.testing.assert_array_equal(discriminative_loss.update_background(before, x, none), before)
 
 
-def test_peak_embedding_ignores_what_is_masked():
+def test_peak_embedding_ignores_masked_snippets():
     x = jnp.arange(6.0).reshape(1, 3, 2)
     attention, mask = jnp.array([[0.1, 0.3, 0.9]]), jnp.array([[True, True, False]])
     np.testing.assert_array_equal(discriminative_loss.peak_embedding(x, attention, mask), [[2, 3]])

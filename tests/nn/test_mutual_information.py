@@ -1,4 +1,4 @@
-"""pDMI against NumPy's condition number in float64, on thousands of kind and unkind matrices."""
+"""pDMI against NumPy's condition number in float64, on regular and singular matrices."""
 
 import functools
 
@@ -17,7 +17,7 @@ def orthogonal(rng, count: int, size: int) -> np.ndarray:
 
 
 def with_spectrum(rng, spectrum: np.ndarray) -> np.ndarray:
-    """Matrices with the given singular values [n, N]."""
+    """Draw matrices with the given singular values [n, N]."""
     left, right = (orthogonal(rng, *spectrum.shape) for _ in range(2))
     return left * spectrum[:, None] @ right
 
@@ -28,14 +28,14 @@ def row_stochastic(rng, count: int, size: int) -> np.ndarray:
 
 
 def almost_equal_rows(rng, count: int, size: int) -> np.ndarray:
-    """Joint matrices whose predictions hardly depend on the label."""
+    """Draw joint matrices whose predictions hardly depend on the label."""
     rows = row_stochastic(rng, count, size)
     closeness = 10.0 ** -rng.uniform(0, 12, size=(count, 1, 1))
     return rows[:, :1] + closeness * (rows - rows[:, :1])
 
 
 def repeated(rng, count: int, size: int) -> np.ndarray:
-    """Singular values that come in equal pairs, down to all of them equal."""
+    """Draw matrices whose singular values come in equal pairs."""
     spectrum = np.sort(rng.uniform(0.01, 1, size=(count, size)), axis=1)
     return with_spectrum(rng, np.repeat(spectrum, 2, axis=1)[:, :size])
 
@@ -72,7 +72,7 @@ SIZES = (1, 2, 3, 5, 10, 20, 40)
 
 @functools.cache
 def measured(size: int):
-    """Float32 matrices of every kind, their float64 singular values, our value and gradient."""
+    """Return float32 matrices of every kind, float64 SVDs, and pDMI with its gradient."""
     rng = np.random.default_rng(size)
     count = 400 if size <= 10 else 60
     with np.errstate(under="ignore"):
@@ -117,10 +117,10 @@ def test_the_gradient_is_exact_where_it_is_not_capped(size):
     np.testing.assert_allclose(gradient[good] / scale, wanted / scale, atol=2e-3)
 
 
-def test_what_jax_alone_makes_of_the_worst_cases():
-    """The reason for a gradient of our own; if it goes, so may the rule.
+def test_the_gradient_of_jax_is_unbounded_in_the_worst_cases():
+    """This is the reason for the custom derivative; without it the rule can be removed.
 
-    Of equal rows one CPU's LAPACK makes a smallest singular value of 0, another's one of 1e-8.
+    For equal rows the smallest singular value is 0 on one CPU's LAPACK and 1e-8 on another's.
     """
 
     def plain(matrix):
@@ -134,7 +134,7 @@ def test_what_jax_alone_makes_of_the_worst_cases():
 
 
 def test_descending_a_nearly_singular_matrix_lowers_the_condition_number():
-    """The capped gradient still points the right way."""
+    """The capped gradient keeps its direction."""
     matrix = jnp.array([[0.5, 0.5], [0.5 - 1e-6, 0.5 + 1e-6]])
     gradient = jax.grad(pdmi)(matrix)
     step = 1e-5 * gradient / jnp.linalg.norm(gradient)
@@ -142,7 +142,7 @@ def test_descending_a_nearly_singular_matrix_lowers_the_condition_number():
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
-def test_entries_that_are_not_finite_give_nothing(bad):
+def test_a_matrix_that_is_not_finite_has_value_0_and_no_gradient(bad):
     matrices = jnp.array([[[1.0, 2.0], [bad, 4.0]], [[2.0, 0.0], [0.0, 1.0]]])
     value, gradient = jax.value_and_grad(lambda m: pdmi(m).sum())(matrices)
     np.testing.assert_allclose(value, np.log(2), rtol=1e-6)
@@ -164,7 +164,7 @@ def test_dmi_is_the_log_determinant_and_degenerates_where_a_class_is_missing():
     matrices = jnp.asarray(rng.random((50, 4, 4)), jnp.float32)
     wanted = -np.linalg.slogdet(np.asarray(matrices, np.float64))[1]
     np.testing.assert_allclose(jax.vmap(dmi)(matrices), wanted, rtol=1e-3, atol=1e-3)
-    labels = jnp.eye(4)[:3]  # nobody has class 3
+    labels = jnp.eye(4)[:3]  # no item has class 3
     predictions = jnp.asarray(rng.dirichlet(np.ones(4), 3), jnp.float32)
     missing = joint_matrix(labels, predictions, conditional=True)
     assert dmi(missing) > 10
@@ -187,7 +187,7 @@ def test_joint_matrices_against_loops():
                 np.testing.assert_allclose(ours[b, row], total / max(count, 1), rtol=1e-5)
 
 
-def test_the_rule_passes_vmap_jit_and_forward_mode():
+def test_the_derivative_works_under_vmap_jit_and_forward_mode():
     matrices = jnp.asarray(np.random.default_rng(2).random((5, 3, 3)), jnp.float32)
     reverse = jax.jit(jax.vmap(jax.jacrev(log_singular_values)))(matrices)
     forward = jax.jit(jax.vmap(jax.jacfwd(log_singular_values)))(matrices)

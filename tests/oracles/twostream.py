@@ -1,32 +1,32 @@
-"""The two-stream network of METHODS 4 once more, in plain NumPy loops and float64: an oracle.
+"""Oracle of the two-stream network in plain NumPy loops and float64.
 
-Written from the specification alone. A video comes alone, as its L valid snippets: no padding, no
-mask, no dropout. I = 2D is the input width, C the number of classes, column C the background; the
-three branches are always in the order fg, ct, bg.
+Written from the specification alone (docs/methods/twostream.md). Each video comes alone, as its L
+valid snippets: no padding, no mask, no dropout. I = 2D is the input width, C the number of classes,
+column C the background; the three attentions are always in the order fg, ct, bg.
 """
 
 import numpy as np
 
 
 def softmax(v):
-    """Softmax of one vector (n,)."""
+    """Compute the softmax of one vector (n,)."""
     e = np.exp(v - np.max(v))
     return e / np.sum(e)
 
 
 def sigmoid(v):
-    """Logistic function of one vector (n,)."""
+    """Compute the logistic function of one vector (n,)."""
     return 1 / (1 + np.exp(-v))
 
 
 def meantop(z, divisor):
-    """Mean of the k largest along time, z (L, C+1) -> (C+1,), k = max(L // divisor, 1)."""
+    """Average the k largest along time, z (L, C+1) -> (C+1,), k = max(L // divisor, 1)."""
     k = max(len(z) // divisor, 1)
     return np.array([sum(sorted(z[:, c], reverse=True)[:k]) / k for c in range(z.shape[1])])
 
 
 def embed(f, w, b, embedding):
-    """METHODS 4.b, embedding: f (L, I), w (3, I, I) as [tap, input, output], b (I,) -> x (L, I)."""
+    """Embed f (L, I) by w (3, I, I), [tap, input, output], and b (I,): x (L, I)."""
     x = np.zeros((len(f), w.shape[2]))
     for t in range(len(f)):
         h = b.copy()
@@ -49,12 +49,12 @@ def network(
     branches="both",
     divisors=(8, 2, 2),
 ) -> dict:
-    """One video f (L, I) through the network of METHODS 4.b.
+    """Run the network on one video f (L, I) (eq. 1 to 4).
 
     params: conv_w (3, I, I) [tap, input, output], conv_b, att_w (I, 3), att_b, cls_w (I, C+1),
     cls_b, mil_w (I, C+1), mil_b, Q (C+1, I).
     Returns x (L, I), a (L, 3), p (L, C+1), z three of (L, C+1), y_att, y_mil and y each (3, C+1),
-    s_fg (L, C+1) and distance (L,), that of x_t to the centroid of its class (METHODS 4.c).
+    s_fg (L, C+1) and distance (L,), that of x_t from the centroid of its class (eq. 6).
     """
     f = np.asarray(f, np.float64)
     params = {name: np.asarray(value, np.float64) for name, value in params.items()}
@@ -85,9 +85,10 @@ def network(
 
 
 def video_losses(out: dict, y, *, label_norm=True, guide_reduction="mean") -> dict:
-    """The five terms of METHODS 4.c for one video, unweighted: out of `network`, y (C,) multi-hot.
+    """Compute the five unweighted terms of one video (eq. 5 to 7).
 
-    A video without labels has an empty foreground target, and foreground loss 0.
+    out: the result of `network`; y (C,) multi-hot. A video without labels has an empty foreground
+    target, and foreground loss 0.
     """
     y = np.asarray(y, np.float64)
     targets = {
@@ -111,17 +112,17 @@ def video_losses(out: dict, y, *, label_norm=True, guide_reduction="mean") -> di
 
 
 def upsampled(v, factor):
-    """METHODS 4.e.2: v (T',) -> (factor*T',), its values at positions 0, 1/factor, 2/factor...."""
+    """Interpolate v (T',) at positions 0, 1/factor, 2/factor, ...: (factor*T',)."""
     values = np.zeros(factor * len(v))
     for j in range(len(values)):
-        i = min(j // factor, len(v) - 2)  # from T'-1 on the last slope goes on
+        i = min(j // factor, len(v) - 2)  # from T'-1 on the last slope continues
         w = (j - factor * i) / factor
         values[j] = (1 - w) * v[i] + w * v[i + 1]
     return values
 
 
 def runs(active):
-    """active, list of bool -> list of (f, l), the maximal runs with both ends in them."""
+    """Find the maximal runs of a list of bool, as (first, last), both inclusive."""
     found, first = [], None
     for j in range(len(active) + 1):
         if j < len(active) and active[j]:
@@ -133,7 +134,7 @@ def runs(active):
 
 
 def contrast(v, first, last):
-    """Inner minus outer mean of v (n,) for the run first..last, inclusive. METHODS 4.e.4."""
+    """Subtract the outer from the inner mean of v (n,), for the run first..last (eq. 9)."""
     n = last - first + 1
     left = range(max(0, first - (n + 4) // 5), first)  # ceil(n/5)
     right = range(last + 1, min(len(v) - 1, last + n // 5) + 1)
@@ -142,13 +143,13 @@ def contrast(v, first, last):
 
 
 def iou(a, b):
-    """Of two rows [first, stop, score], half open. In whole positions, so that 1/2 is exact."""
+    """Compute the IoU of two half-open rows [first, stop, score], exact in whole positions."""
     both = max(0, min(a[1], b[1]) - max(a[0], b[0]))
     return both / ((a[1] - a[0]) + (b[1] - b[0]) - both)
 
 
 def localize(s, y, length, thresholds, *, alpha=0.1, beta=0.2, upsample=20, nms=0.5) -> list:
-    """METHODS 4.e: s (T', C+1), T' > 1, y (C+1,), length the L snippets of the whole video.
+    """Localize actions from s (T', C+1), T' > 1, and y (C+1,) of a video of `length` snippets.
 
     Returns rows [class, start seconds, end seconds, score], classes ascending, each best first.
     """
@@ -171,7 +172,7 @@ def localize(s, y, length, thresholds, *, alpha=0.1, beta=0.2, upsample=20, nms=
 
 
 def class_means(videos):
-    """List of (features (L, 2D), labels (C,)) -> (C, 2D), over all snippets. METHODS 4.b, Q."""
+    """Average the snippets of each class over a list of (features (L, 2D), labels (C,))."""
     features, labels = videos[0]
     means = np.full((len(labels), features.shape[1]), np.nan)
     for c in range(len(labels)):
@@ -182,7 +183,7 @@ def class_means(videos):
 
 
 def test_indices(length, count):
-    """The snippets fed at test time, of a video with `length`, T = count. METHODS 4.a."""
+    """Return the snippets of a test video of `length` snippets, T = count."""
     if length == 1:
         return [0, 0]
     if length <= count:

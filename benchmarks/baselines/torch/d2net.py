@@ -1,7 +1,8 @@
-"""D2-Net in PyTorch (Narayan et al. 2021; METHODS 3.b, 3.c), at a step with denoising.
+"""D2-Net in PyTorch (Narayan et al. 2021), at a step with denoising.
 
 B videos of T snippets, each with a label, C classes, D columns of an embedding. A video may lack
-foreground or background; as in `jaxtal.nn.discriminative_loss` that is a mask over the batch.
+foreground or background, which is a mask over the batch, as in `jaxtal.nn.discriminative_loss`.
+Equations: docs/methods/d2net.md.
 """
 
 import math
@@ -26,11 +27,11 @@ SUPPORTED = {
     "loss.video_joint": "filtered",
 }
 
-_MARGIN = 1e-3  # of probabilities in the losses
+_MARGIN = 1e-3  # distance of the losses' probabilities from 0 and 1
 
 
 class Pairing(NamedTuple):
-    """The compared videos, rows [B] of the batch, as in `discriminative_loss.Pairing`."""
+    """Compared videos, rows [B] of the batch, as in `discriminative_loss.Pairing`."""
 
     foreground: Tensor
     background: Tensor
@@ -39,14 +40,14 @@ class Pairing(NamedTuple):
 
 
 class Embeddings(NamedTuple):
-    """One embedding a video: value [B, D], and exists [B], whether there was a snippet for it."""
+    """One embedding per video, value [B, D]; exists [B] is False where there is none."""
 
     value: Tensor
     exists: Tensor
 
 
 class Stream(nn.Module):
-    """One modality's network: D channels to features, D, and logits, C."""
+    """Network of one modality: D channels to embeddings, D, and logits, C."""
 
     def __init__(self, config, num_classes: int, width: int, conv: Convolution):
         super().__init__()
@@ -57,6 +58,7 @@ class Stream(nn.Module):
         self.cls = conv(width, num_classes, int(config.classifier_kernel_size), dilation)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return embeddings and logits of one modality's features, in the layout of `conv`."""
         x = leaky_relu(self.conv0(x)) + x
         x = leaky_relu(self.conv1(x)) + x
         x = F.dropout(x, self.dropout, self.training)
@@ -64,7 +66,7 @@ class Stream(nn.Module):
 
 
 class D2Net(Network):
-    """The network, its running background embedding and its losses for videos of full length."""
+    """Network, running background embedding and losses, for videos of full length."""
 
     background: Tensor
 
@@ -77,7 +79,7 @@ class D2Net(Network):
         self.register_buffer("background", torch.zeros(width // 2))
 
     def forward(self, features: Tensor) -> dict[str, Tensor]:
-        """[B, T, 2D] to cas [B, T, C], mean of both streams, and embeddings [B, T, D]."""
+        """Map [B, T, 2D] to cas [B, T, C] and embeddings [B, T, D], means of both streams."""
         rgb, flow = self.arrange(features).contiguous().chunk(2, dim=self.channels)
         (rgb, rgb_logits), (flow, flow_logits) = self.rgb(rgb), self.flow(flow)
         cas = (rgb_logits.sigmoid() + flow_logits.sigmoid()) / 2
@@ -86,12 +88,12 @@ class D2Net(Network):
     def losses(
         self, features: Tensor, labels: Tensor, pairing: Pairing | None = None
     ) -> dict[str, Tensor]:
-        """The loss terms of METHODS 3.c, unweighted; in training the running background moves.
+        """Compute the unweighted loss terms; in training, update the running background.
 
         Args:
             features: [B, T, 2D].
             labels: [B, C].
-            pairing: drawn at random if it is not given.
+            pairing: sampled at random if None.
         """
         outputs, settings = self(features), self.settings
         cas, embeddings = outputs["cas"], outputs["embeddings"]
@@ -113,7 +115,7 @@ class D2Net(Network):
 
     @torch.no_grad()
     def _running(self, embeddings: Tensor, attention: Tensor, exists: Tensor) -> Tensor:
-        """The running background [D] after the batch, from the most background-like snippets."""
+        """Compute the running background [D] after the batch, from its peak snippets."""
         newest = embeddings[torch.arange(len(attention)), attention.argmin(-1)]
         count = exists.sum()
         mean = (newest * exists[:, None]).sum(0) / count.clamp(min=1)
@@ -124,7 +126,7 @@ class D2Net(Network):
 
 
 def attended(embeddings: Tensor, attention: Tensor, threshold: float) -> Embeddings:
-    """Weighted mean of the snippets [B, T, D] with an attention [B, T] of `threshold` or more."""
+    """Compute the mean of snippets [B, T, D] weighted by an attention [B, T] >= `threshold`."""
     weight = torch.where(attention >= threshold, attention, 0.0)
     total = weight.sum(-1)
     exists = total > 0
@@ -133,7 +135,7 @@ def attended(embeddings: Tensor, attention: Tensor, threshold: float) -> Embeddi
 
 
 def draw_pairing(foreground: Tensor, background: Tensor) -> Pairing:
-    """Random permutations of the videos with foreground [B], with background [B], and of both."""
+    """Sample permutations of the videos with foreground [B], with background [B], and of both."""
     return Pairing(
         _shuffled(foreground)[_rank(foreground)],
         _shuffled(background)[_rank(background)],
@@ -143,39 +145,39 @@ def draw_pairing(foreground: Tensor, background: Tensor) -> Pairing:
 
 
 def _shuffled(members: Tensor) -> Tensor:
-    """Rows of the batch, the members first and in random order."""
+    """Return the rows of the batch, members first and in random order."""
     priority = torch.rand(members.shape, device=members.device)
     return torch.where(members, priority, 2.0).argsort()
 
 
 def _rank(members: Tensor) -> Tensor:
-    """Each member's number among the members."""
+    """Return each member's index among the members."""
     return (members.cumsum(0) - 1).clamp(min=0)
 
 
 def cosine_weights(
     foreground: Embeddings, background: Embeddings, pairing: Pairing
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Compactness w_f and w_b, separation w_fb, [B] each (METHODS 3.c)."""
+    """Compute the compactness weights w_fg, w_bg and the separation weight w_fb, [B] each."""
     x, y = foreground.value, background.value
     compact = torch.where(foreground.exists, 1 - _cosine(x, x[pairing.foreground]), 0.0)
     compact_background = torch.where(background.exists, 1 - _cosine(y, y[pairing.background]), 0.0)
     first, second = pairing.crossed_foreground, pairing.crossed_background
     compared = foreground.exists[first] & background.exists[second]
     separation = torch.where(compared, F.relu(_cosine(x[first], y[second])), 0.0)
-    # As published: the number in the list of foregrounds serves as the row of the batch.
+    # As published: the index in the list of foregrounds serves as the row of the batch.
     row = _rank(foreground.exists)[first]
     return compact, compact_background, torch.zeros_like(separation).index_add(0, row, separation)
 
 
 def _cosine(x: Tensor, y: Tensor) -> Tensor:
-    """[B, D] twice to [B]."""
+    """Compute the cosine of two [B, D]: [B]."""
     square = (x.square().sum(-1) + 1e-12) * (y.square().sum(-1) + 1e-12)
     return (x * y).sum(-1) / square.sqrt()
 
 
 def discriminative_loss(probability: Tensor, labels: Tensor, weights, settings: dict) -> Tensor:
-    """L_Dis of probabilities p and labels [B, C], weights of `cosine_weights` (METHODS 3.c)."""
+    """Compute L_Dis of probabilities p and labels [B, C], with weights from `cosine_weights`."""
     compact, compact_background, separation = (weight[:, None] for weight in weights)
     gamma, focusing = settings["gamma"], settings["focusing"]
     positive = (1 - probability + separation + gamma * compact) ** focusing * probability.log()
@@ -186,13 +188,13 @@ def discriminative_loss(probability: Tensor, labels: Tensor, weights, settings: 
 
 @torch.no_grad()
 def bottom_up_attention(embeddings: Tensor, background: Tensor) -> Tensor:
-    """(1 - cos(F, r)) / 2 of snippets [B, T, D] and the running background [D]: [B, T]."""
+    """Compute (1 - cos(F, r)) / 2 of snippets [B, T, D] and running background [D]: [B, T]."""
     norms = embeddings.norm(dim=-1).clamp(min=1e-8) * background.norm().clamp(min=1e-8)
     return (1 - embeddings @ background / norms) / 2
 
 
 def snippet_denoising(cas: Tensor, labels: Tensor, bottom_up: Tensor, settings: dict) -> Tensor:
-    """L_DS: pDMI of snippets against pseudo-labels, mean over the videos that have both.
+    """Compute L_DS, pDMI of snippets and pseudo-labels, averaged over videos with both kinds.
 
     Args:
         cas: [B, T, C].
@@ -215,7 +217,7 @@ def snippet_denoising(cas: Tensor, labels: Tensor, bottom_up: Tensor, settings: 
 
 
 def video_denoising(probability: Tensor, labels: Tensor, settings: dict) -> Tensor:
-    """L_DV: pDMI of video-level probabilities against labels, [B, C] both (METHODS 3.c)."""
+    """Compute L_DV, pDMI of video-level probabilities and labels, both [B, C]."""
     kept = probability > 0.2 * probability.amax(-1, keepdim=True)
     probability = torch.where(kept, probability, 0.0)
     probability = probability / probability.sum(-1, keepdim=True)
@@ -224,7 +226,7 @@ def video_denoising(probability: Tensor, labels: Tensor, settings: dict) -> Tens
 
 
 def pdmi(matrix: Tensor, discard: float, gradient_cap: float) -> Tensor:
-    """Log condition number of [..., N, N], from singular values above `discard`: [...]."""
+    """Compute the log condition number of [..., N, N] from singular values above `discard`."""
     logs = log_singular_values(matrix, gradient_cap)
     largest = logs[..., :1]
     kept = logs.exp() > discard
@@ -232,13 +234,14 @@ def pdmi(matrix: Tensor, discard: float, gradient_cap: float) -> Tensor:
 
 
 def log_singular_values(matrix: Tensor, gradient_cap: float) -> Tensor:
-    """Logs of the singular values, whose gradient's 1 / s_i is at most `gradient_cap`.
+    """Return the logs of the singular values, with a bounded gradient.
 
     Args:
-        matrix: [..., N, N]; counts as the identity where it is not finite.
+        matrix: [..., N, N]; replaced by the identity where it is not finite.
+        gradient_cap: upper bound of 1 / s_i in the gradient.
 
     Returns:
-        [..., N], descending; what is below the rounding error of the largest counts as that error.
+        [..., N], descending; values below the rounding error of the largest are replaced by it.
     """
     finite = matrix.isfinite().all(-1).all(-1)[..., None, None]
     matrix = torch.where(finite, matrix, torch.eye(matrix.shape[-1], device=matrix.device))
