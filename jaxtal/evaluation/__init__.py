@@ -1,1 +1,1 @@
-"""Evaluation protocols, mean average precision and error analysis, in NumPy ([docs][evaluation])."""
+"""Evaluation: protocols, mean average precision, error analysis; NumPy ([docs][evaluation])."""
