@@ -74,7 +74,7 @@ class Model:
 
     @functools.cached_property
     def kind(self) -> np.ndarray:
-        """Index into `ERROR_TYPES` of each of `found`, (n,) int; len(ERROR_TYPES): not evaluated."""
+        """Index into `ERROR_TYPES` of each detection, (n,) int; the length if not evaluated."""
         kind = np.full(len(self.found), len(error_analysis.ERROR_TYPES))
         kind[self.evaluation.given] = self.diagnosis.kind
         return kind

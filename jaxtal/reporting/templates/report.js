@@ -10,7 +10,7 @@
   if (!videos.length) return;
 
   const LEFT = 200, RIGHT = 16, AXIS = 22, TRUTH = 20, LANE = 62, CURVES = 66, GAP = 8; // pixels
-  const COLORS = 7; // --c0 to --c6; --c7, grey, is for all further classes
+  const COLORS = 7; // --c0 to --c6; --c7, gray, is for all further classes
   const state = { filter: "", shown: videos, video: videos[0], share: data.shares.indexOf(20) };
 
   function add(parent, name, attributes = {}, text = "") {
