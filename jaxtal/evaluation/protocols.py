@@ -97,9 +97,8 @@ PROTOCOLS = {
         _thumos_d2("d2"),
     )
 }
+"""Protocols by name. Source: [docs][evaluation-protocols]."""
 
-# Defects of the published programs, off by default: the fields that a switch changes, and the
-# matching of the programs with the defect ([docs][evaluation-switches]).
 SWITCHES: dict[str, tuple[dict[str, Any], str]] = {
     # Equal scores and equal t-IoU are in the order of numpy's unstable argsort (CO2-Net's and the
     # official evaluator). A reversed instance, which the data sets do not have, still overlaps
@@ -108,6 +107,11 @@ SWITCHES: dict[str, tuple[dict[str, Any], str]] = {
     # D2-Net's loop over classes does not advance its index after a class without detections.
     "stop_at_empty_class": ({"stop_at_empty_class": True}, "first"),
 }
+"""Defects of the published programs, off by default.
+
+A switch has the fields that it changes, and the `matching` of the programs with the defect. Source:
+[docs][evaluation-switches].
+"""
 
 
 def names() -> list[str]:
@@ -150,3 +154,4 @@ OFFICIAL = {
     "ActivityNet1.2": "anet12",
     "ActivityNet1.3": "anet13",
 }
+"""Names of the official protocols by data set."""

@@ -8,14 +8,17 @@ import numpy as np
 from jaxtal.data.segments import Segments, disjoint_offsets
 from jaxtal.localization.config import LocalizationConfig
 
-# The factor of a segment's score, given its t-IoU with a selected segment (Bodla et al. 2017).
-# "hard" drops segments with a factor of 0; "none" keeps all segments in the given order.
 NMS: dict[str, Callable[..., np.ndarray]] = {
     "gaussian": lambda iou, config: np.exp(-(iou**2) / config.sigma),
     "linear": lambda iou, config: np.where(iou >= config.nms_threshold, 1 - iou, 1.0),
     "hard": lambda iou, config: np.where(iou >= config.nms_threshold, 0.0, 1.0),
     "none": lambda iou, config: np.ones(iou.shape),
 }
+"""Factors of a segment's score, functions of its t-IoU with a selected one (Bodla et al. 2017).
+
+"hard" drops segments with a factor of 0; "none" keeps all segments in the given order. Source:
+[docs][localization-nms].
+"""
 _BLOCK = 1 << 16  # segments processed side by side, so that they fit a cache
 _STEPS = 32  # NMS steps between removals of the columns whose segments are all processed
 

@@ -147,8 +147,6 @@ def _top_two(score: np.ndarray, threshold: float) -> np.ndarray:
     return score > max(lowest, third)
 
 
-# Selected classes, given the video's class scores (C,) and `class_threshold`
-# ([docs][localization-class-selection]):
 CLASS_RULES = {
     # At least the threshold (CO2-Net), or above it (two-stream network); if none is, the best.
     "above": lambda score, threshold: _or_best(score >= threshold, score),
@@ -157,6 +155,10 @@ CLASS_RULES = {
     "top_two": _top_two,  # at most two, above the threshold, or above 1 if any score is (D2-Net,
     # ActivityNet)
 }
+"""Rules that select classes, functions of the class scores (C,) of a video and `class_threshold`.
+
+Source: [docs][localization-class-selection].
+"""
 
 
 def generate_proposals(
