@@ -14,9 +14,10 @@ switch ``numpy_ties`` reproduces that.
 """
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from jaxtal import reprs
 from jaxtal.data.dataset import TimeGrid, Video
@@ -28,7 +29,7 @@ from jaxtal.evaluation.protocols import Protocol
 def average_precision(
     truth: Segments,
     detections: Segments,
-    thresholds,
+    thresholds: Collection[float],
     num_classes: int,
     matching: str = "nearest",
     ap: str = "interpolated",
@@ -54,7 +55,7 @@ def average_precision(
 
 
 def matched_precision(
-    truth, detections, matched_detection, num_classes: int, ap: str
+    truth: Segments, detections: Segments, matched_detection: np.ndarray, num_classes: int, ap: str
 ) -> np.ndarray:
     """Compute the average precision of matched detections, from the true positives alone.
 
@@ -100,7 +101,7 @@ def rank_in_class(label: np.ndarray) -> np.ndarray:
     return rank
 
 
-def classification_map(confidence, labels) -> float:
+def classification_map(confidence: ArrayLike, labels: ArrayLike) -> float:
     """Compute the video-level classification mAP, not interpolated, as a fraction.
 
     Args:
@@ -145,7 +146,7 @@ def _snap_to_integers(times: np.ndarray) -> np.ndarray:
     return np.where(np.abs(times - nearest) < 1e-6, nearest, times)
 
 
-def touches_ambiguous(detections: Segments, videos, grid: TimeGrid) -> np.ndarray:
+def touches_ambiguous(detections: Segments, videos: Sequence[Video], grid: TimeGrid) -> np.ndarray:
     """Return which detections touch an ambiguous interval of their video.
 
     Both are ranges of whole snippets: detections are truncated, intervals rounded half to even.

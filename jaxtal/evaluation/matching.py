@@ -1,12 +1,14 @@
 """Matching of detections to ground-truth instances."""
 
+from collections.abc import Collection
+
 import numpy as np
 
 from jaxtal.data.segments import Segments, candidate_pairs, pair_iou
 
 
 def match(
-    truth: Segments, detections: Segments, thresholds, matching: str = "nearest"
+    truth: Segments, detections: Segments, thresholds: Collection[float], matching: str = "nearest"
 ) -> np.ndarray:
     """Match detections to instances.
 

@@ -24,7 +24,11 @@ _STEPS = 32  # NMS steps between removals of the columns whose segments are all 
 
 
 def nms(
-    start, end, score, group, config: LocalizationConfig
+    start: np.ndarray,
+    end: np.ndarray,
+    score: np.ndarray,
+    group: np.ndarray,
+    config: LocalizationConfig,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Apply greedy non-maximum suppression to every group of segments independently.
 
@@ -68,7 +72,7 @@ def nms(
     return kept, group[kept], final[order]
 
 
-def clusters(start, end, group) -> np.ndarray:
+def clusters(start: np.ndarray, end: np.ndarray, group: np.ndarray) -> np.ndarray:
     """Return (n,) int cluster numbers; clusters of a group are separated by gaps of at least 1.
 
     Args:

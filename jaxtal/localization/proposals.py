@@ -13,7 +13,9 @@ long videos. Segments are half-open: [start, end).
 from collections.abc import Iterable
 
 import numpy as np
+from numpy.typing import ArrayLike
 
+from jaxtal.data.dataset import TimeGrid
 from jaxtal.data.segments import Segments, concatenate
 from jaxtal.localization.config import LocalizationConfig
 from jaxtal.localization.nms import apply_nms
@@ -65,7 +67,12 @@ def threshold_runs(level: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarra
 
 
 def outer_inner_contrast(
-    sequence: np.ndarray, start, end, column=0, outer_ratio: float = 0.25, outer: str = "joint"
+    sequence: np.ndarray,
+    start: np.ndarray,
+    end: np.ndarray,
+    column: np.ndarray | int = 0,
+    outer_ratio: float = 0.25,
+    outer: str = "joint",
 ) -> np.ndarray:
     """Compute the mean inside each segment minus the mean over its flanks.
 
@@ -247,7 +254,11 @@ def localize(
 
 
 def localize_videos(
-    evidence: Iterable, rows, snippets, grid, config: LocalizationConfig
+    evidence: Iterable,
+    rows: ArrayLike,
+    snippets: ArrayLike,
+    grid: TimeGrid,
+    config: LocalizationConfig,
 ) -> Segments:
     """Localize many videos; return detections in seconds.
 

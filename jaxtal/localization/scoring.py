@@ -5,6 +5,7 @@ that predictions do not need the method's code.
 """
 
 import dataclasses
+from collections.abc import Iterable
 
 import numpy as np
 
@@ -97,7 +98,7 @@ class ScoreSpec:
         return columns[..., :-1] if self.background and not shared else columns
 
 
-def check_finite(outputs: dict, names, video: str) -> None:
+def check_finite(outputs: dict, names: Iterable[str], video: str) -> None:
     """Raise NonFiniteError if an output of a video has values that are not finite.
 
     Args:

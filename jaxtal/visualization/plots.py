@@ -1,9 +1,11 @@
 """Figures of a run: detections in a few test videos, training curves, errors, data sets."""
 
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from jaxtal.data.dataset import Dataset, TimeGrid
@@ -12,10 +14,14 @@ from jaxtal.evaluation.detection_map import Evaluation
 from jaxtal.evaluation.error_analysis import ERROR_TYPES, LENGTHS, MULTIPLES, ErrorAnalysis
 
 if TYPE_CHECKING:  # these import JAX, which the evaluation of detections does not need
+    from ml_collections import ConfigDict
+
     from jaxtal.inference.model import VideoPrediction
     from jaxtal.localization.scoring import ScoreSpec
     from jaxtal.methods.base import Method
     from jaxtal.training.workdir import Workdir
+
+_Outputs = dict[str, np.ndarray]
 
 _CURVES = {
     "attention_rgb": "C3",
@@ -27,7 +33,12 @@ _CURVES = {
 
 
 def draw(
-    files: "Workdir", config, dataset: Dataset, method: "Method", outputs, detections: Segments
+    files: "Workdir",
+    config: "ConfigDict",
+    dataset: Dataset,
+    method: "Method",
+    outputs: Sequence[_Outputs],
+    detections: Segments,
 ) -> None:
     """Write plots/videos.png and plots/training.png of a run.
 
@@ -107,7 +118,12 @@ class Shown(NamedTuple):
 
 
 def draw_videos(
-    config, dataset: Dataset, indices, method: "Method", outputs, detections: Segments
+    config: "ConfigDict",
+    dataset: Dataset,
+    indices: Iterable[int],
+    method: "Method",
+    outputs: Sequence[_Outputs],
+    detections: Segments,
 ) -> Figure:
     """Draw a row per test video: ground truth, detections (opacity = score), attentions, T-CAM.
 
@@ -140,7 +156,7 @@ def draw_videos(
     return _draw_rows(shown, dataset.classes)
 
 
-def draw_found(found: "VideoPrediction", score_spec: "ScoreSpec", classes) -> Figure:
+def draw_found(found: "VideoPrediction", score_spec: "ScoreSpec", classes: Sequence[str]) -> Figure:
     """Draw detections, attentions and T-CAM of an unlabeled video, as in `draw_videos`.
 
     Args:
@@ -216,7 +232,14 @@ def _most_likely(video: Shown) -> int:
     return int(video.activation.mean(axis=0).argmax())
 
 
-def draw_bars(axis, height: float, spans, color: str, opacity, thickness: float = 0.11) -> None:
+def draw_bars(
+    axis: Axes,
+    height: float,
+    spans: Iterable,
+    color: str,
+    opacity: np.ndarray,
+    thickness: float = 0.11,
+) -> None:
     """Draw horizontal bars, the most opaque last.
 
     Args:
