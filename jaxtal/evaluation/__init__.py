@@ -1,1 +1,1 @@
-"""Evaluation protocols, mean average precision and error analysis, in NumPy."""
+"""Evaluation: protocols, mean average precision, error analysis; NumPy ([docs][evaluation])."""

@@ -1,21 +1,23 @@
 """Detection mAP under named protocols, and video-level classification mAP, in NumPy.
 
-Detections choose in descending order of score, each the best instance of its class and video that
-is still free and overlaps enough (METHODS 5.1; the official ActivityNet evaluator). One after the
-other is how it is defined, not how it is computed: as all instances prefer the same detection, the
-better scored one, the result is the only stable assignment, and deferred acceptance (Gale and
-Shapley 1962) finds it in a few rounds over all classes and videos at once.
+In descending order of score, each detection is matched to the best instance of its class and video
+that is still free and overlaps enough, as in the official ActivityNet evaluator
+([docs][evaluation-matching]). The definition is sequential; the computation is not: as every
+instance prefers the detection with the higher score, the result is the unique stable assignment,
+and deferred acceptance (Gale and Shapley 1962) finds it in a few rounds over all classes and videos
+at once.
 
-Ties are broken by a stated rule: of equal scores the detection given first chooses first, and of
+Ties are broken by fixed rules: of equal scores the detection given first is matched first, and of
 free instances with equal t-IoU the one with the nearest center is taken, then the one listed first.
-The published programs leave both to numpy's unstable argsort, which depends on the machine; the
-protocol switch ``numpy_ties`` reproduces that.
+In the published programs both depend on numpy's unstable argsort and on the machine; the protocol
+switch ``numpy_ties`` reproduces that.
 """
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from jaxtal import reprs
 from jaxtal.data.dataset import TimeGrid, Video
@@ -27,22 +29,25 @@ from jaxtal.evaluation.protocols import Protocol
 def average_precision(
     truth: Segments,
     detections: Segments,
-    thresholds,
+    thresholds: Collection[float],
     num_classes: int,
     matching: str = "nearest",
     ap: str = "interpolated",
 ) -> np.ndarray:
-    """Average precision (METHODS 5.1; the official ActivityNet evaluator).
+    """Compute the average precision of every class, as the official ActivityNet evaluator does.
 
     Args:
-        truth: ground truth, any unit of time.
+        truth: ground truth, in any unit of time.
         detections: detections in the same unit, with scores.
         thresholds: (K,) t-IoU thresholds.
         num_classes: C.
-        matching, ap: see `Protocol`.
+        matching: the rule of matching, see `Protocol`.
+        ap: the form of average precision, see `Protocol`.
 
     Returns:
         (K, C) float64; NaN for a class without ground truth, 0 for one without detections.
+
+    Source: [docs][evaluation-average-precision].
     """
     detections = detections.take(score_order(detections, matching))
     matched_detection = match(truth, detections, thresholds, matching)
@@ -50,13 +55,21 @@ def average_precision(
 
 
 def matched_precision(
-    truth, detections, matched_detection, num_classes: int, ap: str
+    truth: Segments, detections: Segments, matched_detection: np.ndarray, num_classes: int, ap: str
 ) -> np.ndarray:
-    """(K, C) average precision of matched detections; only true positives need to be looked at.
+    """Compute the average precision of matched detections, from the true positives alone.
 
     Args:
-        truth, detections, matched_detection: as `match` has them.
-        num_classes, ap: as in `average_precision`.
+        truth: m instances.
+        detections: n detections, by descending score.
+        matched_detection: (K, m) int, as `match` returns it.
+        num_classes: C.
+        ap: the form of average precision, see `Protocol`.
+
+    Returns:
+        (K, C) float64; NaN for a class without ground truth, 0 for one without detections.
+
+    Source: [docs][evaluation-average-precision].
     """
     result = np.full((len(matched_detection), num_classes), np.nan)
     rank = np.append(rank_in_class(detections.label), -1)
@@ -73,7 +86,14 @@ def matched_precision(
 
 
 def rank_in_class(label: np.ndarray) -> np.ndarray:
-    """(n,) int, how many earlier entries are equal."""
+    """Return the number of earlier equal entries of each entry.
+
+    Args:
+        label: (n,) int >= 0.
+
+    Returns:
+        (n,) int ranks, from 0.
+    """
     order = np.argsort(label, kind="stable")
     counts = np.bincount(label)
     rank = np.empty(len(label), np.int64)
@@ -81,12 +101,17 @@ def rank_in_class(label: np.ndarray) -> np.ndarray:
     return rank
 
 
-def classification_map(confidence, labels) -> float:
-    """Video-level classification mAP (METHODS 5.4), not interpolated, as a fraction.
+def classification_map(confidence: ArrayLike, labels: ArrayLike) -> float:
+    """Compute the video-level classification mAP, not interpolated, as a fraction.
 
     Args:
-        confidence: (V, C) class scores, higher is surer.
-        labels: (V, C) multi-hot video-level labels; classes without positives are left out.
+        confidence: (V, C) class scores.
+        labels: (V, C) multi-hot video-level labels; classes without positives are excluded.
+
+    Returns:
+        The mean over the classes; NaN if no class has a positive.
+
+    Source: [docs][evaluation-classification-map].
     """
     order = np.argsort(-np.asarray(confidence, np.float64), axis=0, kind="stable")
     positive = np.take_along_axis(np.asarray(labels) > 0, order, axis=0)
@@ -100,21 +125,41 @@ def classification_map(confidence, labels) -> float:
 
 
 def whole_snippets(times: np.ndarray) -> np.ndarray:
-    """Snippet units cut to whole snippets, what rounding has moved put back first (METHODS 1.3)."""
-    return np.trunc(_unmoved(times))
+    """Truncate times to whole snippets, after snapping values within 1e-6 of an integer to it.
+
+    Without the snap, rounding errors of the conversion from seconds would lose snippets.
+
+    Args:
+        times: times in snippets.
+
+    Returns:
+        The truncated times, float64.
+
+    Source: [docs][localization-ambiguous-filter].
+    """
+    return np.trunc(_snap_to_integers(times))
 
 
-def _unmoved(times: np.ndarray) -> np.ndarray:
-    """Snippet units that came from seconds; what lies within 1e-6 of a whole number is that."""
+def _snap_to_integers(times: np.ndarray) -> np.ndarray:
+    """Replace times within 1e-6 of an integer by it."""
     nearest = np.rint(times)
     return np.where(np.abs(times - nearest) < 1e-6, nearest, times)
 
 
-def touches_ambiguous(detections: Segments, videos, grid: TimeGrid) -> np.ndarray:
-    """(n,) bool: detections (snippet units) that touch an ambiguous interval of their video.
+def touches_ambiguous(detections: Segments, videos: Sequence[Video], grid: TimeGrid) -> np.ndarray:
+    """Return which detections touch an ambiguous interval of their video.
 
-    Both are taken as ranges of whole snippets (METHODS 1.3): the detection truncated, the interval
-    rounded half to even.
+    Both are ranges of whole snippets: detections are truncated, intervals rounded half to even.
+
+    Args:
+        detections: n detections, in snippets.
+        videos: the V test videos; `detections.video` indexes them.
+        grid: converts seconds to snippets.
+
+    Returns:
+        (n,) bool.
+
+    Source: [docs][localization-ambiguous-filter].
     """
     counts = [len(video.ambiguous) for video in videos]
     intervals = np.concatenate([video.ambiguous for video in videos] or [np.empty((0, 2))])
@@ -129,7 +174,18 @@ def touches_ambiguous(detections: Segments, videos, grid: TimeGrid) -> np.ndarra
 
 
 def labeled_instances(videos: tuple[Video, ...]) -> Segments:
-    """The instances whose class is a label of their video and that begin before its end."""
+    """Return the instances whose class is a label of their video and that begin before its end.
+
+    This is D2-Net's list of THUMOS14 test instances.
+
+    Args:
+        videos: the test videos.
+
+    Returns:
+        Instances in seconds; `video` indexes `videos`.
+
+    Source: [docs][evaluation-reduced-list].
+    """
     truth = ground_truth(videos)
     known = [set(video.labels.tolist()) for video in videos]
     durations = np.array([video.duration for video in videos])
@@ -144,19 +200,19 @@ class Evaluation:
     m instances, n detections, K thresholds, C classes; numbers are fractions.
 
     Attributes:
-        protocol: what was measured with.
-        truth: the instances, in the protocol's unit of time.
+        protocol: the protocol.
+        truth: the m instances, in the protocol's unit of time.
         seconds: the same instances, in seconds as annotated.
-        detections: those that were judged, in the same unit, by descending score.
-        given: (n,) int, which of the given detections each of them is.
-        matched_detection: (K, m) int, position of the detection that takes each instance, or -1.
+        detections: the n evaluated detections, in the protocol's unit, by descending score.
+        given: (n,) int, index of each of them among the given detections.
+        matched_detection: (K, m) int, position of the detection matched to each instance, or -1.
         precision: (K, C) average precision; NaN for classes without instances.
-        f1: (C,) F1 of all detections, whatever their scores, at a t-IoU of 0.5 (D2-Net, Table 3;
-            METHODS 5.3): 2 TP / (detections + instances); NaN for classes without instances.
-        left_out: how many given detections were not judged, and why.
+        f1: (C,) F1 of all detections at a t-IoU of 0.5, 2 TP / (detections + instances); NaN for
+            classes without instances ([docs][evaluation-f1]).
+        left_out: number of given detections that were not evaluated, by reason.
         source: all given detections, in seconds.
         videos: names of the test videos.
-        classes: names of the classes; their numbers where they are not known.
+        classes: names of the classes; their numbers if they are unknown.
     """
 
     protocol: Protocol
@@ -174,17 +230,17 @@ class Evaluation:
 
     @property
     def map(self) -> dict[float, float]:
-        """Mean average precision at every t-IoU threshold of the protocol."""
+        """Mean average precision at every t-IoU threshold of the protocol, as fractions."""
         return dict(zip(self.protocol.thresholds, self.summary()["map"].values(), strict=True))
 
     @property
     def average(self) -> dict[str, float]:
-        """Means of `map` over ranges of thresholds, e.g. {"0.1:0.7": ...}."""
+        """Means of `map` over ranges of thresholds, as fractions, e.g. {"0.1:0.7": 0.44}."""
         return self.summary()["average"]
 
     @property
     def per_class(self) -> dict[str, dict]:
-        """For each class with instances: "map", "average", "f1", "instances", "detections"."""
+        """Values of each class with instances: map, average, f1, instances, detections."""
         return self.report(self.classes)["per_class"]
 
     def __repr__(self) -> str:
@@ -203,7 +259,7 @@ class Evaluation:
         return title, ["t-IoU", *values], [["mAP, %", *map(reprs.per_cent, values.values())]]
 
     def summary(self) -> dict:
-        """Means over the classes that have instances, as fractions.
+        """Return the means over the classes that have instances, as fractions.
 
         Returns:
             {"protocol": name, "map": {"0.1": ..}, "average": {"0.1:0.5": ..}, "f1": ..}
@@ -220,7 +276,14 @@ class Evaluation:
         }
 
     def report(self, classes: tuple[str, ...]) -> dict:
-        """The summary with AP of every class that has instances, and counts."""
+        """Return the summary, AP of every class that has instances, and counts.
+
+        Args:
+            classes: names of the C classes.
+
+        Returns:
+            `summary()` with "per_class" and "counts"; numbers are fractions.
+        """
         instances, found = (
             np.bincount(part.label, minlength=len(classes)).tolist()
             for part in (self.truth, self.detections)
@@ -270,15 +333,17 @@ def evaluate(
     grid: TimeGrid,
     classes: tuple[str, ...] = (),
 ) -> Evaluation:
-    """Judge `detections` on `videos` under `protocol`.
+    """Evaluate `detections` in `videos` under `protocol`.
 
     Args:
-        videos: the test videos; `detections.video` indexes into them.
+        videos: the test videos; `detections.video` indexes them.
         detections: in seconds, with scores.
-        protocol: see `protocols.get`.
+        protocol: as `protocols.get` returns it.
         num_classes: C.
         grid: converts between snippets and seconds.
         classes: names of the classes; their numbers by default.
+
+    Source: [docs][evaluation].
     """
     source = detections
     seconds = labeled_instances(videos) if protocol.truth == "labeled" else ground_truth(videos)
@@ -288,7 +353,7 @@ def evaluate(
     left_out = {"video": int((~judged).sum())}
     grids = grid.of(videos)
     own = grids.take(detections.video)
-    snippets = detections.with_times(lambda times: _unmoved(own.to_snippets(times)))
+    snippets = detections.with_times(lambda times: _snap_to_integers(own.to_snippets(times)))
     if protocol.ambiguous == "left_out":
         touched = judged & touches_ambiguous(snippets, videos, grid)
         left_out["ambiguous"] = int(touched.sum())
@@ -296,17 +361,15 @@ def evaluate(
     truth = seconds
     if protocol.times != "seconds":
         truth = seconds.with_times(grids.take(seconds.video).round_to_snippets)
-        detections = snippets
-        if protocol.times == "whole_snippets":
-            detections = detections.with_times(whole_snippets)
+        whole = protocol.times == "whole_snippets"
+        detections = snippets.with_times(whole_snippets) if whole else snippets
     given = np.flatnonzero(judged)
     given = given[score_order(detections.take(given), protocol.matching)]
     detections = detections.take(given)
     matched = match(truth, detections, protocol.thresholds, protocol.matching)
     precision = matched_precision(truth, detections, matched, num_classes, protocol.ap)
     if protocol.stop_at_empty_class:
-        counts = np.bincount(detections.label, minlength=num_classes)
-        precision[:, np.cumsum(counts == 0) > 0] *= 0
+        precision[:, _from_first_empty_class(detections, num_classes)] *= 0
     f1 = _f1(truth, detections, _at_half(truth, detections, matched, protocol), num_classes)
     return Evaluation(
         protocol,
@@ -324,8 +387,14 @@ def evaluate(
     )
 
 
+def _from_first_empty_class(detections: Segments, num_classes: int) -> np.ndarray:
+    """Return (C,) bool, the classes from the first one without detections on."""
+    counts = np.bincount(detections.label, minlength=num_classes)
+    return np.cumsum(counts == 0) > 0
+
+
 def _at_half(truth, detections, matched_detection, protocol: Protocol) -> np.ndarray:
-    """Return the matching at a t-IoU of 0.5, which may be among the protocol's thresholds."""
+    """Return the matching at a t-IoU of 0.5, computing it if the protocol lacks the threshold."""
     half = np.flatnonzero(np.equal(protocol.thresholds, 0.5))
     if len(half):
         return matched_detection[half[0]]
@@ -341,10 +410,21 @@ def _f1(truth, detections, matched_detection, num_classes: int) -> np.ndarray:
 
 
 def selection_metric_name(result: Mapping) -> str:
-    """Which average the best step is selected by: 0.1:0.7 (THUMOS14 style), or the last one."""
+    """Return the name of the average that selects the best step.
+
+    Args:
+        result: an `Evaluation.summary`.
+
+    Returns:
+        "0.1:0.7" (THUMOS14 style) if there is such an average, otherwise the last one.
+    """
     return "0.1:0.7" if "0.1:0.7" in result["average"] else list(result["average"])[-1]
 
 
 def selection_metric(result: Mapping) -> float:
-    """The average that the best step on the test set is selected by (METHODS 2.d)."""
+    """Return the average that selects the best step on the test set.
+
+    Args:
+        result: an `Evaluation.summary`.
+    """
     return result["average"][selection_metric_name(result)]

@@ -1,14 +1,14 @@
-"""Where a detector errs (Alwassel et al., "Diagnosing Error in Temporal Action Detectors", 2018).
+"""Error analysis (Alwassel et al., "Diagnosing Error in Temporal Action Detectors", ECCV 2018).
 
-Every detection is a true positive or one of five kinds of false positive, at one t-IoU threshold:
+At one t-IoU threshold, every detection is a true positive or one of five kinds of false positive:
 
-- double detection: enough t-IoU with an instance of its class, all of which are matched already;
-- wrong label: enough t-IoU with an instance of another class only;
-- localization: some t-IoU (0.1, but not enough) with an instance of its class;
-- confusion: some t-IoU with an instance of another class only;
-- background: less than that with any.
+- double detection: reaches the threshold with an instance of its class that is already matched;
+- wrong label: reaches the threshold with an instance of another class only;
+- localization: a t-IoU from 0.1 to the threshold with an instance of its class;
+- confusion: the same with an instance of another class only;
+- background: a t-IoU below 0.1 with every instance.
 
-Where several apply it is the first of this list.
+If several apply, the kind is the first of this list ([docs][evaluation-error-analysis]).
 """
 
 import dataclasses
@@ -30,29 +30,31 @@ ERROR_TYPES = (
     "confusion",
     "background",
 )
-BACKGROUND_TIOU = 0.1  # t-IoU below which an instance has nothing to do with a detection
+BACKGROUND_TIOU = 0.1  # below this t-IoU an instance does not count as overlapping
 LENGTHS = ("XS", "S", "M", "L", "XL")
 _Table = tuple[str, tuple[str, ...], list[tuple]]
 _TOP = ("video", "label", "start", "end", "score", "kind")
-MULTIPLES = tuple(range(1, 11))  # of the number of instances: the best so many detections
+MULTIPLES = tuple(range(1, 11))  # profile of the best M G detections, G instances of the class
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class ErrorAnalysis:
-    """Errors of the n judged detections and of the m instances at one t-IoU threshold.
+    """Errors of n evaluated detections and m instances at one t-IoU threshold.
 
     Attributes:
-        protocol, threshold: what it was measured with.
-        kind: (n,) int, position in KINDS.
-        instance: (n,) int, the instance that makes it of that kind; -1 for background.
-        overlap: (n,) its t-IoU with it, or the largest one there is.
-        profile: (len(MULTIPLES), len(KINDS)) int, how many there are of each kind among the best
-            M G detections of every class, G its instances (the paper's false positive profile).
-        gain: (len(KINDS),) mAP without the false positives of a kind, minus mAP, both without
-            `stop_at_empty_class`; NaN for the true ones.
-        found, instances: (len(LENGTHS),) int, instances by length, and those that were found.
-        lengths: seconds between the lengths, see `Protocol`.
-        evaluation: what was analyzed.
+        protocol: name of the protocol.
+        threshold: the t-IoU threshold.
+        kind: (n,) int, index into `ERROR_TYPES` of each detection.
+        instance: (n,) int, the instance that decides the kind; -1 for background.
+        overlap: (n,) t-IoU with that instance; for background the largest t-IoU with any.
+        profile: (len(MULTIPLES), len(ERROR_TYPES)) int, detections of each kind among the best M G
+            of every class with G instances (the paper's false positive profile).
+        gain: (len(ERROR_TYPES),) mAP without the false positives of a kind, minus mAP, both
+            without `stop_at_empty_class`; NaN for true positives.
+        found: (len(LENGTHS),) int, matched instances by length.
+        instances: (len(LENGTHS),) int, instances by length.
+        lengths: bounds between the lengths in seconds, see `Protocol`.
+        evaluation: the analyzed evaluation.
         top: the false positives with the highest scores, see `top_false_positives`.
     """
 
@@ -107,7 +109,7 @@ class ErrorAnalysis:
         ]
 
     def report(self) -> dict:
-        """As JSON: counts and shares, fractions."""
+        """Return counts, gains and recalls as JSON holds them; fractions."""
         kinds = {
             name: {
                 "detections": int((self.kind == index).sum()),
@@ -134,22 +136,32 @@ class ErrorAnalysis:
 
 
 def check_threshold(protocol: Protocol, threshold: float) -> None:
-    """Raise DataError unless it is one of the protocol's."""
+    """Check that a protocol has a t-IoU threshold.
+
+    Args:
+        protocol: the protocol.
+        threshold: the t-IoU threshold.
+
+    Raises:
+        DataError: it does not.
+    """
     if threshold not in protocol.thresholds:
         known = ", ".join(f"{value:g}" for value in protocol.thresholds)
         raise DataError(f"t-IoU {threshold:g} is none of {protocol.name}'s thresholds: {known}")
 
 
 def analyze_errors(evaluation: Evaluation, tiou: float = 0.5, top: int = 10) -> ErrorAnalysis:
-    """Sort the detections of `evaluation` by kind of error.
+    """Classify the detections of `evaluation` by kind of error.
 
     Args:
         evaluation: as `evaluate` returns it.
-        tiou: the t-IoU threshold at which errors are told apart.
-        top: how many false positives are listed.
+        tiou: the t-IoU threshold that separates true and false positives.
+        top: maximum number of false positives in `ErrorAnalysis.top`.
 
     Raises:
         DataError: the protocol does not have the threshold.
+
+    Source: Alwassel et al. 2018 ([docs][evaluation-error-analysis]).
     """
     protocol, threshold = evaluation.protocol, tiou
     check_threshold(protocol, threshold)
@@ -180,14 +192,14 @@ def analyze_errors(evaluation: Evaluation, tiou: float = 0.5, top: int = 10) -> 
 
 
 def _kinds(evaluation: Evaluation, threshold: float, matched_detection: np.ndarray):
-    """Kind, instance and t-IoU of every judged detection."""
+    """Return kind, instance and t-IoU of every evaluated detection."""
     found, truth = evaluation.detections, evaluation.truth
     detection, instance = candidate_pairs(
         found.video, found.start, found.end, truth.video, truth.start, truth.end
     )
     overlap = _overlap(evaluation, detection, instance)
     same = found.label[detection] == truth.label[instance]
-    # The first kind that applies wins; of its instances the one with the largest t-IoU.
+    # The first kind that applies, with its instance of the largest t-IoU.
     kind = np.select(
         [same & (overlap >= threshold), overlap >= threshold, same & (overlap >= BACKGROUND_TIOU)],
         [1, 2, 3],
@@ -207,7 +219,7 @@ def _kinds(evaluation: Evaluation, threshold: float, matched_detection: np.ndarr
 
 
 def _overlap(evaluation: Evaluation, detection, instance) -> np.ndarray:
-    """T-IoU of pairs; 0 / 0, of segments without length, is the hit or miss that it counts as."""
+    """Return the t-IoU of pairs; 0 / 0 is 1 or 0, as the protocol's matching counts it."""
     overlap = pair_iou(evaluation.detections, evaluation.truth, detection, instance)
     return np.where(np.isnan(overlap), evaluation.protocol.matching != "first", overlap)
 
@@ -252,15 +264,19 @@ def top_false_positives(
     classes: tuple[str, ...],
     count: int,
 ) -> list[dict]:
-    """The false positives with the highest scores.
+    """Return the false positives with the highest scores.
 
     Args:
-        detections: as given to `evaluate`, in seconds.
-        count: how many at most.
+        diagnosis: the error analysis of `evaluation`.
+        evaluation: as `evaluate` returns it.
+        detections: the detections given to `evaluate`, in seconds.
+        videos: the test videos.
+        classes: names of the classes.
+        count: maximum number of false positives.
 
     Returns:
-        [{"video", "label", "segment" (seconds), "score", "kind", "t-IoU", "instance": what it was
-        held against, {"label", "segment"} or None}]
+        A list of {"video", "label", "segment" (seconds), "score", "kind", "t-IoU", "instance"}, the
+        instance that decides the kind as {"label", "segment"}, None for background.
     """
     found = dataclasses.replace(evaluation, source=detections)
     names = tuple(video.name for video in videos)

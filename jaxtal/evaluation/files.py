@@ -19,9 +19,9 @@ class FileEvaluation(NamedTuple):
     """The result of `evaluate_files`.
 
     Attributes:
-        report: every number, as plain objects that JSON holds: "annotations", "detections" (the
-            paths) and "protocols", for each protocol, or "PROTOCOL @ PATH" of several annotations,
-            mAP, counts, errors and the top false positives.
+        report: all numbers, as JSON holds them: "annotations" and "detections" (paths), and
+            "protocols", which maps each protocol ("PROTOCOL @ PATH" if there are several
+            annotations) to mAP, counts, errors and top false positives.
         first: the evaluation against the first annotations under the first protocol.
         first_errors: its error analysis.
     """
@@ -43,17 +43,16 @@ def evaluate_files(
     """Evaluate detections against each ground truth under each protocol.
 
     Args:
-        annotations: JSON files in ActivityNet form or data sets, all of the same classes; at least
-            one.
-        detections: JSON file in ActivityNet form, in seconds.
-        names: of protocols, with switches as in "thumos_d2+stop_at_empty_class"; at least one.
-        errors_at: t-IoU at which errors are told apart.
-        top: how many false positives to list.
-        skip_unknown: leave out, and count, detections of unknown videos and classes.
+        annotations: one or more JSON files in ActivityNet form or data sets, of the same classes.
+        detections: a JSON file in ActivityNet form, in seconds.
+        names: one or more names of protocols, with switches as in "thumos_d2+stop_at_empty_class".
+        errors_at: t-IoU threshold of the error analysis.
+        top: maximum number of false positives in the report.
+        skip_unknown: skip and count detections of unknown videos and classes.
 
     Raises:
-        JaxtalError: a file is missing or wrong, a protocol is unknown or lacks the threshold, or
-            the ground truths differ in their classes.
+        JaxtalError: a file is missing or malformed, a protocol is unknown or lacks the threshold,
+            or the annotations differ in their classes.
     """
     chosen = [protocols.get(name) for name in names]
     for protocol in chosen:
@@ -80,7 +79,7 @@ def evaluate_files(
 
 
 def _read(path: Path, dataset: Dataset, skip_unknown: bool):
-    """Read detections; return them, and by kind how many were left out."""
+    """Read detections; return them and the number of skipped ones by kind."""
     skipped: Counter = Counter()
     found = detection_files.read(path, dataset, skipped if skip_unknown else None)
     for what, count in skipped.items():
@@ -105,7 +104,7 @@ def _evaluate(
 
 
 def _warn_of_what_is_missing(path: Path, dataset: Dataset, protocol: Protocol) -> None:
-    """Warn if annotations lack what a THUMOS14 protocol needs, which then means less."""
+    """Warn if annotations lack information that a THUMOS14 protocol needs."""
     if not protocol.name.startswith("thumos_"):
         return
     missing = []
@@ -117,19 +116,19 @@ def _warn_of_what_is_missing(path: Path, dataset: Dataset, protocol: Protocol) -
     ):
         missing.append('no "video_labels" of their own, so no instance is left out for its label')
     if protocol.excluded_videos and not {v.name for v in videos} & set(protocol.excluded_videos):
-        missing.append("none of the videos that it leaves out")
+        missing.append("none of the videos that it excludes")
     if missing:
         warn(f"{protocol.name}: {path} has {'; '.join(missing)}")
 
 
 def _check_classes(paths: Sequence[Path], datasets: Sequence[Dataset]) -> None:
-    """Raise JaxtalError if the ground truths are not of the same classes."""
+    """Raise JaxtalError if the annotations have different classes."""
     first = set(datasets[0].classes)
     for path, dataset in zip(paths, datasets, strict=True):
         if differing := sorted(first ^ set(dataset.classes)):
             owner = paths[0] if differing[0] in first else path
             raise JaxtalError(
                 f"{paths[0]} has {len(first)} classes, {path} has {len(dataset.classes)}, and they "
-                f"differ in {len(differing)}: {differing[0]!r} is only in {owner}; give ground "
-                "truths with the same class list, or evaluate against one after the other"
+                f"differ in {len(differing)}: {differing[0]!r} is only in {owner}; give "
+                "annotations with the same class list, or evaluate against each separately"
             )

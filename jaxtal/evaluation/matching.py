@@ -1,23 +1,27 @@
 """Matching of detections to ground-truth instances."""
 
+from collections.abc import Collection
+
 import numpy as np
 
 from jaxtal.data.segments import Segments, candidate_pairs, pair_iou
 
 
 def match(
-    truth: Segments, detections: Segments, thresholds, matching: str = "nearest"
+    truth: Segments, detections: Segments, thresholds: Collection[float], matching: str = "nearest"
 ) -> np.ndarray:
-    """Which detection takes which instance.
+    """Match detections to instances.
 
     Args:
-        truth: instances, any unit of time.
+        truth: m instances, in any unit of time.
         detections: in the same unit, by descending score.
         thresholds: (K,) t-IoU thresholds; each has its own assignment.
-        matching: what a detection prefers, see `Protocol`.
+        matching: the rule by which a detection prefers instances, see `Protocol`.
 
     Returns:
-        (K, m) int, for every instance the position of the detection that takes it, or -1.
+        (K, m) int, position of the detection matched to each instance, or -1.
+
+    Source: [docs][evaluation-matching].
     """
     found, instance, overlap = _preferences(truth, detections, min(thresholds), matching)
     return np.stack(
@@ -29,7 +33,10 @@ def match(
 
 
 def _preferences(truth, detections, least: float, matching: str):
-    """Pairs of detection, instance and t-IoU >= `least`, by detection and then by preference."""
+    """Return pairs of detection and instance with t-IoU >= `least`, and their t-IoU.
+
+    Pairs are sorted by detection, then by the detection's preference.
+    """
     key, truth_key = _video_and_label(detections, truth)
     found, instance = candidate_pairs(
         key, detections.start, detections.end, truth_key, truth.start, truth.end,
@@ -38,13 +45,13 @@ def _preferences(truth, detections, least: float, matching: str):
     if matching != "first":
         found, instance = _with_points(found, instance, detections, truth, key, truth_key)
     overlap = pair_iou(detections, truth, found, instance)
-    # 0 / 0, two points: a hit at every threshold, as the official evaluator has it.
+    # 0 / 0, two segments of zero length: a match at every threshold, as in the official evaluator.
     overlap = np.where(np.isnan(overlap), np.inf, overlap)
     first = np.append(True, found[1:] != found[:-1])[: len(found)]
     alone = first & np.append(first[1:], True)[: len(found)]
-    several = np.flatnonzero(~alone)  # others have nothing to prefer
+    several = np.flatnonzero(~alone)  # detections with a single candidate need no sorting
     d, g, iou = found[several], instance[several], overlap[several]
-    # Sort by detection first, then by what it prefers; lexsort takes the last key first.
+    # Sort by detection first, then by its preference; lexsort's primary key is the last one.
     if matching == "first":
         order = np.lexsort((g, d))
     elif matching == "published":
@@ -58,10 +65,10 @@ def _preferences(truth, detections, least: float, matching: str):
 
 
 def _with_points(found, instance, detections, truth, key, truth_key):
-    """The pairs, and all of two segments without length.
+    """Return the pairs together with all pairs of two segments of zero length.
 
-    Their t-IoU is 0 / 0, which the official evaluator counts as a hit (its own sample has such
-    instances), even when they lie apart.
+    Their t-IoU is 0 / 0, which the official evaluator counts as a match (its own sample has such
+    instances), even if their times differ.
     """
     mine, theirs = (np.flatnonzero(part.start == part.end) for part in (detections, truth))
     if not len(mine) or not len(theirs):
@@ -74,15 +81,15 @@ def _with_points(found, instance, detections, truth, key, truth_key):
 
 
 def _video_and_label(*parts: Segments) -> list[np.ndarray]:
-    """A number for each segment that tells its video and class."""
+    """Return (n,) int keys that identify video and class, for each of the segment sets."""
     classes = 1 + max(int(part.label.max(initial=0)) for part in parts)
     return [part.video.astype(np.int64) * classes + part.label for part in parts]
 
 
 def _argsort_position(truth, detections, truth_key, key, found, instance, overlap) -> np.ndarray:
-    """Where numpy's argsort, reversed, of a detection's t-IoU puts an instance of its group.
+    """Return positions of instances in numpy's reversed argsort of a detection's t-IoU.
 
-    Only for the detections to which two instances are equally good; 0 for the others.
+    Positions are set only for detections with two instances of equal t-IoU; others have 0.
     """
     position = np.zeros(len(found), np.int64)
     by_group = np.argsort(truth_key, kind="stable")
@@ -99,34 +106,44 @@ def _argsort_position(truth, detections, truth_key, key, found, instance, overla
 
 
 def _stable_matching(found, instance, instances: int) -> np.ndarray:
-    """Deferred acceptance: (instances,) the detection that takes each, or -1.
+    """Match by deferred acceptance: return (instances,) the detection of each instance, or -1.
 
-    Args:
-        found, instance: (pairs,) what each detection wants, by detection and then by preference.
+    `found` and `instance` are the acceptable pairs, by detection and then by its preference.
     """
-    # Greedy matching gives each instance to the first detection, by score, that wants it and got
-    # none it likes better. That is a stable matching where every instance prefers the detection
-    # that comes first, so deferred acceptance finds it for all detections at once.
+    # Greedy matching assigns each instance to the first detection, by score, that accepts it and
+    # has no instance that it prefers. That is a stable matching in which every instance prefers
+    # the earlier detection, so deferred acceptance finds it for all detections at once.
     begin = np.flatnonzero(np.append(True, found[1:] != found[:-1])[: len(found)])
     chooser = found[begin]
     stop = np.append(begin[1:], len(found))
-    holder = np.full(instances, len(chooser))  # nobody
-    asking, wish = np.arange(len(chooser)), begin.copy()
-    while len(asking):
-        wanted = instance[wish[asking]]
+    holder = np.full(instances, len(chooser))  # unmatched
+    proposing, wish = np.arange(len(chooser)), begin.copy()
+    while len(proposing):
+        wanted = instance[wish[proposing]]
         before = holder[wanted]
-        np.minimum.at(holder, wanted, asking)
+        np.minimum.at(holder, wanted, proposing)
         now = holder[wanted]
-        # Who was displaced by an earlier detection asks for its next choice in the next round.
+        # A detection that an earlier one displaces proposes to its next choice in the next round.
         evicted = np.unique(before[(now < before) & (before < len(chooser))])
-        asking = np.concatenate([asking[now != asking], evicted])
-        wish[asking] += 1
-        asking = asking[wish[asking] < stop[asking]]
+        proposing = np.concatenate([proposing[now != proposing], evicted])
+        wish[proposing] += 1
+        proposing = proposing[wish[proposing] < stop[proposing]]
     return np.append(chooser, -1)[holder]
 
 
 def score_order(detections: Segments, matching: str) -> np.ndarray:
-    """Indices by descending score; ties as given, or in a class as numpy's argsort, reversed."""
+    """Return indices of the detections by descending score.
+
+    Args:
+        detections: n detections.
+        matching: the rule of matching; under "published" ties within a class are in the order of
+            numpy's reversed argsort, otherwise in the given order.
+
+    Returns:
+        (n,) int.
+
+    Source: [docs][evaluation-ties].
+    """
     if matching != "published":
         return np.argsort(-detections.score, kind="stable")
     members = [np.flatnonzero(detections.label == label) for label in np.unique(detections.label)]

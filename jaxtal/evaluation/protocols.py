@@ -1,6 +1,6 @@
-"""Named evaluation protocols (METHODS 5.1b): what a mAP is measured with, as plain objects.
+"""Named evaluation protocols, as plain objects.
 
-Published quirks are switches, named and off: ``get("thumos_d2+stop_at_empty_class")``.
+Published quirks are named switches, off by default: ``get("thumos_d2+stop_at_empty_class")``.
 """
 
 import dataclasses
@@ -17,30 +17,33 @@ _ACTIVITYNET = tuple(np.round(np.arange(0.5, 0.975, 0.05), 2).tolist())
 
 @dataclasses.dataclass(frozen=True)
 class Protocol:
-    """What a mAP is measured with.
+    """The rules of an evaluation.
+
+    Source: [docs][evaluation-protocols].
 
     Attributes:
         name: as used in configs, results and on the command line.
-        excluded_videos: names of videos that are left out, ground truth and detections.
-        truth: "all" annotated instances, or those "labeled": without the ones whose class is not
-            among the labels of their video or that begin after its end (D2-Net's THUMOS14 list,
-            3,234 of 3,358 instances).
-        times: "seconds", as annotated (official); "rounded_truth", snippet units with the ground
-            truth rounded to whole snippets, half to even (CO2-Net); "whole_snippets", detections
-            too as ranges of whole snippets (D2-Net).
+        excluded_videos: names of videos whose ground truth and detections are excluded.
+        truth: "all" annotated instances, or "labeled": only instances whose class is among the
+            labels of their video and that begin before its end (D2-Net's THUMOS14 list, 3,234 of
+            3,358 instances).
+        times: "seconds", as annotated (official); "rounded_truth", snippets, with the ground truth
+            rounded to whole snippets, half to even (CO2-Net); "whole_snippets", the same with
+            detections truncated to whole snippets (D2-Net).
         ambiguous: detections that touch an ambiguous interval of their video are "judged" or
             "left_out".
-        matching: which instance a detection takes, of the free ones of its class and video that
-            overlap enough: the "nearest" (largest t-IoU, then nearest center, then first), the
-            "published" one (largest t-IoU, then what numpy's unstable argsort puts last), or the
-            "first" as listed (D2-Net).
+        matching: the instance matched to a detection, of the free ones of its class and video that
+            overlap enough: "nearest" (largest t-IoU, then nearest center, then first in the list),
+            "published" (largest t-IoU, then the last one in numpy's unstable argsort), or "first"
+            (first in the list; D2-Net).
         ap: "interpolated" average precision, under the envelope of the precision; or "plain", the
             mean of the precision at every true positive.
         thresholds: t-IoU thresholds.
-        averages: pairs (first, last) of thresholds; the mean over them is reported.
-        lengths: seconds that separate extra short, short, medium, long and extra long instances
-            in the error analysis (Alwassel et al. 2018).
-        stop_at_empty_class: from the first class without detections on, every class has an AP of 0.
+        averages: pairs (first, last) of thresholds; the mean over each range is reported.
+        lengths: bounds in seconds between extra short, short, medium, long and extra long
+            instances in the error analysis (Alwassel et al. 2018).
+        stop_at_empty_class: set the AP of every class from the first one without detections on to
+            0.
     """
 
     name: str
@@ -94,29 +97,39 @@ PROTOCOLS = {
         _thumos_d2("d2"),
     )
 }
+"""Protocols by name. Source: [docs][evaluation-protocols]."""
 
-# What the published programs do and nobody should: a switch, the fields that it changes, and the
-# matching of the programs that have it.
 SWITCHES: dict[str, tuple[dict[str, Any], str]] = {
-    # Equal scores and equal t-IoU in the order of numpy's unstable argsort (CO2-Net and the
-    # official evaluator; QUIRKS, CO2-Net 12). A reversed instance, of which the data sets have
-    # none, still overlaps nothing.
+    # Equal scores and equal t-IoU are in the order of numpy's unstable argsort (CO2-Net's and the
+    # official evaluator). A reversed instance, which the data sets do not have, still overlaps
+    # nothing.
     "numpy_ties": ({"matching": "published"}, "nearest"),
-    # The loop over classes does not move on from one without detections (QUIRKS, D2-Net 2).
+    # D2-Net's loop over classes does not advance its index after a class without detections.
     "stop_at_empty_class": ({"stop_at_empty_class": True}, "first"),
 }
+"""Defects of the published programs, off by default.
+
+A switch has the fields that it changes, and the `matching` of the programs with the defect. Source:
+[docs][evaluation-switches].
+"""
 
 
 def names() -> list[str]:
-    """Return the names of all protocols, without the switches that `get` takes behind them."""
+    """Return the names of all protocols, without switches."""
     return list(PROTOCOLS)
 
 
 def get(name: str) -> Protocol:
-    """The protocol called `name`, a key of PROTOCOLS, with any SWITCHES appended after `+`.
+    """Return a protocol by name.
+
+    Args:
+        name: a key of `PROTOCOLS`, optionally with `SWITCHES` appended, each after a "+".
 
     Raises:
-        ConfigError: there is no such protocol or switch, or it is not one of that program's.
+        ConfigError: the protocol or a switch is unknown, or the switch does not apply to the
+            protocol.
+
+    Source: [docs][evaluation-protocols].
     """
     base, *switches = name.split("+")
     if base not in PROTOCOLS:
@@ -129,7 +142,7 @@ def get(name: str) -> Protocol:
         if PROTOCOLS[base].matching != matching:
             raise ConfigError(
                 f"protocol {name!r}: {switch} is a quirk of programs whose matching is "
-                f"{matching!r}, that of {base} is {protocol.matching!r}; leave it out"
+                f"{matching!r}, that of {base} is {protocol.matching!r}; omit it"
             )
         protocol = dataclasses.replace(protocol, name=name, **changes)
     return protocol
@@ -141,3 +154,4 @@ OFFICIAL = {
     "ActivityNet1.2": "anet12",
     "ActivityNet1.3": "anet13",
 }
+"""Names of the official protocols by data set."""

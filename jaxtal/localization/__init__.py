@@ -1,4 +1,4 @@
-"""Activation sequences to detections, in NumPy."""
+"""Localization: from activation sequences to detections, in NumPy ([docs][localization])."""
 
 from jaxtal.localization.config import LocalizationConfig
 from jaxtal.localization.proposals import localize, localize_videos

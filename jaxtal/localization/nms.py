@@ -1,4 +1,4 @@
-"""Non-maximum suppression of proposals."""
+"""Non-maximum suppression (NMS) of proposals."""
 
 import dataclasses
 from collections.abc import Callable, Iterator
@@ -8,38 +8,51 @@ import numpy as np
 from jaxtal.data.segments import Segments, disjoint_offsets
 from jaxtal.localization.config import LocalizationConfig
 
-# What the score of a segment is multiplied by because of its t-IoU with a selected one (Bodla et
-# al. 2017). "hard" drops what it multiplies by 0; "none" leaves even the order as it is.
 NMS: dict[str, Callable[..., np.ndarray]] = {
     "gaussian": lambda iou, config: np.exp(-(iou**2) / config.sigma),
     "linear": lambda iou, config: np.where(iou >= config.nms_threshold, 1 - iou, 1.0),
     "hard": lambda iou, config: np.where(iou >= config.nms_threshold, 0.0, 1.0),
     "none": lambda iou, config: np.ones(iou.shape),
 }
-_BLOCK = 1 << 16  # segments that are thinned out side by side, so that they fit a cache
-_STEPS = 32  # of the NMS, after which what is done with may be left behind
+"""Factors of a segment's score, functions of its t-IoU with a selected one (Bodla et al. 2017).
+
+"hard" drops segments with a factor of 0; "none" keeps all segments in the given order. Source:
+[docs][localization-nms].
+"""
+_BLOCK = 1 << 16  # segments processed side by side, so that they fit a cache
+_STEPS = 32  # NMS steps between removals of the columns whose segments are all processed
 
 
 def nms(
-    start, end, score, group, config: LocalizationConfig
+    start: np.ndarray,
+    end: np.ndarray,
+    score: np.ndarray,
+    group: np.ndarray,
+    config: LocalizationConfig,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Greedy non-maximum suppression in every group by itself, all groups at once.
+    """Apply greedy non-maximum suppression to every group of segments independently.
 
-    The best of what remains in a group is selected, of equally good ones the first, and what
-    overlaps it is dropped or scored down (`NMS`). A selection concerns only what it overlaps. So
-    clusters of overlapping segments are thinned out side by side, in as many steps as the largest
-    has members, and then merged in the order in which one after the other selects them.
+    Repeatedly select the remaining segment with the highest score of a group (the first on ties),
+    and drop the segments that overlap it or lower their scores (`NMS`). A selection affects only
+    the segments that it overlaps. Clusters of overlapping segments are therefore processed side by
+    side, in as many steps as the largest cluster has members, and then merged in the order of a
+    sequential NMS.
 
     Args:
-        start, end, score, group: (n,) segments, of a length above 0 unless their ends are counted,
-            and the int >= 0 that each belongs to.
+        start: (n,) starts, in positions.
+        end: (n,) ends; lengths are positive, or at least 0 with `config.inclusive_iou`.
+        score: (n,) scores.
+        group: (n,) int >= 0, the group of each segment.
+        config: the form of NMS and its parameters.
+
+    Returns:
+        Indices of the selected segments, their groups and their final scores; groups ascending,
+        segments of a group in the order of selection.
 
     Raises:
         ValueError: a score is not finite.
 
-    Returns:
-        kept, group, final: indices of what is selected, its groups, its final scores; groups
-        ascending, in each the order of selection.
+    Source: [docs][localization-nms].
     """
     if not np.isfinite(score).all():
         raise ValueError(f"{(~np.isfinite(score)).sum()} of {len(score)} scores are not finite")
@@ -59,16 +72,18 @@ def nms(
     return kept, group[kept], final[order]
 
 
-def clusters(start, end, group) -> np.ndarray:
-    """(n,) int: which segments of a group hang together; between clusters lies a gap of 1.
+def clusters(start: np.ndarray, end: np.ndarray, group: np.ndarray) -> np.ndarray:
+    """Return (n,) int cluster numbers; clusters of a group are separated by gaps of at least 1.
 
     Args:
-        start, end, group: (n,) as for `nms`.
+        start: (n,) starts, in positions.
+        end: (n,) ends.
+        group: (n,) int >= 0, the group of each segment.
     """
     _, group = np.unique(group, return_inverse=True)
     order = np.lexsort((start, group))
     group, begin, stop = group[order], start[order], end[order]
-    # All groups on one time axis, so that one pass over it finds the gaps of every group.
+    # Place all groups on one time axis, so that one pass finds the gaps of every group.
     shift = disjoint_offsets(group, begin, stop)[group]
     reached = np.maximum.accumulate(shift + stop)
     # The offsets are rounded: a gap of 1 may come out a few units in the last place too short.
@@ -79,7 +94,7 @@ def clusters(start, end, group) -> np.ndarray:
 
 
 def _tables(cluster: np.ndarray) -> Iterator[np.ndarray]:
-    """(G, w) tables with the members of G clusters of like size, in order, padded with -1."""
+    """Yield (G, w) tables of the members of G clusters of similar size, padded with -1."""
     # Clusters whose sizes have the same power of two share a table: less than half is padding.
     sizes = np.bincount(cluster)
     order = np.argsort(cluster, kind="stable")
@@ -96,13 +111,13 @@ def _tables(cluster: np.ndarray) -> Iterator[np.ndarray]:
 
 
 def _greedy_nms(start, end, score, slots: np.ndarray, config: LocalizationConfig):
-    """Thin out the G clusters in `slots` (G, w) side by side.
+    """Apply NMS to the G clusters in `slots` (G, w) side by side.
 
     Returns:
-        kept, final: what is selected, and its final score;
-        lowest, leader, turn: where it comes among the selections of its group: with the last one
-        that had the lowest score so far in its cluster, for what NMS has raised (a negative score)
-        comes at once.
+        kept, final: the selected segments and their final scores;
+        lowest, leader, turn: sort keys of the selections of a group: the lowest score so far in the
+        cluster, the last segment that had it, and the step. A score that NMS has raised (a negative
+        one) is selected immediately, so it takes the keys of its leader.
     """
     # One row per cluster: each step selects one segment of every cluster, as array operations.
     begin, stop = start[slots], end[slots]
@@ -111,7 +126,7 @@ def _greedy_nms(start, end, score, slots: np.ndarray, config: LocalizationConfig
     length = stop - begin + extra
     chosen, value = [], []
     for step in range(slots.shape[1]):
-        if step % _STEPS == _STEPS - 1:  # go on with those that remain, if they are few
+        if step % _STEPS == _STEPS - 1:  # keep only the remaining columns, if they are few
             alive = remaining > -np.inf
             width = alive.sum(axis=1).max()
             if width < 0.75 * alive.shape[1]:
@@ -130,15 +145,15 @@ def _greedy_nms(start, end, score, slots: np.ndarray, config: LocalizationConfig
         factor = NMS[config.nms](shared / (length + length[rows, best, None] - shared), config)
         if config.nms == "hard":
             remaining[factor == 0] = -np.inf
-        else:  # what is taken stays -inf, also times 0
+        else:  # selected segments stay at -inf; -inf times 0 would be NaN
             np.multiply(remaining, factor, out=remaining, where=remaining > -np.inf)
         remaining[rows, best] = -np.inf
     # Soft-NMS can raise a negative score. Such a segment is selected right after the one that
-    # raised it, whatever other clusters hold: sort keys are those of its leader.
+    # raised it, independently of other clusters: its sort keys are those of its leader.
     kept, final = np.stack(chosen), np.stack(value)
     lowest = np.minimum.accumulate(final, axis=0)
     leader = kept.copy()
-    for step in range(1, len(final)):  # of equally low ones, that which was given last
+    for step in range(1, len(final)):  # among equal scores, the segment that was given last
         equal = final[step] == lowest[step - 1]
         follows = (final[step] > lowest[step - 1]) | (equal & (kept[step] < leader[step - 1]))
         leader[step] = np.where(follows, leader[step - 1], kept[step])
@@ -148,19 +163,21 @@ def _greedy_nms(start, end, score, slots: np.ndarray, config: LocalizationConfig
 
 
 def apply_nms(proposals: Segments, config: LocalizationConfig) -> Segments:
-    """Detections from the proposals of any number of videos: NMS, then the weak ones dropped.
+    """Turn the proposals of any number of videos into detections: NMS, then the score filters.
 
-    Without the ambiguous filter, which belongs to the protocols.
+    The filter of ambiguous intervals is part of the evaluation protocols.
 
     Args:
-        proposals: in positions, see `generate_proposals`.
-        config: the numbers.
+        proposals: in positions, as `generate_proposals` returns them.
+        config: options of NMS and of the filters.
 
     Returns:
         Detections in rows; videos ascending, then classes, NMS order within a class.
+
+    Source: [docs][localization-nms] and [docs][localization-filters].
     """
     classes = 1 + int(proposals.label.max(initial=0))
-    # NMS acts within a class of a video: both in one number.
+    # NMS acts within a class of a video: one number encodes both.
     group = proposals.video.astype(np.int64) * classes + proposals.label
     kept, group, score = nms(proposals.start, proposals.end, proposals.score, group, config)
     if config.relative_score is not None:

@@ -1,43 +1,56 @@
-"""From activation sequences to detections, in NumPy, for every method.
+"""Localization of all methods, in NumPy: from activation sequences to detections.
 
-Proposals are the runs of snippets above each of several thresholds; a proposal's score is the
-outer-inner contrast of the class's activations plus a share of the video's class score; NMS thins
-them out. What differs between the methods is `LocalizationConfig`.
+Proposals are the runs of snippets above each of several thresholds. A proposal's score is the
+outer-inner contrast of the class's activations plus a weighted class score of the video. NMS
+removes or down-weights duplicates. The methods differ only in their `LocalizationConfig`.
 
-`generate_proposals` does a video, all classes and thresholds at once; `apply_nms` thins out the
-proposals of any number of videos at once. Times are positions, rows of the activations times
-`config.upsample`, until `apply_nms` returns rows, which are snippets where all of them were fed.
-Segments are half-open: [start, end).
+`generate_proposals` processes all classes and thresholds of a video at once; `apply_nms` processes
+the proposals of any number of videos at once. Times are positions (rows of the activations times
+`config.upsample`) until `apply_nms` returns rows; a row is a snippet unless the method subsamples
+long videos. Segments are half-open: [start, end).
 """
 
 from collections.abc import Iterable
 
 import numpy as np
+from numpy.typing import ArrayLike
 
+from jaxtal.data.dataset import TimeGrid
 from jaxtal.data.segments import Segments, concatenate
 from jaxtal.localization.config import LocalizationConfig
 from jaxtal.localization.nms import apply_nms
 
 
 def topk_mean(sequence: np.ndarray, k: int) -> np.ndarray:
-    """Mean of the k largest entries over time: (T, C) to (C,)."""
+    """Return the mean of the k largest entries over time.
+
+    Args:
+        sequence: (T, C) activations.
+        k: number of entries, from 1 to T.
+
+    Returns:
+        (C,) means.
+    """
     return np.partition(sequence, len(sequence) - k, axis=0)[-k:].mean(axis=0)
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:
-    """Softmax over the last axis."""
+    """Compute the softmax over the last axis, in a numerically stable form."""
     exp = np.exp(logits - logits.max(axis=-1, keepdims=True))
     return exp / exp.sum(axis=-1, keepdims=True)
 
 
 def threshold_runs(level: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Maximal runs above every one of several ascending thresholds.
+    """Return the maximal runs of positions above each of several ascending thresholds.
 
     Args:
-        level: (N, P) int, how many of the thresholds each of P positions exceeds.
+        level: (N, P) int, number of thresholds that each of P positions exceeds.
 
     Returns:
-        row, threshold, start, end: (n,) int each, half-open, sorted by row, threshold and time.
+        Row, threshold, start and end of each run, (n,) int each, half-open, sorted by row,
+        threshold and time.
+
+    Source: [docs][localization-thresholds].
     """
     padded = np.pad(level, ((0, 0), (1, 1)))
     step = np.diff(padded, axis=1)
@@ -48,29 +61,38 @@ def threshold_runs(level: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarra
     place = np.arange(count.sum()) - np.repeat(np.cumsum(count) - count, count)
     threshold = np.repeat(np.minimum(before, after), count) + place
     edge = np.repeat(np.arange(len(row)), count)
-    order = np.lexsort((threshold, row[edge]))  # stable: in time, beginnings and ends in turn
+    order = np.lexsort((threshold, row[edge]))  # stable: by time, starts and ends alternate
     start, end = edge[order[0::2]], edge[order[1::2]]
     return row[start], threshold[order[0::2]], at[start], at[end]
 
 
 def outer_inner_contrast(
-    sequence: np.ndarray, start, end, column=0, outer_ratio: float = 0.25, outer: str = "joint"
+    sequence: np.ndarray,
+    start: np.ndarray,
+    end: np.ndarray,
+    column: np.ndarray | int = 0,
+    outer_ratio: float = 0.25,
+    outer: str = "joint",
 ) -> np.ndarray:
-    """Mean inside each segment minus the mean over its flanks (METHODS 2.e, 3.e).
+    """Compute the mean inside each segment minus the mean over its flanks.
 
-    Flanks are cut at the video's ends, and no outer region counts as 0.
+    Flanks are truncated at the video's ends. Without any flank the outer mean is 0.
 
     Args:
         sequence: (P, C) activations.
-        start, end: (n,) int, half-open, in positions.
-        column: (n,) int or one for all, the column of `sequence` that a segment is scored by.
-        outer_ratio: length of a flank relative to the segment's.
+        start: (n,) int, starts, in positions.
+        end: (n,) int, exclusive ends, in positions.
+        column: (n,) int or one int for all, the column of `sequence` that scores a segment.
+        outer_ratio: length of a flank relative to the segment's length.
         outer: with a flank of f = outer_ratio * length positions, "joint": ceil(f) on the left and
             floor(f) on the right, one mean over both (CO2-Net); "sides": max(1, floor(f)) on either
             side, the mean of the two sides' means (D2-Net).
 
     Returns:
-        (n,) float64.
+        (n,) float64 contrasts.
+
+    Source: CO2-Net, section 3.6; D2-Net, section 3.3; two-stream network, eq. 9
+    ([docs][localization-outer-inner-contrast]).
     """
     total = np.pad(np.cumsum(sequence, axis=0, dtype=np.float64), ((1, 0), (0, 0)))
     length = end - start
@@ -88,7 +110,7 @@ def outer_inner_contrast(
     return inner - means.sum(axis=0) / np.maximum((counts > 0).sum(axis=0), 1)
 
 
-# Snippets of the left and the right flank from outer_ratio * length.
+# Lengths of the left and the right flank, in positions, given outer_ratio * length.
 OUTER_RULES = {
     "joint": lambda width: (np.ceil(width).astype(int), np.floor(width).astype(int)),
     "sides": lambda width: (np.maximum(1, np.floor(width).astype(int)),) * 2,
@@ -96,9 +118,18 @@ OUTER_RULES = {
 
 
 def upsample(sequence: np.ndarray, factor: int) -> np.ndarray:
-    """Linear interpolation: (T, n) to (factor * T, n), values at 0, 1 / factor, ... (METHODS 4.e).
+    """Interpolate linearly at 0, 1 / factor, 2 / factor, ...
 
-    What lies beyond the last row continues with the last slope; a single row is repeated.
+    Positions beyond the last row are extrapolated with the last slope; a single row is repeated.
+
+    Args:
+        sequence: (T, n) values.
+        factor: positions per row.
+
+    Returns:
+        (factor * T, n) values; the given array if the factor is 1.
+
+    Source: [docs][localization-upsampling].
     """
     if factor == 1:
         return sequence
@@ -123,29 +154,35 @@ def _top_two(score: np.ndarray, threshold: float) -> np.ndarray:
     return score > max(lowest, third)
 
 
-# Which classes are localized, from the video's class scores (C,) and `class_threshold`:
 CLASS_RULES = {
-    # Those that reach it (CO2-Net), or exceed it (two-stream network); if none does, the best.
+    # At least the threshold (CO2-Net), or above it (two-stream network); if none is, the best.
     "above": lambda score, threshold: _or_best(score >= threshold, score),
     "more_than": lambda score, threshold: _or_best(score > threshold, score),
-    "share_of_best": _share_of_best,  # more than this share of the best score (D2-Net, THUMOS14)
-    "top_two": _top_two,  # at most two; more than it, or than 1 if any is (D2-Net, ActivityNet)
+    "share_of_best": _share_of_best,  # above this fraction of the best score (D2-Net, THUMOS14)
+    "top_two": _top_two,  # at most two, above the threshold, or above 1 if any score is (D2-Net,
+    # ActivityNet)
 }
+"""Rules that select classes, functions of the class scores (C,) of a video and `class_threshold`.
+
+Source: [docs][localization-class-selection].
+"""
 
 
 def generate_proposals(
     sequence: np.ndarray, gate: np.ndarray, class_score: np.ndarray, config: LocalizationConfig
 ) -> Segments:
-    """Proposals of one video.
+    """Generate the proposals of one video.
 
     Args:
-        sequence: (T, C) or (T, 1) float64 activations that proposals are scored by.
-        gate: (T, C) or, the same for all classes, (T, 1): what the thresholds apply to.
-        class_score: (C,) the video's score for every class.
-        config: the numbers.
+        sequence: (T, C) or (T, 1) float64 activations that score the proposals.
+        gate: (T, C), or (T, 1) for all classes: the activations that the thresholds apply to.
+        class_score: (C,) class scores of the video.
+        config: options of the localization.
 
     Returns:
         Proposals in positions, `video` 0; classes ascending, then by threshold, then by time.
+
+    Source: [docs][localization-thresholds].
     """
     classes = np.flatnonzero(CLASS_RULES[config.class_rule](class_score, config.class_threshold))
     if not len(classes):
@@ -178,11 +215,15 @@ def generate_proposals(
 
 
 def generate_all_proposals(evidence: Iterable, config: LocalizationConfig) -> Segments:
-    """Proposals of many videos, numbered in their order.
+    """Generate the proposals of many videos, numbered in their order.
 
     Args:
-        evidence: sequence, gate and class scores of each, as for `generate_proposals`; None for a
-            video that has no proposals.
+        evidence: sequence, gate and class scores of each video, as for `generate_proposals`; None
+            for a video without proposals.
+        config: options of the localization.
+
+    Returns:
+        Proposals in positions; videos ascending.
     """
     parts = []
     for index, one in enumerate(evidence):
@@ -196,23 +237,45 @@ def generate_all_proposals(evidence: Iterable, config: LocalizationConfig) -> Se
 def localize(
     sequence: np.ndarray, gate: np.ndarray, class_score: np.ndarray, config: LocalizationConfig
 ) -> Segments:
-    """Detections of one video, in rows: `generate_proposals`, then `apply_nms`."""
+    """Localize one video: `generate_proposals`, then `apply_nms`.
+
+    Args:
+        sequence: (T, C) or (T, 1) float64 activations that score the proposals.
+        gate: (T, C), or (T, 1) for all classes: the activations that the thresholds apply to.
+        class_score: (C,) class scores of the video.
+        config: options of the localization.
+
+    Returns:
+        Detections in rows, `video` 0.
+
+    Source: [docs][localization].
+    """
     return apply_nms(generate_proposals(sequence, gate, class_score, config), config)
 
 
 def localize_videos(
-    evidence: Iterable, rows, snippets, grid, config: LocalizationConfig
+    evidence: Iterable,
+    rows: ArrayLike,
+    snippets: ArrayLike,
+    grid: TimeGrid,
+    config: LocalizationConfig,
 ) -> Segments:
-    """Detections in many videos, in seconds, none before 0.
+    """Localize many videos; return detections in seconds.
 
-    Where windows are shorter than strides, the first snippet stands for time before its video.
+    Times are at least 0: where windows are shorter than strides, the first snippet begins before
+    its video.
 
     Args:
-        evidence: of each video, as for `generate_all_proposals`.
-        rows: (V,) how many the evidence of each has; any number where it is None.
-        snippets: (V,) number of snippets of each video, which its rows are spread over.
-        grid: the `TimeGrid` of all videos or, as by `TimeGrid.of`, of each.
-        config: the numbers.
+        evidence: sequence, gate and class scores of each video, as for `generate_all_proposals`.
+        rows: (V,) number of rows of each video's evidence; any number where it is None.
+        snippets: (V,) number of snippets of each video, over which its rows are spread.
+        grid: the `TimeGrid` of all videos, or one per video, as `TimeGrid.of` returns it.
+        config: options of the localization.
+
+    Returns:
+        Detections in seconds; videos ascending.
+
+    Source: [docs][localization-units].
     """
     detections = apply_nms(generate_all_proposals(evidence, config), config)
     scale = (np.asarray(snippets) / np.asarray(rows))[detections.video]

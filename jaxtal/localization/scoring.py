@@ -1,17 +1,18 @@
-"""What proposals are made of, and how it follows from a model's outputs; in NumPy, float64.
+"""Mapping from a model's outputs to sequence, gate and class scores; in NumPy, float64.
 
-A method says it as data, an `ScoreSpec`, which an exported model's file can hold: predictions from
-it need none of the method's code.
+A method declares it as data, a `ScoreSpec`, which is stored in the file of an exported model, so
+that predictions do not need the method's code.
 """
 
 import dataclasses
+from collections.abc import Iterable
 
 import numpy as np
 
 from jaxtal.errors import NonFiniteError
 from jaxtal.localization import proposals
 
-# Terms of a video's outputs by name, from its T-CAM (T, C or C + 1) and attention (T, 1).
+# Terms by name, functions of a video's T-CAM (T, C or C + 1) and attention (T, 1).
 TERMS = {
     "attention": lambda cas, attention: attention,
     "attention_of_classes": lambda cas, attention: np.broadcast_to(attention, cas.shape),
@@ -20,23 +21,25 @@ TERMS = {
     "refined": lambda cas, attention: attention * cas,
     "refined_probability": lambda cas, attention: attention * proposals.softmax(cas),
 }
-PRECOMPUTED = "scores"  # class scores that are an output themselves
+PRECOMPUTED = "scores"  # class scores that are an output of the model
 
 
 @dataclasses.dataclass(frozen=True)
 class ScoreSpec:
-    """How sequence, gate and class scores follow from the outputs of one video.
+    """Declarative mapping from a video's outputs to sequence, gate and class scores.
+
+    Source: [docs][localization-scores].
 
     Attributes:
-        sequence: the term (`TERMS`) that proposals are scored by.
+        sequence: the term (a key of `TERMS`) that scores the proposals.
         gate: the term that the thresholds apply to.
-        activation: the term that is drawn, in 0 to 1.
-        scores: the term whose max(1, floor(T / topk_divisor)) largest entries over time, averaged,
-            are the class scores; or `PRECOMPUTED`, the output "scores" (1, C or C + 1).
+        activation: the term that plots show, in 0 to 1.
+        scores: the term whose max(1, floor(T / topk_divisor)) largest entries over time are
+            averaged to the class scores; or `PRECOMPUTED`, the output "scores" (1, C or C + 1).
         topk_divisor: see `scores`.
-        softmax: the averages go through a softmax over all columns.
-        relative_attention: the attention is taken relative to half of its largest value.
-        background: the last column of T-CAM and scores is the background's, and is cut off.
+        softmax: apply a softmax over all columns to the averages.
+        relative_attention: divide the attention by half of its maximum in the video.
+        background: drop the last column of T-CAM and scores, the background class.
     """
 
     sequence: str
@@ -49,21 +52,22 @@ class ScoreSpec:
     background: bool = True
 
     def __post_init__(self):
-        """Raise ValueError for terms that there are not, and numbers that cannot be."""
+        """Raise ValueError for unknown terms and values out of range."""
         for field in ("sequence", "gate", "activation", "scores"):
             known = [*TERMS, PRECOMPUTED] if field == "scores" else [*TERMS]
             if getattr(self, field) not in known:
                 raise ValueError(f"{field} is {getattr(self, field)!r}, none of {', '.join(known)}")
         if not isinstance(self.topk_divisor, int) or self.topk_divisor < 1:
-            raise ValueError(f"topk_divisor is {self.topk_divisor!r}, no whole number above 0")
+            raise ValueError(f"topk_divisor is {self.topk_divisor!r}; wanted an int > 0")
 
     def compute(self, outputs: dict) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Compute sequence (T, C) or (T, 1), gate (the same) and class scores (C,).
-
-        They are what `proposals.generate_proposals` takes.
+        """Compute the arguments of `proposals.generate_proposals`.
 
         Args:
             outputs: {name: (T, n)} of one video; an attention that no term needs may be missing.
+
+        Returns:
+            Sequence and gate, each (T, C) or (T, 1), and class scores (C,), all float64.
         """
         terms = self._terms(outputs, {self.sequence, self.gate, self.scores} - {PRECOMPUTED})
         sequence, gate = self._cut(terms[self.sequence]), self._cut(terms[self.gate])
@@ -74,7 +78,11 @@ class ScoreSpec:
         return sequence, gate, self._cut(proposals.softmax(pooled) if self.softmax else pooled)
 
     def activations(self, outputs: dict) -> np.ndarray:
-        """(T, C) in 0 to 1, how active each class is, for pictures."""
+        """Return the activation of each class for plots, (T, C) in 0 to 1.
+
+        Args:
+            outputs: {name: (T, n)} of one video.
+        """
         return self._cut(self._terms(outputs, {self.activation})[self.activation])
 
     def _terms(self, outputs: dict, names: set[str]) -> dict[str, np.ndarray]:
@@ -85,13 +93,22 @@ class ScoreSpec:
         return {name: TERMS[name](cas, attention) for name in names}
 
     def _cut(self, columns: np.ndarray) -> np.ndarray:
-        """Without the background's column; an attention that all classes share has none."""
+        """Drop the background's column; an attention that all classes share has none."""
         shared = columns.ndim == 2 and columns.shape[1] == 1
         return columns[..., :-1] if self.background and not shared else columns
 
 
-def check_finite(outputs: dict, names, video: str) -> None:
-    """Raise NonFiniteError if one of the outputs `names` of `video` has a number that is none."""
+def check_finite(outputs: dict, names: Iterable[str], video: str) -> None:
+    """Raise NonFiniteError if an output of a video has values that are not finite.
+
+    Args:
+        outputs: {name: array} of the video.
+        names: the outputs to check.
+        video: the video's name, for the message.
+
+    Raises:
+        NonFiniteError: a value is NaN or infinite.
+    """
     for name in names:
         if not np.isfinite(outputs[name]).all():
             raise NonFiniteError(

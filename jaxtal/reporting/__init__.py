@@ -1,5 +1,5 @@
-"""The report of finished runs: one HTML file that needs no network.
+"""HTML report of finished runs: one file that needs no network.
 
-`runs` reads work directories, `results` makes the tables of their result.json, `browser` what the
-page's script draws of the videos, and `page` the file, from the templates beside it.
+`runs` reads work directories, `tables` makes tables of their result.json, `video_browser` prepares
+the data of the page's script, and `html` renders the page from the templates.
 """

@@ -1,4 +1,4 @@
-"""The report's page: tables and pictures are made here, videos are drawn by the script in it."""
+"""HTML page of a report: tables and figures; the page's script draws the videos."""
 
 import base64
 import functools
@@ -21,8 +21,8 @@ from jaxtal.reporting.runs import ERRORS_AT, METRICS, Group, Model, Run, groups
 from jaxtal.reporting.tables import Table, naming, tables
 from jaxtal.visualization import plots
 
-# Colors that people with any color vision tell apart (Okabe and Ito 2008), in the order of
-# Matplotlib's own, so that figures change their look but not their meaning.
+# Colors that remain distinct under color blindness (Okabe and Ito 2008), in the order of
+# Matplotlib's default colors, so that the meaning of each color is the same.
 _COLORS = (
     "#0072b2", "#e69f00", "#009e73", "#d55e00", "#cc79a7", "#8c6d31", "#44337a", "#7f7f7f",
     "#c7b700", "#56b4e9",
@@ -36,7 +36,7 @@ _STYLE: dict[Any, Any] = {
 
 
 class Picture(NamedTuple):
-    """A figure of something: its title, and the address that holds it, an SVG in base64."""
+    """A figure: its title, and a data URI that holds it as SVG in base64."""
 
     title: str
     address: str
@@ -46,9 +46,10 @@ class Classes(NamedTuple):
     """Average precision by class on one ground truth.
 
     Attributes:
-        protocol, average: what it is measured with, and over which t-IoU it is averaged.
-        models: their names.
-        rows: (class, its instances, the AP of every model), the highest mean first.
+        protocol: name of the protocol.
+        average: range of t-IoU thresholds over which AP is averaged.
+        models: names of the models.
+        rows: (class, number of instances, AP of every model), by descending mean AP.
     """
 
     protocol: str
@@ -58,7 +59,7 @@ class Classes(NamedTuple):
 
 
 class Section(NamedTuple):
-    """What is shown of runs on the same ground truth."""
+    """Tables of runs on the same ground truth."""
 
     title: str
     tables: list[Table]
@@ -66,20 +67,20 @@ class Section(NamedTuple):
 
 
 def write(path: Path, runs: Sequence[Run], videos: int = 500) -> int:
-    """Write the report of some runs; it appears at once or not at all.
+    """Write the report of some runs atomically.
 
     Args:
-        path: of the HTML file.
-        runs: as of `runs.read`.
-        videos: how many test videos of each data set can be looked at.
+        path: the HTML file.
+        runs: as `runs.read` returns them.
+        videos: maximum number of test videos per data set.
 
     Returns:
-        Its size in bytes.
+        Size of the file in bytes.
 
     Raises:
         DataError: the file cannot be written, or metrics of a run cannot be drawn.
     """
-    # A folder may be called what is no text: its name is then shown with signs in its place.
+    # A folder's name may be invalid Unicode: replace such characters by character references.
     encoded = render(runs, videos).encode(errors="xmlcharrefreplace")
     with atomic_write(path, "wb") as file:
         file.write(encoded)
@@ -87,7 +88,18 @@ def write(path: Path, runs: Sequence[Run], videos: int = 500) -> int:
 
 
 def render(runs: Sequence[Run], videos: int = 500) -> str:
-    """The page as text; arguments as of `write`."""
+    """Return the page as text.
+
+    Args:
+        runs: as `runs.read` returns them.
+        videos: maximum number of test videos per data set.
+
+    Returns:
+        The HTML text.
+
+    Raises:
+        DataError: metrics of a run cannot be drawn.
+    """
     with required("report", "the report"):
         import jinja2
         from markupsafe import Markup
@@ -116,7 +128,7 @@ def render(runs: Sequence[Run], videos: int = 500) -> str:
         most=video_browser.DETECTIONS,
         script=script,
         style=style,
-        # No other script runs and nothing is fetched, whatever names in the page may hold.
+        # No other script runs and nothing is fetched, even if a name in the page is hostile.
         policy=f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; "
         f"script-src 'sha256-{digest}'",
     )

@@ -1,4 +1,4 @@
-"""Finished work directories, read: what a report is made of."""
+"""Read finished work directories for a report."""
 
 import dataclasses
 import functools
@@ -29,12 +29,12 @@ from jaxtal.reporting import tables
 from jaxtal.reporting.tables import Result
 from jaxtal.training.workdir import Workdir
 
-ERRORS_AT = 0.5  # t-IoU at which detections are told right from wrong
-METRICS = "metrics.jsonl as a run writes it; delete it to go without curves"
+ERRORS_AT = 0.5  # t-IoU that separates right from wrong detections
+METRICS = "metrics.jsonl as a run writes it; delete it to omit the curves"
 
 
 class Curves(NamedTuple):
-    """Saved outputs, and how the T-CAM to be drawn follows from them."""
+    """Saved outputs, and the mapping from them to the T-CAM to draw."""
 
     saved: Activations
     score_spec: ProposalScores
@@ -42,14 +42,14 @@ class Curves(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Model:
-    """What a model found in the test videos.
+    """Detections of a model in the test videos.
 
     Attributes:
-        name: of the work directory, and which model in it where there are several.
-        truth: the ground truth; its test videos are what the others index into.
-        protocol: the name of the protocol that it is judged by.
+        name: name of the work directory, and of the model if the directory has several.
+        truth: the ground truth; the other attributes index its test videos.
+        protocol: name of the protocol of the evaluation.
         found: detections, in seconds.
-        curves: its outputs for the same videos, if they were saved.
+        curves: outputs for the same videos, if they were saved.
     """
 
     name: str
@@ -60,7 +60,7 @@ class Model:
 
     @functools.cached_property
     def evaluation(self) -> Evaluation:
-        """Judged under the protocol."""
+        """Evaluation under the protocol."""
         protocol = protocols.get(self.protocol)
         truth = self.truth
         return detection_map.evaluate(
@@ -69,12 +69,12 @@ class Model:
 
     @functools.cached_property
     def diagnosis(self) -> ErrorAnalysis:
-        """Where it errs, at t-IoU `ERRORS_AT`."""
+        """Error analysis at t-IoU `ERRORS_AT`."""
         return error_analysis.analyze_errors(self.evaluation, ERRORS_AT)
 
     @functools.cached_property
     def kind(self) -> np.ndarray:
-        """(n,) int, which of KINDS each of `found` is; len(KINDS) if the protocol left it out."""
+        """Index into `ERROR_TYPES` of each detection, (n,) int; the length if not evaluated."""
         kind = np.full(len(self.found), len(error_analysis.ERROR_TYPES))
         kind[self.evaluation.given] = self.diagnosis.kind
         return kind
@@ -85,14 +85,14 @@ class Run:
     """A finished work directory.
 
     Attributes:
-        name: of the folder; with folders above it where several are called so.
-        result: what result.json says.
-        metrics: the lines of metrics.jsonl.
-        truth: the ground truth, None where it was not saved.
-        models: the model that was trained; of a population the first member that did not diverge
-            and the ensemble of all, if there is one.
-        missing: what of the report there is not, and how to get it, a line each.
-        data: what data.json says of the data, "" where there is none.
+        name: name of the folder, with parent folders if several have the same name.
+        result: content of result.json.
+        metrics: lines of metrics.jsonl.
+        truth: the ground truth, None if it was not saved.
+        models: the trained model; for a population the first member that did not diverge and the
+            ensemble of all, if there is one.
+        missing: a line for each part that the report lacks, with the way to get it.
+        data: content of data.json, "" if there is none.
     """
 
     name: str
@@ -109,8 +109,9 @@ class Group:
     """Runs on the same test videos with the same ground truth and official protocol.
 
     Attributes:
-        title: the name of the data set, and a number where several are called so.
-        truth: None where it was not saved.
+        title: name of the data set, with a number if several have the same name.
+        truth: the ground truth, None if it was not saved.
+        runs: the runs.
     """
 
     title: str
@@ -119,23 +120,39 @@ class Group:
 
     @property
     def models(self) -> list[Model]:
-        """All models of the runs."""
+        """Models of all runs."""
         return [model for run in self.runs for model in run.models]
 
 
 def read(folders: Sequence[Path]) -> list[Run]:
-    """The runs in finished work directories.
+    """Read finished work directories.
+
+    Args:
+        folders: the work directories.
+
+    Returns:
+        The runs, in the same order.
 
     Raises:
-        DataError: a folder is given twice, is no work directory, its run has not finished, or a
-            file in it is damaged or does not fit the others.
+        DataError: a folder is given twice or is not a work directory, its run has not finished, or
+            a file in it is damaged or does not match the others.
     """
     called = names(folders)
     return [_read(Workdir(folder), name) for folder, name in zip(folders, called, strict=True)]
 
 
 def names(folders: Sequence[Path]) -> list[str]:
-    """The folders' names, with as many folders above them as it takes to tell them apart."""
+    """Return the shortest distinct names of folders: base names, with parents if necessary.
+
+    Args:
+        folders: the folders.
+
+    Returns:
+        A name per folder.
+
+    Raises:
+        DataError: a folder is given twice.
+    """
     paths = [folder.resolve() for folder in folders]
     for index, path in enumerate(paths):
         if path in paths[:index]:
@@ -160,7 +177,7 @@ def _read(files: Workdir, name: str) -> Run:
     missing = []
     if result.diverged:
         numbers = ", ".join(map(str, result.diverged))
-        missing.append(f"{name}: diverged, and left out of every number: member {numbers}")
+        missing.append(f"{name}: diverged, and excluded from all numbers: member {numbers}")
     annotations_file = files.path / "annotations.json"
     truth = load_annotations(annotations_file) if annotations_file.is_file() else None
     models = []
@@ -174,7 +191,7 @@ def _read(files: Workdir, name: str) -> Run:
         found = detection_files.read(detections, truth)
         curves = None
         if config.get("method") not in methods.METHODS:
-            missing.append(f"{called}: without curves, as its method is none of this package's")
+            missing.append(f"{called}: no curves, as its method is not one of this package's")
         elif saved not in absent:
             curves = _curves(saved, truth, config)
         models.append(Model(called, truth, result.official, found, curves))
@@ -186,7 +203,7 @@ def _read(files: Workdir, name: str) -> Run:
 
 
 def _folders(path: Path, name: str, result: Result) -> Iterator[tuple[str, Path]]:
-    """What is shown of a work directory, and where its detections and activations are."""
+    """Yield the name of each model in a work directory and the folder of its detections."""
     if result.member is None:
         yield name, path
         return
@@ -200,13 +217,13 @@ def _lack(name: str, files: list[str]) -> str:
     if files != ["activations.npz"]:
         what = "AP by class, errors and videos"
     return (
-        f"{name}: without {what}, for there is no {' and no '.join(files)}; evaluate the run again "
+        f"{name}: no {what}, as there is no {' and no '.join(files)}; evaluate the run again "
         "(mode=eval, config.evaluation.save_activations=True) to write what is missing"
     )
 
 
 def _curves(path: Path, truth: Dataset, config: dict[str, Any]) -> Curves:
-    """The saved outputs of the test videos."""
+    """Read the saved outputs of the test videos."""
     method = methods.get(config["method"])
     with tables.naming(f"the config of {path.parent}", "what a run writes"):
         score_spec = method.score_spec(config_from(config))
@@ -228,11 +245,18 @@ def _metrics(files: Workdir) -> list[dict[str, Any]]:
 
 
 def groups(runs: Sequence[Run]) -> list[Group]:
-    """The runs by what they were tested on and its official protocol, in the order given."""
+    """Group runs by test videos, ground truth and official protocol, in the given order.
+
+    Args:
+        runs: as `read` returns them.
+
+    Returns:
+        The groups.
+    """
     found: dict[tuple[str, str, bool, str], list[Run]] = {}
     for run in runs:
         tested = run.data
-        if run.truth is not None:  # what it was trained on makes no difference
+        if run.truth is not None:  # the training videos do not matter
             tested = activitynet.to_json(dataclasses.replace(run.truth, train=()))
         key = run.result.data, run.result.official, run.truth is None, tested
         found.setdefault(key, []).append(run)

@@ -1,4 +1,4 @@
-"""Tables of results: rows from result.json, grouped so that only what is comparable is together."""
+"""Tables of results: rows from result.json, grouped so that a table holds comparable rows."""
 
 import contextlib
 import functools
@@ -16,7 +16,7 @@ NAN = float("nan")
 
 
 class Number(NamedTuple):
-    """A fraction, or a mean with its spread over a population; what is not there is NaN."""
+    """A fraction, or a mean with its spread over a population; missing values are NaN."""
 
     mean: float
     sd: float = NAN
@@ -25,12 +25,12 @@ class Number(NamedTuple):
 
 
 class Scores(NamedTuple):
-    """A model's numbers under a protocol, by the titles of their columns.
+    """A model's numbers under a protocol, by column title.
 
     Attributes:
-        protocol: its name.
-        last: of the last step.
-        best: of the step that is best on the test set; {} for an ensemble, which has none.
+        protocol: name of the protocol.
+        last: numbers of the last step.
+        best: numbers of the best step on the test set; {} for an ensemble.
     """
 
     protocol: str
@@ -39,7 +39,7 @@ class Scores(NamedTuple):
 
     @property
     def several(self) -> bool:
-        """Whether they are means with a spread."""
+        """True if the numbers are means with a spread."""
         return any(not math.isnan(number.sd) for number in self.last.values())
 
 
@@ -47,12 +47,13 @@ class Row(NamedTuple):
     """One model, or the mean of several.
 
     Attributes:
-        name: of the work directory, and which part of it.
-        method: its name.
-        models: how many there are behind the numbers.
-        step: the last one.
-        best_step: the best on the test set; None where there are several, or none.
-        own, official: under the run's own protocol and the data set's official one.
+        name: name of the work directory, and of the part of it.
+        method: name of the method.
+        models: number of models behind the numbers.
+        step: the last step.
+        best_step: the best step on the test set; None for several models or an ensemble.
+        own: numbers under the run's own protocol.
+        official: numbers under the data set's official protocol.
     """
 
     name: str
@@ -65,14 +66,14 @@ class Row(NamedTuple):
 
 
 class Result(NamedTuple):
-    """What result.json says.
+    """Content of result.json.
 
     Attributes:
-        data: the name of the data set.
-        official: the name of its official protocol.
-        member: of a population the first member that has not diverged; None for a single run.
-        ensemble: whether all members that are left make an ensemble.
-        rows: what it adds to the tables.
+        data: name of the data set.
+        official: name of its official protocol.
+        member: the first member of a population that did not diverge; None for a single run.
+        ensemble: True if all remaining members form an ensemble.
+        rows: rows of the tables.
         diverged: members without a result.
     """
 
@@ -85,7 +86,11 @@ class Result(NamedTuple):
 
 
 def read(folder: Path, name: str) -> Result:
-    """The result of the run in a work directory, whose rows are to be called `name`.
+    """Read the result of the run in a work directory.
+
+    Args:
+        folder: the work directory.
+        name: name of its rows.
 
     Raises:
         DataError: there is none, because the run has not finished, or it is damaged.
@@ -93,8 +98,8 @@ def read(folder: Path, name: str) -> Result:
     path = folder / "result.json"
     if not path.exists():
         raise DataError(
-            f"{path}: no such file, so the run there has not finished; the same command once more "
-            "finishes it, or evaluates what there is (mode=eval)"
+            f"{path}: no such file, so the run there has not finished; run the same command again "
+            "to finish it, or with mode=eval to evaluate its last checkpoint"
         )
     content = json_files.load(path, _FORM)
     with naming(path, _FORM):
@@ -103,10 +108,14 @@ def read(folder: Path, name: str) -> Result:
 
 @contextlib.contextmanager
 def naming(path: Path | str, form: str) -> Iterator[None]:
-    """DataError for a file that was edited, or that another version of this program wrote.
+    """Convert parsing errors of a file to DataError.
 
     Args:
-        form: what is wanted, and what to do.
+        path: the file, for the message.
+        form: the expected form and the remedy, for the message.
+
+    Raises:
+        DataError: the body of the block raised an error of parsing.
     """
     try:
         yield
@@ -119,7 +128,12 @@ def naming(path: Path | str, form: str) -> Iterator[None]:
 
 
 def parse(content: Mapping[str, Any], name: str) -> Result:
-    """The same from what the file holds; whatever is wrong with it raises what Python does."""
+    """Parse the content of a result.json; a malformed one raises Python's own errors.
+
+    Args:
+        content: the parsed JSON.
+        name: name of its rows.
+    """
     members = content["members"] if "population" in content else [content]
     kept = [index for index, member in enumerate(members) if "map" in member]
     like = members[kept[0]]
@@ -142,7 +156,7 @@ def parse(content: Mapping[str, Any], name: str) -> Result:
 
 
 def _row(name: str, content: Mapping, count: int, entry: Mapping, like: Mapping) -> Row:
-    """A row of a single result, or of statistics, which lack the protocols that `like` has."""
+    """Return the row of a result, or of statistics, whose protocols are those of `like`."""
     best = "best_on_test" in entry.get("mean", entry)
     own, official = (
         Scores(
@@ -158,7 +172,7 @@ def _row(name: str, content: Mapping, count: int, entry: Mapping, like: Mapping)
 
 
 def _numbers(entry: Mapping, *path: str) -> dict[str, Number]:
-    """{column: number} below a path of a single result, or of its means with their spread."""
+    """Return {column: number} below a path of a result, or of means with their spread."""
     spread = ("mean", "sd", "interval_95")
     trees = [entry[name] for name in spread] if "mean" in entry else [entry]
     parts = [_columns(functools.reduce(lambda tree, key: tree[key], path, tree)) for tree in trees]
@@ -166,7 +180,7 @@ def _numbers(entry: Mapping, *path: str) -> dict[str, Number]:
 
 
 def _columns(part: Mapping) -> dict[str, Any]:
-    """What is shown of a result, by title."""
+    """Return the numbers of a result by column title."""
     others = {"classification_map": "video-level", "f1": "F1"}
     return {
         **part["map"],
@@ -176,19 +190,19 @@ def _columns(part: Mapping) -> dict[str, Any]:
 
 
 def _number(mean: Any, sd: Any = None, interval: Sequence = (None, None)) -> Number:
-    """JSON's null is what could not be measured."""
+    """Convert JSON values to a `Number`; null is NaN."""
     return Number(*(NAN if value is None else float(value) for value in (mean, sd, *interval)))
 
 
 class Table(NamedTuple):
-    """Rows that may be compared.
+    """Rows that can be compared with each other.
 
     Attributes:
-        protocol: what all numbers are measured with.
-        official: the data set's official protocol, or the one that the runs chose.
-        columns: their titles.
+        protocol: name of the protocol of all numbers.
+        official: True if it is the data set's official protocol, False if the runs chose it.
+        columns: titles of the columns.
         rows: (row, its scores under this protocol).
-        highest: column -> the highest number of a last step.
+        highest: {column: highest number of a last step}.
     """
 
     protocol: str
@@ -199,9 +213,12 @@ class Table(NamedTuple):
 
 
 def tables(rows: Sequence[Row]) -> list[Table]:
-    """Tables of rows on the same ground truth: one for each protocol, and the official one of all.
+    """Make a table per protocol, and a table of all rows under the official protocol.
 
-    The latter is left out where it is everyone's own.
+    The latter is omitted if all rows have it as their own.
+
+    Args:
+        rows: rows on the same ground truth.
     """
     own: dict[str, list[tuple[Row, Scores]]] = {}
     for row in rows:

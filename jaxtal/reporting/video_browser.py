@@ -1,7 +1,7 @@
-"""What the page's script draws: videos with ground truth, detections and curves, small enough.
+"""Compact data for the page's script: videos with ground truth, detections and curves.
 
-Of every video there are the best few detections; curves are means over even spans of time, in 255
-steps from 0 to 1.
+A video has at most `DETECTIONS` detections per model; curves are means over equal spans of time,
+quantized to 255 levels from 0 to 1.
 """
 
 import base64
@@ -15,22 +15,22 @@ from jaxtal.data.dataset import Video
 from jaxtal.evaluation.error_analysis import ERROR_TYPES
 from jaxtal.reporting.runs import Curves, Group, Model
 
-DETECTIONS = 200  # of a video and a model
-POINTS = 300  # of a curve
-CLASSES = 4  # of a video and a model whose T-CAM is shown
-SHARES = (1, 2, 3, 5, 7, 10, 15, 20, 30, 40, 50, 70, 100)  # per cent of detections to keep
+DETECTIONS = 200  # maximum per video and model
+POINTS = 300  # maximum per curve
+CLASSES = 4  # maximum of T-CAM curves per video and model
+SHARES = (1, 2, 3, 5, 7, 10, 15, 20, 30, 40, 50, 70, 100)  # per cent of detections to show
 
 
 def content(groups: Sequence[Group], most: int) -> dict[str, Any]:
-    """Everything that the script needs, as JSON has it.
+    """Return the script's data as JSON holds it.
 
     Args:
-        groups: as of `runs.groups`; of those without models there are no videos.
-        most: videos of a group, evenly picked where there are more.
+        groups: as `runs.groups` returns them; groups without models are omitted.
+        most: maximum number of videos per group, evenly spaced.
 
     Returns:
-        {"shares": `SHARES`, "kinds": names of what a detection is, "groups": [{"title", "classes":
-        names, "of": how many videos there are, "models": see `_model`, "videos": see `_video`}]}
+        {"shares": `SHARES`, "kinds": names of the kinds of detections, "groups": [{"title",
+        "classes": names, "of": number of videos, "models": see `_model`, "videos": see `_video`}]}
     """
     return {
         "shares": SHARES,
@@ -40,7 +40,15 @@ def content(groups: Sequence[Group], most: int) -> dict[str, Any]:
 
 
 def pick(count: int, most: int) -> list[int]:
-    """Of so many videos those that are shown: no more than `most`, evenly."""
+    """Pick at most `most` evenly spaced indices.
+
+    Args:
+        count: number of videos.
+        most: maximum number of indices.
+
+    Returns:
+        Ascending indices.
+    """
     return [number * count // min(count, most) for number in range(min(count, most))]
 
 
@@ -61,14 +69,14 @@ def _group(group: Group, most: int) -> dict[str, Any]:
 
 
 def _ranked(model: Model, videos: int) -> list[np.ndarray]:
-    """For every video which detections are in it, by descending score."""
+    """Return the indices of each video's detections, by descending score."""
     order = np.lexsort((-model.found.score, model.found.video))
     bounds = np.searchsorted(model.found.video[order], np.arange(1, videos))
     return np.split(order, bounds)
 
 
 def _model(model: Model) -> dict[str, Any]:
-    """Its name, how many detections it has, and the scores that keep each share of them."""
+    """Return a model's name, number of detections, and the least score of each of `SHARES`."""
     scores = np.sort(model.found.score)[::-1]
     last = [max(math.ceil(share / 100 * len(scores)), 1) - 1 for share in SHARES]
     return {
@@ -82,8 +90,10 @@ def _model(model: Model) -> dict[str, Any]:
 def _video(
     index: int, video: Video, models: Sequence[Model], ranked: Sequence[np.ndarray]
 ) -> dict[str, Any]:
-    """{"name", "duration", "truth": [label, start, end] each, "ambiguous": [start, end] each,
-    "found": for every model columns with the best first, "curves": for every model or null}.
+    """Return a video's data.
+
+    Keys: "name", "duration", "truth" (list of [label, start, end]), "ambiguous" (list of [start,
+    end]), "found" (per model, see `_found`), "curves" (per model, see `_curves`, or null).
     """
     instances = zip(video.segment_labels.tolist(), video.segments.tolist(), strict=True)
     return {
@@ -114,15 +124,17 @@ def _found(model: Model, order: np.ndarray) -> dict[str, Any]:
 
 
 def _curves(curves: Curves, index: int, video: Video, best: np.ndarray) -> dict[str, Any] | None:
-    """{"span": seconds of the first and the last point, "attention": values, "classes": [label,
-    values] each}, of the annotated classes and those of the best detections; null without outputs.
+    """Return curves of the annotated classes and those of the best detections.
+
+    Keys: "span" (seconds of the first and the last point), "attention" (values or null), "classes"
+    (list of [label, values]). None for a video without outputs.
     """
     saved, score_spec = curves
     if not (output := saved.outputs[index]):
         return None
     activation = score_spec.activations(output)
     rows = len(activation)
-    width = -(-rows // POINTS)  # rows that become a point
+    width = -(-rows // POINTS)  # rows per point
     first = np.arange(0, rows, width)
     middle = (first + np.minimum(first + width, rows)) / 2
     seconds = saved.grid.take(index).to_seconds(middle[[0, -1]] * saved.snippets[index] / rows)
@@ -145,5 +157,5 @@ def _seconds(value: float) -> float:
 
 
 def _short(value: float) -> float:
-    """Four digits of a score; rounding keeps the order, so thresholds still part what they did."""
+    """Round a score to four digits; rounding is monotonic, so thresholds still apply."""
     return float(f"{value:.4g}")

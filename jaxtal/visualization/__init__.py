@@ -1,1 +1,1 @@
-"""Tables in the terminal, and figures."""
+"""Terminal output and figures."""

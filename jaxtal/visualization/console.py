@@ -1,4 +1,4 @@
-"""What a person sees in the terminal: progress bar, tables, timings."""
+"""Terminal output: progress bar, tables, timings."""
 
 import contextlib
 import functools
@@ -26,7 +26,15 @@ from jaxtal.evaluation.detection_map import selection_metric_name
 
 @contextlib.contextmanager
 def progress(start: int, steps: int) -> Iterator[Callable[[int, dict[str, float]], None]]:
-    """A bar over training steps; yields show(step, loss terms)."""
+    """Show a progress bar over training steps.
+
+    Args:
+        start: the first step.
+        steps: total number of steps.
+
+    Yields:
+        A function of the present step and {loss term: value} that updates the bar.
+    """
     with _bar("training", TextColumn("{task.fields[terms]}")) as bar:
         task = bar.add_task("training", total=steps, completed=start, terms="")
 
@@ -41,7 +49,16 @@ def progress(start: int, steps: int) -> Iterator[Callable[[int, dict[str, float]
 
 @contextlib.contextmanager
 def progress_bar(what: str, total: int, done: int = 0) -> Iterator[Callable[[], None]]:
-    """A bar over things that are done one after the other; yields advance()."""
+    """Show a progress bar over items that are processed sequentially.
+
+    Args:
+        what: label of the bar.
+        total: number of items.
+        done: number of items that are already processed.
+
+    Yields:
+        A function without arguments that advances the bar by one item.
+    """
     with _bar(what) as bar:
         task = bar.add_task(what, total=total, completed=done)
         yield functools.partial(bar.advance, task)
@@ -53,18 +70,32 @@ def _bar(what: str, *columns: ProgressColumn) -> Progress:
 
 
 def say(message: str) -> None:
-    """Print a line above the progress bar."""
+    """Print a line above the progress bar.
+
+    Args:
+        message: plain text, without markup.
+    """
     rich.get_console().print(message, markup=False, highlight=False)
 
 
 def print_run(result: dict, workdir: Path) -> None:
-    """Print the results of a finished run, or of every member of a population."""
+    """Print the results of a finished run, or of every member of a population.
+
+    Args:
+        result: the content of result.json.
+        workdir: the work directory, to be printed.
+    """
     show = print_population if isinstance(result.get("members"), list) else print_result
     show(result, workdir)
 
 
 def print_result(result: dict, workdir: Path) -> None:
-    """The mAP table of a finished run, per cent: a row for each t-IoU and average."""
+    """Print the mAP table of a finished run in per cent, a row per t-IoU and average.
+
+    Args:
+        result: the content of result.json.
+        workdir: the work directory, to be printed.
+    """
     best, official = result["best_on_test"], result["official"]
     columns = {
         f"last step, {result['step']}\n{result['protocol']}": result,
@@ -88,7 +119,12 @@ def print_result(result: dict, workdir: Path) -> None:
 
 
 def print_population(result: dict, workdir: Path) -> None:
-    """A row for every member and one for the mean of each group of equal values, per cent."""
+    """Print a row per member and a mean per group of members with equal values, in per cent.
+
+    Args:
+        result: the content of a population's result.json.
+        workdir: the work directory, to be printed.
+    """
     averages = list(result["mean"]["average"])
     chosen = selection_metric_name(result["mean"])
     title = f"{result['method']} on {result['data']}: mAP at step {result['step']}, per cent"
@@ -114,11 +150,11 @@ def print_population(result: dict, workdir: Path) -> None:
             video_level = f"{100 * ensemble['classification_map']:.1f}"
             table.add_row(escape(name), *numbers, "", video_level)
     _wide().print(table)
-    rich.print(f"{_seconds(result)}; everything is in {workdir}")
+    rich.print(f"{_seconds(result)}; all files are in {workdir}")
 
 
 def _add_means(table: Table, group: dict, averages: list[str], chosen: str) -> None:
-    """A row of mean ± sd, and one of the 95 % interval; of a single member only the mean."""
+    """Add a row of mean ± sd and one of the 95 % interval; for a single member only the mean."""
     paths: list[tuple[str, ...]] = [("average", key) for key in averages]
     paths += [("best_on_test", "average", chosen), ("classification_map",)]
 
@@ -146,12 +182,16 @@ def _seconds(result: dict) -> str:
 
 
 def _wide() -> Console:
-    """For tables that must not be cut off where the output is no terminal."""
+    """Return a console that does not truncate tables if the output is not a terminal."""
     return Console() if sys.stdout.isatty() else Console(width=200)
 
 
 def print_evaluations(rows: dict[str, dict]) -> None:
-    """A row of mAP for every protocol, per cent."""
+    """Print a row of mAP per protocol, in per cent.
+
+    Args:
+        rows: {protocol: `Evaluation.report`}.
+    """
     thresholds = sorted({key for row in rows.values() for key in row["map"]}, key=float)
     averages = list(dict.fromkeys(key for row in rows.values() for key in row["average"]))
     table = Table("protocol", title="mAP by t-IoU, per cent")
@@ -168,7 +208,12 @@ def print_evaluations(rows: dict[str, dict]) -> None:
 
 
 def print_errors(name: str, row: dict) -> None:
-    """Kinds of error, recall by length and the worst false positives under one protocol."""
+    """Print kinds of error, recall by length and top false positives under one protocol.
+
+    Args:
+        name: name of the protocol.
+        row: a report of `evaluate_files`, with "errors" and "top_false_positives".
+    """
     errors = row["errors"]
     at = f"{name}, t-IoU {errors['t-IoU']:g}"
     best = ("1G", "3G", "10G")
@@ -196,7 +241,13 @@ def print_errors(name: str, row: dict) -> None:
 
 def _false_positives(rows: list[dict], at: str) -> Table:
     table = Table(
-        "score", "video", "class", "seconds", "kind", "t-IoU with", title=escape(f"worst: {at}")
+        "score",
+        "video",
+        "class",
+        "seconds",
+        "kind",
+        "t-IoU with",
+        title=escape(f"top false positives: {at}"),
     )
     for row in rows:
         against = row["instance"]
@@ -213,7 +264,11 @@ def _span(segment: list[float]) -> str:
 
 
 def print_inspection(report: dict) -> None:
-    """What a data set holds, and what is wrong with it."""
+    """Print the contents and the defects of a data set.
+
+    Args:
+        report: as `inspection.inspect` returns it.
+    """
     data, console = report["data"], _wide()
     own = data["videos_with_their_own_fps"]
     console.print(

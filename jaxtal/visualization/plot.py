@@ -1,6 +1,6 @@
 """Figures of data sets, training, detections and errors: `jaxtal.plot`.
 
-Every function returns a `matplotlib.figure.Figure`, which belongs to no window and no backend:
+Every function returns a `matplotlib.figure.Figure` without a window or an interactive backend:
 `figure.savefig("name.png")` writes it, and a notebook with `%matplotlib inline` shows it.
 """
 
@@ -23,11 +23,11 @@ _MOST_CLASSES = 6  # lanes of a video without ground truth
 
 
 class _HasMetrics(Protocol):
-    """What training leaves: a `TrainResult`."""
+    """A `TrainResult`."""
 
     @property
     def metrics(self) -> list[dict[str, Any]]:
-        """The lines of metrics.jsonl."""
+        """Lines of metrics.jsonl."""
 
 
 def training(result: "_HasMetrics | Sequence[dict[str, Any]]") -> Figure:
@@ -35,22 +35,35 @@ def training(result: "_HasMetrics | Sequence[dict[str, Any]]") -> Figure:
 
     Args:
         result: as `train` returns it, or the lines of a metrics.jsonl.
+
+    Returns:
+        The figure.
     """
     lines = result if isinstance(result, Sequence) else result.metrics
     return plots.draw_training(list(lines))
 
 
 def errors(analysis: ErrorAnalysis) -> Figure:
-    """Draw kinds of false positive, what they cost, recall by length, and mAP.
+    """Draw the kinds of false positive, the mAP that each costs, recall by length, and mAP.
 
     Args:
         analysis: as `analyze_errors` returns it.
+
+    Returns:
+        The figure.
     """
     return plots.draw_errors(analysis.evaluation, analysis)
 
 
 def dataset(data: Dataset) -> Figure:
-    """Draw classes, lengths of videos and instances, and shares of action."""
+    """Draw classes, lengths of videos and instances, and the fraction of action in the videos.
+
+    Args:
+        data: a data set, with or without features.
+
+    Returns:
+        The figure.
+    """
     return plots.draw_dataset(data, {"classes": inspection.count_classes(data)})
 
 
@@ -61,16 +74,19 @@ def detections(
     dataset: Dataset | None = None,
     most: int = 4,
 ) -> Figure:
-    """Draw the detections in some videos, the more opaque the higher their score.
+    """Draw the detections in some videos; the opacity of a detection is its score.
 
     Args:
         found: as `Model.predict` or `localize` returns them.
-        videos: a name or several; None: the first `most` videos with detections.
-        dataset: its annotations, where a video has some, are drawn above the detections.
-        most: how many videos are drawn at most where `videos` is None.
+        videos: one or more names of videos; None: the first `most` videos with detections.
+        dataset: a data set whose annotations are drawn above the detections.
+        most: maximum number of videos if `videos` is None.
+
+    Returns:
+        The figure, with one row per video.
 
     Raises:
-        DataError: a video is not among the detections', or there is none to draw.
+        DataError: a video is not among the detections', or there are no detections.
     """
     names = [videos] if isinstance(videos, str) else videos
     if names is None:
@@ -106,7 +122,7 @@ def _instances(dataset: Dataset) -> dict[str, list[_Instance]]:
 
 
 def _draw_video(axis: Any, found: Detections, truth: list[_Instance]) -> None:
-    """A lane for every annotated class, or for those of the best detections."""
+    """Draw a lane per annotated class, or per class of the best detections."""
     segments = found.segments
     order = np.argsort(-segments.score, kind="stable")
     best = [found.classes[label] for label in segments.label[order].tolist()]

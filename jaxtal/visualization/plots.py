@@ -1,9 +1,11 @@
-"""Pictures of a run: what was found in a few test videos, and how training went."""
+"""Figures of a run: detections in a few test videos, training curves, errors, data sets."""
 
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from jaxtal.data.dataset import Dataset, TimeGrid
@@ -11,11 +13,15 @@ from jaxtal.data.segments import Segments
 from jaxtal.evaluation.detection_map import Evaluation
 from jaxtal.evaluation.error_analysis import ERROR_TYPES, LENGTHS, MULTIPLES, ErrorAnalysis
 
-if TYPE_CHECKING:  # they import JAX, which evaluating detections does not need
+if TYPE_CHECKING:  # these import JAX, which the evaluation of detections does not need
+    from ml_collections import ConfigDict
+
     from jaxtal.inference.model import VideoPrediction
     from jaxtal.localization.scoring import ScoreSpec
     from jaxtal.methods.base import Method
     from jaxtal.training.workdir import Workdir
+
+_Outputs = dict[str, np.ndarray]
 
 _CURVES = {
     "attention_rgb": "C3",
@@ -27,9 +33,23 @@ _CURVES = {
 
 
 def draw(
-    files: "Workdir", config, dataset: Dataset, method: "Method", outputs, detections: Segments
+    files: "Workdir",
+    config: "ConfigDict",
+    dataset: Dataset,
+    method: "Method",
+    outputs: Sequence[_Outputs],
+    detections: Segments,
 ) -> None:
-    """Write plots/videos.png and plots/training.png."""
+    """Write plots/videos.png and plots/training.png of a run.
+
+    Args:
+        files: the work directory.
+        config: the run's config.
+        dataset: the data set, with its test videos.
+        method: the method, which maps outputs to activations.
+        outputs: outputs of each test video, {name: (rows, n)}; {} for videos without outputs.
+        detections: detections in the test videos, in seconds.
+    """
     shown = [index for index, output in enumerate(outputs) if output]
     indices = pick_videos(dataset, shown, config.evaluation.plot_videos)
     if len(indices):
@@ -39,12 +59,26 @@ def draw(
 
 
 def save(figure: Figure, path: Path) -> None:
-    """Write a figure, in the format of the file's ending."""
+    """Write a figure; the file's extension is the format.
+
+    Args:
+        figure: the figure.
+        path: the file.
+    """
     figure.savefig(path, dpi=110)
 
 
 def pick_videos(dataset: Dataset, among: list[int], count: int) -> np.ndarray:
-    """Test videos of different classes with several instances, the same ones in every run."""
+    """Pick test videos of different classes with about 8 instances, the same in every run.
+
+    Args:
+        dataset: the data set.
+        among: indices of the candidates.
+        count: maximum number of videos.
+
+    Returns:
+        Indices of test videos.
+    """
     order = sorted(among, key=lambda i: abs(len(dataset.test[i].segment_labels) - 8))
     chosen: dict[int, int] = {}
     for index in order:
@@ -54,22 +88,22 @@ def pick_videos(dataset: Dataset, among: list[int], count: int) -> np.ndarray:
     return np.array(list(chosen.values())[:count], int)
 
 
-_LANES = 6  # classes of a video that nobody annotated
+_LANES = 6  # classes of a video without annotations
 
 
 class Shown(NamedTuple):
-    """A video as it is drawn.
+    """Contents of the row of one video in a figure.
 
     Attributes:
-        name: of the video.
-        duration: seconds.
-        snippets: T.
-        grid: its time grid.
-        output: the model's, {name: (rows, n)}.
+        name: name of the video.
+        duration: length in seconds.
+        snippets: number of snippets, T.
+        grid: the video's time grid.
+        output: the model's outputs, {name: (rows, n)}.
         activation: (rows, C) in 0 to 1.
-        found: detections in it, in seconds.
-        segments: (m, 2) annotated instances, in seconds; none where nobody annotated.
-        labels: (m,) their class indices.
+        found: detections in the video, in seconds.
+        segments: (m, 2) annotated instances, in seconds; empty for unlabeled videos.
+        labels: (m,) class indices of the instances.
     """
 
     name: str
@@ -84,9 +118,26 @@ class Shown(NamedTuple):
 
 
 def draw_videos(
-    config, dataset: Dataset, indices, method: "Method", outputs, detections: Segments
+    config: "ConfigDict",
+    dataset: Dataset,
+    indices: Iterable[int],
+    method: "Method",
+    outputs: Sequence[_Outputs],
+    detections: Segments,
 ) -> Figure:
-    """A row for each test video: ground truth, detections (opacity = score), attentions, T-CAM."""
+    """Draw a row per test video: ground truth, detections (opacity = score), attentions, T-CAM.
+
+    Args:
+        config: the run's config.
+        dataset: the data set.
+        indices: indices of the test videos to draw.
+        method: the method, which maps outputs to activations.
+        outputs: outputs of each test video, {name: (rows, n)}.
+        detections: detections in the test videos, in seconds.
+
+    Returns:
+        The figure.
+    """
     grids = dataset.grid.of(dataset.test)
     shown = [
         Shown(
@@ -105,8 +156,17 @@ def draw_videos(
     return _draw_rows(shown, dataset.classes)
 
 
-def draw_found(found: "VideoPrediction", score_spec: "ScoreSpec", classes) -> Figure:
-    """What was found in a video that nobody annotated, as in `draw_videos`."""
+def draw_found(found: "VideoPrediction", score_spec: "ScoreSpec", classes: Sequence[str]) -> Figure:
+    """Draw detections, attentions and T-CAM of an unlabeled video, as in `draw_videos`.
+
+    Args:
+        found: a prediction of the model.
+        score_spec: mapping from the model's outputs to activations.
+        classes: names of the C classes.
+
+    Returns:
+        The figure.
+    """
     video, output, detections, grid = found
     snippets, activation = video.shape[0], score_spec.activations(output)
     duration = float(grid.to_seconds(snippets))
@@ -128,7 +188,7 @@ def _draw_rows(shown: list[Shown], classes) -> Figure:
 
 
 def _draw_video(axis, video: Shown, classes) -> None:
-    """Curves from 0 to 1, and above them a lane of bars for each class shown or found best."""
+    """Draw curves from 0 to 1, and above them a lane of bars per class."""
     found, rows = video.found, len(video.activation)
     times = video.grid.to_seconds((np.arange(rows) + 0.5) * video.snippets / rows)
     for name, color in _CURVES.items():
@@ -158,13 +218,13 @@ def _draw_video(axis, video: Shown, classes) -> None:
 
 
 def _best_classes(found: Segments) -> np.ndarray:
-    """The classes of the best detections, no more than there is room for."""
+    """Return the classes of the best detections, at most `_LANES`."""
     labels = found.label[np.argsort(-found.score, kind="stable")]
     return np.array([*dict.fromkeys(labels.tolist())][:_LANES], np.int64)
 
 
 def _most_likely(video: Shown) -> int:
-    """The class of the best detection; without any the first annotated, or the most active one."""
+    """Return the class of the best detection, else the first annotated, else the most active."""
     if len(video.found):
         return int(video.found.label[video.found.score.argmax()])
     if len(video.labels):
@@ -172,16 +232,38 @@ def _most_likely(video: Shown) -> int:
     return int(video.activation.mean(axis=0).argmax())
 
 
-def draw_bars(axis, height: float, spans, color: str, opacity, thickness: float = 0.11) -> None:
-    """Draw horizontal bars from spans[0] to spans[1], the strongest last."""
+def draw_bars(
+    axis: Axes,
+    height: float,
+    spans: Iterable,
+    color: str,
+    opacity: np.ndarray,
+    thickness: float = 0.11,
+) -> None:
+    """Draw horizontal bars, the most opaque last.
+
+    Args:
+        axis: Matplotlib axes.
+        height: vertical position.
+        spans: starts (n,) and ends (n,).
+        color: Matplotlib color.
+        opacity: (n,) in 0 to 1.
+        thickness: height of a bar.
+    """
     for start, end, alpha in sorted(zip(*spans, opacity, strict=True), key=lambda bar: bar[2]):
         axis.barh(height, end - start, thickness, start, color=color, alpha=float(alpha), lw=0)
 
 
 def draw_training(metrics: list[dict]) -> Figure:
-    """Loss terms and, below, test mAP over training steps; what is null leaves a gap.
+    """Draw loss terms and, below, test mAP over training steps; null values are gaps.
 
-    Of a population the means over its members, and the average of each.
+    For a population these are means over the members, with each member's average mAP.
+
+    Args:
+        metrics: the lines of metrics.jsonl.
+
+    Returns:
+        The figure.
     """
     figure = Figure(figsize=(9, 7), layout="constrained")
     upper, lower = figure.subplots(2, 1, sharex=True)
@@ -214,7 +296,15 @@ _KIND_COLORS = ("C2", "C9", "C4", "C1", "C8", "C7")
 
 
 def draw_errors(evaluation: Evaluation, diagnosis: ErrorAnalysis) -> Figure:
-    """Where a detector errs: kinds of false positive, what they cost, recall by length, mAP."""
+    """Draw kinds of false positive, the mAP that each costs, recall by length, and mAP.
+
+    Args:
+        evaluation: the evaluation.
+        diagnosis: its error analysis.
+
+    Returns:
+        The figure.
+    """
     figure = Figure(figsize=(11, 7.5), layout="constrained")
     axes = figure.subplots(2, 2)
     at = f"at t-IoU {diagnosis.threshold:g}"
@@ -240,7 +330,7 @@ def draw_errors(evaluation: Evaluation, diagnosis: ErrorAnalysis) -> Figure:
 
 
 def _draw_profile(axis, diagnosis: ErrorAnalysis) -> None:
-    """Shares of the kinds among the best G, 2 G, ... detections, G the number of instances."""
+    """Draw shares of the kinds among the best G, 2 G, ... detections, G the instances."""
     total = np.maximum(diagnosis.profile.sum(axis=1), 1)
     names, below = [f"{multiple}G" for multiple in MULTIPLES], np.zeros(len(MULTIPLES))
     for index in range(len(ERROR_TYPES)):
@@ -249,7 +339,7 @@ def _draw_profile(axis, diagnosis: ErrorAnalysis) -> None:
         below += share
     axis.set(ylim=(0, 100), ylabel="per cent", xlabel="best detections, in multiples of instances")
     axis.set_title(
-        "what the best detections are: true (green), or as on the right", loc="left", size=10
+        "kinds of the best detections: true (green), or as on the right", loc="left", size=10
     )
 
 
@@ -269,11 +359,14 @@ def _draw_recall(axis, diagnosis: ErrorAnalysis) -> None:
 
 
 def draw_dataset(dataset: Dataset, report: dict) -> Figure:
-    """A data set at a glance: classes, lengths of videos and instances, where actions lie.
+    """Draw classes, lengths of videos and instances, and the fraction of action in the videos.
 
     Args:
-        dataset: with or without features.
-        report: as `inspection.inspect` returns it; only "classes" must be there.
+        dataset: a data set, with or without features.
+        report: as `inspection.inspect` returns it; only "classes" is required.
+
+    Returns:
+        The figure.
     """
     figure = Figure(figsize=(12, 8), layout="constrained")
     axes = figure.subplots(2, 2)
@@ -299,7 +392,7 @@ def draw_dataset(dataset: Dataset, report: dict) -> Figure:
 
 
 def _draw_classes(axis, classes: dict) -> None:
-    """Instances of every class; many classes without names, by their number."""
+    """Draw the number of instances per class; more than 30 classes without names."""
     order = sorted(classes, key=lambda name: -sum(c["instances"] for c in classes[name].values()))
     places = np.arange(len(order))
     for side, (color, subset) in enumerate((("C0", "train"), ("C1", "test"))):
@@ -314,7 +407,7 @@ def _draw_classes(axis, classes: dict) -> None:
 
 
 def _share_of_action(video) -> float:
-    """The share of a video's time that lies inside an instance."""
+    """Return the fraction of a video's time that lies inside an instance."""
     edges = np.clip(video.segments, 0, video.duration)
     edges = edges[np.argsort(edges[:, 0])]
     ends = np.maximum.accumulate(edges[:, 1]) if len(edges) else edges[:, 1]

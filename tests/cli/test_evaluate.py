@@ -170,7 +170,7 @@ def test_what_thumos_protocols_need_and_a_file_has_not(files):
         'no "ambiguous" intervals, so no detection is left out',
         'no "ambiguous" intervals, so no detection is left out; no "video_labels" of their own, so '
         "no instance is left out for its label",
-        "none of the videos that it leaves out",
+        "none of the videos that it excludes",
     ]
 
 

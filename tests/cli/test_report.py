@@ -84,7 +84,7 @@ def test_the_annotations_are_saved_with_every_run(trained, tmp_path):
     lines = err.splitlines()
     for name, line in zip(("single", "seeds, member 0", "seeds, ensemble"), lines, strict=True):
         assert line == (
-            f"warning: {name}: without curves of its attention and T-CAM, for there is no "
+            f"warning: {name}: no curves of its attention and T-CAM, as there is no "
             "activations.npz; evaluate the run again (--mode=eval, "
             "--config.evaluation.save_activations=True) to write what is missing"
         )
@@ -102,7 +102,7 @@ def test_a_run_of_an_earlier_version(trained, tmp_path):
         (tmp_path / "a" / "old" / name).unlink()
     elements, err = report(tmp_path / "report.html", tmp_path / "new", tmp_path / "a" / "old")
     assert re.fullmatch(
-        r"warning: old: without AP by class, errors and videos, for there is no annotations.json; "
+        r"warning: old: no AP by class, errors and videos, as there is no annotations.json; "
         r"evaluate the run again .*\n", err
     )  # fmt: skip
     (group,) = json.loads(elements.raw["script"][0])["groups"]
@@ -119,7 +119,7 @@ def test_a_member_that_has_diverged_is_left_out(trained, tmp_path):
     path.write_text(json.dumps(result))
     shutil.rmtree(tmp_path / "seeds" / "members" / "0")
     elements, err = report(tmp_path / "report.html", tmp_path / "seeds")
-    assert "seeds: diverged, and left out of every number: member 0" in err
+    assert "seeds: diverged, and excluded from all numbers: member 0" in err
     (group,) = json.loads(elements.raw["script"][0])["groups"]
     assert [model["name"] for model in group["models"]] == ["seeds, member 1", "seeds, ensemble"]
 
@@ -129,7 +129,7 @@ def test_a_method_of_ones_own_has_no_curves(trained, tmp_path):
     path = tmp_path / "single" / "config.json"
     path.write_text(path.read_text().replace('"co2net"', '"mine"'))
     elements, err = report(tmp_path / "report.html", tmp_path / "single")
-    assert "single: without curves, as its method is none of this package's" in err
+    assert "single: no curves, as its method is not one of this package's" in err
     assert json.loads(elements.raw["script"][0])["groups"][0]["videos"]
 
 
@@ -146,7 +146,7 @@ def swap_classes(folder: Path) -> None:
 DAMAGE = {
     "no such folder": (shutil.rmtree, "no run's work directory, as there is no config.json in it"),
     "no work directory": (lambda d: (d / "config.json").unlink(), "no config.json in it; give the"),
-    "unfinished": (lambda d: (d / "result.json").unlink(), "the run there has not finished; the"),
+    "unfinished": (lambda d: (d / "result.json").unlink(), "the run there has not finished; run"),
     "result cut short": (edit("result.json", lambda t: t[:99]), "result.json: not a JSON file"),
     "result of another kind": (edit("result.json", lambda t: "{}"), "result.json: .*; wanted res"),
     "detections cut short": (edit("detections.json", lambda t: t[:-9]), "detections.json: not a"),

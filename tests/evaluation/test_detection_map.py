@@ -1,4 +1,4 @@
-"""Evaluation against the row loop of METHODS 5, the official evaluator's numbers, properties."""
+"""Evaluation against plain loops over rows and the official evaluator's numbers; properties."""
 
 import dataclasses
 import json
@@ -24,10 +24,10 @@ SEEDS = st.integers(0, 2**20)
 
 
 def draw(seed: int, videos=4, classes=3, instances=30, detections=80, grid=1.0, scores=80):
-    """Random segments on a coarse grid, so that equal t-IoU and zero lengths do occur.
+    """Draw random segments on a coarse grid, so that equal t-IoU and zero lengths occur.
 
     Returns:
-        Ground truth and detections, these with `scores` different scores.
+        Ground truth, and detections with `scores` different scores.
     """
     rng = np.random.default_rng(seed)
 
@@ -50,7 +50,7 @@ def draw(seed: int, videos=4, classes=3, instances=30, detections=80, grid=1.0, 
     scores=st.sampled_from([1, 5, 90]),
 )
 def test_equal_to_the_row_loop(seed, matching, videos, instances, detections, scores):
-    """With equal scores, equal t-IoU, zero lengths, many on one spot, and empty sides."""
+    """Cases with equal scores, equal t-IoU, zero lengths, dense segments and empty inputs."""
     scores = 90 if matching == "published" else scores
     case = draw(seed, videos, 3, instances, detections, scores=scores)
     ours = detection_map.average_precision(*case, THRESHOLDS, 4, matching)
@@ -58,8 +58,8 @@ def test_equal_to_the_row_loop(seed, matching, videos, instances, detections, sc
     np.testing.assert_allclose(ours, wanted, rtol=0, atol=1e-12)
 
 
-def test_the_benchmark_s_other_reference_agrees():
-    """The same loop over pandas frames, which is what the field's programs do."""
+def test_pandas_reference_agrees_with_the_loops():
+    """The published programs loop over pandas frames."""
     case = draw(5, scores=80)
     wanted = python_loops.average_precision(*case, THRESHOLDS, 4, "published")
     frames = pandas_frames.average_precision(*case, THRESHOLDS, 4)
@@ -68,8 +68,8 @@ def test_the_benchmark_s_other_reference_agrees():
 
 @settings(max_examples=50, deadline=None)
 @given(seed=SEEDS, reversed_too=st.booleans(), block=st.sampled_from([1, 7, 1 << 20]))
-def test_overlapping_finds_every_pair(seed, reversed_too, block):
-    """And none of different keys, however many are looked at together."""
+def test_candidate_pairs_are_complete(seed, reversed_too, block):
+    """No pair has different keys, for every block size."""
     (one, other), rng = draw(seed), np.random.default_rng(seed)
     if reversed_too:
         other = other.with_times(lambda t: t + rng.normal(0, 5, len(t)))
@@ -85,8 +85,8 @@ def test_overlapping_finds_every_pair(seed, reversed_too, block):
     assert {tuple(pair) for pair in wanted} <= set(zip(*found, strict=True))
 
 
-def test_overlapping_of_segments_that_end_long_before_they_begin():
-    """They overlap nothing, but what lies behind them must be found all the same."""
+def test_candidate_pairs_with_reversed_segments():
+    """Reversed segments overlap nothing and do not hide the segments behind them."""
     rng = np.random.default_rng(0)
     key, start = rng.integers(0, 5, 300), rng.uniform(0, 1000, 300)
     end = start + rng.normal(0, 300, 300)
@@ -98,8 +98,8 @@ def test_overlapping_of_segments_that_end_long_before_they_begin():
     assert {tuple(pair) for pair in wanted} <= found
 
 
-def test_overlapping_looks_at_few_pairs_and_bears_any_time():
-    """Instances one after the other: at most the neighbors of what overlaps are looked at."""
+def test_candidate_pairs_are_few_also_for_distant_times():
+    """Disjoint segments have only themselves as candidates."""
     start = np.arange(0, 1000, 2.0)
     key = np.zeros(500, int)
     index, _ = candidate_pairs(key, start, start + 1.5, key, start, start + 1.5)
@@ -116,8 +116,8 @@ def test_thresholds_in_any_order():
     np.testing.assert_array_equal(ours[::-1], wanted)
 
 
-def test_numpy_s_order_of_equal_scores():
-    """Many detections with few scores: as numpy's argsort, reversed, has them in each class."""
+def test_numpy_order_of_equal_scores():
+    """Many detections with few scores, in the order of numpy's reversed argsort in each class."""
     case = draw(7, instances=60, detections=400, scores=3)
     ours = detection_map.average_precision(*case, THRESHOLDS, 4, "published")
     np.testing.assert_allclose(
@@ -145,8 +145,8 @@ def test_a_reversed_instance_is_never_found():
     assert np.isnan(temporal_iou(4.0, 4.0, 4.0, 4.0))
 
 
-def test_the_first_instance_may_be_the_worse_one():
-    """D2-Net's rule spends it, so that the second detection finds nothing."""
+def test_first_match_may_take_the_worse_instance():
+    """D2-Net's rule then has no instance for the second detection."""
     zero = np.zeros(2, int)
     truth = Segments(zero, zero, np.array([0.0, 4.0]), np.array([10.0, 14.0]), np.ones(2))
     found = Segments(zero, zero, np.array([4.0, 0.0]), np.array([14.0, 10.0]), np.array([2.0, 1]))
@@ -158,8 +158,8 @@ def test_the_first_instance_may_be_the_worse_one():
     assert detection_map.average_precision(truth, found, [0.4], 1)[0, 0] == 1
 
 
-def test_equal_scores_choose_in_the_order_given():
-    """The first takes the instance; a detection elsewhere before or after it moves its rank."""
+def test_equal_scores_are_matched_in_the_given_order():
+    """The first detection is matched; an unmatched one before it lowers the precision."""
     one = np.zeros(1, int)
     truth = Segments(one, one, np.zeros(1), np.ones(1), np.ones(1))
     hit, miss = (
@@ -169,7 +169,7 @@ def test_equal_scores_choose_in_the_order_given():
         assert detection_map.average_precision(truth, concatenate(pair), [0.5], 1)[0, 0] == wanted
 
 
-def test_equal_overlap_takes_the_nearest_centre_then_the_first():
+def test_equal_overlap_matches_the_nearest_center_then_the_first():
     """Two instances, t-IoU 1/2 each with [4, 8); the second's center is nearer."""
     zero = np.zeros(2, int)
     truth = Segments(zero, zero, np.array([2.0, 4.0]), np.array([8.0, 6.0]), np.ones(2))
@@ -194,7 +194,7 @@ def test_plain_average_precision():
 @settings(max_examples=60, deadline=None)
 @given(seed=SEEDS)
 def test_order_of_the_input_and_unit_of_time_do_not_matter(seed):
-    """Distinct scores: permuted detections, instances and videos, and times in another unit."""
+    """Permute detections, instances and videos with distinct scores, and scale the times."""
     truth, detections = draw(seed, grid=1e-9)
     rng = np.random.default_rng(seed)
     wanted = detection_map.average_precision(truth, detections, THRESHOLDS, 3)
@@ -210,7 +210,7 @@ def test_order_of_the_input_and_unit_of_time_do_not_matter(seed):
 @settings(max_examples=40, deadline=None)
 @given(seed=SEEDS, factor=st.floats(1e-3, 1e3))
 def test_scaling_all_times_changes_nothing_under_the_official_rule(seed, factor):
-    """Through `evaluate`: video lengths, instances and detections, by any factor."""
+    """Scale the lengths of videos, instances and detections by any factor."""
     truth, detections = draw(seed, grid=1e-9)
     results = []
     for scale in (1.0, factor):
@@ -243,7 +243,7 @@ def test_perfect_detections_give_one_zero_lengths_included(seed):
 @settings(max_examples=40, deadline=None)
 @given(seed=SEEDS, matching=st.sampled_from(["nearest", "first"]))
 def test_a_duplicate_never_raises_ap(seed, matching):
-    """One instance per class and video: what is found again, with a lower score, is false."""
+    """With one instance per class and video, a copy with a lower score is a false positive."""
     rng = np.random.default_rng(seed)
     truth, detections = draw(seed, grid=0.1)
     _, single = np.unique(truth.video * 3 + truth.label, return_index=True)
@@ -256,7 +256,7 @@ def test_a_duplicate_never_raises_ap(seed, matching):
     assert (ours[:, ~np.isnan(wanted[0])] <= wanted[:, ~np.isnan(wanted[0])]).all()
 
 
-def test_nothing_found_and_nothing_to_find():
+def test_no_detections_and_no_instances():
     truth, detections = draw(0)
     nothing = concatenate([])
     assert (detection_map.average_precision(truth, nothing, [0.5], 3) == 0).all()
@@ -277,7 +277,7 @@ def test_a_detection_takes_the_second_best_instance():
     assert detection_map.average_precision(truth, found, [0.6], 1)[0, 0] == 0.5
 
 
-def test_as_many_memory_as_detections():
+def test_memory_is_linear_in_detections():
     """Ten times the detections take about ten times the memory, not a hundred times."""
 
     def peak(count: int) -> int:
@@ -349,7 +349,7 @@ def test_f1_counts_every_detection():
 
 
 def d2_videos() -> tuple[Video, ...]:
-    """Two videos of 40 snippets; of five instances three are in D2-Net's list."""
+    """Return two videos of 40 snippets; three of five instances are in D2-Net's list."""
     grid, none = TimeGrid(), np.empty((0, 2))
 
     def video(name, labels, segments, segment_labels):
@@ -357,7 +357,7 @@ def d2_videos() -> tuple[Video, ...]:
         return Video(name, 25.6, np.array(labels), times, np.array(segment_labels), none)
 
     return (
-        video("a", [0], [[2, 6], [10, 14]], [0, 1]),  # the second's class is no label of the video
+        video("a", [0], [[2, 6], [10, 14]], [0, 1]),  # the second's class is not a label
         video("b", [0, 1], [[20, 30], [41, 44], [5, 9]], [1, 1, 0]),  # the second is beyond its end
     )
 
@@ -374,12 +374,12 @@ def test_d2nets_protocol():
         detection_map.evaluate(videos, found, protocols.get(name), 2, TimeGrid()).summary()
         for name in ("d2", "thumos_d2")
     )
-    assert reduced["map"]["0.9"] == reduced["f1"] == 1  # 2.3 to 6.4 is taken as 2 to 6
+    assert reduced["map"]["0.9"] == reduced["f1"] == 1  # 2.3 to 6.4 is truncated to 2 to 6
     assert full["map"]["0.9"] == pytest.approx((1 + 1 / 3) / 2)
     assert full["f1"] == pytest.approx((1 + 2 / 4) / 2)
 
 
-def test_an_empty_class_silences_the_later_ones_only_if_asked_for():
+def test_an_empty_class_zeroes_later_classes_only_with_the_switch():
     found = Segments(np.array([1]), np.array([1]), np.array([20.0]), np.array([30.0]), np.ones(1))
     found = found.with_times(TimeGrid().to_seconds)
     fixed, quirk = (
@@ -404,7 +404,7 @@ def detection(start, end) -> Segments:
 
 
 def mean_ap(videos, found: Segments, protocol: str) -> dict:
-    """By threshold, of detections in snippets."""
+    """Return mAP by threshold of detections in snippets."""
     grid = TimeGrid()
     seconds = found.with_times(grid.to_seconds)
     return detection_map.evaluate(videos, seconds, protocols.get(protocol), 1, grid).summary()[
@@ -420,8 +420,8 @@ def test_the_co2_protocol_rounds_halves_to_even():
     assert (official["0.4"], official["0.6"]) == (1, 0)
 
 
-def test_snippets_survive_the_way_through_seconds():
-    """Of the first 3,000 some do not come back whole; the protocols put them right."""
+def test_snippets_survive_conversion_to_seconds():
+    """Some of the first 3,000 indices come back below an integer; the protocols snap them."""
     grid, numbers = TimeGrid(), np.arange(3000.0)
     for seconds, lost in ((0.64 * numbers, 44), (grid.to_seconds(numbers), 144)):
         back = grid.to_snippets(seconds)
@@ -429,7 +429,7 @@ def test_snippets_survive_the_way_through_seconds():
         np.testing.assert_array_equal(detection_map.whole_snippets(back), numbers)
 
 
-def test_ambiguous_intervals_are_not_judged_by_whole_snippets():
+def test_detections_touch_ambiguous_intervals_by_whole_snippets():
     grid = TimeGrid()
     videos = (video(ambiguous=[grid.to_seconds([10, 20])]),)
 
@@ -441,19 +441,19 @@ def test_ambiguous_intervals_are_not_judged_by_whole_snippets():
     assert not touched(20, 25)
     assert not touched(0, 10)
     assert touched(12, 13)
-    # An end that rounding noise has put a hair below 11 is 11; 10.9 is cut to 10.
+    # An end that rounding errors have moved just below 11 is 11; 10.9 is truncated to 10.
     assert touched(0, 11 - 1e-9)
     assert not touched(0, 10.9)
 
 
-def test_protocol_210_leaves_two_videos_out():
+def test_protocol_210_excludes_two_videos():
     videos = (video("video_test_0000270", [(0, 6.4)]), video("video_test_0000004", [(0, 6.4)]))
-    # The only detection was in a video that is left out.
+    # The only detection is in an excluded video.
     assert mean_ap(videos, detection(0, 10), "thumos_210")["0.5"] == 0
 
 
-def test_what_was_left_out_is_counted():
-    """Of four detections one is in a video that is left out and ambiguous at that."""
+def test_excluded_detections_are_counted():
+    """One of four detections is in an excluded video and ambiguous; it counts once."""
     grid = TimeGrid()
     spans = grid.to_seconds([10, 20])
     videos = tuple(video(name, [(0, 6.4), (3, 3)], [spans]) for name in ("video_test_0000270", "v"))
@@ -468,8 +468,8 @@ def test_what_was_left_out_is_counted():
     assert (counts["instances_without_length"], counts["videos_with_detections"]) == (1, 1)
 
 
-def test_whole_snippets_that_came_from_seconds_are_whole_under_co2():
-    """Some come back from 0.64 times them a hair lower; half of an instance must be enough."""
+def test_whole_snippets_from_seconds_are_snapped_under_co2():
+    """Some indices come back slightly too low from 0.64 s times them; a t-IoU of 0.5 must match."""
     grid = TimeGrid()
     numbers = np.arange(3000.0)
     number = numbers[grid.to_snippets(0.64 * numbers) < numbers][0]

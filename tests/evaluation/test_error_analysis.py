@@ -22,7 +22,7 @@ SECONDS = np.array([0, 0.5, 2, 3, 3.5, 6, 6.5, 12, 12.5, 18, 18.5])  # on both s
 
 
 def video(name: str, *rows, labels=None, ambiguous=()) -> Video:
-    """A minute of video with the instances (label, start, end)."""
+    """Return a video of 60 s with instances (label, start, end)."""
     table = np.array(rows, float).reshape(-1, 3)
     instance_labels = table[:, 0].astype(int)
     labels = np.unique(instance_labels) if labels is None else np.array(labels)
@@ -31,13 +31,13 @@ def video(name: str, *rows, labels=None, ambiguous=()) -> Video:
 
 
 def detections(*rows) -> Segments:
-    """Of rows (video, label, start, end, score)."""
+    """Return detections from rows (video, label, start, end, score)."""
     table = np.array(rows, float).reshape(-1, 5)
     return Segments(table[:, 0].astype(int), table[:, 1].astype(int), *table[:, 2:].T)
 
 
 def judge(videos, found: Segments, protocol="official", threshold=0.5):
-    """The evaluation and its diagnosis."""
+    """Return the evaluation and its error analysis."""
     rules = protocols.get(protocol)
     result = detection_map.evaluate(videos, found, rules, len(CLASSES), TimeGrid())
     return result, error_analysis.analyze_errors(result, threshold)
@@ -48,10 +48,10 @@ def kinds_of(errors: error_analysis.ErrorAnalysis) -> list[str]:
 
 
 def draw(seed: int, instances: int, count: int) -> tuple[tuple[Video, ...], Segments]:
-    """Three videos with instances of three classes, and detections of four, most near an instance.
+    """Draw instances of three classes in three videos, and detections, most near an instance.
 
     Times are multiples of half a second, exact in seconds and in snippets, so that t-IoU at a
-    threshold does occur; some instances have the times of another one.
+    threshold occurs; some instances have the times of another one.
     """
     rng = np.random.default_rng(seed)
 
@@ -72,7 +72,7 @@ def draw(seed: int, instances: int, count: int) -> tuple[tuple[Video, ...], Segm
         copies[:, 1] = np.where(rng.random(len(near)) < 0.3, found[near, 1], copies[:, 1])
         copies[:, 2] += rng.choice([-2, -1, -0.5, 0, 0, 0, 0.5, 1, 2], len(near))
         copies[:, 3] += rng.choice([-3, -1, -0.5, 0, 0, 0, 0.5, 1, 3], len(near))
-        # A second or more, from 0 on: over a snippet, so that none is cut to a point.
+        # At least one second, more than a snippet, so that none is truncated to zero length.
         copies[:, 2] = np.maximum(copies[:, 2], 0)
         copies[:, 3] = np.maximum(copies[:, 3], copies[:, 2] + 1)
         found[near] = copies
@@ -81,13 +81,13 @@ def draw(seed: int, instances: int, count: int) -> tuple[tuple[Video, ...], Segm
 
 
 def rows(segments: Segments) -> list[tuple]:
-    """(video, label, start, end) of each."""
+    """Return (video, label, start, end) of each segment."""
     columns = segments.video, segments.label, segments.start, segments.end
     return list(zip(*(column.tolist() for column in columns), strict=True))
 
 
 def t_iou(one: tuple, other: tuple) -> float:
-    """Of two rows; 0 where they have nothing in common."""
+    """Compute the t-IoU of two rows; 0 if they are disjoint."""
     common = min(one[3], other[3]) - max(one[2], other[2])
     if one[0] != other[0] or common <= 0:
         return 0.0
@@ -95,7 +95,7 @@ def t_iou(one: tuple, other: tuple) -> float:
 
 
 def owners(result: detection_map.Evaluation, threshold: float) -> dict[int, int]:
-    """The detection that takes each instance, one detection after the other by its protocol."""
+    """Return {instance: detection}, matched sequentially by the protocol's rule."""
     truth, taken = rows(result.truth), {}
     for d, row in enumerate(rows(result.detections)):
         free = [
@@ -112,7 +112,7 @@ def owners(result: detection_map.Evaluation, threshold: float) -> dict[int, int]
 
 
 def sort_out(result: detection_map.Evaluation, taken: dict[int, int], threshold: float) -> list:
-    """(kind, t-IoU, the instances that may be named) of every detection."""
+    """Return (kind, t-IoU, admissible instances) of every detection."""
     truth, verdicts = rows(result.truth), []
     for d, row in enumerate(rows(result.detections)):
         share = {i: t_iou(row, other) for i, other in enumerate(truth)}
@@ -139,7 +139,7 @@ def sort_out(result: detection_map.Evaluation, taken: dict[int, int], threshold:
 
 
 def mean_ap(result: detection_map.Evaluation, found: Segments, threshold: float) -> float:
-    """Mean over the classes that have instances."""
+    """Return the mean AP over the classes that have instances."""
     matching = result.protocol.matching
     every = python_loops.average_precision(
         result.truth, found, np.array([threshold]), len(CLASSES), matching
@@ -149,7 +149,7 @@ def mean_ap(result: detection_map.Evaluation, found: Segments, threshold: float)
 
 
 def size_of(length: float) -> int:
-    """Position in `error_analysis.LENGTHS`; a length that is a bound is the shorter."""
+    """Return the index in `error_analysis.LENGTHS`; a bound belongs to the shorter length."""
     return sum(length > bound for bound in (3, 6, 12, 18))
 
 
@@ -162,7 +162,7 @@ def size_of(length: float) -> int:
     count=st.sampled_from([50, 25, 5, 0]),
 )
 def test_equal_to_the_definitions(seed, protocol, threshold, instances, count):
-    """Everything that is measured, also with no instance or no detection."""
+    """Compare all results, also without instances or detections."""
     videos, found = draw(seed, instances, count)
     result, errors = judge(videos, found, protocol, threshold)
     taken = owners(result, threshold)
@@ -198,8 +198,8 @@ def test_equal_to_the_definitions(seed, protocol, threshold, instances, count):
 
 
 @pytest.mark.parametrize("protocol", ["official", "co2", "d2"])
-def test_the_random_cases_have_everything(protocol):
-    """Else the comparison with the definitions would be an empty one."""
+def test_random_cases_cover_all_kinds(protocol):
+    """Otherwise the comparison with the definitions would be vacuous."""
     _, errors = judge(*draw(4, 24, 50), protocol)
     assert set(kinds_of(errors)) == set(error_analysis.ERROR_TYPES)
     assert (errors.instances > errors.found).all()
@@ -212,7 +212,7 @@ def test_the_random_cases_have_everything(protocol):
     ("label", "start", "end", "kind", "instance", "overlap"),
     [
         (0, 10, 20, "true positive", 0, 1),
-        (0, 10, 15, "true positive", 0, 0.5),  # a threshold that is reached is enough
+        (0, 10, 15, "true positive", 0, 0.5),  # equal to the threshold
         (1, 10, 20, "wrong label", 0, 1),
         (1, 10, 15, "wrong label", 0, 0.5),
         (0, 10, 14.5, "localization", 0, 0.45),
@@ -226,15 +226,15 @@ def test_the_random_cases_have_everything(protocol):
     ],
 )
 def test_one_detection_of_every_kind(label, start, end, kind, instance, overlap):
-    """At a t-IoU of 0.5, of one instance [10, 20) of class 0."""
+    """At a t-IoU of 0.5, with one instance [10, 20) of class 0."""
     videos = video("a", (0, 10, 20)), video("b", (1, 40, 50))
     _, errors = judge(videos, detections((0, label, start, end, 1)))
     assert (kinds_of(errors), errors.instance.tolist()) == ([kind], [instance])
     assert errors.overlap.tolist() == pytest.approx([overlap])
 
 
-def test_what_is_found_again_is_a_double_detection():
-    """The best scored one is the true one, even where the second fits better."""
+def test_a_second_detection_of_an_instance_is_a_double_detection():
+    """The detection with the highest score is the true positive, even if another fits better."""
     found = detections((0, 0, 10, 20, 0.8), (0, 0, 11, 20, 0.9), (0, 0, 10, 18, 0.7))
     _, errors = judge((video("a", (0, 10, 20)),), found)
     assert kinds_of(errors) == ["true positive", "double detection", "double detection"]
@@ -242,8 +242,8 @@ def test_what_is_found_again_is_a_double_detection():
     assert errors.overlap.tolist() == pytest.approx([0.9, 1, 0.8])
 
 
-def test_a_true_one_is_held_against_what_it_takes():
-    """Not against what it overlaps most: that one is taken, or of another class."""
+def test_a_true_positive_names_the_matched_instance():
+    """The instance that it overlaps most is matched already, or of another class."""
     truth = video("a", (0, 10, 20), (0, 12, 22), (1, 10.5, 20.5))
     _, errors = judge((truth,), detections((0, 0, 10, 20, 0.9), (0, 0, 10.5, 20.5, 0.8)))
     assert kinds_of(errors) == ["true positive"] * 2
@@ -254,9 +254,9 @@ def test_a_true_one_is_held_against_what_it_takes():
 @pytest.mark.parametrize(
     ("truth", "kind", "instance", "overlap"),
     [
-        # The other class's instance fits better than one of its own that nobody else wants.
+        # The other class's instance fits better than a free one of its own class.
         ([(1, 30, 40), (0, 31, 40)], "true positive", 1, 0.9),
-        # Its own is taken by the first detection; the other class's fits better.
+        # Its own is matched to the first detection; the other class's fits better.
         ([(0, 10, 20), (1, 11, 20)], "double detection", 0, 0.9),
         # A free one of its own class, which it overlaps a little.
         ([(0, 10, 20), (0, 5, 13)], "double detection", 0, 0.9),
@@ -264,16 +264,16 @@ def test_a_true_one_is_held_against_what_it_takes():
         ([(0, 16, 26), (1, 11, 20)], "wrong label", 1, 1),
         # Some of each, more of the other class.
         ([(1, 10, 15), (0, 18, 26)], "localization", 1, 2 / 15),
-        # Of two for the same reason the one that fits better, listed last.
+        # Among two of the same kind, the one that fits better is named.
         ([(0, 19, 26), (0, 10, 14), (0, 18, 20)], "localization", 1, 0.3),
         ([(1, 17, 22), (1, 10, 14), (2, 11, 15)], "confusion", 2, 4 / 9),
         ([(1, 12, 21), (2, 11, 19)], "wrong label", 1, 8 / 9),
-        # Own class too far away for anything, the other near.
+        # Own class below 0.1, the other class above.
         ([(0, 19.5, 30), (1, 10, 14)], "confusion", 1, 0.3),
     ],
 )
 def test_the_first_kind_that_applies_wins(truth, kind, instance, overlap):
-    """The second of two detections of class 0; the first takes the instance [10, 20) if any."""
+    """Check the second of two detections of class 0; the first matches [10, 20) if it exists."""
     place = (30, 40) if kind == "true positive" else (11, 20)
     found = detections((0, 0, 10, 20, 0.9), (0, 0, *place, 0.8))
     if kind not in ("true positive", "double detection"):
@@ -284,8 +284,8 @@ def test_the_first_kind_that_applies_wins(truth, kind, instance, overlap):
     assert errors.overlap[-1] == pytest.approx(overlap)
 
 
-def test_instances_of_two_classes_in_one_place_are_no_wrong_label():
-    """THUMOS14 annotates every CliffDiving as Diving too."""
+def test_coinciding_instances_of_two_classes_are_not_wrong_labels():
+    """THUMOS14 annotates every CliffDiving instance as Diving, too."""
     truth = video("a", (0, 10, 20), (1, 10, 20))
     found = detections(
         (0, 0, 10, 20, 0.9), (0, 1, 10, 20, 0.8), (0, 0, 10, 20, 0.7), (0, 1, 10, 20, 0.6),
@@ -301,8 +301,8 @@ def test_instances_of_two_classes_in_one_place_are_no_wrong_label():
         assert held_against.tolist() == [0, 1] * 3
 
 
-def test_a_point_found_twice_is_a_double_detection():
-    """Two points have enough t-IoU, as the official evaluator counts 0 / 0: the first is true."""
+def test_a_zero_length_instance_detected_twice_is_a_double_detection():
+    """The official evaluator counts 0 / 0 as a match: the first detection is true."""
     videos, again = (video("a", (0, 10, 10)),), detections((0, 0, 10, 10, 1), (0, 0, 10, 10, 0.5))
     for alone in (0, 1):
         _, errors = judge(videos, again.take(np.array([alone])))
@@ -311,8 +311,8 @@ def test_a_point_found_twice_is_a_double_detection():
     assert kinds_of(errors) == ["true positive", "double detection"]
 
 
-def test_lengths_are_the_protocols_and_in_seconds_as_annotated():
-    """3.2 s are 5 snippets, as 3 s are when rounded; ActivityNet's instances are longer."""
+def test_lengths_are_in_annotated_seconds_with_the_protocols_bounds():
+    """3.2 s are 5 snippets, as are 3 s after rounding; ActivityNet has other bounds."""
     truth = video("a", (0, 0, 3), (0, 10, 13.2), (1, 20, 20), (1, 20, 50), (2, 2, 59))
     found = detections((0, 0, 10, 13.2, 0.9), (0, 1, 20, 50, 0.8))
     for name, wanted, hits in (
@@ -329,8 +329,8 @@ def test_lengths_are_the_protocols_and_in_seconds_as_annotated():
     assert list(recall) == ["XS", "S", "M", "L", "XL"]
 
 
-def test_gain_is_measured_as_the_protocol_measures_precision():
-    """Precision 1/2 and 2/3 at the hits; without the one on background both are 1."""
+def test_gain_uses_the_protocols_average_precision():
+    """Precision is 1/2 and 2/3 at the matches; without the background error both are 1."""
     videos = (video("a", (0, 0, 5), (0, 10, 15)), video("b", (1, 0, 5)))
     found = detections((0, 0, 40, 45, 3), (0, 0, 0, 5, 2), (0, 0, 10, 15, 1), (1, 1, 0, 5, 1))
     for ap, wanted in (("interpolated", 1 / 3), ("plain", 5 / 12)):
@@ -345,7 +345,7 @@ def test_gain_is_measured_as_the_protocol_measures_precision():
     [("thumos_co2", 2.8125 / 9, 12 / 12.5), ("thumos_d2", 3 / 9, 12 / 13)],
 )
 def test_top_false_positives(protocol, poor, good):
-    """Times as given and annotated, t-IoU as judged: in snippets; one detection is not judged."""
+    """Times are as given, t-IoU in the protocol's unit; one detection is not evaluated."""
     videos = (
         video("a", (3, 20, 25), (0, 1, 9), labels=[0]),  # the first is not in D2-Net's list
         video("b", (1, 2, 8), ambiguous=[(40, 50)]),
@@ -387,7 +387,7 @@ def test_top_false_positives(protocol, poor, good):
 
 @pytest.mark.parametrize(("protocol", "threshold"), [("anet13", 0.3), ("official", 0.95)])
 def test_a_threshold_that_the_protocol_does_not_have(protocol, threshold):
-    """The message names it, the protocol, and those that there are."""
+    """The message names the threshold, the protocol and the protocol's thresholds."""
     with pytest.raises(JaxtalError) as caught:
         judge((video("a", (0, 10, 20)),), detections((0, 0, 10, 20, 1)), protocol, threshold)
     thresholds = [f"{value:g}" for value in protocols.get(protocol).thresholds]
@@ -423,8 +423,8 @@ def test_the_report_adds_up():
 
 
 @pytest.mark.parametrize("protocol", ["official", "co2", "thumos_d2"])
-def test_nothing_found_and_nothing_to_find(protocol):
-    """What there is none of is NaN, in JSON null, and no warning."""
+def test_no_detections_and_no_instances(protocol):
+    """Undefined values are NaN, null in JSON, without warnings."""
     truth, empty = video("a", (0, 10, 20)), video("a")
     found, nothing = detections((0, 3, 10, 20, 1)), concatenate([])
     for videos, given_ones, recall, gain in (

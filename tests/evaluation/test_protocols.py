@@ -1,4 +1,4 @@
-"""The frozen protocol names of METHODS 5.1b, and the switches."""
+"""Protocol names, which are frozen, and switches."""
 
 import numpy as np
 import pytest
@@ -40,7 +40,7 @@ def test_what_the_names_mean(name, rules):
     assert len(protocol.excluded_videos) == (2 if name == "thumos_210" else 0)
 
 
-def test_there_are_no_others():
+def test_there_are_no_other_protocols():
     assert len(protocols.PROTOCOLS) == 11
     assert all(protocol.name == name for name, protocol in protocols.PROTOCOLS.items())
 
@@ -51,7 +51,7 @@ def test_switches():
     for name, message in {
         "thumos": r"'thumos': it must be one of thumos14, ",
         "thumos14+x": r"'thumos14\+x': switches are numpy_ties, stop_at_empty_class",
-        "d2+numpy_ties": r"whose matching is 'nearest', that of d2 is 'first'; leave it out",
+        "d2+numpy_ties": r"whose matching is 'nearest', that of d2 is 'first'; omit it",
         "co2+stop_at_empty_class": r"whose matching is 'first', that of co2 is 'nearest'",
     }.items():
         with pytest.raises(JaxtalError, match=message):

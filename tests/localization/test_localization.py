@@ -1,4 +1,4 @@
-"""Localization against plain loops over rows, and at its edges."""
+"""Localization against plain loops over rows, and edge cases."""
 
 import dataclasses
 import unittest.mock
@@ -27,7 +27,7 @@ from tests.helpers.localizing import settings as localization_config
 
 
 def co2(cas, attention, **fields):
-    """CO2-Net's localization with some numbers changed."""
+    """Localize as CO2-Net does, with some fields changed."""
     config = co2net_thumos.get_config()
     config.localization.update(fields)
     return localize(co2net.METHOD, {"cas": cas, "attention": attention[:, None]}, config)
@@ -71,7 +71,7 @@ SETTINGS = st.builds(
     shared=st.booleans(),
 )
 def test_equal_to_the_row_loops(config, seed, time, levels, shared):
-    """Class, start, end, order and score, bit by bit: on this grid sums are exact and ties many."""
+    """Compare all columns bit by bit; on this grid sums are exact and ties are frequent."""
     rng = np.random.default_rng(seed)
     sequence = rng.integers(-levels, levels + 1, (time, 4)) / 16
     gate = rng.integers(0, levels + 1, (time, 1 if shared else 4)) / 16 * (1 if levels == 16 else 8)
@@ -83,7 +83,7 @@ def test_equal_to_the_row_loops(config, seed, time, levels, shared):
 
 @settings(max_examples=40, deadline=None)
 @given(config=SETTINGS, seed=st.integers(0, 2**20), count=st.integers(0, 6))
-def test_many_videos_at_once_are_each_as_alone(config, seed, count):
+def test_many_videos_at_once_equal_single_videos(config, seed, count):
     rng = np.random.default_rng(seed)
     alone, proposals = [], []
     for video in range(count):
@@ -110,7 +110,7 @@ def test_many_videos_at_once_are_each_as_alone(config, seed, count):
     steps=st.sampled_from([2, 5, 32]),
 )
 def test_nms_of_any_segments(config, seed, count, block, steps):
-    """Not only of nested ones, in any order, with gaps of less than 1, many ties, raised scores."""
+    """Segments that are not nested, in any order, with gaps below 1, ties and raised scores."""
     rng = np.random.default_rng(seed)
     start = rng.integers(0, 120, count) / 4
     end = start + rng.integers(1, 40, count) / 4
@@ -126,8 +126,8 @@ def test_nms_of_any_segments(config, seed, count, block, steps):
     np.testing.assert_allclose(ours, wanted, rtol=1e-12)
 
 
-def test_nms_of_scores_that_it_raises_to_the_same():
-    """The second and the third end at the same score; of the two the one given first goes first."""
+def test_nms_of_scores_that_it_raises_to_equal_values():
+    """The second and the third have equal final scores; the one given first is selected first."""
     start, end = np.array([10.0, 5, 0]), np.array([16.0, 11, 6])
     config = localization_config(inclusive_iou=False)
     score = np.array([-0.25, -0.25, 0])
@@ -138,7 +138,7 @@ def test_nms_of_scores_that_it_raises_to_the_same():
 
 
 def test_nms_of_times_far_apart():
-    """One group's long time line does not blur the others'."""
+    """A long time axis of one group does not reduce the precision of the others."""
     start, end = np.zeros(2000), np.full(2000, 5.0)
     end[0] = 1e13
     config = localization_config(nms="hard", nms_threshold=0.5)
@@ -146,14 +146,14 @@ def test_nms_of_times_far_apart():
     assert len(kept) == 1001
 
 
-def test_a_score_that_is_no_number_is_not_passed_over():
+def test_a_score_that_is_not_finite_is_an_error():
     with pytest.raises(ValueError, match="1 of 2 scores are not finite"):
         nms.nms(
             np.zeros(2), np.ones(2), np.array([1, np.nan]), np.zeros(2, int), localization_config()
         )
 
 
-def test_what_is_no_number_is_above_no_threshold():
+def test_nan_is_above_no_threshold():
     gate = np.array([[0.9], [np.nan], [0.9]])
     config = localization_config(thresholds=(0.5, 0.5, 1))
     found = localization.localize(np.ones((3, 1)), gate, np.ones(1), config)
@@ -181,12 +181,12 @@ def test_forms_of_nms_by_hand(name):
 @pytest.mark.parametrize("value", [0.0, 0.5, 1.0])
 @pytest.mark.parametrize("time", [0, 1, 2, 50])
 def test_constant_activations(value, time):
-    """All above every threshold, all below, or none there: one proposal a threshold, or none."""
+    """One proposal per threshold that all activations exceed, none for an empty video."""
     sequence = np.full((time, 2), value)
     config = localization_config(thresholds=(0.25, 0.75, 2))
     found = localization.localize(sequence, sequence, np.ones(2), config)
     above = 0 if value == 0 or time == 0 else 1 if value == 0.5 else 2
-    above = 0 if time == 1 else above  # the lone first snippet
+    above = 0 if time == 1 else above  # only the first snippet
     assert len(found) == 2 * above
     assert (found.start == 0).all()
     assert (found.end == time).all()
@@ -209,7 +209,7 @@ def test_contrast_of_a_segment_that_fills_the_video_has_no_outside():
     assert part[0] == pytest.approx(3.5 - (1 + 6) / 2)
 
 
-def test_a_lone_first_snippet_is_ignored_unless_asked_for():
+def test_a_run_of_only_the_first_snippet_is_ignored_by_default():
     attention = np.array([0.95, 0.05, 0.05])
     cas = np.ones((3, 3))
     assert len(co2(cas, attention)) == 0
@@ -248,7 +248,7 @@ def test_flanks_by_sides():
     sequence = np.arange(8.0)[:, None]
     start, end = np.array([0, 1, 0, 5]), np.array([8, 6, 2, 8])
     ours = outer_inner_contrast(sequence, start, end, 0, 0.25, "sides")
-    # No side; one snippet on either; one on the right only; one on the left only.
+    # No flank; one snippet on both sides; one on the right only; one on the left only.
     np.testing.assert_allclose(ours, [3.5, 3 - (0 + 6) / 2, 0.5 - 2, 6 - 4])
 
 
@@ -260,13 +260,13 @@ def test_hard_nms_keeps_the_best_of_what_overlaps():
         config = localization_config(nms="hard", nms_threshold=threshold, inclusive_iou=False)
         return nms.nms(start[:n], end[:n], score[:n], np.zeros(n, int), config)[0].tolist()
 
-    assert kept(0.4) == [1, 2]  # the last overlaps the second by 4 / 10, not by less
+    assert kept(0.4) == [1, 2]  # the last overlaps the second by exactly 4 / 10
     assert kept(0.41) == [1, 3, 2]
     assert kept(0.5, n=0) == []
 
 
-def test_what_lies_lower_than_its_surroundings_is_dropped():
-    """The gate finds two segments, the sequence is far lower inside the second than outside it."""
+def test_proposals_below_the_minimum_contrast_are_dropped():
+    """The gate has two runs; the sequence is far lower inside the second run than outside."""
     gate = np.array([[0.0], [1], [1], [0], [0], [1], [1], [0]])
     sequence = np.array([[0.1], [0.9], [0.9], [0.1], [0.9], [0.3], [0.3], [0.9]])
     scores = np.ones(1)
@@ -296,8 +296,8 @@ def test_class_rules():
     assert np.flatnonzero(rules["top_two"](1.2 * score, 0.5)).tolist() == [2]  # above 1 only
 
 
-def test_what_is_weak_beside_the_best():
-    """Of the same class, or of the whole video; a negative best leaves nothing."""
+def test_relative_score_by_class_and_by_video():
+    """A negative best score drops every detection."""
     rng = np.random.default_rng(0)
     activity = rng.random((80, 3)) * [0.9, 0.3, 0.2]
     scores = np.ones(3)
@@ -320,7 +320,7 @@ def test_what_is_weak_beside_the_best():
     assert len(found(relative_score=0.5, class_weight=-9.0, relative_to="video")) == 0
 
 
-def test_what_equals_a_threshold():
+def test_activations_equal_to_a_threshold():
     sequence = np.array([[0.2, 0.5, 0.5, 0.2, 0.8]]).T
     fields = {"thresholds": (0.5, 0.5, 1), "class_rule": "above", "nms": "hard"}
     for inclusive, wanted in ((False, [(4, 5)]), (True, [(1, 3), (4, 5)])):
@@ -329,10 +329,10 @@ def test_what_equals_a_threshold():
         assert sorted(zip(found.start, found.end, strict=True)) == wanted
 
 
-def test_what_equals_the_class_threshold():
+def test_class_scores_equal_to_the_threshold():
     for score, above, more in (
         ([0.1, 0.3, 0.05], [0, 1], [1]),
-        ([0.1, 0.1, 0.05], [0, 1], [0]),  # nothing exceeds it: the first of the best
+        ([0.1, 0.1, 0.05], [0, 1], [0]),  # none exceeds it: the first of the best
         ([0.01, 0.02, 0.05], [2], [2]),
     ):
         for rule, wanted in (("above", above), ("more_than", more)):
@@ -342,7 +342,7 @@ def test_what_equals_the_class_threshold():
 
 def test_upsampling_by_hand():
     sequence = np.array([[0.0, 1.0], [2.0, 1.0], [1.0, 3.0]])
-    wanted = [[0, 1], [1, 1], [2, 1], [1.5, 2], [1, 3], [0.5, 4]]  # the last slope goes on
+    wanted = [[0, 1], [1, 1], [2, 1], [1.5, 2], [1, 3], [0.5, 4]]  # the last slope continues
     np.testing.assert_array_equal(upsample(sequence, 2), wanted)
     np.testing.assert_array_equal(upsample(sequence[:1], 3), [[0, 1]] * 3)
     assert upsample(sequence, 1) is sequence

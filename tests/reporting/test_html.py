@@ -1,4 +1,4 @@
-"""The page holds what it should, whatever things are called."""
+"""The report's page: its content, hostile names, the script in Chromium."""
 
 import dataclasses
 import json
@@ -23,7 +23,7 @@ EVIL = (
 
 
 def renamed(runs: list[Run], names: tuple[str, ...]) -> list[Run]:
-    """The same with videos, classes, data set and runs that are called otherwise."""
+    """Return the runs with other names of videos, classes, data set and runs."""
     truth = runs[0].truth
     videos = tuple(
         dataclasses.replace(video, name=f"{names[index % len(names)]} v{index}")
@@ -51,12 +51,12 @@ def trained():
 
 @pytest.fixture(scope="module")
 def runs(trained):
-    """Without curves of training, which take long to draw."""
+    """Runs without training curves, which take long to draw."""
     return [dataclasses.replace(run, metrics=[]) for run in trained]
 
 
 class Elements(HTMLParser):
-    """Every element's name and attributes, and the text outside of scripts and styles."""
+    """Name and attributes of every element, and the text outside of scripts and styles."""
 
     def __init__(self, text: str):
         super().__init__()
@@ -76,7 +76,7 @@ class Elements(HTMLParser):
             self.text += data
 
 
-def test_names_are_text_wherever_they_stand(runs):
+def test_names_are_text_everywhere(runs):
     plain, evil = (Elements(html.render(renamed(runs, names))) for names in (("name", "b"), EVIL))
     assert [tag for tag, _ in plain.found] == [tag for tag, _ in evil.found]
     assert [sorted(attrs) for _, attrs in plain.found] == [sorted(attrs) for _, attrs in evil.found]
@@ -114,11 +114,11 @@ def test_ap_by_class_averages_to_the_result(runs):
     )
 
 
-def test_runs_of_which_only_results_are_left(runs):
+def test_runs_without_annotations_and_metrics(runs):
     bare = [dataclasses.replace(run, models=[], truth=None) for run in runs]
     elements = Elements(html.render(bare))
     assert json.loads(elements.raw["script"][0])["groups"] == []
-    for text in ("No run has a metrics.jsonl", "to judge", "to show", runs[0].name):
+    for text in ("No run has a metrics.jsonl", "to evaluate", "to show", runs[0].name):
         assert text in elements.text
     assert not [tag for tag, _ in elements.found if tag in ("img", "select")]
 
@@ -132,7 +132,7 @@ def test_few_videos_of_many(runs, tmp_path):
     assert [video["name"][-1] for video in group["videos"]] == ["0", "2"]
 
 
-def test_a_folder_that_is_called_what_is_no_text(runs, tmp_path):
+def test_a_folder_whose_name_is_not_unicode(runs, tmp_path):
     named = [dataclasses.replace(runs[0], name="run\udce9", models=[])]
     html.write(tmp_path / "report.html", named)
     assert "run&#56553;" in (tmp_path / "report.html").read_text()
@@ -146,7 +146,7 @@ def test_metrics_that_cannot_be_drawn(runs):
 
 @pytest.fixture(scope="module")
 def opened(runs, tmp_path_factory):
-    """Opens the report of two runs with hostile names in Chromium."""
+    """Open the report of two runs with hostile names in Chromium."""
     program = chromium()
     if program is None:
         pytest.skip("no chromium on PATH to open the report with")
@@ -154,10 +154,10 @@ def opened(runs, tmp_path_factory):
     html.write(path, renamed(runs, EVIL[:2]))
 
     def open_at(events: str = "", **state) -> Elements:
-        """Its elements at an address that holds the state, after `events`, a script."""
+        """Return the elements at an address with a state, after the script `events` has run."""
         fragment = "&".join(f"{name}={value}" for name, value in state.items())
         opened = path
-        if events:  # which only a page without the policy runs
+        if events:  # a page with the policy would not run them
             text = re.sub("<meta http-equiv[^>]*>", "", path.read_text())
             opened = path.with_name("events.html")
             opened.write_text(text.replace("</body>", f"<script>{events}</script></body>"))
@@ -169,7 +169,7 @@ def opened(runs, tmp_path_factory):
 
 
 def marked(elements: Elements, kind: str) -> list[dict]:
-    """Attributes of the elements that have a class."""
+    """Return the attributes of the elements of a class."""
     return [a for _, a in elements.found if kind in (a.get("class") or "").split()]
 
 
@@ -196,8 +196,7 @@ def test_the_browser_draws_and_the_slider_hides(runs, opened):
     assert 0 < len(bars) < sum(found["all"] for found in video["found"])
 
 
-def test_the_address_says_which_video_is_shown(runs, opened):
-    """By its name, and among those that a filter leaves."""
+def test_the_address_selects_video_and_filter(runs, opened):
     (group,) = video_browser.content(groups(renamed(runs, EVIL[:2])), 500)["groups"]
     video = group["videos"][3]
     number = video["truth"][0][0]
@@ -225,7 +224,7 @@ const enter = (id, value) => {
   byId(id).dispatchEvent(new Event("input", { bubbles: true }));
 };
 press("ArrowRight", document.body); see();
-press("ArrowRight", byId("share")); see(); // which has a use for the key itself
+press("ArrowRight", byId("share")); see(); // the slider handles the key itself
 byId("next").click(); see();
 press("ArrowLeft", document.body); see();
 enter("share", 0); see();

@@ -1,4 +1,4 @@
-"""Which runs belong together, and what they are called."""
+"""Names and groups of runs."""
 
 import dataclasses
 
@@ -9,7 +9,7 @@ from jaxtal.reporting import runs
 from tests.helpers.drawn_runs import drawn_runs
 
 
-def test_names_are_as_long_as_it_takes(tmp_path):
+def test_names_are_as_long_as_necessary(tmp_path):
     paths = [tmp_path / name for name in ("a/run", "b/run", "c/a/run", "other")]
     assert runs.names(paths) == [f"{tmp_path.name}/a/run", "b/run", "c/a/run", "other"]
     assert runs.names([tmp_path / "a" / ".." / "run"]) == ["run"]
@@ -24,7 +24,7 @@ def test_a_folder_may_be_given_once(tmp_path):
             runs.names([tmp_path / "run", tmp_path / again])
 
 
-def test_only_the_same_ground_truth_is_together():
+def test_a_group_has_one_ground_truth():
     first, second, third, fourth = drawn_runs(2, 4)
     other = dataclasses.replace(
         first.truth, test=tuple(dataclasses.replace(v, duration=1e4) for v in first.truth.test)

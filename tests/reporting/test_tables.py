@@ -1,4 +1,4 @@
-"""Tables say what result.json says, and put together only what may be compared."""
+"""Tables of results: numbers as in result.json, and only comparable rows together."""
 
 import json
 import math
@@ -20,7 +20,7 @@ def evaluated(value: float, protocol: str = "co2") -> dict:
 
 
 def single(value: float, protocol: str = "co2", **more) -> dict:
-    """A run's result; the best step is half as good again, the official protocol half as good."""
+    """Return a run's result: 1.5 times `value` at the best step, half of it under `official`."""
     at = {
         "step": 40, **evaluated(value, protocol), "classification_map": 0.9,
         "official": evaluated(value / 2, "official"),
@@ -33,11 +33,11 @@ def single(value: float, protocol: str = "co2", **more) -> dict:
 
 
 def many(values: dict[str, float | None], ensembles: int) -> dict:
-    """A population's result: members by their value of loss.weights.norm, the mAP of each."""
+    """Return a population's result, given {loss.weights.norm: mAP, None if diverged}."""
     members, grouped = [], {}
     for index, (norm, value) in enumerate(values.items()):
-        told = {"seed": index, "values": {"loss.weights.norm": float(norm)}, "step": 40}
-        members.append({**told, "diverged": 7} if value is None else {**single(value), **told})
+        common = {"seed": index, "values": {"loss.weights.norm": float(norm)}, "step": 40}
+        members.append({**common, "diverged": 7} if value is None else {**single(value), **common})
         grouped.setdefault(float(norm), []).append(index)
     groups = [({"loss.weights.norm": norm}, numbers) for norm, numbers in grouped.items()]
     found = [{"members": 2, **single(0.9)} for _ in range(ensembles)]
@@ -94,8 +94,8 @@ def test_groups_of_a_population_have_rows_of_their_own():
     assert names == [
         (f"{norm} 0, ensemble", 2), (f"{norm} 1", 2), (f"{norm} 1, ensemble", 2), (f"{norm} 0.5", 1)
     ]  # fmt: skip
-    assert (found.member, found.ensemble) == (1, False)  # there are several
-    assert not found.rows[-1].own.several  # a single one has no spread
+    assert (found.member, found.ensemble) == (1, False)  # several ensembles
+    assert not found.rows[-1].own.several  # one member has no spread
 
 
 def test_tables_by_protocol_and_one_of_all():
@@ -113,7 +113,7 @@ def test_tables_by_protocol_and_one_of_all():
 
 
 def change(content: dict, *path, to=None) -> dict:
-    """The same with another value at a path, or without it."""
+    """Return the content with another value at a path, or without it."""
     content = json.loads(json.dumps(content))
     *parents, last = path
     inner = content
@@ -145,7 +145,7 @@ DAMAGED = {
 
 
 @pytest.mark.parametrize("damage", DAMAGED)
-def test_damaged_results_are_told(damage, tmp_path):
+def test_damaged_results_are_errors(damage, tmp_path):
     content, message = DAMAGED[damage]
     (tmp_path / "result.json").write_text(json.dumps(content))
     with pytest.raises(JaxtalError, match=message) as error:

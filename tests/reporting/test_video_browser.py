@@ -1,4 +1,4 @@
-"""What the script is given: little of much, but the right part of it."""
+"""Data of the page's script: the best detections, curves, picked videos."""
 
 import base64
 import dataclasses
@@ -24,7 +24,7 @@ def runs():
 
 @pytest.fixture(scope="module")
 def shown(runs):
-    """What is shown of them, with every detection."""
+    """Return the script's data, with every detection."""
     with mock.patch.object(video_browser, "DETECTIONS", 10**6):
         (group,) = video_browser.content(groups(runs), most=100)["groups"]
     return group
@@ -72,7 +72,7 @@ def test_the_best_detections_of_every_video(runs, shown, monkeypatch):
         assert cut["found"][1]["all"] == len(own)
 
 
-def test_as_many_are_right_as_instances_are_found(runs, shown):
+def test_true_positives_are_the_matched_instances(runs, shown):
     for index, run in enumerate(runs):
         (model,) = run.models
         kinds = [kind for video in shown["videos"] for kind in video["found"][index]["kind"]]
@@ -80,7 +80,7 @@ def test_as_many_are_right_as_instances_are_found(runs, shown):
         assert kinds.count(0) == (model.evaluation.matched_detection[half] >= 0).sum() > 0
 
 
-def test_what_the_protocol_leaves_out_is_neither_right_nor_wrong(runs):
+def test_detections_that_the_protocol_excludes_have_a_kind_of_their_own(runs):
     model = dataclasses.replace(runs[0].models[0], protocol="thumos_co2")
     left_out = model.evaluation.left_out["ambiguous"]
     assert (model.kind == len(error_analysis.ERROR_TYPES)).sum() == left_out > 0
@@ -131,7 +131,7 @@ def test_curves_of_annotated_and_found_classes(runs, shown):
 
 
 def test_curves_lie_where_the_rows_do(runs):
-    """40 rows of 10 s in 80 snippets of 5 s, the first seen from 2.5 s before its middle on."""
+    """40 rows of 10 s in 80 snippets of 5 s; the first window begins 2.5 s before its middle."""
     model = runs[0].models[0]
     rng = np.random.default_rng(0)
     output = {"cas": rng.normal(size=(40, 9)), "attention": rng.random((40, 1))}

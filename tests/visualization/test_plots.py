@@ -1,4 +1,4 @@
-"""The pictures draw whatever a run can leave, and say what they show."""
+"""Figures of videos and training, also of empty and partial runs."""
 
 import numpy as np
 import pytest
@@ -50,8 +50,8 @@ def test_videos_show_truth_and_detections_of_every_class(dataset):
     assert {"ground truth", "detections (opacity = score)", "attention, rgb"} <= legend
 
 
-def test_the_activity_of_a_class_is_drawn_as_the_method_means_it(dataset):
-    """D2-Net's T-CAM are probabilities already, CO2-Net's logits with a background column."""
+def test_the_activation_of_a_class_is_the_methods_own(dataset):
+    """D2-Net's T-CAM are probabilities, CO2-Net's are logits with a background column."""
     cas = np.linspace(0.1, 0.9, 40).reshape(20, 2)
     output = {"attention": np.ones((20, 1)), "cas": cas}
     nothing = concatenate([])
@@ -64,7 +64,7 @@ def test_the_activity_of_a_class_is_drawn_as_the_method_means_it(dataset):
 
 
 def heights(figure) -> np.ndarray:
-    """Upper edge of the filled T-CAM."""
+    """Return the upper edge of the filled T-CAM."""
     (area,) = figure.axes[0].collections
     x, y = area.get_paths()[0].vertices.T
     return np.array([y[x == value].max() for value in np.unique(x)])
@@ -75,8 +75,8 @@ def test_videos_without_detections(dataset):
     assert "no detection; T-CAM: Dive" in figure.axes[0].get_title(loc="left")
 
 
-def test_a_video_that_nobody_annotated():
-    """No ground truth, a lane for each of the best classes; names are not taken for formulas."""
+def test_an_unlabeled_video():
+    """No ground truth, a lane per class of the best detections; names are not parsed as math."""
     rng = np.random.default_rng(0)
     classes = [f"$class {index}$" for index in range(9)]
     output = outputs() | {"cas": rng.normal(size=(20, 10))}
@@ -106,7 +106,7 @@ def test_picked_videos_show_different_classes(dataset):
     assert plots.pick_videos(dataset, [1], 4) == [1]
 
 
-def test_training_curves_of_nothing_and_of_gaps():
+def test_training_curves_without_lines_and_with_gaps():
     assert len(plots.draw_training([]).axes) == 2
     line = {"average": {"0.1:0.7": None}, "map": {}, "classification_map": None}
     metrics = [{"step": 1, "loss": 1.0}, {"step": 2, "loss": None}, {"step": 2, **line}]
@@ -114,8 +114,8 @@ def test_training_curves_of_nothing_and_of_gaps():
     np.testing.assert_array_equal(figure.axes[0].lines[0].get_ydata(), [1.0, np.nan])
 
 
-def test_rows_that_stand_for_several_snippets_lie_where_they_are_in_the_video(dataset):
-    """A thinned-out video: 5 rows of its 20 snippets."""
+def test_rows_of_several_snippets_have_the_right_times(dataset):
+    """A subsampled video: 5 rows of its 20 snippets."""
     rng = np.random.default_rng(0)
     names = ("attention", "attention_context", "attention_background")
     output = {"cas": rng.random((5, 3))} | {name: rng.random((5, 1)) for name in names}

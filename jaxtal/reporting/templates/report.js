@@ -1,6 +1,6 @@
 "use strict";
-// Draws one video at a time: annotated instances, every model's detections, attention and T-CAM.
-// Names of videos, classes and runs only ever become text or attributes, never markup.
+// Draw one video at a time: annotated instances, every model's detections, attention and T-CAM.
+// Names of videos, classes and runs become text or attributes, never markup.
 (() => {
   const byId = (id) => document.getElementById(id);
   const data = JSON.parse(byId("data").textContent);
@@ -10,7 +10,7 @@
   if (!videos.length) return;
 
   const LEFT = 200, RIGHT = 16, AXIS = 22, TRUTH = 20, LANE = 62, CURVES = 66, GAP = 8; // pixels
-  const COLOURS = 7; // --c0 to --c6; --c7, grey, is for all further classes
+  const COLORS = 7; // --c0 to --c6; --c7, gray, is for all further classes
   const state = { filter: "", shown: videos, video: videos[0], share: data.shares.indexOf(20) };
 
   function add(parent, name, attributes = {}, text = "") {
@@ -24,7 +24,7 @@
   const short = (text) => ([...text].length > 27 ? `${[...text].slice(0, 26).join("")}…` : text);
   const least = (model) => model.least[state.share];
   
-  // The detections of a video that the slider keeps: indices, the best first.
+  // Return indices of the detections of a video that the slider keeps, by descending score.
   function kept(found, model) {
     return found.score.flatMap((score, index) => (score >= least(model) ? [index] : []));
   }
@@ -36,8 +36,8 @@
     return { label, span, kind, score: found.score[index] };
   }
 
-  // Class -> slot of its colour in this video: its own if that is free, else the next free one.
-  function colours(video) {
+  // Map each class to a color slot in this video: its own if that is free, else the next free one.
+  function colors(video) {
     const labels = [
       video.truth.map(([label]) => label),
       ...video.curves.map((curves) => (curves ? curves.classes.map(([label]) => label) : [])),
@@ -45,9 +45,9 @@
     ].flat();
     const slots = new Map();
     for (const label of new Set(labels)) {
-      const tried = [...Array(COLOURS).keys()].map((step) => (label + step) % COLOURS);
+      const tried = [...Array(COLORS).keys()].map((step) => (label + step) % COLORS);
       const taken = new Set(slots.values());
-      slots.set(label, tried.find((slot) => !taken.has(slot)) ?? COLOURS);
+      slots.set(label, tried.find((slot) => !taken.has(slot)) ?? COLORS);
     }
     return slots;
   }
@@ -65,7 +65,7 @@
     const width = Math.max(byId("timeline").clientWidth, 700);
     const inside = (time) => Math.min(Math.max(time, 0), video.duration);
     const x = (time) => LEFT + (inside(time) / video.duration) * (width - LEFT - RIGHT);
-    const slots = colours(video);
+    const slots = colors(video);
     const used = new Set();
     const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
     const grid = add(svg, "g");
@@ -74,7 +74,7 @@
     function bar(label, start, end, bottom, height, more) {
       used.add(label);
       const size = { x: x(start), width: Math.max(x(end) - x(start), 1.5) };
-      const style = `--colour: var(--c${slots.get(label)})`;
+      const style = `--color: var(--c${slots.get(label)})`;
       add(svg, "rect", { ...size, y: bottom - height, height, style, ...more });
     }
 
@@ -98,7 +98,7 @@
         bar(label, start, end, bottom - 2, TRUTH - 4, { class: "truth", "data-tip": tip });
       }
     }
-    if (!annotated.size) lane(TRUTH, "nothing annotated");
+    if (!annotated.size) lane(TRUTH, "no annotations");
 
     models.forEach((model, number) => {
       const found = video.found[number];
@@ -136,7 +136,7 @@
       }
       for (const [label, values] of curves.classes) {
         used.add(label);
-        const style = `--colour: var(--c${slots.get(label)})`;
+        const style = `--color: var(--c${slots.get(label)})`;
         add(svg, "polyline", { class: "curve", points: line(values), style });
       }
     });
@@ -174,15 +174,15 @@
 
   function legend(classes, slots, used) {
     const entry = (slot, text) => {
-      const item = add(byId("colours"), "span");
+      const item = add(byId("colors"), "span");
       add(item, "span", { class: "mark", style: `background: var(--c${slot})` });
       item.append(` ${text}`);
     };
-    byId("colours").replaceChildren();
+    byId("colors").replaceChildren();
     for (const [label, slot] of slots) {
-      if (used.has(label) && slot < COLOURS) entry(slot, classes[label]);
+      if (used.has(label) && slot < COLORS) entry(slot, classes[label]);
     }
-    if ([...used].some((label) => slots.get(label) === COLOURS)) entry(COLOURS, "other classes");
+    if ([...used].some((label) => slots.get(label) === COLORS)) entry(COLORS, "other classes");
   }
 
   function list() {
@@ -211,7 +211,7 @@
     choose(state.shown[state.shown.indexOf(state.video) + by]);
   }
 
-  // The videos that the filter leaves, by their names and classes, and of them the one before.
+  // Filter the videos by their names and classes; keep the present video if it matches.
   function filter(text) {
     const wanted = text.trim().toLowerCase();
     const words = ({ name, truth, group }) =>
@@ -235,7 +235,7 @@
     }
   }
 
-  // Shows the state in the controls and the picture.
+  // Show the state in the controls and the timeline.
   function show() {
     const { video, shown, share } = state;
     const place = shown.indexOf(video);
@@ -256,7 +256,7 @@
     history.replaceState(null, "", `#${new URLSearchParams(entries)}`);
   }
 
-  // The state that an address holds; what it does not say stays as it is.
+  // Restore the state from the address; parts that it lacks stay unchanged.
   function restore() {
     const given = new URLSearchParams(location.hash.slice(1));
     if (given.has("filter")) {
@@ -319,7 +319,7 @@
 
   filter("");
   restore();
-  let drawn = byId("timeline").clientWidth; // which lays the page out
+  let drawn = byId("timeline").clientWidth; // forces the layout of the page
   new ResizeObserver(() => {
     if (byId("timeline").clientWidth === drawn) return;
     drawn = byId("timeline").clientWidth;
