@@ -190,7 +190,7 @@ def _in_pairs(x: jax.Array) -> tuple[jax.Array, jax.Array]:
 
 
 def _minimal_kernel_gradient(x: jax.Array, cotangent: jax.Array) -> jax.Array:
-    """Gradient of the kernel [3, I, O] by four products; the convolution is linear in the kernel."""
+    """Gradient of the kernel [3, I, O] by four products, as the result is linear in the kernel."""
     even, odd = _in_pairs(_pad_time(cotangent, 0, x.shape[-2] % 2))
     p, q, r, s = map(_correlate, _tiles(x), (even, even + odd, even - odd, -odd))
     middle, sides = (q - r) / 2, (q + r) / 2

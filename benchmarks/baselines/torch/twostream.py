@@ -1,4 +1,7 @@
-"""Two-stream network in PyTorch (Wang, Li and Wang 2023; METHODS 4.b, 4.c), after its warm-up."""
+"""Two-stream network in PyTorch (Wang, Li and Wang 2023) after its warm-up.
+
+Equations: docs/methods/twostream.md.
+"""
 
 import torch
 import torch.nn.functional as F
@@ -26,7 +29,7 @@ SUPPORTED = {
 
 
 class TwoStream(Network):
-    """The network, its semantic dictionary and its losses for videos of full length."""
+    """Network, semantic dictionary and losses for batches without padding."""
 
     def __init__(self, config, num_classes: int, width: int, conv: Convolution):
         super().__init__()
@@ -41,7 +44,7 @@ class TwoStream(Network):
         """Run on a batch [B, T, 2D].
 
         Returns:
-            embeddings [B, T, 2D] as the convolution arranges them, attention [B, T, 3], logits
+            embeddings [B, T, 2D] in the convolutions' arrangement, attention [B, T, 3], logits
             [B, T, C + 1], and by_attention [B, 3, C + 1], the attention branch's probabilities.
         """
         features = self.arrange(features).contiguous()
@@ -59,7 +62,7 @@ class TwoStream(Network):
         }
 
     def losses(self, features: Tensor, labels: Tensor) -> dict[str, Tensor]:
-        """The loss terms of METHODS 4.c, unweighted, of [B, T, 2D] and [B, C]."""
+        """Compute the unweighted loss terms from features [B, T, 2D] and labels [B, C]."""
         outputs = self(features)
         attention, logits = outputs["attention"], outputs["logits"]
         z = [attention[..., r : r + 1] * logits for r in range(3)]  # eq. 2
@@ -79,7 +82,7 @@ class TwoStream(Network):
         }
 
     def _distance(self, embeddings: Tensor, logits: Tensor) -> Tensor:
-        """Mean distance of snippets from their predicted class's centroid (eq. 6; METHODS 4.c)."""
+        """Mean distance of snippets from the centroid of their predicted class (eq. 6)."""
         # A product with one-hot columns costs no more than F.embedding, whose compiled gradient
         # overruns its memory in this layout (PyTorch 2.13 on a CPU).
         nearest = F.one_hot(logits.argmax(-1), logits.shape[-1]).to(logits.dtype)
@@ -88,6 +91,11 @@ class TwoStream(Network):
 
 
 def cross_entropy(probability: Tensor, target: Tensor) -> Tensor:
-    """Cross-entropy of probabilities [B, C + 1] to normalized targets (eq. 5; METHODS 4.c)."""
+    """Compute the cross-entropy of probabilities [B, C + 1] with normalized targets (eq. 5).
+
+    Args:
+        probability: [B, C + 1], background last; clamped at 1e-8.
+        target: [B, C + 1] multi-hot; divided by its sum.
+    """
     target = target / target.sum(-1, keepdim=True).clamp(min=1)
     return -(target * probability.clamp(min=1e-8).log()).sum(-1).mean()
