@@ -1,6 +1,7 @@
 """Packed videos, and batches of few shapes from videos of many lengths."""
 
 import math
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -98,7 +99,7 @@ def pack(videos: tuple[Video, ...], num_classes: int) -> PackedVideos:
     return PackedVideos(features, build_index(videos, num_classes))
 
 
-def pack_features(videos, dtype: str, parts: int = 1) -> np.ndarray:
+def pack_features(videos: Sequence[Video], dtype: str, parts: int = 1) -> np.ndarray:
     """Concatenate the features of videos on the host.
 
     Args:

@@ -7,7 +7,7 @@ import gc
 import logging
 import os
 from collections import deque
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
@@ -15,6 +15,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
+from ml_collections import ConfigDict
 
 from jaxtal.data.dataset import Video
 from jaxtal.input_pipeline.packing import (
@@ -52,7 +53,12 @@ class PlacedVideos:
 
 
 def place_features(
-    videos, num_classes: int, config, what: str, used: int = 0, mesh: Mesh | None = None
+    videos: Sequence[Video],
+    num_classes: int,
+    config: ConfigDict,
+    what: str,
+    used: int = 0,
+    mesh: Mesh | None = None,
 ) -> PlacedVideos:
     """Put the features of videos on the device if they fit, and log where they are.
 
@@ -179,7 +185,12 @@ class HostStream:
     """
 
     def __init__(
-        self, placed: PlacedVideos, method, config, seeds: np.ndarray, mesh: Mesh | None = None
+        self,
+        placed: PlacedVideos,
+        method: Any,
+        config: ConfigDict,
+        seeds: np.ndarray,
+        mesh: Mesh | None = None,
     ):
         self._host = placed.host
         self._mesh = mesh or make_mesh(jax.local_devices(), 1, 1)

@@ -41,7 +41,7 @@ _LOCALIZATION_MINIMUMS = {
 }
 
 
-def check_localization(config) -> None:
+def check_localization(config: ConfigDict) -> None:
     """Validate the fields of `config.localization`.
 
     Args:

@@ -10,15 +10,16 @@ Equations, parameter counts, and differences from the published code: [docs][co2
 import functools
 import operator
 from collections.abc import Callable, Collection
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from ml_collections import ConfigDict
 
 from jaxtal.config import at_least, one_of
-from jaxtal.data.dataset import multi_hot
+from jaxtal.data.dataset import Dataset, multi_hot
 from jaxtal.errors import ConfigError
 from jaxtal.input_pipeline import sampling
 from jaxtal.input_pipeline.packing import Batch, BatchIndices, VideoIndex
@@ -133,8 +134,7 @@ def _local(x, mask, name: str):
 
 _CONTEXTS = {"global": _global, "local": _local}
 
-# Names of the layers. The published model's layers have the short names, so that parameters of
-# another variant are never confused with them.
+# The published layers have the short names, so that no variant's parameters are confused with them.
 _CONTEXT_NAMES = {
     ("main", "global"): "global",
     ("main", "local"): "local_main",
@@ -273,7 +273,7 @@ class CO2Net(nn.Module):
         return TemporalConv(self.num_classes + 1, 1, name="cls2")(hidden, mask), enhanced
 
 
-def sample(context: Context, index: VideoIndex, config) -> BatchIndices:
+def sample(context: Context, index: VideoIndex, config: ConfigDict) -> BatchIndices:
     """Sample a training batch: same-class pairs and single videos, N random snippets of each.
 
     Videos whose features are all zero are in no pair. Videos with fewer than
@@ -303,7 +303,9 @@ def sample(context: Context, index: VideoIndex, config) -> BatchIndices:
 _topk_mil = sharding.shard_map_over_batch(losses.topk_mil)
 
 
-def loss_terms(outputs: dict, batch: Batch, context: Context, config):
+def loss_terms(
+    outputs: dict, batch: Batch, context: Context, config: ConfigDict
+) -> tuple[dict[str, jax.Array], Any]:
     """Compute the unweighted loss terms; names as in `config.loss.weights`.
 
     Source: CO2-Net, section 3 and eq. 6 to 10 ([docs][co2net-losses]).
@@ -315,7 +317,7 @@ def loss_terms(outputs: dict, batch: Batch, context: Context, config):
         config: the whole config.
 
     Returns:
-        The terms by name, scalars, and the state.
+        The scalar terms by name, and the state.
     """
     cas, mask, labels, settings = outputs["cas"], batch.mask, batch.labels, config.loss
     rgb, flow = outputs["attention_rgb"], outputs["attention_flow"]
@@ -367,13 +369,13 @@ _OPTIONS: dict[str, Collection[str]] = {
 }
 
 
-def num_batch_shards(config) -> int:
+def num_batch_shards(config: ConfigDict) -> int:
     """Return the number of equal parts of a batch that split no pair."""
     pairs = config.train.pairs
     return sampling.num_shards_with_pairs(pairs, config.train.batch_size - 2 * pairs)
 
 
-def validate_config(config) -> None:
+def validate_config(config: ConfigDict) -> None:
     """Raise ConfigError for unknown or conflicting options and for numbers out of range."""
     model = config.model
     one_of(config, _OPTIONS)
@@ -397,7 +399,7 @@ def validate_config(config) -> None:
         )
 
 
-def validate_dataset(dataset, config) -> None:
+def validate_dataset(dataset: Dataset, config: ConfigDict) -> None:
     """Raise ConfigError if pairs are wanted but no class has two videos with nonzero features."""
     usable = [video for video in dataset.train if video.features.any()]
     carriers = multi_hot(usable, len(dataset.classes)).sum(axis=0)
@@ -408,7 +410,7 @@ def validate_dataset(dataset, config) -> None:
         )
 
 
-def video_scores(outputs: dict, config) -> np.ndarray:
+def video_scores(outputs: dict, config: ConfigDict) -> np.ndarray:
     """Compute the class probabilities (C,) of a video from its "cas" (T, C + 1).
 
     They rank the videos for the video-level mAP ([docs][co2net-video-scores]).
@@ -417,7 +419,7 @@ def video_scores(outputs: dict, config) -> np.ndarray:
     return proposals.softmax(proposals.topk_mean(cas, -(-len(cas) // 8)))[:-1]
 
 
-def score_spec(config) -> ScoreSpec:
+def score_spec(config: ConfigDict) -> ScoreSpec:
     """Return the proposal scores: contrast of the suppressed T-CAM, thresholds on the attention.
 
     Source: CO2-Net, section 3.6 ([docs][co2net-localization]).

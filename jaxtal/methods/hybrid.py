@@ -16,10 +16,12 @@ Equations, ablations and results: [docs][hybrid].
 """
 
 import dataclasses
+from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from ml_collections import ConfigDict
 
 from jaxtal.config import at_least, one_of
 from jaxtal.input_pipeline.packing import Batch
@@ -68,7 +70,9 @@ class Hybrid(nn.Module):
         }
 
 
-def loss_terms(outputs: dict, batch: Batch, context: Context, config):
+def loss_terms(
+    outputs: dict, batch: Batch, context: Context, config: ConfigDict
+) -> tuple[dict[str, jax.Array], Any]:
     """Compute the unweighted loss terms; names as in `config.loss.weights`.
 
     The terms are CO2-Net's, L_fg and L_bg of the attention branch (two-stream network, eq. 5),
@@ -100,7 +104,7 @@ def loss_terms(outputs: dict, batch: Batch, context: Context, config):
     return terms | denoised, state
 
 
-def validate_config(config) -> None:
+def validate_config(config: ConfigDict) -> None:
     """Raise ConfigError for unknown or conflicting options and for numbers out of range."""
     co2net.validate_config(config)
     d2net.validate_denoising(config)
@@ -108,7 +112,7 @@ def validate_config(config) -> None:
     at_least(config, {"loss.warmup_steps": 0})
 
 
-def score_spec(config) -> ScoreSpec:
+def score_spec(config: ConfigDict) -> ScoreSpec:
     """Return the proposal scores: contrast of attention times probability, as in D2-Net.
 
     Thresholds apply to the attention, as in CO2-Net ([docs][hybrid-localization]).
