@@ -113,7 +113,7 @@ def cross_entropy(
 ) -> jax.Array:
     """Compute the cross-entropy of video-level probabilities.
 
-    Source: two-stream network, eq. 5 ([docs][twostream-losses]).
+    Source: two-stream network, eq. 5 ([docs][twostream-classification-losses]).
 
     Args:
         probability: [..., C + 1], background last; clamped at 1e-8.
