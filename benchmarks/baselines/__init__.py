@@ -1,1 +1,1 @@
-"""Baselines of the benchmarks: the published algorithms, and PyTorch modules."""
+"""Baselines of the benchmarks: the published algorithms and PyTorch modules."""

@@ -1,7 +1,7 @@
-"""Evaluation as rows of pandas data frames, as the official and CO2-Net's programs hold them.
+"""Evaluation with pandas data frames, as in the official program and in CO2-Net's.
 
-The same loop as `python_loops.average_precision`, which is 20 to 40 times as fast as it looks a
-video's instances up in a dict of arrays. The field waits for this one.
+The algorithm is that of `python_loops.average_precision`, which is 20 to 40 times as fast because
+it looks up the instances of a video in a dict of arrays. Data frames are the form in common use.
 """
 
 import numpy as np
@@ -14,7 +14,19 @@ from jaxtal.data.segments import Segments
 def average_precision(
     truth: Segments, detections: Segments, thresholds, num_classes: int
 ) -> np.ndarray:
-    """Compute the (K, C) average precision (METHODS 5.1), ties as numpy's argsort has them."""
+    """Compute the interpolated average precision of every t-IoU threshold and class.
+
+    Ties are ordered by NumPy's argsort, as in the official program.
+
+    Args:
+        truth: instances of all videos.
+        detections: detections of all videos, in the same unit of time.
+        thresholds: (K,) t-IoU thresholds.
+        num_classes: C.
+
+    Returns:
+        (K, C); NaN for a class without ground truth.
+    """
     truths, found = (
         pd.DataFrame(
             {"video": s.video, "label": s.label, "start": s.start, "end": s.end, "score": s.score}

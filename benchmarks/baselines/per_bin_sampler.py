@@ -1,9 +1,9 @@
-"""A training batch sampled as published: on the host, one random call for every bin of a video.
+"""Sampling of training batches as published: on the host, one random call per bin of a video.
 
-CO2-Net's sampling (METHODS 2.a), a reference for the speed of `jaxtal.input_pipeline.sampling`,
-which draws from the same distribution on the device. The field's programs choose from a Python
-range in every bin; calls of `randint` are the leanest way to draw bin by bin, and take a sixth to a
-third of the time.
+This is the sampling of CO2-Net's published code (docs/methods/co2net.md, "Sampling"), the baseline
+for the speed of `jaxtal.input_pipeline.sampling`, which draws from the same distribution on the
+device. The published programs choose from a Python range in each bin; `randint` is the fastest way
+to draw bin by bin and takes a sixth to a third of the time.
 """
 
 import itertools
@@ -13,21 +13,30 @@ import numpy as np
 
 
 def from_range(low: int, high: int, rng: np.random.RandomState) -> int:
-    """A whole number of the closed range, as the field's programs draw it."""
+    """Draw an integer from the closed range [low, high] with `choice`, as published."""
     return rng.choice(range(low, high + 1))
 
 
 def from_randint(low: int, high: int, rng: np.random.RandomState) -> int:
-    """The same, leaner."""
+    """Draw an integer from the closed range [low, high] with `randint`."""
     return rng.randint(low, high + 1)
 
 
 def snippets(
     length: int, count: int, rng: np.random.RandomState, between: Callable = from_range
 ) -> np.ndarray:
-    """One snippet from each bin of a video: [count] non-decreasing indices below `length`.
+    """Sample one snippet from each bin of a video.
 
-    There is no random call where a bin has no choice, as published.
+    No random number is drawn for a bin of one snippet, as in the published code.
+
+    Args:
+        length: number of snippets of the video.
+        count: number of bins.
+        rng: random generator.
+        between: draws an integer from a closed range.
+
+    Returns:
+        [count] non-decreasing indices below `length`.
     """
     if length == count:
         return np.arange(length)
@@ -45,16 +54,16 @@ def indices(
     rng: np.random.RandomState,
     between: Callable = from_range,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Videos and snippets of a batch.
+    """Sample the videos and snippets of a batch.
 
     Args:
-        lengths: [V] snippets of each video.
+        lengths: [V] number of snippets of each video.
         labels: [V, C] multi-hot.
-        pairs: how many of 2 different videos of a class; rows (0, 1), (2, 3), ...
-        batch_size: B; the rows after the pairs are drawn with replacement.
-        count: T, snippets of each video.
-        rng: NumPy's generator of random calls one by one.
-        between: draws from a closed range.
+        pairs: number of pairs of different videos of a class, in rows (0, 1), (2, 3), ...
+        batch_size: B; the videos after the pairs are drawn with replacement.
+        count: T, number of snippets drawn from each video.
+        rng: random generator.
+        between: draws an integer from a closed range.
 
     Returns:
         videos [B], snippets [B, T].
@@ -77,10 +86,19 @@ def batch(
     count: int,
     rng: np.random.RandomState,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Features [B, T, 2D] float32 and labels [B, C] of a batch, arguments as of `indices`.
+    """Sample and gather a batch.
 
     Args:
-        features: [L, 2D] of each of the V videos.
+        features: [L, 2D] features of each of the V videos.
+        lengths: [V] number of snippets of each video.
+        labels: [V, C] multi-hot.
+        pairs: number of pairs, see `indices`.
+        batch_size: B.
+        count: T, number of snippets drawn from each video.
+        rng: random generator.
+
+    Returns:
+        Features [B, T, 2D] float32 and labels [B, C].
     """
     videos, rows = indices(lengths, labels, pairs, batch_size, count, rng)
     gathered = [features[v][row] for v, row in zip(videos, rows, strict=True)]

@@ -1,8 +1,8 @@
-"""Localization and evaluation as loops over rows, the way the field's published programs do it.
+"""Localization and evaluation as loops over rows, as in the published programs.
 
-Written from METHODS 2.e, 3.e, 4.e and 5 alone and sharing no code with
-`jaxtal.localization.proposals` and `jaxtal.evaluation.detection_map`: what those two are checked
-and timed against.
+They are written from the equations of the Methods pages alone (docs/methods/localization.md and
+evaluation.md) and share no code with `jaxtal.localization.proposals` and
+`jaxtal.evaluation.detection_map`, whose results and speed are compared with theirs.
 """
 
 import math
@@ -16,15 +16,17 @@ from jaxtal.localization.config import LocalizationConfig
 def localize(
     sequence: np.ndarray, gate: np.ndarray, class_score: np.ndarray, config: LocalizationConfig
 ) -> list[tuple[int, float, float, float]]:
-    """Return detections (class, start, end, score) of one video, times in rows of the sequence.
+    """Compute the detections of one video.
 
     Args:
-        sequence: (T, C) or (T, 1), the activations that proposals are scored by.
-        gate: (T, C) or (T, 1), what the thresholds apply to.
-        class_score: (C,), the video's score of every class.
+        sequence: (T, C) or (T, 1) activations that score the proposals.
+        gate: (T, C) or (T, 1) activations that the thresholds apply to.
+        class_score: (C,) score of the video for each class.
+        config: the fields of the localization.
 
     Returns:
-        Classes ascending; within a class in the order in which the NMS selects.
+        Rows (class, start, end, score), start and end in rows of the sequence; by ascending class,
+        within a class in the order of selection by the NMS.
     """
     class_score = np.asarray(class_score, np.float64)
     sequence = _upsample(np.asarray(sequence, np.float64), config.upsample)
@@ -53,7 +55,7 @@ def localize(
 
 
 def _upsample(rows: np.ndarray, factor: int) -> np.ndarray:
-    """(T, N) -> (T * factor, N), linear; beyond the last row the last slope goes on."""
+    """Interpolate linearly, (T, N) to (T * factor, N); extrapolate with the last slope."""
     if factor == 1 or len(rows) < 2:
         return np.repeat(rows, factor, axis=0)
     positions = np.arange(len(rows) * factor)
@@ -62,7 +64,7 @@ def _upsample(rows: np.ndarray, factor: int) -> np.ndarray:
 
 
 def _classes(score: np.ndarray, config: LocalizationConfig) -> list[int]:
-    """The classes to localize, ascending; score (C,)."""
+    """Return the classes to localize, ascending, from their scores (C,)."""
     threshold = config.class_threshold
     if config.class_rule == "above":
         chosen = np.where(score >= threshold)[0]
@@ -83,7 +85,7 @@ def _classes(score: np.ndarray, config: LocalizationConfig) -> list[int]:
 
 
 def _runs(gate: np.ndarray, threshold: float, config: LocalizationConfig) -> list[tuple[int, int]]:
-    """Half-open runs of the positions whose gate (T,) passes the threshold, in time order."""
+    """Return the half-open runs of positions whose gate (T,) exceeds the threshold, in order."""
     active = gate >= threshold if config.inclusive else gate > threshold
     positions = np.argwhere(active)[:, 0]
     if len(positions) == 0 or (config.drop_first_snippet_only and positions[-1] == 0):
@@ -93,7 +95,7 @@ def _runs(gate: np.ndarray, threshold: float, config: LocalizationConfig) -> lis
 
 
 def _contrast(values: np.ndarray, start: int, end: int, config: LocalizationConfig) -> float:
-    """Mean of values (T,) inside [start, end) less the mean of its flanks."""
+    """Mean of values (T,) inside [start, end) minus the mean of its flanks."""
     inner = values[start:end].mean()
     outer_ratio = config.outer_ratio * (end - start)
     if config.outer == "joint":
@@ -110,7 +112,15 @@ def _contrast(values: np.ndarray, start: int, end: int, config: LocalizationConf
 
 
 def suppress(proposals: list[tuple], config: LocalizationConfig) -> list[tuple]:
-    """Return proposals (start, end, score) of one class as the NMS selects and rescores them."""
+    """Apply NMS to the proposals of one class.
+
+    Args:
+        proposals: rows (start, end, score).
+        config: the fields of the localization.
+
+    Returns:
+        Selected rows with their new scores, in the order of selection.
+    """
     if config.nms == "none" or not proposals:
         return proposals
     rest = np.array(proposals, np.float64)
@@ -120,7 +130,7 @@ def suppress(proposals: list[tuple], config: LocalizationConfig) -> list[tuple]:
         best = int(np.argmax(rest[:, 2]))
         start, end, score = rest[best].tolist()
         selected.append((start, end, score))
-        # Moving up the rows before it, instead of a swap with the first, keeps the order of ties.
+        # Shifting the rows before it, instead of a swap with the first, keeps the order of ties.
         rest[1 : best + 1] = rest[:best]
         rest = rest[1:]
         shared = np.minimum(end, rest[:, 1]) - np.maximum(start, rest[:, 0]) + extra
@@ -139,7 +149,7 @@ def suppress(proposals: list[tuple], config: LocalizationConfig) -> list[tuple]:
 
 
 def _near_best(rows: list[tuple], config: LocalizationConfig) -> list[tuple]:
-    """The rows, score last, with at least `relative_score` of the best one's score."""
+    """Keep the rows, score last, with at least `relative_score` of the best score."""
     if config.relative_score is None or not rows:
         return rows
     # A soft NMS raises negative scores, so the best need not be the first.
@@ -154,17 +164,19 @@ def average_precision(
     num_classes: int,
     matching: str = "nearest",
 ) -> np.ndarray:
-    """Compute the (K, C) interpolated average precision of every t-IoU threshold and class.
+    """Compute the interpolated average precision of every t-IoU threshold and class.
 
     Args:
-        truth, detections: of all videos, in the same unit.
-        thresholds: (K,) of t-IoU.
-        matching: order in which a detection tries the instances of its video. "nearest", by
-            descending t-IoU, of equal ones the nearest center, then the first; "published", by the
-            official evaluator's argsort; "first", in list order (D2-Net).
+        truth: instances of all videos.
+        detections: detections of all videos, in the same unit of time.
+        thresholds: (K,) t-IoU thresholds.
+        num_classes: C.
+        matching: order in which a detection is compared with the instances of its video.
+            "nearest": by descending t-IoU, ties by the nearest center, then list order;
+            "published": by the argsort of the official evaluator; "first": list order (D2-Net).
 
     Returns:
-        NaN for a class without ground truth, 0 for one without detections.
+        (K, C); NaN for a class without ground truth, 0 for a class without detections.
     """
     if matching not in ("nearest", "published", "first"):
         raise ValueError(f"no such matching: {matching!r}")
@@ -182,7 +194,7 @@ def average_precision(
 
 
 def _match(instances: Segments, found: Segments, thresholds, matching: str) -> np.ndarray:
-    """(K, n) bool, whether each of the n sorted detections of a class is a true positive."""
+    """Mark the true positives among the n sorted detections of a class: (K, n) bool."""
     in_video = {}
     for video in set(instances.video.tolist()):
         indices = np.where(instances.video == video)[0]
@@ -200,7 +212,7 @@ def _match(instances: Segments, found: Segments, thresholds, matching: str) -> n
             for position in order:
                 if matching == "first" and not iou[position] >= threshold:
                     continue
-                # A NaN, of two identical segments of no length, is not less: a hit.
+                # NaN, the t-IoU of two identical empty segments, is not less: it is a match.
                 if iou[position] < threshold:
                     break
                 if not locked[k, indices[position]]:
@@ -210,7 +222,7 @@ def _match(instances: Segments, found: Segments, thresholds, matching: str) -> n
 
 
 def _temporal_iou(start: float, end: float, others: Segments) -> np.ndarray:
-    """(n,) t-IoU of one segment with n others; 0 where either ends before it begins."""
+    """Compute the t-IoU (n,) of one segment with n others; 0 where either has negative length."""
     inter = np.maximum(0.0, np.minimum(end, others.end) - np.maximum(start, others.start))
     union = (others.end - others.start) + (end - start) - inter
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -220,7 +232,7 @@ def _temporal_iou(start: float, end: float, others: Segments) -> np.ndarray:
 
 
 def _order(iou: np.ndarray, center: float, others: Segments, matching: str) -> np.ndarray:
-    """(n,) the order in which a detection tries the n instances of its video."""
+    """Return the order (n,) in which a detection is compared with the n instances of its video."""
     if matching == "first":
         return np.arange(len(iou))
     if matching == "published":
@@ -230,7 +242,15 @@ def _order(iou: np.ndarray, center: float, others: Segments, matching: str) -> n
 
 
 def interpolated(hit: np.ndarray, num_instances: int) -> float:
-    """Compute the area under the precision envelope; hit (n,) in the order of descending score."""
+    """Compute the interpolated average precision of a class.
+
+    Args:
+        hit: (n,) bool, true positives among the detections by descending score.
+        num_instances: number of ground-truth instances.
+
+    Returns:
+        The area under the precision envelope.
+    """
     true, false = np.cumsum(hit), np.cumsum(~hit)
     precision = [0.0, *(true / (true + false)).tolist(), 0.0]
     recall = np.array([0.0, *(true / num_instances).tolist(), 1.0])

@@ -1,1 +1,1 @@
-"""From a data set to batches on the devices: packing, sampling, placement."""
+"""Input pipeline from a data set to batches on the devices: packing, sampling, placement."""

@@ -1,6 +1,7 @@
-"""Videos of many lengths in batches of few shapes."""
+"""Packed videos, and batches of few shapes from videos of many lengths."""
 
 import math
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -14,14 +15,14 @@ from jaxtal.parallel import sharding
 
 
 class VideoIndex(NamedTuple):
-    """What is known of V packed videos besides their features; small, and always on the device.
+    """Index of V packed videos: all data but the features; small, and always on the device.
 
     Attributes:
         offsets: [V] int32, row of each video's first snippet in the packed features.
-        lengths: [V] int32, its number of snippets.
+        lengths: [V] int32, number of snippets of each video.
         labels: [V, C] float32, multi-hot video-level labels.
-        nonzero: [V] int32, its number of snippets with a feature other than 0.
-        present: [total snippets] bool, which snippets these are.
+        nonzero: [V] int32, number of snippets of each video with a nonzero feature.
+        present: [total snippets] bool, true for snippets with a nonzero feature.
     """
 
     offsets: jax.Array
@@ -32,11 +33,11 @@ class VideoIndex(NamedTuple):
 
 
 class PackedVideos(NamedTuple):
-    """All snippets of V videos behind one another.
+    """Snippets of V videos, concatenated.
 
     Attributes:
         features: [total snippets, 2D] of any float type; None where they are streamed.
-        videos: where whose snippets are, and their labels.
+        videos: index of the videos.
     """
 
     features: jax.Array | None
@@ -44,11 +45,11 @@ class PackedVideos(NamedTuple):
 
 
 class BatchIndices(NamedTuple):
-    """Which snippets of which videos a batch is made of.
+    """Indices of the videos and snippets of a batch.
 
     Attributes:
         videos: [B] int; negative for a row without a video.
-        snippets: [B, T] or [1, T] int; from a video's length on they are masked.
+        snippets: [B, T] or [1, T] int; indices not less than the video's length are masked.
     """
 
     videos: jax.Array
@@ -56,7 +57,13 @@ class BatchIndices(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """What a model is trained on: features [B, T, 2D] float32, mask [B, T] bool, labels [B, C]."""
+    """Training batch.
+
+    Attributes:
+        features: [B, T, 2D] float32, 0 where the mask is false.
+        mask: [B, T] bool, true where a snippet exists.
+        labels: [B, C] multi-hot video-level labels.
+    """
 
     features: jax.Array
     mask: jax.Array
@@ -64,7 +71,12 @@ class Batch(NamedTuple):
 
 
 def build_index(videos: tuple[Video, ...], num_classes: int) -> VideoIndex:
-    """The index of `videos` (with features), packed in their order; on the default device."""
+    """Build the index of videos that are packed in the given order, on the default device.
+
+    Args:
+        videos: V videos with features.
+        num_classes: C.
+    """
     lengths = np.array([len(video.features) for video in videos], np.int32)
     present = [(video.features != 0).any(axis=1) for video in videos]
     return VideoIndex(
@@ -77,18 +89,26 @@ def build_index(videos: tuple[Video, ...], num_classes: int) -> VideoIndex:
 
 
 def pack(videos: tuple[Video, ...], num_classes: int) -> PackedVideos:
-    """Put `videos` (with features) onto the default device, in their own float type."""
+    """Pack videos on the default device, in the float type of their features.
+
+    Args:
+        videos: V videos with features.
+        num_classes: C.
+    """
     features = jax.device_put(pack_features(videos, ""))
     return PackedVideos(features, build_index(videos, num_classes))
 
 
-def pack_features(videos, dtype: str, parts: int = 1) -> np.ndarray:
-    """All features behind one another, [total snippets, 2D], filled video by video.
+def pack_features(videos: Sequence[Video], dtype: str, parts: int = 1) -> np.ndarray:
+    """Concatenate the features of videos on the host.
 
     Args:
-        videos: with features.
-        dtype: the float type to keep them in; "" for their own.
-        parts: zeros are added until there are so many equal parts.
+        videos: videos with features (T, 2D).
+        dtype: name of the float type of the result; "" for that of the features.
+        parts: zero rows are appended until the number of rows is a multiple of it.
+
+    Returns:
+        [total snippets, 2D], 64-byte aligned.
 
     Raises:
         ConfigError: a feature is too large for the type.
@@ -112,7 +132,7 @@ def pack_features(videos, dtype: str, parts: int = 1) -> np.ndarray:
 
 
 def _aligned(shape: tuple[int, int], dtype) -> np.ndarray:
-    """An empty array that begins where JAX can take it over as it is, if it computes on the CPU."""
+    """Uninitialized array, 64-byte aligned so that the CPU backend can use it without a copy."""
     size = math.prod(shape) * dtype.itemsize
     raw = np.empty(size + 64, np.uint8)
     start = -raw.ctypes.data % 64
@@ -120,11 +140,20 @@ def _aligned(shape: tuple[int, int], dtype) -> np.ndarray:
 
 
 def _still_finite(after: np.ndarray, before: np.ndarray) -> bool:
+    """Return whether every finite entry of `before` is finite in `after`."""
     return bool((np.isfinite(after.astype(np.float32)) | ~np.isfinite(before)).all())
 
 
 def row_indices(index: VideoIndex, draw: BatchIndices) -> tuple[jax.Array, jax.Array]:
-    """Rows of the packed features [B, T] and mask [B, T] of a draw; masked ones are at some row."""
+    """Compute the rows in the packed features of a batch.
+
+    Args:
+        index: index of the packed videos.
+        draw: indices of the batch.
+
+    Returns:
+        Rows [B, T] int and mask [B, T] bool; masked rows are arbitrary but valid.
+    """
     videos, snippets = draw
     mask = snippets < jnp.where(videos >= 0, index.lengths[videos], 0)[:, None]
     return index.offsets[videos][:, None] + jnp.where(mask, snippets, 0), mask
@@ -133,14 +162,14 @@ def row_indices(index: VideoIndex, draw: BatchIndices) -> tuple[jax.Array, jax.A
 def gather(
     data: PackedVideos, draw: BatchIndices, streamed: jax.Array | None = None, sharded: bool = False
 ) -> Batch:
-    """The batch of a draw.
+    """Gather a batch from the packed videos.
 
     Args:
-        data: the packed videos.
-        draw: what of them.
-        streamed: [B, T, 2D] of any float type, the features of the draw's rows (see `row_indices`)
-            where they are not on the device.
-        sharded: see `sharding.gather_rows`.
+        data: packed videos.
+        draw: indices of the batch.
+        streamed: [B, T, 2D] of any float type, the features at the rows of `row_indices`; needed
+            where the features are not on the device.
+        sharded: the features are divided over devices, see `sharding.gather_rows`.
     """
     rows, mask = row_indices(data.videos, draw)
     if data.features is not None:
@@ -150,30 +179,37 @@ def gather(
 
 
 def all_snippets(config: ConfigDict) -> tuple[int, None]:
-    """Return the limits (1, None) of the number of rows of a test video: all its snippets."""
+    """Return the limits (1, None) of the number of rows of a test video: all its snippets.
+
+    Args:
+        config: not used.
+    """
     return 1, None
 
 
 def subsample_uniformly(lengths: jax.Array, counts: jax.Array, size: int) -> jax.Array:
-    """Snippet floor(i * L / n), i < n, of videos of L snippets (METHODS 4.a, test).
+    """Subsample videos uniformly: snippets floor(i * L / n), i < n, of a video of L snippets.
+
+    Source: two-stream network, test videos ([docs][twostream-sampling]).
 
     Args:
-        lengths: [B] int, L, of JAX or NumPy.
-        counts: [B] int, n, at least 1; as many as L are all of them, 2 of 1 the same one twice.
-        size: at least the largest of `counts`.
+        lengths: [B] int, L of each video; a JAX or NumPy array.
+        counts: [B] int, n of each video, at least 1. With n = L all snippets are selected, with
+            n > L some of them repeatedly.
+        size: number of columns of the result, at least the largest of `counts`.
 
     Returns:
-        [B, size] int, L from the n-th on.
+        [B, size] int snippets; columns n and above are L.
     """
     xp = lengths.__array_namespace__()
     lengths, counts, index = lengths[:, None], counts[:, None], xp.arange(size)[None]
-    # i * L would overflow in long videos; with L = w * n + r, i * L / n is i * w + i * r / n.
+    # i * L overflows in long videos; with L = w * n + r, i * L / n is i * w + i * r / n.
     whole, rest = lengths // counts, lengths % counts
     snippets = index * whole + index * rest // counts
     return xp.where(index < counts, snippets, lengths)
 
 
-MIN_BUCKET_ROWS = 64  # rows in the smallest bucket, which divides all others
+MIN_BUCKET_ROWS = 64  # rows in the smallest bucket; all other buckets are multiples
 _ROWS_PER_BATCH = 8192  # rows in a batch, unless a single video is longer
 
 
@@ -183,13 +219,13 @@ def length_buckets(
     """Group videos into batches of one padded length each.
 
     Args:
-        lengths: (V,) rows of every video.
-        included: (V,) bool or one for all; others are in no batch.
-        parts: B is a multiple of it.
+        lengths: (V,) number of rows of each video.
+        included: (V,) bool, or one value for all; other videos are in no batch.
+        parts: the number of videos of each batch is a multiple of it.
 
     Returns:
-        [(T, (B,) video indices)]: T is a power of two, B the same for every batch of a T; an index
-        of -1 fills up a batch. As many programs are compiled as there are different T.
+        [(T, (B,) video indices)], where T is a power of two, B is equal for all batches of a T, and
+        an index of -1 pads a batch. One program is compiled for each T.
     """
     padded = np.maximum(MIN_BUCKET_ROWS, 2 ** np.ceil(np.log2(lengths)).astype(int))
     batches = []
@@ -205,16 +241,16 @@ def length_buckets(
 def subsampled_batch_indices(
     index: VideoIndex, videos: jax.Array, rows: jax.Array, *, time: int
 ) -> tuple[BatchIndices, jax.Array]:
-    """Return the batch of test videos whose rows are spread uniformly over each video.
+    """Compute a batch of test videos whose rows are spread uniformly over each video.
 
     Args:
-        index: of all test videos.
-        videos: [B], negative where there is none.
-        rows: [B], the number of rows of each video.
+        index: index of all test videos.
+        videos: [B] int, negative for a row without a video.
+        rows: [B] int, number of rows of each video.
         time: padded length T.
 
     Returns:
-        The batch indices, and the rows [B, T] of the packed features.
+        The indices of the batch, and the rows [B, T] in the packed features.
     """
     indices = BatchIndices(videos, subsample_uniformly(index.lengths[videos], rows, time))
     return indices, row_indices(index, indices)[0]

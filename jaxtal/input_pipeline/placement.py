@@ -1,4 +1,4 @@
-"""Where features live: on the device, or streamed to it by the host when they do not fit."""
+"""Placement of features on the device, or on the host, which streams them if they do not fit."""
 
 import contextlib
 import ctypes
@@ -7,7 +7,7 @@ import gc
 import logging
 import os
 from collections import deque
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
@@ -15,6 +15,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
+from ml_collections import ConfigDict
 
 from jaxtal.data.dataset import Video
 from jaxtal.input_pipeline.packing import (
@@ -31,19 +32,19 @@ from jaxtal.parallel.mesh import DATA, MEMBER, MEMBER_SPEC, REPLICATED, make_mes
 from jaxtal.parallel.sharding import vmap_members
 
 _LOG = logging.getLogger(__name__)
-_SMALL_MACHINE = 4 * 2**30
+_SMALL_MACHINE = 4 * 2**30  # bytes, assumed where the memory size is unknown
 DTYPES = ("", "float32", "float16", "bfloat16")
 
 
 @dataclasses.dataclass(frozen=True)
 class PlacedVideos:
-    """Packed videos and where their features are.
+    """Packed videos with the location of their features.
 
     Attributes:
-        data: on the device; its features are None where they are streamed.
-        host: [total snippets, 2D], the features on the host, or None where they are not streamed.
-        videos: as they were given, their features being those that were packed, so that nobody
-            needs to keep a second copy.
+        data: packed videos on the device; their features are None where they are streamed.
+        host: [total snippets, 2D] features on the host; None where they are on the device.
+        videos: the videos as given, with views of the packed features, so that the original arrays
+            can be freed.
     """
 
     data: PackedVideos
@@ -52,19 +53,24 @@ class PlacedVideos:
 
 
 def place_features(
-    videos, num_classes: int, config, what: str, used: int = 0, mesh: Mesh | None = None
+    videos: Sequence[Video],
+    num_classes: int,
+    config: ConfigDict,
+    what: str,
+    used: int = 0,
+    mesh: Mesh | None = None,
 ) -> PlacedVideos:
-    """Put the features of `videos` onto the device if they fit, and say where they are.
+    """Put the features of videos on the device if they fit, and log where they are.
 
     Args:
-        videos: with features, which are packed as `config.data.device_dtype`, "" for their own.
+        videos: videos with features.
         num_classes: C.
-        config: with them, `config.data.device_share` is the share of the device's memory that all
-            features together may take.
-        what: "training" or "test".
-        used: bytes of features that are on the device already.
-        mesh: the devices; the first one by default. They have the features each, or, if
-            `config.mesh.features` is "sharded", those of `data` have equal parts.
+        config: the whole config. `data.device_dtype` is the float type of the packed features;
+            `data.device_share` is the share of the device's memory that all features may occupy;
+            with `mesh.features` "sharded" the devices of the axis `data` hold equal parts of them.
+        what: "training" or "test", for the log.
+        used: bytes of other features that are already on the device.
+        mesh: the devices; the first local device by default.
 
     Raises:
         ConfigError: a feature is too large for the type.
@@ -101,13 +107,13 @@ def place_features(
 
 
 def device_memory() -> int:
-    """Bytes of the default device's memory; of this machine's where it is the processor."""
+    """Return the memory of the default device in bytes; on a CPU the memory of the machine."""
     stats = jax.local_devices()[0].memory_stats() or {}
     return stats.get("bytes_limit") or _machine_memory()
 
 
 def _machine_memory() -> int:
-    """Bytes of this machine's memory; of a small one's where the system does not say."""
+    """Memory of the machine in bytes; `_SMALL_MACHINE` where the system does not report it."""
     with contextlib.suppress(AttributeError, OSError, ValueError):  # Windows has no sysconf
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     kibibytes, windows = ctypes.c_ulonglong(), getattr(ctypes, "windll", None)
@@ -119,15 +125,18 @@ def _machine_memory() -> int:
 def prefetch(
     items: Iterable[int], load: Callable[[int], Any], ahead: int = 2
 ) -> Generator[Any, None, None]:
-    """Yield `load` of each item, in order, done ahead in other threads.
+    """Yield the results of `load` for each item in order, computed ahead in other threads.
 
-    An error in `load` is raised where its result would come. Once the generator is closed or
-    deleted, nothing is loaded: what has begun is waited for, what has not is dropped.
+    An error in `load` is raised in place of its result. When the generator is closed or deleted, it
+    waits for the calls in progress and cancels the others.
 
     Args:
-        items: taken one after the other, no more than `ahead` before they are asked for.
-        load: called in several threads at once.
-        ahead: how many results are loaded beside the one that was yielded.
+        items: arguments of `load`, consumed at most `ahead` items before their result is needed.
+        load: function of an item, called in several threads at once.
+        ahead: number of results that are loaded in advance.
+
+    Yields:
+        The result of each item.
     """
     waiting: deque[Future] = deque()
     with ThreadPoolExecutor(max_workers=2, thread_name_prefix="prefetch") as threads:
@@ -143,7 +152,7 @@ def prefetch(
 
 
 def _host_device() -> jax.Device:
-    """The CPU, or where JAX_PLATFORMS leaves it out the device itself."""
+    """Return the CPU device, or the default device where JAX_PLATFORMS excludes the CPU."""
     try:
         return jax.local_devices(backend="cpu")[0]
     except RuntimeError:
@@ -151,8 +160,10 @@ def _host_device() -> jax.Device:
 
 
 def trim_host_memory() -> None:
-    """Give freed memory back to the system, which glibc's allocator keeps: a copy of the features
-    after they were packed, a compiler's work space.
+    """Return freed memory to the system.
+
+    glibc's allocator keeps it otherwise, for example the copy of the features that was packed, and
+    the compiler's work space.
     """
     gc.collect()
     with contextlib.suppress(OSError, AttributeError, TypeError):
@@ -160,13 +171,26 @@ def trim_host_memory() -> None:
 
 
 class HostStream:
-    """Training batches gathered by the host: the draws that the compiled step would make.
+    """Training batches gathered by the host, equal to those that the compiled step would sample.
 
-    The draws depend on (seed, step) and the index alone, so they are made ahead, on the processor.
+    The indices of a batch depend on (seed, step) and on the index of the videos only, so that the
+    CPU computes them in advance.
+
+    Args:
+        placed: training videos whose features are on the host.
+        method: the method, for its `sample`.
+        config: the whole config.
+        seeds: [M] uint32, the seed of each population member.
+        mesh: the devices; the first local device by default.
     """
 
     def __init__(
-        self, placed: PlacedVideos, method, config, seeds: np.ndarray, mesh: Mesh | None = None
+        self,
+        placed: PlacedVideos,
+        method: Any,
+        config: ConfigDict,
+        seeds: np.ndarray,
+        mesh: Mesh | None = None,
     ):
         self._host = placed.host
         self._mesh = mesh or make_mesh(jax.local_devices(), 1, 1)
@@ -180,7 +204,15 @@ class HostStream:
         return drawn, row_indices(index, drawn)[0]
 
     def load(self, step: int) -> tuple[BatchIndices, jax.Array]:
-        """Draw and features of a step's batches, one of each member: leaves [M, 1, ...]."""
+        """Gather the batches of a step.
+
+        Args:
+            step: number of updates done before this step.
+
+        Returns:
+            Indices, and features [M, 1, B, T, 2D]; every array has the leading axes [M, 1], with
+            one batch for each member.
+        """
         found = jax.device_get(self._draw(*self._known, np.int32(step)))
         drawn, rows = jax.tree.map(lambda leaf: leaf[:, None], found)
         assert self._host is not None

@@ -1,8 +1,8 @@
-"""Training batches: what is drawn of which videos, and the gather that makes a batch of it.
+"""Sampling of training batches: indices of videos and of their snippets.
 
-The data set is one packed array. What is drawn depends on a key and on lengths and labels, never on
-features, so that the same draws serve features on the device and features that are streamed to it.
-Everything but `pack` is a pure function of traced arrays and runs inside the jitted step.
+The indices depend on a random key and on lengths and labels, never on features. Hence they are the
+same for features on the device and for features that are streamed to it. All functions are pure
+functions of traced arrays and run inside the compiled step.
 """
 
 import math
@@ -16,13 +16,31 @@ from jaxtal.input_pipeline.packing import BatchIndices, VideoIndex
 
 
 def sample_without_replacement(key: jax.Array, allowed: jax.Array, count: int) -> jax.Array:
-    """`count` different indices, uniform among those `allowed` [..., V] (bool): [..., count]."""
+    """Sample different indices, uniformly among the allowed ones.
+
+    Args:
+        key: random key.
+        allowed: [..., V] bool.
+        count: number of indices; `allowed` must have at least as many true entries.
+
+    Returns:
+        [..., count] int.
+    """
     priority = jnp.where(allowed, jax.random.uniform(key, allowed.shape), -1)
     return jax.lax.top_k(priority, count)[1]
 
 
 def sample_uniform(key: jax.Array, pool: jax.Array, count: int) -> jax.Array:
-    """`count` indices drawn uniformly with replacement from those in `pool` [V] (bool): [count]."""
+    """Sample indices uniformly with replacement.
+
+    Args:
+        key: random key.
+        pool: [V] bool, the allowed indices; at least one must be true.
+        count: number of indices.
+
+    Returns:
+        [count] int.
+    """
     rank = jax.random.randint(key, (count,), 0, pool.sum())
     return jnp.flatnonzero(pool, size=len(pool), fill_value=0)[rank]
 
@@ -30,17 +48,22 @@ def sample_uniform(key: jax.Array, pool: jax.Array, count: int) -> jax.Array:
 def pairs_and_singles(
     key: jax.Array, labels: jax.Array, pool: jax.Array, pairs: int, singles: int
 ) -> jax.Array:
-    """Batch composition of W-TALC and CO2-Net (METHODS 2.a).
+    """Sample the videos of a batch: same-class pairs and single videos.
 
-    For each pair a class is drawn uniformly, with replacement, from those that two videos carry,
-    and two different videos of it; the other rows are drawn uniformly with replacement.
+    The classes of the pairs are drawn uniformly, with replacement, from the classes that have at
+    least two videos. The two videos of a pair are different videos of the class, drawn uniformly.
+    Single videos are drawn uniformly with replacement. Source: W-TALC (Paul et al. 2018) and
+    CO2-Net's published code ([docs][co2net-sampling]).
 
     Args:
+        key: random key.
         labels: [V, C] multi-hot; a video whose row is 0 is in no pair.
-        pool: [V] bool, the videos that the other rows are drawn from; at least one.
+        pool: [V] bool, the videos that single videos are drawn from; at least one must be true.
+        pairs: number of pairs.
+        singles: number of single videos.
 
     Returns:
-        [2 * pairs + singles] video indices; `in_pairs` finds the pairs among the rows.
+        [2 * pairs + singles] video indices; `in_pairs` selects the pairs.
     """
     class_key, pair_key, single_key = jax.random.split(key, 3)
     single = sample_uniform(single_key, pool, singles)
@@ -54,15 +77,27 @@ def pairs_and_singles(
 
 
 def num_shards_with_pairs(pairs: int, singles: int) -> int:
-    """Into how many parts a batch can be divided, each with as many pairs and other videos."""
+    """Return the number of parts of a batch with equal numbers of pairs and of single videos.
+
+    Args:
+        pairs: number of pairs.
+        singles: number of single videos.
+    """
     return math.gcd(pairs, singles) or 1
 
 
 def in_pairs(rows: jax.Array, pairs: int) -> jax.Array:
-    """The pairs of a batch of `pairs_and_singles`: [B, ...] to [pairs, 2, ...].
+    """Select the pairs of a batch that `pairs_and_singles` has sampled.
 
-    Each of the batch's parts begins with its pairs, so that no pair is on two devices that share
-    the batch. With 3 pairs and 4 other videos there is one part.
+    Each part of the batch begins with its pairs, so that no pair is split between devices that
+    share the batch. With 3 pairs and 4 single videos there is one part.
+
+    Args:
+        rows: [B, ...] values of each video.
+        pairs: number of pairs.
+
+    Returns:
+        [pairs, 2, ...].
     """
     parts = num_shards_with_pairs(pairs, len(rows) - 2 * pairs)
     rows = rows.reshape(parts, -1, *rows.shape[1:])[:, : 2 * pairs // parts]
@@ -70,13 +105,15 @@ def in_pairs(rows: jax.Array, pairs: int) -> jax.Array:
 
 
 def bin_bounds(lengths: jax.Array, count: int) -> tuple[jax.Array, jax.Array]:
-    """Closed index range [low, high] that each of `count` snippets is drawn from (METHODS 2.a).
+    """Compute the closed index range [low, high] of each bin that a snippet is drawn from.
 
-    Bin i of a video of length L begins at floor(i * L / count) and ends with the first index of the
-    next bin; a video of exactly `count` snippets is taken as it is.
+    Bin i of a video of L snippets begins at floor(i * L / count) and ends with the first index of
+    the next bin; the last bin ends with L - 1. With L = count each bin is one snippet. Source:
+    CO2-Net's published code ([docs][co2net-sampling]).
 
     Args:
-        lengths: [B] int.
+        lengths: [B] int, L of each video.
+        count: number of bins.
 
     Returns:
         low, high: [B, count] int.
@@ -88,19 +125,32 @@ def bin_bounds(lengths: jax.Array, count: int) -> tuple[jax.Array, jax.Array]:
 
 
 def sample_snippets(key: jax.Array, lengths: jax.Array, count: int) -> jax.Array:
-    """One random snippet from each bin: [B] lengths to [B, count] non-decreasing indices."""
+    """Sample one snippet uniformly from each bin of `bin_bounds` ([docs][co2net-sampling]).
+
+    Args:
+        key: random key.
+        lengths: [B] int, snippets of each video.
+        count: number of bins.
+
+    Returns:
+        [B, count] int, non-decreasing.
+    """
     low, high = bin_bounds(lengths, count)
     return jax.random.randint(key, low.shape, low, high + 1)
 
 
 def sample_sorted(key: jax.Array, lengths: jax.Array, count: int) -> jax.Array:
-    """`count` snippets in order (two-stream network; METHODS 4.a).
+    """Sample snippets in order, as the two-stream network does.
 
-    A longer video gives one snippet from each bin, the last one from whatever follows the one
-    before it; a shorter one gives snippets drawn with replacement, sorted.
+    From a video of more than `count` snippets, one snippet is drawn from each bin of `bin_bounds`;
+    the last one is drawn uniformly from all snippets that are not before its predecessor. From a
+    shorter video, snippets are drawn uniformly with replacement and sorted. Source: ACM-Net's
+    sampling ([docs][twostream-sampling]).
 
     Args:
-        lengths: [B] int.
+        key: random key.
+        lengths: [B] int, snippets of each video.
+        count: number of snippets of the result.
 
     Returns:
         [B, count] int, non-decreasing.
@@ -116,16 +166,16 @@ def sample_sorted(key: jax.Array, lengths: jax.Array, count: int) -> jax.Array:
 
 
 def epoch_batch(run_key: jax.Array, step: jax.Array, pool: jax.Array, count: int) -> jax.Array:
-    """The videos of a step where every epoch goes through all of them in a new random order.
+    """Select the videos of a step; each epoch visits all videos once, in a new random order.
 
     Args:
-        run_key: the same at every step.
-        step: int32 scalar.
-        pool: [V] bool, the videos that take part; at least one.
-        count: videos a batch.
+        run_key: random key that is the same at every step.
+        step: int32 scalar, number of updates done before this one.
+        pool: [V] bool, the videos of an epoch; at least one must be true.
+        count: number of videos of a batch.
 
     Returns:
-        [count] indices; -1 fills up the last batch of an epoch.
+        [count] video indices; -1 pads the last batch of an epoch.
     """
     total = pool.sum()
     batches = -(-total // count)
@@ -137,13 +187,16 @@ def epoch_batch(run_key: jax.Array, step: jax.Array, pool: jax.Array, count: int
 
 
 def random_crop(key: jax.Array, lengths: jax.Array, count: int) -> jax.Array:
-    """`count` consecutive snippets at random (D2-Net, METHODS 3.a).
+    """Sample consecutive snippets, as D2-Net does.
 
-    A longer video is cut at a start uniform on [0, L - count - 1]: the last possible one is never
-    drawn, as published. A shorter one begins at 0 and the indices run beyond its end.
+    The start in a video of L > count snippets is uniform on [0, L - count - 1]; the last possible
+    start is never drawn, as in the published code. A shorter video starts at 0, and the indices
+    continue beyond its end. Source: D2-Net's published code ([docs][d2net-sampling]).
 
     Args:
-        lengths: [B] int.
+        key: random key.
+        lengths: [B] int, snippets of each video.
+        count: number of consecutive snippets.
 
     Returns:
         [B, count] int.
@@ -153,13 +206,14 @@ def random_crop(key: jax.Array, lengths: jax.Array, count: int) -> jax.Array:
 
 
 class Context(NamedTuple):
-    """What a batch may depend on besides the data, and a loss besides the batch.
+    """Context of a training step for sampling and losses.
 
     Attributes:
         step: int32 scalar, the number of updates done before this one.
-        key: for random choices of this step alone.
-        run_key: the same at every step, for choices that outlast one, such as an epoch's order.
-        state: the model's variables without gradient (a dict), to be returned updated.
+        key: random key of this step.
+        run_key: random key of the run, the same at every step, for example for the order of the
+            videos in an epoch.
+        state: the model's variables without gradient (a dict); losses return them updated.
     """
 
     step: jax.Array
@@ -169,7 +223,14 @@ class Context(NamedTuple):
 
 
 class StepRngs(NamedTuple):
-    """The random keys of a step: for what is drawn, dropout, losses; and that of the whole run."""
+    """Random keys of a step.
+
+    Attributes:
+        sample: for sampling the batch.
+        dropout: for dropout.
+        loss: for the losses.
+        run: key of the run, the same at every step.
+    """
 
     sample: jax.Array
     dropout: jax.Array
@@ -178,7 +239,12 @@ class StepRngs(NamedTuple):
 
 
 def step_rngs(seed: jax.Array, step: jax.Array) -> StepRngs:
-    """All randomness of a run follows from these, so from (seed, step)."""
+    """Derive the random keys of a step; all randomness of a run depends on (seed, step) only.
+
+    Args:
+        seed: uint32 scalar.
+        step: int32 scalar, number of updates done before this one.
+    """
     seed_key = jax.random.key(seed)
     sample_key, dropout_key, loss_key = jax.random.split(jax.random.fold_in(seed_key, step), 3)
     run_key = jax.random.fold_in(seed_key, jnp.uint32(2**32 - 1))  # no step has this number
@@ -186,16 +252,29 @@ def step_rngs(seed: jax.Array, step: jax.Array) -> StepRngs:
 
 
 class SampleBatch(Protocol):
-    """Choose the training videos and snippets of a batch (a method's own rule)."""
+    """Sampling rule of a method."""
 
-    def __call__(
-        self, context: Context, index: VideoIndex, config: ConfigDict, /
-    ) -> BatchIndices: ...
+    def __call__(self, context: Context, index: VideoIndex, config: ConfigDict, /) -> BatchIndices:
+        """Sample the videos and snippets of a batch.
+
+        Args:
+            context: step number and random keys; its state is empty.
+            index: lengths and labels of the training videos.
+            config: the whole config of the run.
+        """
 
 
 def sample_batch_indices(
     seed: jax.Array, step: jax.Array, index: VideoIndex, sample: SampleBatch, config: ConfigDict
 ) -> BatchIndices:
-    """Return the videos and snippets of a step's batch."""
+    """Sample the videos and snippets of a step's batch.
+
+    Args:
+        seed: uint32 scalar.
+        step: int32 scalar, number of updates done before this one.
+        index: index of the training videos.
+        sample: the method's sampling rule.
+        config: the whole config of the run.
+    """
     rngs = step_rngs(seed, step)
     return sample(Context(step, rngs.sample, rngs.run, {}), index, config)

@@ -1,7 +1,7 @@
-"""The methods by name.
+"""Registry of the methods.
 
-A new one in this package adds a module with a METHOD and its name here; one outside of it calls
-`register`, e.g. in its config file's imports.
+A new method in this package adds a module with a `METHOD` and is listed here. A method outside of
+the package calls `register`, for example in its config file.
 """
 
 from jaxtal.errors import ConfigError
@@ -14,7 +14,14 @@ METHODS: dict[str, Method] = {}
 
 
 def register(method: Method) -> None:
-    """Let `config.method` name it; ConfigError if the name is another's."""
+    """Add a method to the registry, so that `config.method` can name it.
+
+    Args:
+        method: the method; registering the same object again has no effect.
+
+    Raises:
+        ConfigError: another method has the same name.
+    """
     if METHODS.setdefault(method.name, method) is not method:
         raise ConfigError(f"there are two methods called {method.name!r}; give one another name")
 
@@ -29,7 +36,14 @@ def names() -> list[str]:
 
 
 def get(name: str) -> Method:
-    """The method called `name`; ConfigError if there is none."""
+    """Return a registered method.
+
+    Args:
+        name: as in `config.method`.
+
+    Raises:
+        ConfigError: no method has this name.
+    """
     if name not in METHODS:
         raise ConfigError(f"config.method is {name!r}; it must be one of {', '.join(METHODS)}")
     return METHODS[name]

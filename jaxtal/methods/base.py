@@ -1,4 +1,7 @@
-"""The `Method` interface: what a method gives to training, evaluation and prediction."""
+"""The `Method` interface between a method and training, evaluation and prediction.
+
+Overview of the methods: [docs][methods-interface].
+"""
 
 import dataclasses
 from collections.abc import Collection, Mapping
@@ -18,7 +21,7 @@ from jaxtal.localization.config import LocalizationConfig
 from jaxtal.localization.nms import NMS
 from jaxtal.localization.proposals import CLASS_RULES, OUTER_RULES
 
-_LARGEST_NUMBER = 1e6  # that any number of a localization may be, for or against
+_LARGEST_NUMBER = 1e6  # bound of the absolute value of every number
 _LOCALIZATION_NUMBERS = (
     "class_threshold",
     "class_weight",
@@ -38,8 +41,15 @@ _LOCALIZATION_MINIMUMS = {
 }
 
 
-def check_localization(config) -> None:
-    """Raise ConfigError for fields of `config.localization` that cannot be."""
+def check_localization(config: ConfigDict) -> None:
+    """Validate the fields of `config.localization`.
+
+    Args:
+        config: the whole config of a run.
+
+    Raises:
+        ConfigError: an option does not exist, or a number is out of range.
+    """
     at_least(config, {f"localization.{name}": low for name, low in _LOCALIZATION_MINIMUMS.items()})
     finite(config, {f"localization.{name}": _LARGEST_NUMBER for name in _LOCALIZATION_NUMBERS})
     options: dict[str, Collection[str]] = {
@@ -62,122 +72,168 @@ def check_localization(config) -> None:
 
 
 class BuildModel(Protocol):
-    """Build the Flax module of a method from ``config.model``, for a number of classes C.
+    """Builder of a method's Flax module."""
 
-    The module is called as ``(features [B, T, 2D], mask [B, T], train=...)`` and returns a
-    dictionary of outputs.
-    """
+    def __call__(self, config: ConfigDict, num_classes: int, /) -> nn.Module:
+        """Build the module.
 
-    def __call__(self, config: ConfigDict, num_classes: int, /) -> nn.Module: ...
+        Args:
+            config: ``config.model``.
+            num_classes: C, without the background class.
+
+        Returns:
+            A module that is called as ``(features [B, T, 2D], mask [B, T], train=...)`` and returns
+            a dictionary of outputs.
+        """
 
 
 class LossTerms(Protocol):
-    """Compute the unweighted loss terms of a batch, and the model's new state.
-
-    The total loss is the sum of the terms weighted by ``config.loss.weights``.
-    """
+    """Loss function of a method."""
 
     def __call__(
         self, outputs: dict[str, jax.Array], batch: Batch, context: Context, config: ConfigDict, /
-    ) -> tuple[dict[str, jax.Array], Any]: ...
+    ) -> tuple[dict[str, jax.Array], Any]:
+        """Compute the loss terms of a batch and the model's new state.
+
+        Args:
+            outputs: the module's outputs for the batch.
+            batch: features, mask and labels.
+            context: step number, random keys and the model's state.
+            config: the whole config of the run.
+
+        Returns:
+            The unweighted terms by name, scalars, and the state. The total loss is the sum of the
+            terms weighted by ``config.loss.weights``.
+        """
 
 
 class VideoScores(Protocol):
-    """Compute the (C,) scores of one video from its outputs, for the video-level mAP."""
+    """Class scores of a video for the video-level mAP."""
 
-    def __call__(self, outputs: dict[str, np.ndarray], config: ConfigDict, /) -> np.ndarray: ...
+    def __call__(self, outputs: dict[str, np.ndarray], config: ConfigDict, /) -> np.ndarray:
+        """Compute the class scores (C,) of one video.
+
+        Args:
+            outputs: ``output_names`` of one video, (T, n) each, or (1, n) for a value per video.
+            config: the whole config of the run.
+        """
 
 
 class ProposalScores(Protocol):
-    """How the arrays that proposals are made of follow from the outputs of one video.
+    """Arrays that proposals are generated from, as functions of the outputs of one video.
 
-    `ScoreSpec` is the declarative form; any other object cannot be exported.
+    `ScoreSpec` is the declarative form; a model with any other object cannot be exported.
     """
 
     def compute(
         self, outputs: dict[str, np.ndarray], /
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Compute sequence, gate and class scores, see `proposals.generate_proposals`."""
+        """Compute sequence, gate and class scores, see `proposals.generate_proposals`.
+
+        Args:
+            outputs: ``localization_inputs`` of one video, (T, n) each, or (1, n) per video.
+        """
 
     def activations(self, outputs: dict[str, np.ndarray], /) -> np.ndarray:
-        """Compute how active each class is, (T, C) in 0 to 1, one row per row of the input."""
+        """Compute the activation of each class (T, C) in 0 to 1, for plots.
+
+        Args:
+            outputs: as of `compute`; T is the number of their rows.
+        """
 
 
 class MakeScoreSpec(Protocol):
-    """Return the proposal scores that a config asks for."""
+    """Builder of the proposal scores."""
 
-    def __call__(self, config: ConfigDict, /) -> ProposalScores: ...
+    def __call__(self, config: ConfigDict, /) -> ProposalScores:
+        """Return the proposal scores for the whole config of a run."""
 
 
 class ValidateConfig(Protocol):
-    """Raise `ConfigError` for a config that no data set could be trained with."""
+    """Validation of a config."""
 
-    def __call__(self, config: ConfigDict, /) -> None: ...
+    def __call__(self, config: ConfigDict, /) -> None:
+        """Raise `ConfigError` for a config that no data set could be trained with."""
 
 
 class ValidateDataset(Protocol):
-    """Raise an error for a data set that the method cannot be trained on."""
+    """Validation of a data set."""
 
-    def __call__(self, dataset: Dataset, config: ConfigDict, /) -> None: ...
+    def __call__(self, dataset: Dataset, config: ConfigDict, /) -> None:
+        """Raise an error for a data set that the method cannot be trained on."""
 
 
 class Initialize(Protocol):
-    """Return the initial parameters of a run, where they depend on the training data.
+    """Data-dependent initialization."""
 
-    Leaves may have leading axes, one entry per model.
-    """
+    def __call__(self, params: Any, dataset: Dataset, config: ConfigDict, /) -> Any:
+        """Return the initial parameters of a run.
 
-    def __call__(self, params: Any, dataset: Dataset, config: ConfigDict, /) -> Any: ...
+        Args:
+            params: randomly initialized parameters; the arrays may have leading axes, one entry
+                per model.
+            dataset: the training data.
+            config: the whole config of the run.
+        """
 
 
 class TransformUpdates(Protocol):
-    """Return the updates to apply to the parameters, where some must not change at a step."""
+    """Transformation of the optimizer's updates."""
 
-    def __call__(self, updates: Any, step: jax.Array, config: ConfigDict, /) -> Any: ...
+    def __call__(self, updates: Any, step: jax.Array, config: ConfigDict, /) -> Any:
+        """Return the updates to apply to the parameters.
+
+        Args:
+            updates: the optimizer's updates, a tree of arrays like the parameters.
+            step: int32 scalar, the number of updates done before this one.
+            config: the whole config of the run.
+        """
 
 
 class NumBatchShards(Protocol):
-    """Return the number of equal parts that a batch can be split into, for several devices.
+    """Number of parts of a batch, for several devices."""
 
-    A loss must not read a video of another part (see `sharding.replicated`).
-    """
+    def __call__(self, config: ConfigDict, /) -> int:
+        """Return the number of equal parts that a batch can be split into.
 
-    def __call__(self, config: ConfigDict, /) -> int: ...
+        A loss must not read a video of another part (see `sharding.replicated`).
+        """
 
 
 class TestLengthLimits(Protocol):
-    """Return the (least, most) rows that the model gets of a test video; None: no limit.
+    """Limits of the number of rows of a test video."""
 
-    The rows are spread uniformly over the video's snippets.
-    """
+    def __call__(self, config: ConfigDict, /) -> tuple[int, int | None]:
+        """Return the least and the largest number of rows of a test video; None is no limit.
 
-    def __call__(self, config: ConfigDict, /) -> tuple[int, int | None]: ...
+        The rows are spread uniformly over the video's snippets.
+        """
 
 
 @dataclasses.dataclass(frozen=True)
 class Method:
-    """A weakly supervised localization method: everything that is its own, as plain functions.
+    """A weakly supervised localization method, as a set of plain functions.
 
     Attributes:
         name: as in ``config.method``.
-        build: builds the model.
-        sample: chooses the videos and snippets of a training batch; runs inside the compiled step,
+        build: builds the Flax module, see `BuildModel`.
+        sample: samples the videos and snippets of a training batch. Runs inside the compiled step,
             or ahead of it where the features are streamed, so ``context.state`` is empty.
-        loss_terms: the loss terms.
+        loss_terms: computes the loss terms, see `LossTerms`.
         output_names: the outputs that localization, scores and plots read, each [B, T, n], or
             [B, 1, n] for a value per video.
-        video_scores: the scores for the video-level mAP.
-        score_spec: the arrays that proposals are made of.
-        localization_inputs: the outputs that ``score_spec`` reads.
+        video_scores: computes the class scores for the video-level mAP, see `VideoScores`.
+        score_spec: builds the proposal scores, see `MakeScoreSpec`.
+        localization_inputs: the outputs that the proposal scores read.
         localization_config_cls: the type of ``config.localization``.
         validate_config: validates the config; by default accepts every config.
         validate_dataset: validates the data set; by default accepts every data set.
         initialize: data-dependent initialization; by default none.
         transform_updates: changes the optimizer's updates; by default not at all.
-        num_batch_shards: how a batch can be split; by default into its videos.
-        test_length_limits: rows per test video; by default all its snippets.
-        protocols: data set name -> name of the protocol in which the method's authors evaluate.
-        default_protocol: the same for any other data set; "" is the data set's official one.
+        num_batch_shards: number of parts that a batch can be split into; by default its videos.
+        test_length_limits: rows of a test video; by default all its snippets.
+        protocols: name of the evaluation protocol of the method's authors, by data set name.
+        default_protocol: protocol for any other data set; "" is the data set's official one.
     """
 
     name: str

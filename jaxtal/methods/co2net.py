@@ -1,22 +1,25 @@
 """CO2-Net: cross-modal consensus network (Hong et al., ACM Multimedia 2021).
 
-RGB and flow each gate their own features by what the other modality agrees with (cross-modal
-consensus module), give an attention each, and share one T-CAM with a background class. The fusions
-that the paper compares with the consensus are here too (its Tables 5 and 6).
+Each modality's features are gated by a consensus of both modalities, and an attention is computed
+from the gated features of each. One T-CAM with a background class is computed from both. The
+alternatives of the paper's Tables 5 and 6 are implemented, too.
+
+Equations, parameter counts, and differences from the published code: [docs][co2net].
 """
 
 import functools
 import operator
 from collections.abc import Callable, Collection
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from ml_collections import ConfigDict
 
 from jaxtal.config import at_least, one_of
-from jaxtal.data.dataset import multi_hot
+from jaxtal.data.dataset import Dataset, multi_hot
 from jaxtal.errors import ConfigError
 from jaxtal.input_pipeline import sampling
 from jaxtal.input_pipeline.packing import Batch, BatchIndices, VideoIndex
@@ -29,26 +32,30 @@ from jaxtal.nn import losses
 from jaxtal.nn.layers import Dropout, TemporalConv, average_pool, leaky_relu, temporal_mean
 from jaxtal.parallel import sharding
 
-# F^G sees a sequence of length 1, so of its three published taps one acts: a dense layer with the
-# bound of the three, sqrt(6 / (3 D)).
+# The published global layer has three taps, but its input is a sequence of length 1: only the
+# middle one has an effect. A dense layer with the bound of three taps, sqrt(6 / (3 D)), is equal.
 _one_of_three_taps = nn.initializers.variance_scaling(2 / 3, "fan_in", "uniform")
 
-# Dropout after the attention unit's first and second convolution and on its logit. On the logit it
-# gives half of the snippets an attention of 0.5 in training.
+# Dropout rates after the attention unit's first and second convolution and on its logit. Dropout on
+# the logit sets the attention of half of the snippets to 0.5 in training.
 _ATTENTION_DROPOUT = {"code": (0.5, 0.0, 0.5), "paper": (0.7, 0.7, 0.0)}
 
 
 class AttentionUnit(nn.Module):
-    """Attention of one modality from its enhanced features: [B, T, D] to [B, T, 1] (METHODS 2.b).
+    """Attention of one modality, computed from its enhanced features.
+
+    Source: CO2-Net, eq. 4 ([docs][co2net-attention-unit]).
 
     Attributes:
-        reading: whose dropout, the published "code"'s or the "paper"'s.
+        reading: placement of dropout, as in the published "code" or in the "paper".
     """
 
     reading: str
 
     @nn.compact
     def __call__(self, x: jax.Array, mask: jax.Array, train: bool) -> jax.Array:
+        """Compute the attention [B, T, 1] from features x [B, T, D] and mask [B, T]."""
+
         def drop(x, rate):
             return Dropout(rate)(x, train) if rate else x
 
@@ -60,37 +67,43 @@ class AttentionUnit(nn.Module):
 
 
 class Modality(nn.Module):
-    """A modality on its own: its features as they are, and their attention (METHODS 2.b).
+    """Attention of a modality; the base class of the fusions, which passes features unchanged.
+
+    Source: CO2-Net, Table 6, "Concat" ([docs][co2net-fusion]).
 
     Attributes:
-        attention_unit: see `AttentionUnit`.
+        attention_unit: placement of dropout, see `AttentionUnit`.
     """
 
     attention_unit: str
 
     @nn.compact
     def __call__(self, main: jax.Array, auxiliary: jax.Array, mask: jax.Array, train: bool):
-        """Main and auxiliary [B, T, D] to attention [B, T, 1] and enhanced features [B, T, D]."""
+        """Compute attention [B, T, 1] and enhanced features [B, T, D] of the main modality.
+
+        Main and auxiliary features are [B, T, D], the mask is [B, T]; dropout is on in training.
+        """
         enhanced = self.enhance(main, auxiliary, mask, train)
         unit = AttentionUnit(self.attention_unit, name="attention")
         return unit(enhanced, mask, train), enhanced
 
     def enhance(self, main, auxiliary, mask, train: bool):
-        """What a fusion makes of the main modality, [B, T, D]."""
+        """Return the enhanced features [B, T, D]; arguments as of `__call__`."""
         return main
 
 
 class CrossModalConsensus(Modality):
-    """Cross-modal consensus module, CCM (CO2-Net, section 3.2; METHODS 2.b).
+    """Cross-modal consensus module, CCM.
 
-    A context of the main modality and one of the auxiliary modality together gate the main
-    modality's features.
+    The features of the main modality are gated by the product of a context of the main modality and
+    a context of the auxiliary modality. Source: CO2-Net, eq. 1 to 3
+    ([docs][co2net-consensus]); other contexts: Table 5 ([docs][co2net-contexts]).
 
     Attributes:
-        dropout: what follows both convolutions: leaky ReLU and dropout ("code") or neither, as the
-            "paper" mentions none.
-        main, auxiliary: the contexts, "global" of the video or "local" of three snippets. The
-            official model has the global one of the main modality (paper, Table 5).
+        dropout: "code": leaky ReLU and dropout 0.5 follow both layers; "paper": neither does.
+        main: context of the main modality, "global" (mean over the video) or "local" (three
+            snippets).
+        auxiliary: context of the auxiliary modality, "global" or "local".
     """
 
     dropout: str
@@ -98,6 +111,8 @@ class CrossModalConsensus(Modality):
     auxiliary: str
 
     def enhance(self, main, auxiliary, mask, train: bool):
+        """Return the gated features [B, T, D]; arguments as of `Modality.__call__`."""
+
         def context(role, kind, x):
             x = _CONTEXTS[kind](x, mask, _CONTEXT_NAMES[role, kind])
             return Dropout(0.5)(leaky_relu(x), train) if self.dropout == "code" else x
@@ -107,19 +122,19 @@ class CrossModalConsensus(Modality):
 
 
 def _global(x, mask, name: str):
-    """[B, T, D] to [B, 1, D]."""
+    """Context of the whole video: [B, T, D] to [B, 1, D]."""
     conv = TemporalConv(x.shape[-1], 1, _one_of_three_taps, name=name)
     return conv(temporal_mean(x, mask), jnp.ones_like(mask[:, :1]))
 
 
 def _local(x, mask, name: str):
-    """[B, T, D] to [B, T, D]."""
+    """Context of three snippets: [B, T, D] to [B, T, D]."""
     return TemporalConv(x.shape[-1], 3, name=name)(x, mask)
 
 
 _CONTEXTS = {"global": _global, "local": _local}
 
-# The official model's layers have the short names, so that others are never taken for them.
+# The published layers have the short names, so that no variant's parameters are confused with them.
 _CONTEXT_NAMES = {
     ("main", "global"): "global",
     ("main", "local"): "local_main",
@@ -129,13 +144,13 @@ _CONTEXT_NAMES = {
 
 
 class SqueezeExcitation(Modality):
-    """A modality gates its channels by its own mean over time (SE; paper, Table 6).
+    """Squeeze-and-excitation (SE): a modality gates its channels by its own mean over time.
 
-    METHODS 2.b writes the two dense layers without biases; like all layers here they have some,
-    which begin at 0.
+    Source: CO2-Net, Table 6, "SE" ([docs][co2net-fusion]).
     """
 
     def enhance(self, main, auxiliary, mask, train: bool):
+        """Return the gated features [B, T, D]; arguments as of `Modality.__call__`."""
         width, once = main.shape[-1], jnp.ones_like(mask[:, :1])
         squeeze = TemporalConv(max(1, width // 16), name="squeeze")
         hidden = nn.relu(squeeze(temporal_mean(main, mask), once))
@@ -143,24 +158,28 @@ class SqueezeExcitation(Modality):
 
 
 class JointAdaptation(nn.Module):
-    """Both modalities gate both, snippet by snippet (SSMA; paper, Table 6); [B, T, 2D]."""
+    """Joint gating of both modalities, snippet by snippet (SSMA).
+
+    Source: CO2-Net, Table 6, "SSMA" ([docs][co2net-fusion]).
+    """
 
     @nn.compact
     def __call__(self, x: jax.Array, mask: jax.Array) -> jax.Array:
+        """Gate the features x [B, T, 2D] of both modalities; mask [B, T]."""
         width = x.shape[-1]
         hidden = nn.relu(TemporalConv(max(1, width // 16), 3, name="squeeze")(x, mask))
         return nn.sigmoid(TemporalConv(width, 3, name="excite")(hidden, mask)) * x
 
 
 class Fusion(NamedTuple):
-    """How RGB and flow meet: a row of the paper's Table 6 (METHODS 2.b, ablation variants).
+    """Fusion of RGB and flow: a row of the paper's Table 6 ([docs][co2net-fusion]).
 
     Attributes:
-        modality: `Modality` or a subclass; each modality goes through one.
-        options: the fields of `CO2Net` that it takes besides attention_unit.
-        adapt: ([B, T, 2D], mask) -> [B, T, 2D], before the modalities are parted.
-        join: their enhanced features -> what the fusion layer sees.
-        taps: of the fusion layer.
+        modality: the module of each modality, `Modality` or a subclass.
+        options: the fields of `CO2Net` that the module takes besides attention_unit.
+        adapt: ([B, T, 2D], mask) -> [B, T, 2D], before the features are split into modalities.
+        join: (enhanced RGB, enhanced flow) -> input of the fusion layer.
+        taps: kernel size of the fusion layer.
     """
 
     modality: type[Modality] = Modality
@@ -180,17 +199,18 @@ _FUSIONS = {
 
 
 class CO2Net(nn.Module):
-    """The network of METHODS 2.b for features of any width.
+    """The network, for features of any width ([docs][co2net-network]).
 
     Attributes:
-        num_classes: C.
-        attention_unit: "code" or "paper", see `AttentionUnit`.
-        classifier: "code", a fusion layer whose output is the embedding and two temporal
-            convolutions; or "paper", three temporal convolutions on the enhanced features, which
-            are the embedding. The latter has no fusion layer, which "add" and "ssma" change.
-        ccm_dropout, ccm_main, ccm_auxiliary: of the fusion "ccm", see `CrossModalConsensus`.
-        fusion: see `_FUSIONS`.
-        pool_window: snippets, odd; T-CAM and attentions are averaged over so many. 1 = not at all.
+        num_classes: C, without the background class.
+        attention_unit: placement of dropout, "code" or "paper", see `AttentionUnit`.
+        classifier: "code": a fusion layer, whose output are the embeddings, and two temporal
+            convolutions. "paper": three temporal convolutions on the enhanced features, which are
+            the embeddings; not possible with the fusions "add" and "ssma".
+        ccm_dropout, ccm_main, ccm_auxiliary: fields of `CrossModalConsensus`.
+        fusion: "ccm", "add", "concat", "se" or "ssma".
+        pool_window: window of the moving average of T-CAM and attentions, in snippets; odd, 1 for
+            none.
     """
 
     num_classes: int
@@ -209,11 +229,11 @@ class CO2Net(nn.Module):
         Args:
             x: [B, T, 2D] features, RGB first.
             mask: [B, T] bool.
-            train: dropout on; needs an rng named "dropout".
+            train: dropout is on; needs an rng named "dropout".
 
         Returns:
-            cas [B, T, C + 1] raw logits, background last; attention, attention_rgb,
-            attention_flow [B, T, 1]; embeddings, and enhanced features, [B, T, 2D] each.
+            "cas" [B, T, C + 1], raw logits, background last; "attention", "attention_rgb" and
+            "attention_flow" [B, T, 1]; "embeddings" and "enhanced" features [B, T, 2D].
         """
         fusion = _FUSIONS[self.fusion]
         rgb, flow = jnp.split(fusion.adapt(x, mask), 2, axis=-1)
@@ -236,16 +256,16 @@ class CO2Net(nn.Module):
         }
 
     def _classify(self, enhanced, mask, train: bool, width: int):
-        """T-CAM and embeddings from the enhanced features, as the published code has it."""
+        """T-CAM and embeddings as in the published code."""
         fuse = TemporalConv(width, _FUSIONS[self.fusion].taps, name="fusion")
         embeddings = Dropout(0.7)(leaky_relu(fuse(enhanced, mask)), train)
-        # A second dropout in front of the classifier; L_cas uses what lies between the two.
+        # A second dropout in front of the classifier; L_cas uses the features between the two.
         hidden = TemporalConv(width, 3, name="cls0")(Dropout(0.7)(embeddings, train), mask)
         hidden = Dropout(0.7)(leaky_relu(hidden), train)
         return TemporalConv(self.num_classes + 1, 1, name="cls1")(hidden, mask), embeddings
 
     def _classify_as_in_paper(self, enhanced, mask, train: bool, width: int):
-        """The same by three temporal convolutions with dropout between them (METHODS 2.b)."""
+        """T-CAM by three temporal convolutions with dropout between them; the embeddings are E."""
         hidden = enhanced
         for name in ("cls0", "cls1"):
             hidden = leaky_relu(TemporalConv(width, 3, name=name)(hidden, mask))
@@ -253,10 +273,20 @@ class CO2Net(nn.Module):
         return TemporalConv(self.num_classes + 1, 1, name="cls2")(hidden, mask), enhanced
 
 
-def sample(context: Context, index: VideoIndex, config) -> BatchIndices:
-    """A training batch: some rows in same-class pairs, N random snippets of every video.
+def sample(context: Context, index: VideoIndex, config: ConfigDict) -> BatchIndices:
+    """Sample a training batch: same-class pairs and single videos, N random snippets of each.
 
-    A video of zeros is in no pair, one below `config.data.min_snippets` in pairs only.
+    Videos whose features are all zero are in no pair. Videos with fewer than
+    `config.data.min_snippets` snippets are in pairs only. Source: CO2-Net's published code
+    ([docs][co2net-sampling]).
+
+    Args:
+        context: random keys of the step.
+        index: lengths and labels of the training videos.
+        config: the whole config (`train.batch_size`, `train.pairs`, `data.num_snippets`).
+
+    Returns:
+        Indices of B videos and of their snippets [B, N].
     """
     video_key, snippet_key = jax.random.split(context.key)
     pairs = config.train.pairs
@@ -269,12 +299,26 @@ def sample(context: Context, index: VideoIndex, config) -> BatchIndices:
     return BatchIndices(videos, snippets)
 
 
-# XLA cannot split a top-k over the devices that share a batch: each device takes its own videos.
+# XLA cannot partition a top-k over the devices that share a batch: each handles its own videos.
 _topk_mil = sharding.shard_map_over_batch(losses.topk_mil)
 
 
-def loss_terms(outputs: dict, batch: Batch, context: Context, config):
-    """The loss terms of METHODS 2.c, unweighted: names as in `config.loss.weights`."""
+def loss_terms(
+    outputs: dict, batch: Batch, context: Context, config: ConfigDict
+) -> tuple[dict[str, jax.Array], Any]:
+    """Compute the unweighted loss terms; names as in `config.loss.weights`.
+
+    Source: CO2-Net, section 3 and eq. 6 to 10 ([docs][co2net-losses]).
+
+    Args:
+        outputs: see `CO2Net`.
+        batch: mask [B, T] and labels [B, C]; its rows contain pairs as `sample` arranges them.
+        context: its state is returned unchanged.
+        config: the whole config.
+
+    Returns:
+        The scalar terms by name, and the state.
+    """
     cas, mask, labels, settings = outputs["cas"], batch.mask, batch.labels, config.loss
     rgb, flow = outputs["attention_rgb"], outputs["attention_flow"]
     attentions = jnp.stack([rgb, flow, outputs["attention"]])
@@ -309,7 +353,7 @@ def loss_terms(outputs: dict, batch: Batch, context: Context, config):
     return terms, context.state
 
 
-# The values of a field. Mostly where the published code and the paper differ.
+# The values of each field; most are alternatives between the published code and the paper.
 _OPTIONS: dict[str, Collection[str]] = {
     "model.attention_unit": tuple(_ATTENTION_DROPOUT),
     "model.classifier": ("code", "paper"),
@@ -325,14 +369,14 @@ _OPTIONS: dict[str, Collection[str]] = {
 }
 
 
-def num_batch_shards(config) -> int:
-    """Equal parts that a batch can be divided in, no pair in two of them."""
+def num_batch_shards(config: ConfigDict) -> int:
+    """Return the number of equal parts of a batch that split no pair."""
     pairs = config.train.pairs
     return sampling.num_shards_with_pairs(pairs, config.train.batch_size - 2 * pairs)
 
 
-def validate_config(config) -> None:
-    """Raise ConfigError for options that do not exist or go together and numbers that cannot be."""
+def validate_config(config: ConfigDict) -> None:
+    """Raise ConfigError for unknown or conflicting options and for numbers out of range."""
     model = config.model
     one_of(config, _OPTIONS)
     if model.classifier == "paper" and model.fusion in ("add", "ssma"):
@@ -345,7 +389,7 @@ def validate_config(config) -> None:
     if config.model.pool_window % 2 == 0:
         raise ConfigError(
             f"config.model.pool_window is {config.model.pool_window}; it must be odd, so that the "
-            "average has a middle"
+            "window is centered on a snippet"
         )
     batch_size, pairs = config.train.batch_size, config.train.pairs
     if batch_size < 2 * pairs:
@@ -355,8 +399,8 @@ def validate_config(config) -> None:
         )
 
 
-def validate_dataset(dataset, config) -> None:
-    """Raise ConfigError if batches cannot be composed of the training videos."""
+def validate_dataset(dataset: Dataset, config: ConfigDict) -> None:
+    """Raise ConfigError if pairs are wanted but no class has two videos with nonzero features."""
     usable = [video for video in dataset.train if video.features.any()]
     carriers = multi_hot(usable, len(dataset.classes)).sum(axis=0)
     if config.train.pairs and carriers.max(initial=0) < 2:
@@ -366,14 +410,20 @@ def validate_dataset(dataset, config) -> None:
         )
 
 
-def video_scores(outputs: dict, config) -> np.ndarray:
-    """(C,) class probabilities for the video-level mAP (METHODS 2.f) from cas (T, C + 1)."""
+def video_scores(outputs: dict, config: ConfigDict) -> np.ndarray:
+    """Compute the class probabilities (C,) of a video from its "cas" (T, C + 1).
+
+    They rank the videos for the video-level mAP ([docs][co2net-video-scores]).
+    """
     cas = outputs["cas"]
     return proposals.softmax(proposals.topk_mean(cas, -(-len(cas) // 8)))[:-1]
 
 
-def score_spec(config) -> ScoreSpec:
-    """Suppressed T-CAM, thresholds on the attention (METHODS 2.e)."""
+def score_spec(config: ConfigDict) -> ScoreSpec:
+    """Return the proposal scores: contrast of the suppressed T-CAM, thresholds on the attention.
+
+    Source: CO2-Net, section 3.6 ([docs][co2net-localization]).
+    """
     divisor = config.localization.topk_divisor
     return ScoreSpec("refined", "attention", "probability", "refined", divisor, softmax=True)
 

@@ -1,23 +1,27 @@
-"""A hybrid of the three methods, which none of the papers has.
+"""Hybrid of CO2-Net, D2-Net and the two-stream network; it is published in no paper.
 
-- CO2-Net (ACM MM 2021) is the body: consensus modules, an attention a modality, T-CAM, its losses.
-- From the two-stream network (CVPR 2023) comes the branch that classifies what the attention
-  pools, foreground and background, beside CO2-Net's MIL branch, and the semantic dictionary. Both
-  act on the enhanced features, which lie in the space of the features themselves.
-- From D2-Net (ICCV 2021) comes pDMI denoising of the T-CAM's probabilities, and a refined T-CAM,
-  attention times probability, for the localization. What tells pseudo-foreground is not D2-Net's
-  bottom-up attention, 1/2 and less wherever embeddings have no negative entries as the enhanced
-  features have none, but the attention, the mean of both modalities'.
+- Body: CO2-Net (ACM MM 2021) with its consensus modules, attentions, T-CAM and losses.
+- From the two-stream network (CVPR 2023): a branch that classifies the features pooled by the
+  attention (foreground) and by its complement (background), and the semantic dictionary. Both act
+  on the enhanced features, which lie in the space of the input features.
+- From D2-Net (ICCV 2021): pDMI denoising of the T-CAM's probabilities, and a refined T-CAM,
+  attention times probability, for localization. Pseudo-foreground is selected by the mean attention
+  of both modalities. D2-Net's bottom-up attention cannot select it: the enhanced features have no
+  negative entries, so that it is 1/2 or less.
 
-Each part has an ablation: `model.fusion=concat` takes the consensus away, a loss weight of 0 the
-rest. What trains alone is not in the way at test time, where the body alone runs.
+Each part can be switched off: the consensus by `model.fusion=concat`, the others by loss weights of
+0. The branch and the dictionary are used in training only.
+
+Equations, ablations and results: [docs][hybrid].
 """
 
 import dataclasses
+from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from ml_collections import ConfigDict
 
 from jaxtal.config import at_least, one_of
 from jaxtal.input_pipeline.packing import Batch
@@ -29,10 +33,10 @@ from jaxtal.nn.layers import TemporalConv, torch_default
 
 
 class Hybrid(nn.Module):
-    """CO2-Net with the attention branch and the semantic dictionary Q.
+    """CO2-Net with the attention branch and the semantic dictionary Q ([docs][hybrid-network]).
 
     Attributes:
-        body: the network whose outputs the heads are on.
+        body: the network whose outputs the branch and the dictionary read.
     """
 
     body: co2net.CO2Net
@@ -44,12 +48,12 @@ class Hybrid(nn.Module):
         Args:
             x: [B, T, 2D] features, RGB first.
             mask: [B, T] bool.
-            train: dropout on; needs an rng named "dropout".
+            train: dropout is on; needs an rng named "dropout".
 
         Returns:
-            What CO2-Net returns, and branch_scores [B, 2, C + 1], video-level probabilities of what
-            the attention and its complement pool; distance [B, T, 1] from the centroid of the
-            predicted class.
+            The outputs of `co2net.CO2Net`; "branch_scores" [B, 2, C + 1], class probabilities of
+            the features pooled by the attention and by its complement; "distance" [B, T, 1] of the
+            enhanced features from the centroid of the predicted class.
         """
         outputs = self.body(x, mask, train)
         enhanced, attention = outputs["enhanced"], outputs["attention"]
@@ -66,11 +70,23 @@ class Hybrid(nn.Module):
         }
 
 
-def loss_terms(outputs: dict, batch: Batch, context: Context, config):
-    """CO2-Net's terms and, unweighted, those of the other two; the state.
+def loss_terms(
+    outputs: dict, batch: Batch, context: Context, config: ConfigDict
+) -> tuple[dict[str, jax.Array], Any]:
+    """Compute the unweighted loss terms; names as in `config.loss.weights`.
 
-    L_fg and L_bg of the attention branch (two-stream, eq. 5), L_smt with its ramp (eq. 6), L_DS and
-    L_DV of the T-CAM's probabilities (D2-Net; METHODS 3.c).
+    The terms are CO2-Net's, L_fg and L_bg of the attention branch (two-stream network, eq. 5),
+    L_smt with its warm-up factor (two-stream network, eq. 6), and L_DS and L_DV of the T-CAM's
+    probabilities (D2-Net, eq. 9 to 11). Equations: [docs][hybrid-losses].
+
+    Args:
+        outputs: see `Hybrid`.
+        batch: mask [B, T] and labels [B, C], in pairs as `co2net.sample` arranges them.
+        context: its step decides about warm-up and denoising; its state is returned unchanged.
+        config: the whole config.
+
+    Returns:
+        The terms by name, scalars, and the state.
     """
     terms, state = co2net.loss_terms(outputs, batch, context, config)
     labels, mask, settings = batch.labels, batch.mask, config.loss
@@ -88,16 +104,19 @@ def loss_terms(outputs: dict, batch: Batch, context: Context, config):
     return terms | denoised, state
 
 
-def validate_config(config) -> None:
-    """Raise ConfigError for options that do not exist and numbers that cannot be."""
+def validate_config(config: ConfigDict) -> None:
+    """Raise ConfigError for unknown or conflicting options and for numbers out of range."""
     co2net.validate_config(config)
     d2net.validate_denoising(config)
     one_of(config, twostream.DICTIONARY)
     at_least(config, {"loss.warmup_steps": 0})
 
 
-def score_spec(config) -> ScoreSpec:
-    """D2-Net's refined T-CAM from CO2-Net's outputs; thresholds on the attention (METHODS 2.e)."""
+def score_spec(config: ConfigDict) -> ScoreSpec:
+    """Return the proposal scores: contrast of attention times probability, as in D2-Net.
+
+    Thresholds apply to the attention, as in CO2-Net ([docs][hybrid-localization]).
+    """
     return dataclasses.replace(co2net.score_spec(config), sequence="refined_probability")
 
 

@@ -1,1 +1,1 @@
-"""Layers and losses: pure functions of arrays."""
+"""Layers and losses as pure functions of arrays."""

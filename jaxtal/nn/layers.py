@@ -9,12 +9,20 @@ import jax
 import jax.numpy as jnp
 
 leaky_relu = functools.partial(nn.leaky_relu, negative_slope=0.2)
-# U(-b, b) with b = sqrt(6 / fan_in), fan_in = kernel size * inputs.
+# U(-b, b) with b = sqrt(6 / fan_in), fan_in = kernel size * inputs: [docs][methods-initializers].
 he_uniform = nn.initializers.variance_scaling(2.0, "fan_in", "uniform")
 
 
 def torch_default(fan_in: int) -> Callable:
-    """PyTorch's initializer of a layer's weight and bias: U(-b, b) with b = 1 / sqrt(fan_in)."""
+    """Return PyTorch's default initializer of weights and biases, U(-b, b) with b = fan_in ** -0.5.
+
+    Args:
+        fan_in: kernel size times number of inputs.
+
+    Returns:
+        An initializer in Flax's form, (key, shape, dtype) to an array
+        ([docs][methods-initializers]).
+    """
 
     def initialize(key, shape, dtype=jnp.float32):
         bound = fan_in**-0.5
@@ -26,22 +34,23 @@ def torch_default(fan_in: int) -> Callable:
 def temporal_conv(
     x: jax.Array, kernel: jax.Array, bias: jax.Array, mask: jax.Array, dilation: int = 1
 ) -> jax.Array:
-    """1-D convolution over time, stride 1, zero padding, as matrix products.
+    """Compute a 1-D cross-correlation over time, stride 1, zero padding, as matrix products.
 
-    XLA's own convolution loses its fast CPU kernel inside loops and does not batch over models;
-    shifted copies and one matrix product are as fast outside and keep their speed there. On the
-    CPU, where the product's speed is the limit, wide layers of three taps take two thirds of the
-    multiplications, see `_minimal_filtering` (`python -m benchmarks.speed.temporal_conv`).
+    XLA's own convolution is slow on CPUs inside of loops, and it does not batch over models.
+    Shifted copies and one matrix product are as fast outside of loops and keep their speed inside.
+    On CPUs wide layers of three taps need two thirds of the multiplications, see
+    `_minimal_filtering`; to measure: `python -m benchmarks.speed.temporal_conv`. Definition:
+    [docs][methods-temporal-convolution].
 
     Args:
         x: [..., T, I] activations.
         kernel: [k, I, O], k odd, float32 or bfloat16; x is rounded to its type, sums are float32.
         bias: [O].
-        mask: [..., T] bool; what lies outside counts as zero padding.
-        dilation: snippets from one tap to the next.
+        mask: [..., T] bool; snippets outside the mask count as zero padding.
+        dilation: distance between two taps, in snippets.
 
     Returns:
-        [..., T, O] in the bias' type; entries outside the mask are unspecified.
+        [..., T, O] in the type of the bias; entries outside the mask are unspecified.
     """
     size = kernel.shape[0]
     if size > 1:
@@ -56,7 +65,16 @@ def temporal_conv(
 
 
 def shifted(x: jax.Array, kernel: jax.Array, dilation: int = 1) -> jax.Array:
-    """The convolution as shifted copies of x and one product, arguments as of `temporal_conv`."""
+    """Compute the convolution of `temporal_conv` as shifted copies of x and one matrix product.
+
+    Args:
+        x: [..., T, I], zero outside the mask.
+        kernel: [k, I, O].
+        dilation: distance between two taps, in snippets.
+
+    Returns:
+        [..., T, O] without the bias.
+    """
     size, time = kernel.shape[0], x.shape[-2]
     if size > 1:
         reach = dilation * (size // 2)
@@ -69,7 +87,7 @@ def shifted(x: jax.Array, kernel: jax.Array, dilation: int = 1) -> jax.Array:
 
 @jax.custom_vjp
 def _rounded_product(x: jax.Array, matrix: jax.Array) -> jax.Array:
-    """Product of bfloat16 operands with float32 sums; so are the two of its gradient."""
+    """Product of bfloat16 operands with float32 sums, in the gradient, too."""
     return jnp.matmul(x, matrix, preferred_element_type=jnp.float32)
 
 
@@ -90,17 +108,17 @@ def _pad_time(x: jax.Array, before: int, after: int) -> jax.Array:
     return jnp.pad(x, [(0, 0)] * (x.ndim - 2) + [(before, after), (0, 0)])
 
 
-_WIDE = 512  # inputs and outputs; below, the transforms cost much of what the products save
+_WIDE = 512  # inputs and outputs; in narrower layers the transforms cost most of the time saved
 
 
 @jax.custom_vjp
 def _wide_convolution(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    """A convolution of one or three taps, dilation 1, in the way that suits the platform."""
+    """Convolution of one or three taps, dilation 1, in the fastest form for the platform."""
     return jax.lax.platform_dependent(x, kernel, cpu=_on_cpu, default=shifted)
 
 
 def _gradients(kept, cotangent):
-    """Nothing of the forward pass but its arguments is kept."""
+    """Gradients of x and kernel, recomputed from the arguments of the forward pass."""
     return jax.lax.platform_dependent(
         *kept,
         cotangent,
@@ -117,7 +135,7 @@ def _on_cpu(x: jax.Array, kernel: jax.Array) -> jax.Array:
 
 
 def _gradients_on_cpu(x: jax.Array, kernel: jax.Array, cotangent: jax.Array):
-    """The one of x is a convolution with the kernel turned round."""
+    """Gradients of x and kernel; the former is a convolution with the flipped kernel."""
     if len(kernel) == 1:
         return cotangent @ kernel[0].T, _correlate(x, cotangent)[None]
     first, both, difference, last = (matrix.T for matrix in _matrices(kernel))
@@ -126,10 +144,11 @@ def _gradients_on_cpu(x: jax.Array, kernel: jax.Array, cotangent: jax.Array):
 
 
 def _minimal_filtering(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    """Three taps at two positions by four products, not six: F(2, 3) of Winograd (1980).
+    """Convolution of three taps with four products per two snippets, not six: Winograd's F(2, 3).
 
-    Exact but for rounding, and about as accurate as the direct form (of the largest entry, 6e-7
-    against 5e-7 at 2048 channels): the transforms only add, subtract and halve.
+    The result is exact up to rounding and about as accurate as the direct form (error relative to
+    the largest entry at 2048 channels: 6e-7 against 5e-7), as the transforms only add, subtract and
+    halve. Source: Winograd, Arithmetic Complexity of Computations, 1980.
 
     Args:
         x: [..., T, I].
@@ -142,21 +161,22 @@ def _minimal_filtering(x: jax.Array, kernel: jax.Array) -> jax.Array:
 
 
 def _matrices(kernel: jax.Array) -> tuple[jax.Array, ...]:
-    """What the four products multiply with, [I, O] each."""
+    """Transform of the kernel: the right operands of the four products, [I, O] each."""
     first, middle, last = kernel
     return first, (first + middle + last) / 2, (first - middle + last) / 2, last
 
 
 def _products(x: jax.Array, matrices) -> jax.Array:
+    """Inverse transform of the four products, [..., T, O]."""
     p, q, r, s = (tiles @ matrix for tiles, matrix in zip(_tiles(x), matrices, strict=True))
     y = jnp.stack([p + q + r, q - r - s], axis=-2)
     return y.reshape(*y.shape[:-3], -1, y.shape[-1])[..., : x.shape[-2], :]
 
 
 def _tiles(x: jax.Array) -> tuple[jax.Array, ...]:
-    """What the four products multiply, [..., T / 2, I] each, rounded up.
+    """Transform of x: the left operands of the four products, [..., ceil(T / 2), I] each.
 
-    A pair of positions 2i, 2i + 1 sees four snippets of the padded sequence, a to d.
+    A pair of snippets 2i, 2i + 1 depends on four snippets of the padded sequence, a to d.
     """
     even, odd = _in_pairs(_pad_time(x, 1, 1 + x.shape[-2] % 2))
     (a, c), (b, d) = ((z[..., :-1, :], z[..., 1:, :]) for z in (even, odd))
@@ -164,13 +184,13 @@ def _tiles(x: jax.Array) -> tuple[jax.Array, ...]:
 
 
 def _in_pairs(x: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Snippets 2i and snippets 2i + 1."""
+    """Split even and odd snippets, [..., T / 2, C] each."""
     pairs = x.reshape(*x.shape[:-2], -1, 2, x.shape[-1])
     return pairs[..., 0, :], pairs[..., 1, :]
 
 
 def _minimal_kernel_gradient(x: jax.Array, cotangent: jax.Array) -> jax.Array:
-    """[3, I, O], by four products as well: `_minimal_filtering` is linear in the kernel."""
+    """Gradient of the kernel [3, I, O] by four products, as the result is linear in the kernel."""
     even, odd = _in_pairs(_pad_time(cotangent, 0, x.shape[-2] % 2))
     p, q, r, s = map(_correlate, _tiles(x), (even, even + odd, even - odd, -odd))
     middle, sides = (q - r) / 2, (q + r) / 2
@@ -178,28 +198,29 @@ def _minimal_kernel_gradient(x: jax.Array, cotangent: jax.Array) -> jax.Array:
 
 
 def _correlate(x: jax.Array, y: jax.Array) -> jax.Array:
-    """Sum over all snippets of x times y: [..., T, I], [..., T, O] to [I, O]."""
-    # As matrices: with more axes to sum over XLA would transpose x for the product, slowly.
+    """Sum of the outer products of all snippets: [..., T, I], [..., T, O] to [I, O]."""
+    # As matrices: with several axes to sum over, XLA transposes x before the product, slowly.
     x, y = (z.reshape(-1, z.shape[-1]) for z in (x, y))
     return jax.lax.dot_general(x, y, (((0,), (0,)), ((), ())))
 
 
 def temporal_mean(x: jax.Array, mask: jax.Array) -> jax.Array:
-    """Mean over the valid snippets: [..., T, C], [..., T] to [..., 1, C]; 0 where there is none."""
+    """Mean of x [..., T, C] over the snippets of mask [..., T]: [..., 1, C], 0 if there is none."""
     count = jnp.maximum(mask.sum(-1), 1)[..., None, None]
     return jnp.where(mask[..., None], x, 0).sum(-2, keepdims=True) / count
 
 
 def average_pool(x: jax.Array, mask: jax.Array, window: int) -> jax.Array:
-    """Moving average over time that always divides by `window` (CO2-Net on ActivityNet).
+    """Moving average over time that always divides by `window`.
 
-    What lies outside the video counts as zeros, so values shrink towards both of its ends, to
-    7 / 13 for the first snippet under a window of 13.
+    Positions outside the video count as zeros, so that values shrink towards both ends of the
+    video, for example to 7 / 13 at the first snippet with a window of 13. Source: CO2-Net's
+    published code for ActivityNet ([docs][co2net-temporal-pooling]).
 
     Args:
         x: [B, T, C].
         mask: [B, T] bool.
-        window: snippets, odd; 1 changes nothing.
+        window: length in snippets, odd; with 1 x is returned unchanged.
 
     Returns:
         [B, T, C]; entries outside the mask are unspecified.
@@ -210,7 +231,15 @@ def average_pool(x: jax.Array, mask: jax.Array, window: int) -> jax.Array:
 
 
 class TemporalConv(nn.Module):
-    """`temporal_conv` with its parameters: kernel [k, I, features] and bias [features]."""
+    """Temporal convolution: `temporal_conv` with a kernel [k, I, features] and a bias [features].
+
+    Attributes:
+        features: number of outputs.
+        kernel_size: k, odd.
+        kernel_init: initializer of the kernel.
+        dilation: distance between two taps, in snippets.
+        bias_init: initializer of the bias.
+    """
 
     features: int
     kernel_size: int = 1
@@ -220,6 +249,7 @@ class TemporalConv(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, mask: jax.Array) -> jax.Array:
+        """Apply the layer to x [..., T, I] with mask [..., T]; return [..., T, features]."""
         shape = (self.kernel_size, x.shape[-1], self.features)
         kernel = self.param("kernel", self.kernel_init, shape)
         bias = self.param("bias", self.bias_init, (self.features,))
@@ -227,16 +257,20 @@ class TemporalConv(nn.Module):
 
 
 class Dropout(nn.Module):
-    """Elementwise inverted dropout; every (video, snippet, channel) entry independently.
+    """Inverted dropout, independent for every entry ([docs][methods-dropout]).
 
-    It draws 16 random bits an entry where `nn.Dropout` draws 32, which halves its cost on the CPU;
-    the rate is met to within 2 ** -17 and the survivors are scaled by the exact one.
+    It draws 16 random bits per entry, `nn.Dropout` 32, which halves its cost on CPUs. The rate is
+    rounded to a multiple of 2 ** -16, and kept entries are divided by the exact probability.
+
+    Attributes:
+        rate: probability of zeroing an entry.
     """
 
     rate: float
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        """Apply dropout to x in training; return x unchanged otherwise."""
         level = round(self.rate * 2**16)
         if not train or not level:
             return x
@@ -247,12 +281,15 @@ class Dropout(nn.Module):
 
 
 def cast_params(params: Any, precision: str) -> Any:
-    """The parameters as the forward and backward passes see them.
+    """Cast the kernels of all layers to the precision of matrix products.
 
     Args:
-        params: float32; they, Adam's moments and everything outside of matrix products stay so.
-        precision: "float32", or "bfloat16": the kernels of all layers are rounded to it, and so are
-            what `layers.temporal_conv` multiplies them with and their gradients; sums are float32.
+        params: tree of float32 parameters.
+        precision: "float32", or "bfloat16". With "bfloat16" `temporal_conv` also rounds its inputs
+            and the gradients of both operands; sums, biases and Adam's moments stay float32.
+
+    Returns:
+        The parameters for the forward and backward passes.
     """
 
     def cast(path, leaf):

@@ -1,7 +1,7 @@
-"""Loss terms: pure functions of masked activation sequences, one number per video (or pair).
+"""Loss terms as pure functions of masked activation sequences, one value per video or pair.
 
-Every function takes any leading batch axes, so it can be vmapped; the caller reduces over videos
-with `mean_over_videos`. A video without a single valid snippet gives 0 and finite gradients.
+Every function accepts any leading batch axes, so that it can be vmapped. The caller reduces over
+videos with `mean_over_videos`. A video without valid snippets gives 0 and finite gradients.
 """
 
 import jax
@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 
 def mean_over_videos(values: jax.Array, mask: jax.Array) -> jax.Array:
-    """Mean of per-video values [B] over the videos that have a valid snippet in `mask` [B, T]."""
+    """Mean of values [B] over the videos that have a valid snippet in `mask` [B, T]: a scalar."""
     exists = mask.any(-1)
     return jnp.where(exists, values, 0).sum() / jnp.maximum(exists.sum(), 1)
 
@@ -30,11 +30,13 @@ REDUCTIONS = {"mean": mean_over_time, "sum": sum_over_time}
 def topk_mean(
     sequence: jax.Array, mask: jax.Array, divisor: int, round_up: bool = False
 ) -> jax.Array:
-    """Mean of the k = max(1, floor(length / divisor)) largest entries over time, for each class.
+    """Compute the mean of the k = max(1, floor(length / divisor)) largest entries of each class.
+
+    Definition: [docs][methods-top-k].
 
     Args:
-        sequence: [..., T, C].
-        mask: [..., T] bool; its number of true entries is the video's length.
+        sequence: [..., T, C] activations.
+        mask: [..., T] bool; the number of its true entries is the length of the video.
         divisor: snippets per selected snippet (7 and 5 in CO2-Net, 8 and 4 in D2-Net).
         round_up: k = ceil(length / divisor) instead (D2-Net).
 
@@ -61,19 +63,24 @@ SUPPRESSIONS = {"min_shift": _min_shift, "product": lambda cas, attention: atten
 
 
 def suppress_cas(cas: jax.Array, attention: jax.Array, suppression: str = "min_shift") -> jax.Array:
-    """Suppressed T-CAM, where little attention leaves little activation (CO2-Net).
+    """Suppress the T-CAM where the attention is low.
+
+    Source: CO2-Net, eq. 9, and the published code ([docs][co2net-suppression]).
 
     Args:
-        cas: [..., T, C + 1] raw T-CAM S.
+        cas: [..., T, C + 1] T-CAM S, raw logits.
         attention: [..., T, 1] attention A.
-        suppression: "min_shift", A * (S - m) + m with m the minimum of S over the classes (the
-            published code in training), or "product", A * S (the paper).
+        suppression: "min_shift", A * (S - m) + m with m the minimum of S over the classes, as in
+            the published code in training; or "product", A * S, as in the paper.
+
+    Returns:
+        [..., T, C + 1] suppressed T-CAM.
     """
     return SUPPRESSIONS[suppression](cas, attention)
 
 
 def _with_background(labels: jax.Array, background: float) -> jax.Array:
-    """[..., C] to [..., C + 1], the background's label last."""
+    """Append the background's label: [..., C] to [..., C + 1]."""
     column = jnp.full_like(labels[..., :1], background)
     return jnp.concatenate([labels, column], axis=-1)
 
@@ -81,17 +88,20 @@ def _with_background(labels: jax.Array, background: float) -> jax.Array:
 def topk_mil(
     cas: jax.Array, labels: jax.Array, mask: jax.Array, divisor: int, background: float
 ) -> jax.Array:
-    """Top-k multiple instance learning: cross-entropy of pooled logits (CO2-Net, L_mil).
+    """Compute the top-k multiple instance learning loss L_mil: cross-entropy of pooled logits.
+
+    The target is the label vector divided by its sum + 1e-4. Source: CO2-Net, L_mil
+    ([docs][co2net-top-k-mil]).
 
     Args:
         cas: [..., T, C + 1] logits, background last.
         labels: [..., C] multi-hot video-level labels.
-        mask: [..., T].
-        divisor: see `topk_mean`.
-        background: the background class's label, 1 for the original T-CAM, 0 for the suppressed.
+        mask: [..., T] bool.
+        divisor: snippets per selected snippet, see `topk_mean`.
+        background: label of the background class, 1 for the original T-CAM, 0 for the suppressed.
 
     Returns:
-        [...] loss per video; the target is the label vector divided by its sum + 1e-4.
+        [...] loss per video.
     """
     target = _with_background(labels, background)
     target = target / (target.sum(-1, keepdims=True) + 1e-4)
@@ -101,16 +111,18 @@ def topk_mil(
 def cross_entropy(
     probability: jax.Array, labels: jax.Array, background: float, normalize: bool = True
 ) -> jax.Array:
-    """Cross-entropy of video-level probabilities (two-stream network, eq. 5; METHODS 4.c).
+    """Compute the cross-entropy of video-level probabilities.
+
+    Source: two-stream network, eq. 5 ([docs][twostream-classification-losses]).
 
     Args:
         probability: [..., C + 1], background last; clamped at 1e-8.
-        labels: [..., C] multi-hot.
-        background: the background class's label.
-        normalize: the target is divided by its sum; else it is the labels as they are.
+        labels: [..., C] multi-hot video-level labels.
+        background: label of the background class.
+        normalize: divide the target by its sum; otherwise the target is multi-hot.
 
     Returns:
-        [...] loss per video; without labels and background it is 0.
+        [...] loss per video; 0 without any label.
     """
     target = _with_background(labels, background)
     if normalize:
@@ -121,19 +133,21 @@ def cross_entropy(
 def co_activity(
     embeddings: jax.Array, cas: jax.Array, labels: jax.Array, mask: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
-    """Co-activity similarity of two videos (Paul et al. 2018, W-TALC; CO2-Net, L_cas), margin 0.5.
+    """Compute the co-activity similarity loss L_cas of pairs of videos, with a margin of 0.5.
 
-    High-activity features of a class that both videos show are to be nearer to each other than to
-    the other's low-activity features.
+    For each class of both videos, the features where the class is active must be closer to the
+    other video's active features than to its inactive ones. Source: W-TALC (Paul et al. 2018);
+    CO2-Net, L_cas ([docs][co2net-co-activity]).
 
     Args:
-        embeddings: [..., 2, T, E].
-        cas: [..., 2, T, C + 1], background last.
-        labels: [..., 2, C].
-        mask: [..., 2, T].
+        embeddings: [..., 2, T, E] features.
+        cas: [..., 2, T, C + 1] logits, background last.
+        labels: [..., 2, C] multi-hot video-level labels.
+        mask: [..., 2, T] bool.
 
     Returns:
-        term, shared: [...] hinge sum over the shared classes, and the number of those.
+        The sum of the hinge losses of the shared classes, and the number of these classes, [...]
+        each.
     """
     valid = mask[..., None]
     shared = labels[..., 0, :] * labels[..., 1, :]
@@ -152,7 +166,7 @@ def co_activity(
 
 
 def _cosine(x: jax.Array, y: jax.Array) -> jax.Array:
-    """Cosine over axis -2; the norms' product has a floor of 1e-12, with zero gradient below."""
+    """Cosine over axis -2; the product of the norms is at least 1e-12."""
     square = (x**2).sum(-2) * (y**2).sum(-2)
     return (x * y).sum(-2) / jnp.sqrt(jnp.maximum(square, 1e-24))
 
@@ -188,13 +202,17 @@ def mutual_learning(
     metric: str = "mse",
     alpha: float = 0.5,
 ) -> jax.Array:
-    """Each modality's attention follows the other's, which is held fixed (CO2-Net, L_ml).
+    """Compute the mutual learning loss L_ml: the attention of each modality is fitted to the other.
+
+    The gradient does not flow into the target. Source: CO2-Net, eq. 6
+    ([docs][co2net-mutual-learning]).
 
     Args:
-        attention_rgb, attention_flow: [..., T, 1].
-        mask: [..., T].
-        metric: "mse", "mae", or "kl", "js" between Bernoulli distributions.
-        alpha: weight of RGB following flow; flow following RGB has 1 - alpha.
+        attention_rgb: [..., T, 1] attention of RGB.
+        attention_flow: [..., T, 1] attention of flow.
+        mask: [..., T] bool.
+        metric: "mse", "mae", or "kl" or "js" between Bernoulli distributions.
+        alpha: weight of fitting RGB to flow; fitting flow to RGB has the weight 1 - alpha.
 
     Returns:
         [...] mean over the valid snippets.
@@ -209,24 +227,35 @@ def mutual_learning(
 def opposition(
     attention: jax.Array, cas: jax.Array, mask: jax.Array, reduction: str = "mean"
 ) -> jax.Array:
-    """Attention is the opposite of the background probability.
+    """Compute the opposition loss |1 - attention - P(background)|.
 
-    L_oppo of CO2-Net; on the attention-weighted logits the guide loss of the two-stream network
-    (L_gui, eq. 7).
+    Source: CO2-Net, L_oppo, eq. 7 ([docs][co2net-opposition]). With the attention-weighted logits
+    it is the guide loss L_gui of the two-stream network, eq. 7 ([docs][twostream-guide-loss]).
 
     Args:
         attention: [..., T, 1].
         cas: [..., T, C + 1] logits, background last.
-        mask: [..., T].
+        mask: [..., T] bool.
         reduction: "mean" or "sum" over the valid snippets.
 
     Returns:
-        [...] mean or sum of |1 - attention - P(background)|.
+        [...] loss per video.
     """
     background = jax.nn.softmax(cas)[..., -1]
     return REDUCTIONS[reduction](jnp.abs(1 - attention[..., 0] - background), mask)
 
 
 def attention_norm(attention: jax.Array, mask: jax.Array, reduction: str = "mean") -> jax.Array:
-    """Mean (or sum: the L1 norm) of the attention (CO2-Net, L_norm): [..., T, 1] to [...]."""
+    """Compute the normalization loss L_norm of an attention.
+
+    Source: CO2-Net, eq. 8 ([docs][co2net-norm]).
+
+    Args:
+        attention: [..., T, 1].
+        mask: [..., T] bool.
+        reduction: "mean" or "sum" (the L1 norm) over the valid snippets.
+
+    Returns:
+        [...] loss per video.
+    """
     return REDUCTIONS[reduction](attention[..., 0], mask)

@@ -1,4 +1,4 @@
-"""Where features live, and that streamed batches are those that would be drawn on the device."""
+"""Placement of features, and equality of streamed batches with batches sampled on the device."""
 
 import contextlib
 import ctypes
@@ -54,7 +54,7 @@ def packed(videos) -> np.ndarray:
 
 
 @pytest.mark.parametrize("dtype", ["", "float32", "float16", "bfloat16"])
-def test_features_are_kept_in_the_type_that_was_asked_for(dtype, caplog):
+def test_features_are_kept_in_the_configured_type(dtype, caplog):
     caplog.set_level("INFO", "jaxtal")
     config = config_of()
     config.data.device_dtype = dtype
@@ -75,7 +75,7 @@ def test_too_large_for_the_type_is_an_error():
     placement.place_features(videos(np.float32, 1e7), C, config, "training")
 
 
-def test_what_does_not_fit_stays_on_the_host_and_is_told(monkeypatch, caplog):
+def test_features_that_do_not_fit_stay_on_the_host(monkeypatch, caplog):
     caplog.set_level("INFO", "jaxtal")
     config, size = config_of(), packed(videos()).nbytes
     monkeypatch.setattr(placement, "device_memory", lambda: 4 * size)
@@ -94,8 +94,8 @@ def test_the_device_has_memory():
 
 
 @pytest.mark.parametrize("name", ["co2net", "d2net", "twostream"])
-def test_streamed_batches_are_those_drawn_on_the_device(name):
-    """Of two members, in the order of the steps, bit by bit; D2-Net masks snippets of zeros."""
+def test_streamed_batches_equal_those_sampled_on_the_device(name):
+    """Bit by bit, for two members, in the order of the steps; D2-Net masks zero snippets."""
     config, method = config_of(name), methods.get(name)
     resident = placement.place_features(videos(), C, config, "training").data
     config.data.device_share = 0
@@ -119,7 +119,7 @@ def test_streamed_batches_are_those_drawn_on_the_device(name):
     assert seen > 100
 
 
-def test_streamed_steps_are_those_on_the_device():
+def test_streamed_steps_equal_those_on_the_device():
     config, method = toy_config.get_config(), toy.METHOD
     config.data.num_snippets, config.train.batch_size = 12, 6
     resident = placement.place_features(videos(), C, config, "training").data
@@ -146,7 +146,7 @@ def prefetch_threads() -> list[threading.Thread]:
 
 
 def test_prefetched_results_are_in_order():
-    """Also where a later one is ready first."""
+    """The order is kept if a later result is ready first."""
 
     def load(step: int) -> int:
         time.sleep(0.02 * (step % 2 == 0))
@@ -157,29 +157,29 @@ def test_prefetched_results_are_in_order():
     assert prefetch_threads() == []
 
 
-def test_no_more_is_prefetched_than_was_asked_for():
-    """Of endless items, too; they are loaded at the same time, in other threads."""
-    asked, both = [], threading.Barrier(2, timeout=10)
+def test_prefetching_is_bounded():
+    """Items may be infinite; they are loaded concurrently, in other threads."""
+    loading, both = [], threading.Barrier(2, timeout=10)
 
     def load(step: int) -> int:
         assert threading.current_thread() is not threading.main_thread()
-        asked.append(step)
+        loading.append(step)
         if step < 2:
             both.wait()
         return step
 
     loaded = placement.prefetch(itertools.count(), load, ahead=2)
-    assert asked == []
+    assert loading == []
     assert next(loaded) == 0
     assert next(loaded) == 1
     loaded.close()
-    assert {0, 1} <= set(asked) <= {0, 1, 2, 3}
+    assert {0, 1} <= set(loading) <= {0, 1, 2, 3}
     assert prefetch_threads() == []
 
 
-@pytest.mark.parametrize("end", ["close", "del", "an error of who takes them"])
-def test_prefetching_ends_with_who_takes_the_results(end):
-    """What has begun is waited for, and nothing begins any more."""
+@pytest.mark.parametrize("end", ["close", "del", "an error in the consumer"])
+def test_prefetching_ends_with_its_consumer(end):
+    """Calls in progress finish, and no call begins."""
     begun, ended = [], []
 
     def load(step: int) -> int:
@@ -193,7 +193,7 @@ def test_prefetching_ends_with_who_takes_the_results(end):
         next(loaded)
         if end == "close":
             loaded.close()
-        elif end == "an error of who takes them":
+        elif end == "an error in the consumer":
             raise KeyError("mine")
 
     with contextlib.suppress(KeyError):
@@ -204,8 +204,8 @@ def test_prefetching_ends_with_who_takes_the_results(end):
     assert len(begun) < 10
 
 
-def test_an_error_in_the_host_s_threads_arrives():
-    """Where its result would come, after those before it; then there is no more."""
+def test_errors_in_prefetching_threads_are_raised():
+    """The error is raised in place of its result and ends the iteration."""
 
     def load(step: int) -> int:
         if step == 2:
@@ -220,12 +220,12 @@ def test_an_error_in_the_host_s_threads_arrives():
     assert prefetch_threads() == []
 
 
-def test_the_machine_s_memory_is_what_psutil_says():
+def test_the_machine_memory_equals_psutil_s():
     assert placement._machine_memory() == psutil.virtual_memory().total
 
 
 def test_the_memory_of_other_systems(monkeypatch):
-    """Without sysconf Windows is asked; a system that says nothing counts as a small machine."""
+    """Windows is queried where sysconf is missing; otherwise a small machine is assumed."""
     monkeypatch.delattr(os, "sysconf")
     assert placement._machine_memory() == placement._SMALL_MACHINE
 

@@ -1,4 +1,4 @@
-"""Batch composition and snippet sampling have the published distributions."""
+"""Distributions of batch composition and snippet sampling."""
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +11,7 @@ from jaxtal.input_pipeline import sampling
 from jaxtal.input_pipeline.packing import BatchIndices, gather, pack, subsample_uniformly
 
 KEYS = jax.random.split(jax.random.key(7), 20_000)
-ALPHA = 1e-4  # of a false alarm, in a test whose draws are fixed
+ALPHA = 1e-4  # probability of a false alarm; the draws of the tests are fixed
 
 
 def uniform(counts) -> bool:
@@ -85,7 +85,7 @@ def make_video(length: int, value: float) -> Video:
     return Video(f"v{value}", 1.0, np.array([0]), empty, np.empty(0, int), empty, features)
 
 
-def test_gather_returns_rows_and_masks_what_is_not_there():
+def test_gather_masks_missing_rows():
     data = pack((make_video(3, 100), make_video(5, 200)), 2)
     batch = gather(data, BatchIndices(jnp.array([1, 0, -1]), jnp.arange(6)[None]))
     np.testing.assert_array_equal(batch.mask.sum(1), [5, 3, 0])
@@ -113,7 +113,7 @@ def test_crops_and_uniform_draws():
 
 @pytest.mark.parametrize("length", [1, 3, 7, 8, 9, 23, 100])
 def test_sorted_snippets(length):
-    """METHODS 4.a: bins, the last from what follows the one before it; few with replacement."""
+    """Long videos are sampled bin by bin, short ones with replacement (`sample_sorted`)."""
     count = 8
     lengths = jnp.array([length])
     draw = jax.jit(jax.vmap(lambda key: sampling.sample_sorted(key, lengths, count)[0]))
@@ -123,7 +123,7 @@ def test_sorted_snippets(length):
     assert snippets.max() == length - 1
     if length == count:
         assert (snippets == np.arange(count)).all()
-    elif length < count:  # sorted, so the multiset is what counts: multinomial
+    elif length < count:  # the counts of the sorted snippets are multinomial
         assert length == 1 or uniform(np.bincount(snippets.ravel(), minlength=length))
         # The smallest of 8 draws: P(min >= m) = ((length - m) / length) ** 8.
         tail = ((length - np.arange(length + 1)) / length) ** count
@@ -163,7 +163,7 @@ def test_evenly_spread_snippets():
 
 
 def test_orders_of_epochs_are_uniform():
-    """All 6 orders of 3 videos of the pool; -1 behind the last; the same for the whole epoch."""
+    """All 6 orders of 3 videos of the pool occur equally often, with -1 after the last video."""
     pool = jnp.array([True, False, True, True])
     steps = jnp.arange(2 * 6000)
     draw = jax.jit(jax.vmap(lambda step: sampling.epoch_batch(KEYS[0], step, pool, 2)))

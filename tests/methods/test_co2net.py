@@ -1,4 +1,4 @@
-"""CO2-Net's network and its variants: size, initial values, against plain loops; its batches."""
+"""CO2-Net's network and variants (sizes, initial values, plain loops), batches and configs."""
 
 import functools
 import math
@@ -33,7 +33,7 @@ MODEL = network(C)
 PARAMS = MODEL.init(jax.random.key(0), jnp.zeros((1, 2, WIDTH)), jnp.ones((1, 2), bool))
 
 
-# The rows of the paper's Tables 5 and 6 (METHODS 2.b, ablation variants).
+# The rows of the paper's Tables 5 and 6 (docs/methods/co2net.md, co2net-fusion).
 VARIANTS = {
     "local, local": {"ccm_main": "local"},
     "local, global": {"ccm_main": "local", "ccm_auxiliary": "global"},
@@ -46,19 +46,19 @@ VARIANTS = {
 
 
 def shapes(fields: dict, width: int = 2048) -> dict:
-    """The parameters' shapes, C = 20."""
+    """Shapes of the parameters with C = 20."""
     model = network(20, **fields)
     x, mask = jnp.zeros((1, 1, width)), jnp.ones((1, 1), bool)
     return jax.eval_shape(model.init, jax.random.key(0), x, mask)
 
 
-# Weights and biases by hand, D = 1024 (METHODS 2.b).
+# Numbers of weights and biases by hand, D = 1024 (docs/methods/co2net.md, co2net-parameters).
 ATTENTIONS = 2 * (1_573_376 + 786_944 + 513)
 CLASSIFIER = 12_584_960 + 2049 * 21
 FUSION = 4_196_352
 LOCAL, GLOBAL = 3_146_752, 1_049_600  # 3 * 1024 * 1024 + 1024; one tap of the three
 COUNTS = {
-    # METHODS 2.b counts all three taps of the two global layers; only one acts and is kept here.
+    # The published global layers have three taps, of which one has an effect and is kept here.
     "": 34_133_015 - 2 * 2 * 1024 * 1024,
     "local, local": ATTENTIONS + 4 * LOCAL + FUSION + CLASSIFIER,
     "local, global": ATTENTIONS + 2 * LOCAL + 2 * GLOBAL + FUSION + CLASSIFIER,
@@ -104,14 +104,14 @@ def draw(seed: int, lengths, time: int):
     return x, np.arange(time) < np.asarray(lengths)[:, None]
 
 
-def test_dropout_acts_in_training_only():
+def test_dropout_is_on_in_training_only():
     x, mask = draw(1, (9,), 9)
     first, second = (
         MODEL.apply(PARAMS, x, mask, train=True, rngs={"dropout": jax.random.key(seed)})
         for seed in (0, 1)
     )
     assert (first["cas"] != second["cas"]).any()
-    # Dropout on the attention's logit: half of the snippets of a modality get exactly 0.5.
+    # Dropout on the attention's logit sets half of the attentions of a modality to exactly 0.5.
     many = [
         MODEL.apply(PARAMS, x, mask, train=True, rngs={"dropout": jax.random.key(seed)})
         for seed in range(40)
@@ -156,10 +156,10 @@ def test_the_network_equals_the_loops(fields):
     "fields", [*VARIANTS.values(), {"fusion": "se", "classifier": "paper"}], ids=str
 )
 def test_a_variant_equals_the_loops(fields):
-    """Whatever the mask hides and in whichever order videos come; and it trains all that it has."""
+    """For any values behind the mask and any order of videos; every parameter has a gradient."""
     model, lengths, order = network(C, **fields), np.array([9, 4, 1, 0]), np.array([2, 0, 3, 1])
     rng = np.random.default_rng(5)
-    x = rng.random((4, 12, 64), np.float32)  # behind the mask too
+    x = rng.random((4, 12, 64), np.float32)  # also behind the mask
     mask = np.arange(12) < lengths[:, None]
     variables = jax.eval_shape(model.init, jax.random.key(0), x, mask)
     variables = jax.tree.map(lambda p: 0.3 * rng.normal(size=p.shape).astype(np.float32), variables)
@@ -167,7 +167,7 @@ def test_a_variant_equals_the_loops(fields):
     @jax.jit
     @functools.partial(jax.grad, argnums=(0, 1), has_aux=True)
     def run(variables, x, mask):
-        """The gradient of a sum over the valid snippets, and the outputs."""
+        """Compute the gradient of a sum over the valid snippets, and the outputs."""
         outputs = model.apply(variables, x, mask)
         of_snippet = sum(jnp.sin(value).sum(-1) for value in outputs.values())
         return jnp.where(mask, of_snippet, 0).sum(), outputs
@@ -190,7 +190,7 @@ def test_a_variant_equals_the_loops(fields):
 
 
 def test_initial_values_of_the_variants():
-    """A global layer is one of three taps, of whichever modality; SE's are dense."""
+    """Global layers have the bound of three taps; the layers of SE are dense."""
     x, mask = jnp.zeros((1, 1, 256)), jnp.ones((1, 1), bool)
     for fields, path, inputs in (
         ({"ccm_main": "local", "ccm_auxiliary": "global"}, "ccm_rgb/global_auxiliary", 3 * 128),
@@ -199,7 +199,7 @@ def test_initial_values_of_the_variants():
         ({"fusion": "ssma"}, "ssma/squeeze", 3 * 256),
         ({"fusion": "add"}, "fusion", 128),
     ):
-        # XLA leaves out what is not asked for.
+        # XLA removes the computations that the result does not depend on.
         kernel = jax.jit(
             lambda model, path: flatten_dict(model.init(jax.random.key(0), x, mask), sep="/")[
                 f"params/{path}/kernel"
@@ -211,7 +211,7 @@ def test_initial_values_of_the_variants():
 
 
 DROPOUTS = {
-    # Field: where it acts, and (zeros behind it, channels) of every dropout there (METHODS 2.b).
+    # Field: module, and (share of zeros, channels) of the result of every dropout in it.
     "attention_unit": (
         "ccm_rgb/attention",
         {"code": [(0.5, WIDTH // 4), (0.5, 1)], "paper": [(0.7, WIDTH // 4), (0.7, WIDTH // 4)]},
@@ -230,7 +230,7 @@ DROPOUTS = {
 @pytest.mark.parametrize(
     ("field", "reading"), [(f, r) for f in DROPOUTS for r in ("code", "paper")]
 )
-def test_dropout_is_where_the_reading_has_it(field, reading):
+def test_dropout_is_placed_as_configured(field, reading):
     x, mask = draw(4, [60] * 8, 60)
     model = network(C, **{field: reading})
     variables = model.init(jax.random.key(0), x, mask)
@@ -251,7 +251,7 @@ def test_dropout_is_where_the_reading_has_it(field, reading):
 
 
 def flat_videos(lengths, labels) -> tuple[Video, ...]:
-    """Videos whose features say which one it is, from 1; 0 for the last."""
+    """Videos with constant features: the video's number, from 1, and 0 for the last."""
     empty = np.empty((0, 2))
     values = [*range(1, len(lengths)), 0]
     return tuple(
@@ -261,7 +261,7 @@ def flat_videos(lengths, labels) -> tuple[Video, ...]:
     )  # fmt: skip
 
 
-def test_short_videos_train_in_pairs_only_and_videos_of_zeros_in_no_pair():
+def test_short_videos_are_in_pairs_only_and_zero_videos_in_no_pair():
     config = co2net_anet12.get_config()
     config.data.num_snippets = 3
     data = pack(flat_videos([11, 10, 30, 2, 40], [0, 0, 1, 1, 1]), 2)
@@ -272,7 +272,7 @@ def test_short_videos_train_in_pairs_only_and_videos_of_zeros_in_no_pair():
     assert set(video[:, 6:].ravel()) == {0, 1, 3}
 
 
-def test_what_cannot_be_composed_is_said():
+def test_data_sets_without_pairs_are_rejected():
     config = co2net_demo.get_config()
     dataset = Dataset("Tiny", ("Dive", "Jump"), flat_videos([4, 4, 4], [0, 1, 1]), ())
     with pytest.raises(JaxtalError, match="Tiny: no class is carried by two training videos"):
@@ -281,8 +281,8 @@ def test_what_cannot_be_composed_is_said():
     co2net.validate_dataset(dataset, config)
 
 
-def test_the_numbers_of_activitynet():
-    """METHODS 2.a to 2.d."""
+def test_the_activitynet_config():
+    """The values of the published code (docs/methods/co2net.md, co2net-training)."""
     config = co2net_anet12.get_config()
     assert (config.data.num_snippets, config.data.min_snippets, config.train.steps) == (
         60,
@@ -295,8 +295,8 @@ def test_the_numbers_of_activitynet():
     assert config.model.pool_window == wanted == 13
 
 
-def test_the_paper_s_preset():
-    """METHODS 2.b, the table of code against paper; the reductions stay as they are read."""
+def test_the_paper_preset():
+    """Four fields differ (docs/methods/co2net.md, co2net-differences); reductions stay means."""
     fields = {"attention_unit": "paper", "classifier": "paper", "ccm_dropout": "paper"}
     for module in (co2net_thumos, co2net_anet12, co2net_demo):
         code, paper = module.get_config(), module.get_config("paper")
@@ -308,7 +308,7 @@ def test_the_paper_s_preset():
         co2net_thumos.get_config("papper")
 
 
-REFUSED = {
+REJECTED = {
     ("model.fusion", "sum"): r"fusion is 'sum'; it must be one of ccm, add, concat, se, ssma",
     ("model.ccm_main", "none"): r"ccm_main is 'none'; it must be one of global, local",
     ("model.ccm_auxiliary", "main"): r"ccm_auxiliary is 'main'; it must be one of global, local",
@@ -317,16 +317,16 @@ REFUSED = {
 }
 
 
-@pytest.mark.parametrize(("field", "value"), REFUSED)
-def test_variants_that_do_not_exist(field, value):
+@pytest.mark.parametrize(("field", "value"), REJECTED)
+def test_unknown_variants_are_rejected(field, value):
     config = co2net_thumos.get_config("paper")
     config.update_from_flattened_dict({field: value})
-    with pytest.raises(JaxtalError, match=REFUSED[field, value]):
+    with pytest.raises(JaxtalError, match=REJECTED[field, value]):
         co2net.validate_config(config)
 
 
 def test_runs_from_before_the_variants(tmp_path):
-    """Their config.json goes on as what it was, and nothing else."""
+    """A config.json without the variants' fields resumes with the published network only."""
     config = co2net_demo.get_config()
     old = co2net_demo.get_config()
     for field in ("fusion", "ccm_main", "ccm_auxiliary"):
@@ -343,8 +343,8 @@ def test_runs_from_before_the_variants(tmp_path):
 
 
 @pytest.mark.parametrize("name", VARIANTS)
-def test_no_variant_is_taken_for_the_published_network(name):
-    """The layers' names tell them apart, also where all shapes agree."""
+def test_no_variant_is_converted_as_the_published_network(name):
+    """The names of the layers differ, also where all shapes agree."""
     with pytest.raises(
         JaxtalError, match=r"run: no co2net as published.*classifier=code, fusion=ccm"
     ):

@@ -1,4 +1,4 @@
-"""The hybrid is CO2-Net when its parts are off, and each part does what its paper says."""
+"""The hybrid's body is CO2-Net, and each added part follows the equations of its paper."""
 
 import functools
 import math
@@ -31,7 +31,7 @@ def config_of(**changes):
 
 @pytest.fixture(scope="module")
 def case():
-    """A small model with random parameters, a batch, and the model's outputs for it."""
+    """A small model with random parameters, a batch, and its outputs for the batch."""
     rng = np.random.default_rng(0)
     config, method = config_of(), methods.get("hybrid")
     model = method.build(config.model, C)
@@ -56,7 +56,7 @@ def terms_of(case, step: int = 10) -> dict:
 
 
 def test_the_body_is_co2net(case):
-    """The same outputs and the same terms from the same parameters."""
+    """Equal parameters give the outputs and the terms of CO2-Net."""
     config = co2net_thumos.get_config()
     config.train.update(case.config.train)
     co2net = methods.get("co2net")
@@ -74,7 +74,7 @@ def test_the_body_is_co2net(case):
 
 
 def test_branch_and_dictionary_by_hand(case):
-    """L_fg, L_bg and L_smt video by video, in NumPy (METHODS 4.b, 4.c)."""
+    """L_fg, L_bg and L_smt video by video, in NumPy (docs/methods/hybrid.md, hybrid-losses)."""
     out = {name: np.asarray(value, np.float64) for name, value in case.outputs.items()}
     params = jax.tree.map(np.asarray, case.variables["params"])
     foreground, background, semantic = [], [], []
@@ -101,7 +101,7 @@ def test_branch_and_dictionary_by_hand(case):
 
 
 def test_denoising_is_d2net_s(case):
-    """From the T-CAM's softmax, both levels in NumPy; nothing before its first step."""
+    """Both levels equal NumPy on the T-CAM's softmax; they are 0 before the first step."""
     early = terms_of(case, step=4)
     assert early["snippet_denoising"] == early["video_denoising"] == 0
     terms = terms_of(case, step=5)
@@ -129,7 +129,7 @@ def test_denoising_is_d2net_s(case):
 
 @pytest.fixture(scope="module")
 def gradient_of(case):
-    """The gradient of the loss terms' sum, weighted by {name: float}."""
+    """Gradient of the sum of the loss terms, weighted by {name: float}."""
 
     def loss(params, weights):
         outputs = case.model.apply({"params": params}, case.batch.features, case.batch.mask)
@@ -141,8 +141,8 @@ def gradient_of(case):
 
 
 @pytest.mark.parametrize("part", PARTS)
-def test_every_part_trains_the_body_and_can_be_taken_away(case, gradient_of, part):
-    """Its weight alone decides: with 0 its own parameters have no gradient."""
+def test_every_part_trains_the_body_and_can_be_switched_off(case, gradient_of, part):
+    """With a weight of 0 the part's own parameters have no gradient."""
     only = gradient_of({name: float(name == part) for name in case.config.loss.weights})
     reached = {name: max(abs(x).max() for x in jax.tree.leaves(only[name])) for name in only}
     assert reached["body"] > 0
@@ -150,7 +150,7 @@ def test_every_part_trains_the_body_and_can_be_taken_away(case, gradient_of, par
     assert {name for name, size in reached.items() if size > 0} == {"body", own} - {None}
 
 
-def test_localises_by_attention_times_probability(case):
+def test_localization_by_attention_times_probability(case):
     length = LENGTHS[0]
     outputs = {
         name: np.asarray(case.outputs[name])[0, :length] for name in case.method.output_names
@@ -172,6 +172,6 @@ def test_localises_by_attention_times_probability(case):
         ({"loss__bottom_up_background": 0.9}, r"a snippet would be both"),
     ],
 )
-def test_mistakes_are_told(changes, message):
+def test_invalid_options_are_rejected(changes, message):
     with pytest.raises(JaxtalError, match=message):
         methods.get("hybrid").validate_config(config_of(**changes))

@@ -1,9 +1,8 @@
-"""What every method keeps to: what the mask hides counts for nothing, order does not matter, and
-gradients stay finite at the edges.
+"""Properties of every method: masking, order of videos, finite gradients in edge cases.
 
-A new method, or a variant with code of its own, adds a line to CASES. What must be equal is
-compared in double precision, where rounding crosses no threshold and no condition number blows it
-up; what must be finite is tried in single precision, as in training.
+A new method, or a variant with code of its own, adds a line to CASES. Results that must be equal
+are compared in double precision, where rounding crosses no threshold and is not amplified by
+condition numbers. Results that must be finite are computed in single precision, as in training.
 """
 
 import functools
@@ -26,9 +25,9 @@ from tests.helpers.contexts import context
 from tests.helpers.localizing import localize
 
 B, T = 6, 14
-PAIRS = 2  # where a method takes them; `in_pairs` says which rows they are
+PAIRS = 2  # for methods that use pairs; `in_pairs` selects their rows
 
-# Name: (config, what differs from it, classes, features a snippet).
+# Name: (config, changed fields, classes, features of a snippet).
 CASES = {
     "co2net": (co2net_thumos, {}, 4, 16),
     "co2net, one class": (co2net_thumos, {}, 1, 2),
@@ -89,7 +88,7 @@ CASES = {
 
 
 def in_float64(test):
-    """The test in double precision."""
+    """Run a test in double precision."""
 
     @functools.wraps(test)
     def wrapped(*arguments, **named):
@@ -100,7 +99,7 @@ def in_float64(test):
 
 
 def build(name: str) -> types.SimpleNamespace:
-    """A small model of the case and its compiled functions of a batch."""
+    """Build a small model of the case and its compiled functions of a batch."""
     return _build(name, jax.config.jax_enable_x64)
 
 
@@ -117,23 +116,23 @@ def _build(name: str, float64: bool) -> types.SimpleNamespace:
     method = methods.get(config.method)
     method.validate_config(config)
     model = method.build(config.model, num_classes)
-    # LLVM's optimizations take a quarter of the time and change no equation; but what is tried in
-    # single precision is tried as users have it.
+    # LLVM's optimizations take a quarter of the time and change no equation. In single precision
+    # they stay on, as they are on for users.
     quick = {"xla_backend_optimization_level": 0}
     variables = jax.jit(functools.partial(begin, model, width), compiler_options=quick)()
     params = variables.pop("params")
     hyper = hyperparams_from_config(config)
-    late = context(variables, step=10**6)  # when every term takes part
+    late = context(variables, step=10**6)  # all terms are active
 
     def evaluated(params, batch):
-        """Outputs, every loss term and the total with dropout off."""
+        """Compute the total, outputs and loss terms with dropout off."""
         outputs = model.apply({"params": params, **variables}, batch.features, batch.mask)
         terms, _ = method.loss_terms(outputs, batch, late, config)
         total = sum(hyper.loss_weights[name] * term for name, term in terms.items())
         return total, (outputs, terms)
 
     def trained(params, batch):
-        """The total as the training step has it, dropout on."""
+        """Compute the total as in a training step, with dropout on."""
         return loss_fn(params, batch, late, jax.random.key(2), hyper, model, method, config)
 
     def compiled(function):
@@ -148,9 +147,9 @@ def _build(name: str, float64: bool) -> types.SimpleNamespace:
 
 
 def begin(model, width: int) -> dict:
-    """A model's variables; as one program, since a hundred small ones take longer to compile."""
+    """Initialize a model's variables in one program, which compiles faster than many."""
     variables = model.init(jax.random.key(1), jnp.zeros((1, 1, width)), jnp.ones((1, 1), bool))
-    # Biases start at 0, where leaky ReLU of zero features has its kink.
+    # Biases start at 0, where leaky ReLU of zero features is not differentiable.
     return jax.tree.map(
         lambda p: p + 0.1 * jax.random.normal(jax.random.key(p.size), p.shape), variables
     )
@@ -167,7 +166,7 @@ def draw(name: str, seed: int, mask: np.ndarray) -> Batch:
 
 
 def same(got, wanted, tolerance: float = 1e-8) -> None:
-    """Two results of `evaluate`, losses and gradients."""
+    """Assert that losses and gradients of two results of `evaluate` are equal."""
     (total, (_, terms)), gradient = got
     (wanted_total, (_, wanted_terms)), wanted_gradient = wanted
     np.testing.assert_allclose(total, wanted_total, atol=tolerance)
@@ -179,7 +178,7 @@ def same(got, wanted, tolerance: float = 1e-8) -> None:
 
 
 def valid(outputs: dict, mask) -> list[dict[str, np.ndarray]]:
-    """Each video's outputs at its valid snippets; those that a video has once as they are."""
+    """Select each video's outputs at its valid snippets; outputs per video are unchanged."""
     return [
         {
             name: np.asarray(x)[row] if name.endswith("scores") else np.asarray(x)[row, m]
@@ -190,7 +189,7 @@ def valid(outputs: dict, mask) -> list[dict[str, np.ndarray]]:
 
 
 def same_outputs(got, wanted, got_mask, mask) -> list:
-    """Two results of `evaluate`, outputs at the valid snippets; the pairs, video by video."""
+    """Assert equal outputs at the valid snippets; return them in pairs, video by video."""
     pairs = list(zip(valid(got[0][1][0], got_mask), valid(wanted[0][1][0], mask), strict=True))
     for ours, theirs in pairs:
         for output, value in theirs.items():
@@ -220,7 +219,7 @@ def test_padding_changes_nothing(name, seed, lengths, shape):
 
 
 def same_detections(case, ours: dict, theirs: dict) -> None:
-    """The same classes, starts and ends; scores but for rounding."""
+    """Assert equal classes, starts and ends, and scores that are equal up to rounding."""
     scores = [case.method.video_scores(output, case.config) for output in (ours, theirs)]
     np.testing.assert_allclose(*scores, atol=1e-8)
     ours, theirs = (localize(case.method, output, case.config) for output in (ours, theirs))
@@ -234,8 +233,8 @@ def same_detections(case, ours: dict, theirs: dict) -> None:
 @pytest.mark.parametrize("name", CASES)
 @given(seed=st.integers(0, 2**20))
 @in_float64
-def test_what_the_mask_hides_changes_nothing(name, seed):
-    """Any mask, with holes, and any finite values behind it."""
+def test_masked_features_change_nothing(name, seed):
+    """For any mask, with holes, and any finite values behind it."""
     case, rng = build(name), np.random.default_rng(seed)
     batch = draw(name, seed, rng.random((B, T)) < rng.random((B, 1)))
     noise = 100 * rng.normal(size=batch.features.shape)
@@ -250,9 +249,9 @@ def test_what_the_mask_hides_changes_nothing(name, seed):
 @given(seed=st.integers(0, 2**20), lengths=st.lists(st.integers(0, T), min_size=B, max_size=B))
 @in_float64
 def test_permuting_a_batch_permutes_the_result(name, seed, lengths):
-    """Pairs among themselves, the videos of a pair, and the single rows.
+    """The order of pairs, of the videos of a pair, and of single videos changes.
 
-    D2-Net's discriminative loss pairs the rows at random: for its terms see test_discriminative.
+    D2-Net's discriminative loss draws random pairs: see tests/nn/test_discriminative_loss.py.
     """
     case = build(name)
     batch = draw(name, seed, np.arange(T) < np.array(lengths)[:, None])

@@ -12,8 +12,8 @@ from jaxtal.methods import co2net
 from tests.helpers.command import TINY, run
 
 
-def test_a_method_of_ones_own_trains_a_step(tmp_path):
-    """One model file, one loss function, one config; nothing in the package knows of it."""
+def test_an_external_method_trains_a_step(tmp_path):
+    """It has a file of its own and a config; the package has no reference to it."""
     arguments = ["--config=tests/methods/toy_config.py", *TINY[1:], f"--workdir={tmp_path}"]
     code, out, err = run(*arguments, "--config.train.log_every=1")
     assert code == 0, err
@@ -30,7 +30,7 @@ def test_a_method_of_ones_own_trains_a_step(tmp_path):
 
 
 def test_names_are_unique():
-    methods.register(co2net.METHOD)  # again: nothing happens
+    methods.register(co2net.METHOD)  # registered already: no effect
     with pytest.raises(JaxtalError, match="two methods called 'co2net'"):
         methods.register(dataclasses.replace(co2net.METHOD))
     assert methods.get("co2net") is co2net.METHOD

@@ -1,4 +1,4 @@
-"""A fourth method from outside the package: a linear T-CAM trained by top-k MIL alone."""
+"""A method outside of the package: a linear T-CAM that is trained with top-k MIL."""
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -13,7 +13,7 @@ from jaxtal.nn.layers import TemporalConv
 
 
 class Linear(nn.Module):
-    """One classifier for all snippets; the last class is the background."""
+    """Linear classifier of snippets; the last class is the background."""
 
     num_classes: int
 
@@ -23,7 +23,7 @@ class Linear(nn.Module):
 
 
 def sample(context, index, config) -> BatchIndices:
-    """Epochs, `num_snippets` consecutive snippets of every video."""
+    """Sample videos in epochs, and `num_snippets` consecutive snippets of each."""
     everything = jnp.ones(index.lengths.shape, bool)
     videos = sampling.epoch_batch(
         context.run_key, context.step, everything, config.train.batch_size
@@ -33,19 +33,19 @@ def sample(context, index, config) -> BatchIndices:
 
 
 def loss_terms(outputs, batch, context, config):
-    """The MIL loss, and nothing else."""
+    """Compute the MIL loss, the only term."""
     loss = losses.topk_mil(outputs["cas"], batch.labels, batch.mask, config.loss.topk_divisor, 1.0)
     return {"mil": losses.mean_over_videos(loss, batch.mask)}, context.state
 
 
 def video_scores(outputs, config):
-    """Class probabilities of the pooled T-CAM."""
+    """Compute the class probabilities of the pooled T-CAM."""
     cas = outputs["cas"]
     return proposals.softmax(proposals.topk_mean(cas, -(-len(cas) // 8)))[:-1]
 
 
 def score_spec(config):
-    """Thresholds on the class probabilities, which also score."""
+    """Threshold the class probabilities, and score proposals by them."""
     term = "probability"
     return ScoreSpec(term, term, term, "cas", config.loss.topk_divisor, softmax=True)
 

@@ -1,4 +1,4 @@
-"""`python -m jaxtal.main --config tests/methods/toy_config.py` trains the toy method."""
+"""Config of the toy method: `python -m jaxtal.main --config tests/methods/toy_config.py`."""
 
 from ml_collections import ConfigDict
 
@@ -10,7 +10,7 @@ methods.register(toy.METHOD)
 
 
 def get_config() -> ConfigDict:
-    """The demo's data with the toy's own model and loss."""
+    """Return the config of CO2-Net's demo with the toy's model and loss."""
     config = co2net_demo.get_config()
     config.method = "toy"
     config.model = ConfigDict()

@@ -1,4 +1,4 @@
-"""Temporal layers against XLA's own convolution, and dropout's statistics."""
+"""Temporal layers compared with XLA's convolution, and statistics of dropout."""
 
 import flax.linen as nn
 import jax
@@ -32,14 +32,14 @@ def random(*shape):
 
 
 def gradients(function, x, kernel, cotangent):
-    """What the function gives, and its gradients with respect to both arguments."""
+    """Compute the function's value and its gradients with respect to both arguments."""
     value, backward = jax.vjp(function, x, kernel)
     return (value, *backward(cotangent))
 
 
 @pytest.mark.parametrize(("size", "time"), [(1, 3), (3, 1), (3, 4), (3, 7)])
-def test_wide_layers_are_convolutions_too(size, time):
-    """Those that take the CPU's form of fewer products, with their gradients."""
+def test_wide_layers_are_convolutions(size, time):
+    """The CPU's form with fewer products is exact up to rounding, and so are its gradients."""
     x, cotangent = random(2, time, _WIDE), random(2, time, _WIDE + 8)
     kernel = random(size, _WIDE, _WIDE + 8) / _WIDE**0.5
     mask, bias = jnp.ones((2, time), bool), jnp.zeros(_WIDE + 8)
@@ -66,7 +66,7 @@ def test_wide_layers_respect_the_mask_and_batch_over_members():
         np.testing.assert_allclose(member, alone, atol=1e-5 * float(jnp.abs(alone).max()))
 
 
-def test_wide_layers_take_two_thirds_of_the_products():
+def test_wide_layers_need_two_thirds_of_the_products():
     x, kernel, bias = random(1, 64, _WIDE), random(3, _WIDE, _WIDE), jnp.zeros(_WIDE)
     mask = jnp.ones((1, 64), bool)
 
@@ -79,7 +79,7 @@ def test_wide_layers_take_two_thirds_of_the_products():
 
 
 def test_bfloat16_rounds_the_operands_only():
-    """Products of rounded operands, sums in float32, and gradients likewise."""
+    """Products have rounded operands and float32 sums, in the gradients, too."""
     x, kernel, cotangent = random(2, 6, 16), random(3, 16, 8), random(2, 6, 8)
     mask, bias = jnp.ones((2, 6), bool), jnp.zeros(8)
 
@@ -106,7 +106,7 @@ def test_average_pool_divides_by_the_whole_window():
     np.testing.assert_array_equal(average_pool(x, mask, 1), x)
 
 
-def test_what_is_masked_does_not_reach_its_neighbours():
+def test_masked_snippets_do_not_affect_their_neighbors():
     x = jnp.ones((1, 6, 2)).at[:, 4:].set(jnp.nan)
     mask = jnp.arange(6)[None] < 4
     kernel, bias = jnp.ones((3, 2, 1)), jnp.zeros(1)

@@ -1,4 +1,4 @@
-"""Loss terms: NumPy oracles written from the equations, and what padding must not change."""
+"""Loss terms compared with loops in NumPy, and invariance to padding."""
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +13,7 @@ B, C, E = 4, 5, 6
 
 
 def draw(seed: int, lengths, time: int) -> dict:
-    """Random embeddings, logits, attentions and labels, noise beyond the lengths."""
+    """Draw random embeddings, logits, attentions and labels, with noise beyond the lengths."""
     rng = np.random.default_rng(seed)
     labels = (rng.random((B, C)) < 0.4).astype(np.float32)
     labels[1] = labels[0]
@@ -28,7 +28,7 @@ def draw(seed: int, lengths, time: int) -> dict:
 
 
 def all_terms(x: dict) -> dict:
-    """Every term with its reduction over the batch, as a method uses them."""
+    """Compute every term, reduced over the batch as methods do."""
     cas, mask, labels = x["cas"], x["mask"], x["labels"]
     suppressed = losses.suppress_cas(cas, x["rgb"])
     pairs = [
@@ -54,7 +54,7 @@ def all_terms(x: dict) -> dict:
 
 @jax.jit
 def values_and_gradients(continuous: dict, fixed: dict) -> dict:
-    """Every term and its own gradient with respect to everything continuous; compiled as one."""
+    """Compute every term and its gradient with respect to all continuous inputs."""
     terms, pull = jax.vjp(lambda c: all_terms({**c, **fixed}), continuous)
     zero = dict.fromkeys(terms, jnp.zeros(()))
     return {name: (terms[name], *pull({**zero, name: jnp.ones(())})) for name in TERMS}
@@ -72,7 +72,7 @@ TERMS = [
 
 
 def oracle(x: dict) -> dict:
-    """The same terms by loops in float64."""
+    """Compute the terms by loops in float64."""
     x = {name: np.asarray(v, bool if name == "mask" else np.float64) for name, v in x.items()}
     rows = [b for b in range(B) if x["mask"][b].any()]
     length = x["mask"].sum(1)
@@ -200,12 +200,12 @@ def test_mutual_learning_holds_the_target_fixed():
     rgb, flow = jnp.full((1, 2, 1), 0.8), jnp.full((1, 2, 1), 0.3)
     mask = jnp.ones((1, 2), bool)
     gradient = jax.grad(lambda f: losses.mutual_learning(rgb, f, mask, "mse", 1.0).sum())(flow)
-    assert not np.any(gradient)  # alpha 1: only RGB follows
+    assert not np.any(gradient)  # alpha 1: only RGB is fitted
 
 
 @pytest.mark.parametrize("round_up", [False, True])
 @pytest.mark.parametrize("divisor", [1, 3, 8])
-def test_top_mean_counts_as_the_method_rounds(divisor, round_up):
+def test_topk_mean_rounds_as_the_method(divisor, round_up):
     rng = np.random.default_rng(divisor)
     sequence = rng.normal(size=(19, 18, C))
     lengths = np.arange(19)

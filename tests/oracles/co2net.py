@@ -1,8 +1,8 @@
-"""CO2-Net's network of METHODS 2.b once more, in plain NumPy loops and float64: an oracle.
+"""Oracle of CO2-Net's network and its variants: plain NumPy loops in float64.
 
-Written from the specification alone, its readings and ablation variants included. A video comes
-alone, as its T valid snippets: no padding, no mask, no dropout. Parameters have the names of
-`CO2Net`'s, kernels (taps, in, out).
+It is written from the equations of docs/methods/co2net.md alone. A video is given as its T valid
+snippets, without padding, mask and dropout. Parameters have the names of `CO2Net`'s, with kernels
+(taps, in, out).
 """
 
 import numpy as np
@@ -21,7 +21,7 @@ def sigmoid(x):
 
 
 def conv(x, layer):
-    """METHODS 0, conv: x (T, I) -> (T, O), snippet by snippet and tap by tap."""
+    """Temporal convolution, x (T, I) to (T, O), snippet by snippet and tap by tap."""
     kernel, bias = (np.asarray(layer[name], np.float64) for name in ("kernel", "bias"))
     out = np.tile(bias, (len(x), 1))
     for t in range(len(x)):
@@ -33,7 +33,7 @@ def conv(x, layer):
 
 
 def mean(x):
-    """(T, D) -> (1, D)."""
+    """Mean over time, (T, D) to (1, D)."""
     return sum(x)[None] / len(x)
 
 
@@ -43,7 +43,7 @@ def attention_unit(x, p):
 
 
 def consensus(main, auxiliary, p, ccm_main, ccm_auxiliary, ccm_dropout):
-    """E of the main modality, (T, D), by M = F1(main) * F2(auxiliary)."""
+    """Enhanced features of the main modality (T, D), from M = F1(main) * F2(auxiliary)."""
     first = {
         "global": lambda: conv(mean(main), p["global"]),
         "local": lambda: conv(main, p["local_main"]),
@@ -62,7 +62,7 @@ def squeeze_excitation(x, p):
 
 
 def pool(x, window):
-    """The temporal average pool of the ActivityNet variant: zeros outside, divisor `window`."""
+    """Moving average of the ActivityNet variant: zeros outside of the video, divisor `window`."""
     reach = window // 2
     return np.stack([sum(x[max(0, t - reach) : t + reach + 1]) / window for t in range(len(x))])
 
@@ -79,7 +79,7 @@ def network(
     pool_window=1,
     **_,
 ) -> dict[str, np.ndarray]:
-    """One video (T, 2D) to cas (T, C + 1), attentions (T, 1), embeddings and E (T, 2D)."""
+    """Compute cas (T, C + 1), attentions (T, 1), embeddings and E (T, 2D) of a video (T, 2D)."""
     width = x.shape[1] // 2
     if fusion == "ssma":
         hidden = relu(conv(x, p["ssma"]["squeeze"]))
@@ -106,6 +106,6 @@ def network(
         "attention": pool((attention_rgb + attention_flow) / 2, pool_window),
         "attention_rgb": pool(attention_rgb, pool_window),
         "attention_flow": pool(attention_flow, pool_window),
-        "embeddings": embeddings,  # not pooled: L_cas uses them as they are
+        "embeddings": embeddings,  # not pooled, as L_cas uses them
         "enhanced": np.concatenate([rgb, flow], axis=1),
     }

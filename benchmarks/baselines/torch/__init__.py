@@ -1,10 +1,10 @@
-"""One training step of each method in plain PyTorch: what the project's speed is compared with.
+"""One training step of each method in plain PyTorch, the baseline of the speed measurements.
 
     reference = build("co2net", config, num_classes=20, width=2048, form="conv1d")
     loss = reference.step(features, labels)
 
-The mathematics are those of `jaxtal.methods` for batches without padding, see METHODS 2 to 4; the
-step has no loop over videos or classes and no host synchronization.
+The equations are those of `jaxtal.methods` for batches without padding (docs/methods/). The step
+has no loop over videos or classes and no host synchronization.
 """
 
 import copy
@@ -27,15 +27,15 @@ _METHODS = {
 
 
 class Reference:
-    """A network, its weighted losses and Adam.
+    """Training step of a network: weighted losses and Adam.
 
     Args:
-        network: of a method.
-        config: of the method; its loss weights and optimizer count.
+        network: network of a method.
+        config: config of the method, for its loss weights and optimizer.
 
     Attributes:
-        network: the module; `network.to(device)` moves the reference.
-        optimizer: PyTorch's Adam, fused: about four times as fast as "foreach" on a CPU.
+        network: the module; `network.to(device)` moves the reference to a device.
+        optimizer: PyTorch's fused Adam, about four times as fast as "foreach" on a CPU.
     """
 
     def __init__(self, network: Network, config):
@@ -50,10 +50,15 @@ class Reference:
         self._total = self._weighted
 
     def step(self, features: Tensor, labels: Tensor, **choices) -> Tensor:
-        """One update on [B, T, 2D] and [B, C]: the weighted total before it, a scalar tensor.
+        """Update the parameters on one batch.
 
         Args:
-            choices: of D2-Net its `pairing`, drawn at random if it is not given.
+            features: [B, T, 2D].
+            labels: [B, C] multi-hot.
+            **choices: random choices of the loss: D2-Net's `pairing`, drawn if it is not given.
+
+        Returns:
+            The weighted total loss before the update, a scalar.
         """
         self.network.train()
         self.optimizer.zero_grad(set_to_none=True)
@@ -63,13 +68,13 @@ class Reference:
         return total.detach()
 
     def compiled(self) -> "Reference":
-        """The same on the same network and optimizer, losses and gradients by torch.compile."""
+        """Return a reference with the same network and optimizer that uses torch.compile."""
         other = copy.copy(self)
         other._total = torch.compile(self._weighted, dynamic=False)
         return other
 
     def load(self, params: dict) -> None:
-        """Take the parameters from those of Flax, a nested dict of arrays."""
+        """Load parameters from Flax's, a nested dict of arrays."""
         for path, module, name in self._parameters():
             value = np.asarray(functools.reduce(operator.getitem, path, params))
             if isinstance(module, Conv1d | UnfoldedConv) and name == "weight":
@@ -77,12 +82,27 @@ class Reference:
             getattr(module, name).data.copy_(torch.as_tensor(np.array(value)))
 
     def losses(self, features: Tensor, labels: Tensor, **choices) -> dict[str, Tensor]:
-        """The unweighted loss terms, without dropout."""
+        """Compute the unweighted loss terms without dropout.
+
+        Args:
+            features: [B, T, 2D].
+            labels: [B, C] multi-hot.
+            **choices: random choices of the loss, as of `step`.
+        """
         self.network.eval()
         return self.network.losses(features, labels, **choices)
 
     def gradients(self, features: Tensor, labels: Tensor, **choices) -> dict:
-        """Gradients of the weighted total without dropout, as Flax nests and arranges them."""
+        """Compute the gradients of the weighted total loss without dropout.
+
+        Args:
+            features: [B, T, 2D].
+            labels: [B, C] multi-hot.
+            **choices: random choices of the loss, as of `step`.
+
+        Returns:
+            The gradients, nested and arranged like Flax's parameters.
+        """
         self.network.eval()
         self.optimizer.zero_grad(set_to_none=True)
         self._total(features, labels, **choices).backward()
@@ -102,7 +122,7 @@ class Reference:
         return torch.stack([self._weights[name] * term for name, term in terms.items()]).sum()
 
     def _parameters(self) -> Iterator[tuple[list[str], nn.Module, str]]:
-        """Every parameter's Flax path, its module and its name there."""
+        """Yield the Flax path of each parameter, its module and its name in the module."""
         for prefix, module in self.network.named_modules():
             for name, _ in module.named_parameters(recurse=False):
                 leaf = "kernel" if name == "weight" else name
@@ -111,14 +131,17 @@ class Reference:
 
 
 def build(method: str, config, num_classes: int, width: int, form: str) -> Reference:
-    """The reference of a method, with PyTorch's initial values until `Reference.load`.
+    """Build the reference of a method, with PyTorch's initial values until `Reference.load`.
 
     Args:
         method: "co2net", "d2net" or "twostream".
-        config: of the method; ValueError for options other than the default ones.
+        config: config of the method.
         num_classes: C.
-        width: 2D.
-        form: of the temporal convolutions, "conv1d" or "unfold".
+        width: 2D, features of a snippet.
+        form: form of the temporal convolutions, "conv1d" or "unfold".
+
+    Raises:
+        ValueError: unknown method or form, or the config has an option that is not the default.
     """
     if method not in _METHODS or form not in FORMS:
         raise ValueError(

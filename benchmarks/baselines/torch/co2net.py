@@ -1,4 +1,4 @@
-"""CO2-Net in PyTorch (Hong et al. 2021; METHODS 2.b, 2.c), as the published code has it."""
+"""CO2-Net in PyTorch as in the published code (Hong et al. 2021); docs/methods/co2net.md."""
 
 import torch
 import torch.nn.functional as F
@@ -26,7 +26,7 @@ SUPPORTED = {
 
 
 class AttentionUnit(nn.Module):
-    """Attention of one modality from its enhanced features: D channels to 1."""
+    """Attention of one modality from its enhanced features, D channels to 1 (eq. 4)."""
 
     def __init__(self, width: int, conv: Convolution):
         super().__init__()
@@ -35,13 +35,14 @@ class AttentionUnit(nn.Module):
         self.att2 = conv(half, 1)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Compute the attention from enhanced features, in the convolutions' arrangement."""
         hidden = F.dropout(leaky_relu(self.att0(x)), 0.5, self.training)
         hidden = leaky_relu(self.att1(hidden))
         return F.dropout(self.att2(hidden), 0.5, self.training).sigmoid()
 
 
 class CrossModalConsensus(nn.Module):
-    """Main and auxiliary modality, D channels each, to attention and enhanced features."""
+    """Cross-modal consensus module and attention unit of a modality of D channels (eq. 1 to 4)."""
 
     def __init__(self, width: int, conv: Convolution):
         super().__init__()
@@ -50,6 +51,7 @@ class CrossModalConsensus(nn.Module):
         self.attention = AttentionUnit(width, conv)
 
     def forward(self, main: Tensor, auxiliary: Tensor) -> tuple[Tensor, Tensor]:
+        """Compute attention and enhanced features of the main modality."""
         context = leaky_relu(self.global_(main.mean(self.time, keepdim=True)))
         local = leaky_relu(self.local(auxiliary))
         context, local = (F.dropout(x, 0.5, self.training) for x in (context, local))
@@ -58,7 +60,7 @@ class CrossModalConsensus(nn.Module):
 
 
 class CO2Net(Network):
-    """The network and its losses for videos of full length."""
+    """Network and losses for batches without padding."""
 
     def __init__(self, config, num_classes: int, width: int, conv: Convolution):
         super().__init__()
@@ -91,7 +93,7 @@ class CO2Net(Network):
         return {name: self.arrange(value) for name, value in outputs.items()}
 
     def losses(self, features: Tensor, labels: Tensor) -> dict[str, Tensor]:
-        """The loss terms of METHODS 2.c, unweighted, of [B, T, 2D] and [B, C]."""
+        """Compute the unweighted loss terms from features [B, T, 2D] and labels [B, C]."""
         outputs = self(features)
         cas, rgb, flow = (outputs[name] for name in ("cas", "attention_rgb", "attention_flow"))
         attention = (rgb + flow) / 2
@@ -112,19 +114,26 @@ class CO2Net(Network):
 
 
 def top_k_mil(cas: Tensor, labels: Tensor, k: int, background: float) -> Tensor:
-    """Cross-entropy of pooled logits: cas [B, T, C + 1], labels [B, C] (METHODS 2.c.2)."""
+    """Compute L_mil, the cross-entropy of pooled logits.
+
+    Args:
+        cas: [B, T, C + 1] logits, background last.
+        labels: [B, C] multi-hot.
+        k: number of snippets that are pooled.
+        background: label of the background class.
+    """
     target = with_background(labels, background)
     target = target / (target.sum(-1, keepdim=True) + 1e-4)
     return -(target * top_mean(cas, k).log_softmax(-1)).sum(-1).mean()
 
 
 def co_activity(embeddings: Tensor, cas: Tensor, labels: Tensor) -> Tensor:
-    """Co-activity similarity of P pairs of videos, margin 0.5 (METHODS 2.c.3).
+    """Compute L_cas, the co-activity similarity of P pairs of videos, with a margin of 0.5.
 
     Args:
-        embeddings: [2P, T, E], the pairs are rows (0, 1), (2, 3), ...
-        cas: [2P, T, C + 1].
-        labels: [2P, C].
+        embeddings: [2P, T, E]; the pairs are rows (0, 1), (2, 3), ...
+        cas: [2P, T, C + 1] logits, background last.
+        labels: [2P, C] multi-hot.
     """
     features, rest = embeddings.transpose(1, 2), max(cas.shape[1] - 1, 1)
     weight = cas[..., :-1].softmax(1)
@@ -137,12 +146,18 @@ def co_activity(embeddings: Tensor, cas: Tensor, labels: Tensor) -> Tensor:
 
 
 def _cosine(x: Tensor, y: Tensor) -> Tensor:
-    """[P, E, C] twice to [P, C]."""
+    """Cosine over axis 1: two arrays [P, E, C] to [P, C]."""
     square = x.square().sum(1) * y.square().sum(1)
     return (x * y).sum(1) / square.clamp(min=1e-24).sqrt()
 
 
 def mutual_learning(rgb: Tensor, flow: Tensor, alpha: float) -> Tensor:
-    """Each attention [B, T, 1] follows the other, which is held fixed (METHODS 2.c.4)."""
+    """Compute L_ml (eq. 6, MSE): each attention is fitted to the other, without gradient there.
+
+    Args:
+        rgb: [B, T, 1] attention of RGB.
+        flow: [B, T, 1] attention of flow.
+        alpha: weight of fitting RGB to flow.
+    """
     to_flow, to_rgb = F.mse_loss(rgb, flow.detach()), F.mse_loss(flow, rgb.detach())
     return alpha * to_flow + (1 - alpha) * to_rgb

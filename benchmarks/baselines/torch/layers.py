@@ -1,7 +1,7 @@
-"""Layers and losses of full batches that the methods share; shapes as in `jaxtal`.
+"""Layers and losses for batches without padding, shared by the methods; shapes as in `jaxtal`.
 
-A temporal convolution is one of two classes. `Conv1d` works on [B, C, T], as PyTorch's own does;
-`UnfoldedConv` on [B, T, C]. `arrange` goes from [B, T, C] to what the class works on, and back.
+There are two classes of temporal convolutions. `Conv1d` works on [B, C, T], as PyTorch's own does,
+`UnfoldedConv` on [B, T, C]. Their `arrange` converts [B, T, C] to that form and back.
 """
 
 from collections.abc import Callable
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 
 class Conv1d(nn.Conv1d):
-    """PyTorch's convolution, [B, I, T] to [B, O, T], zero padding that keeps T."""
+    """PyTorch's convolution, [B, I, T] to [B, O, T], with zero padding that keeps T."""
 
     channels = 1  # the axis
 
@@ -24,25 +24,25 @@ class Conv1d(nn.Conv1d):
 
     @staticmethod
     def arrange(x: Tensor) -> Tensor:
-        """[B, T, C] to [B, C, T] or back, a view."""
+        """Convert [B, T, C] to [B, C, T] or back; returns a view."""
         return x.transpose(1, 2)
 
     @staticmethod
     def dense(x: Tensor, weight: Tensor) -> Tensor:
-        """A weight [O, I] applied to every snippet of [B, I, T]."""
+        """Apply a weight [O, I] to every snippet of [B, I, T]."""
         return F.conv1d(x, weight[..., None])
 
     def from_kernel(self, kernel: np.ndarray) -> np.ndarray:
-        """A Flax kernel [k, I, O] as this layer's weight."""
+        """Convert a Flax kernel [k, I, O] to a weight of this layer."""
         return kernel.transpose(2, 1, 0)
 
     def as_kernel(self, weight: np.ndarray) -> np.ndarray:
-        """A weight of this layer, or its gradient, as a Flax kernel [k, I, O]."""
+        """Convert a weight of this layer, or its gradient, to a Flax kernel [k, I, O]."""
         return weight.transpose(2, 1, 0)
 
 
 class UnfoldedConv(nn.Linear):
-    """The same from [B, T, I] to [B, T, O], as shifted copies and one matrix product."""
+    """Convolution of [B, T, I] to [B, T, O] as shifted copies and one matrix product."""
 
     channels = 2
 
@@ -51,6 +51,7 @@ class UnfoldedConv(nn.Linear):
         self.kernel_size, self.dilation = kernel_size, dilation
 
     def forward(self, x: Tensor) -> Tensor:
+        """Apply the layer to [B, T, I]; return [B, T, O]."""
         if self.kernel_size > 1:
             time, reach = x.shape[1], self.dilation * (self.kernel_size // 2)
             padded = F.pad(x, (0, 0, reach, reach))
@@ -60,20 +61,20 @@ class UnfoldedConv(nn.Linear):
 
     @staticmethod
     def arrange(x: Tensor) -> Tensor:
-        """[B, T, C] as it is."""
+        """Return [B, T, C] unchanged."""
         return x
 
     @staticmethod
     def dense(x: Tensor, weight: Tensor) -> Tensor:
-        """A weight [O, I] applied to every snippet of [B, T, I]."""
+        """Apply a weight [O, I] to every snippet of [B, T, I]."""
         return F.linear(x, weight)
 
     def from_kernel(self, kernel: np.ndarray) -> np.ndarray:
-        """A Flax kernel [k, I, O] as this layer's weight."""
+        """Convert a Flax kernel [k, I, O] to a weight of this layer."""
         return kernel.reshape(-1, kernel.shape[-1]).T
 
     def as_kernel(self, weight: np.ndarray) -> np.ndarray:
-        """A weight of this layer, or its gradient, as a Flax kernel [k, I, O]."""
+        """Convert a weight of this layer, or its gradient, to a Flax kernel [k, I, O]."""
         return weight.T.reshape(self.kernel_size, -1, len(weight))
 
 
@@ -82,10 +83,11 @@ FORMS: dict[str, Convolution] = {"conv1d": Conv1d, "unfold": UnfoldedConv}
 
 
 class Network(nn.Module):
-    """A method's network: built of its config (see `SUPPORTED`), C, 2D and a convolution.
+    """Network of a method, constructed from a config, C, 2D and a class of convolutions.
 
     Attributes:
-        losses: (features [B, T, 2D], labels [B, C], ...) to the unweighted loss terms, scalars.
+        losses: function of (features [B, T, 2D], labels [B, C], ...) that returns the unweighted
+            loss terms, scalars.
     """
 
     losses: Callable[..., dict[str, Tensor]]
@@ -97,17 +99,20 @@ def leaky_relu(x: Tensor) -> Tensor:
 
 
 def top_mean(sequence: Tensor, k: int) -> Tensor:
-    """Mean of the k largest entries over time, for each class: [B, T, C] to [B, C]."""
+    """Compute the mean of the k largest entries over time: [B, T, C] to [B, C]."""
     return sequence.topk(k, dim=1, sorted=False).values.mean(1)
 
 
 def with_background(labels: Tensor, background: float) -> Tensor:
-    """[B, C] to [B, C + 1], the background's label last."""
+    """Append the background's label: [B, C] to [B, C + 1]."""
     return F.pad(labels, (0, 1), value=background)
 
 
 def opposition(attention: Tensor, cas: Tensor) -> Tensor:
-    """Mean of |1 - attention - P(background)| over snippets and videos (METHODS 2.c.5, 4.c).
+    """Compute the mean of |1 - attention - P(background)| over snippets and videos.
+
+    It is CO2-Net's L_oppo (eq. 7), and with attention-weighted logits the two-stream network's
+    L_gui (eq. 7).
 
     Args:
         attention: [B, T, 1].
