@@ -29,7 +29,7 @@ from jaxtal.errors import DataError
 
 SUMS = "SHA256SUMS"
 _JOINT = ("wtalc", "hamnet")
-LAYOUTS = (*_JOINT, *(convention.name for convention in per_video.LAYOUT_SPECS), "activitynet")
+LAYOUTS = (*_JOINT, *(spec.name for spec in per_video.LAYOUT_SPECS), "activitynet")
 _SYNC = 2**26  # bytes of the joint file between two fsyncs, which the journal records
 
 
@@ -217,19 +217,19 @@ def _annotation_files(layout: str, dataset: Dataset) -> dict[str, str]:
         return {f"{dataset.name}.json": activitynet.to_json(dataset)}
     if layout == "wtalc":
         return {}
-    return per_video.annotation_files(_convention(layout), dataset)
+    return per_video.annotation_files(_spec(layout), dataset)
 
 
 def assumed(layout: str, dataset: Dataset) -> TimeGrid:
     """Return the time grid that programs which read `layout` assume for a data set."""
     if layout in _JOINT or dataset.name.startswith("ActivityNet"):
         return TimeGrid()
-    grid = _convention(layout).grid
+    grid = _spec(layout).grid
     overlapping = grid.stride != grid.window  # these programs read frame rates from the annotations
     return dataclasses.replace(grid, fps=dataset.grid.fps) if overlapping else grid
 
 
-def _convention(layout: str) -> per_video.LayoutSpec:
+def _spec(layout: str) -> per_video.LayoutSpec:
     return next(c for c in per_video.LAYOUT_SPECS if c.name == layout)
 
 
@@ -252,7 +252,7 @@ class _PerVideo:
     def add(self, video: Video) -> None:
         """Write the files of one video and record them in the journal."""
         subset = "train" if video.name in self._train else "test"
-        files = per_video.feature_files(_convention(self._layout), self._dataset, video, subset)
+        files = per_video.feature_files(_spec(self._layout), self._dataset, video, subset)
         sums = {name: _save(self._folder / name, array) for name, array in files.items()}
         self._journal.add({**_line(video), "sums": sums})
 
