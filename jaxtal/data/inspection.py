@@ -120,7 +120,7 @@ def _annotation_defects(source: LazyDataset) -> dict[str, list[str]]:
         "instances that end after their video": [],
         "instances that end before they begin": [],
         "instances of no length": [],
-        "instances whose class is no label of the video": [],
+        "instances whose class is not a label of the video": [],
         "labels without an instance": [],
         "overlapping instances of a class": [],
         "videos in both subsets": sorted(
@@ -135,7 +135,7 @@ def _annotation_defects(source: LazyDataset) -> dict[str, list[str]]:
             & (start <= video.duration),
             "instances that end before they begin": end < start,
             "instances of no length": end == start,
-            "instances whose class is no label of the video": ~np.isin(
+            "instances whose class is not a label of the video": ~np.isin(
                 video.segment_labels, video.labels
             ),
             "overlapping instances of a class": _overlapping(video),

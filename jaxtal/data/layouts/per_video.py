@@ -2,12 +2,12 @@
 
 | layout of | annotations | features |
 |---|---|---|
-| `basnet`: BaSNet, CoLA | `gt.json`, segments as text, no durations; split lists | one per stream |
+| `basnet`: BaSNet, CoLA | `gt.json`, times are strings; split lists | see below |
 | `acmnet`: ACM-Net, ASM-Loc | `gt.json`; split lists override its subsets | `{train,test}/VIDEO.npy` |
 | `actionformer` | `annotations/*.json` | `*_features/VIDEO.npy` |
 | `opentad` | `annotations/*.json`, `category_idx.txt` | `features/SET/VIDEO.npy` |
 
-Joint files are (T, 2D), RGB first. BaSNet's files are `features/{train,test}/{rgb,flow}/VIDEO.npy`.
+Joint files are (T, 2D), RGB first. BaSNet's are `features/{train,test}/{rgb,flow}/VIDEO.npy`.
 """
 
 import dataclasses
@@ -140,8 +140,7 @@ def source(
     streams = [_by_video(_files(folder, stream)) for stream in spec.streams]
     if wanted and not all(streams):
         raise DataError(
-            f"{folder}: no features; the layout {spec.name!r} has them in "
-            f"{', '.join(spec.streams)}"
+            f"{folder}: no features; the layout {spec.name!r} has them in {', '.join(spec.streams)}"
         )
     index = _Features(folder, streams)
     of_videos = index if all(streams) and wanted is not False else None
@@ -346,9 +345,7 @@ def feature_files(
         )
     return {
         stream.format(subset=subset, set="i3d", video=stem + video.name): part
-        for stream, part in zip(
-            spec.streams, np.split(video.features, count, axis=1), strict=True
-        )
+        for stream, part in zip(spec.streams, np.split(video.features, count, axis=1), strict=True)
     }
 
 

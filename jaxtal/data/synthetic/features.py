@@ -159,7 +159,7 @@ def _coverage(start, end, time: int) -> np.ndarray:
 
 
 def _sum(amplitude: np.ndarray, vectors: np.ndarray) -> np.ndarray:
-    """Return (..., T, L) float32: amplitudes (..., n, T) times vectors (..., n, L), summed over n."""
+    """Return (..., T, L) float32, amplitudes (..., n, T) by vectors (..., n, L), summed over n."""
     return np.swapaxes(amplitude, -1, -2).astype(np.float32) @ vectors.astype(np.float32)
 
 
@@ -298,7 +298,7 @@ def _noise(config: SyntheticConfig, rng: np.random.Generator, time: int) -> np.n
     rho = _per_modality(config.noise_rho)
     noise[:, 1:] *= np.sqrt(1 - rho**2)
     shift = 1
-    # 1 / (1 - rho z) = (1 + rho z) (1 + rho^2 z^2) (1 + rho^4 z^4) ..., where z delays by one snippet.
+    # 1 / (1 - rho z) = (1 + rho z) (1 + rho^2 z^2) (1 + rho^4 z^4) ..., z a delay by one snippet.
     while shift < time and (rho**shift).max() > 1e-6:
         noise[:, shift:] += rho**shift * noise[:, :-shift]
         shift *= 2
