@@ -3,7 +3,7 @@
 | layout of | annotations | features |
 |---|---|---|
 | `basnet`: BaSNet, CoLA | `gt.json`, times are strings; split lists | see below |
-| `acmnet`: ACM-Net, ASM-Loc | `gt.json`; split lists override its subsets | `{train,test}/VIDEO.npy` |
+| `acmnet`: ACM-Net, ASM-Loc | `gt.json`; split lists take precedence | `{train,test}/VIDEO.npy` |
 | `actionformer` | `annotations/*.json` | `*_features/VIDEO.npy` |
 | `opentad` | `annotations/*.json`, `category_idx.txt` | `features/SET/VIDEO.npy` |
 
