@@ -194,7 +194,7 @@ class TestDatasets:
         grid = TimeGrid(30, 8, 8)
         other = jaxtal.load_dataset(tmp_path / "there", layout="basnet", time_grid=grid, name="New")
         assert (other.grid, other.name) == (grid, "New")
-        with pytest.raises(jaxtal.JaxtalError, match="no layout is called 'x'"):
+        with pytest.raises(jaxtal.JaxtalError, match="unknown layout 'x'"):
             jaxtal.load_dataset(tmp_path, layout="x")
 
     def test_generated(self, tiny):
@@ -672,7 +672,7 @@ def test_existing_functions_take_text(trained, tiny, tmp_path):
     np.save(tmp_path / "v.npy", tiny.test[0].features)
     predict(model, str(tmp_path / "v.npy"), str(tmp_path / "found.json"))
     assert json.loads((tmp_path / "found.json").read_text())["results"]["v"]
-    with pytest.raises(jaxtal.JaxtalError, match="no data set is recognized"):
+    with pytest.raises(jaxtal.JaxtalError, match="no data set is detected"):
         layouts.read(str(tmp_path))
     config = jaxtal.get_config("co2net_demo", overrides=FIELDS)
     result = trainer.train_and_evaluate(config, folder, "eval", dataset=tiny)

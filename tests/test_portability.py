@@ -53,7 +53,7 @@ def test_files_are_opened_if_they_are_regular(no_nonblock, tmp_path):
         assert file.read() == b"a\r\nb\x1a\x00c"
     os.mkfifo(tmp_path / "pipe")
     for name, reason in {
-        "pipe": "it is no regular file", ".": "it is no regular file", "none": "No such file",
+        "pipe": "not a regular file", ".": "not a regular file", "none": "No such file",
         "a\0b": "null",
     }.items():  # fmt: skip
         with pytest.raises(JaxtalError, match=f"cannot be read .*{reason}"):

@@ -1,17 +1,17 @@
 """Saved T-CAMs and attentions of videos: one .npz file, without pickles.
 
-`grid` is frames per second, from one snippet to the next and that a snippet is computed from, of
-all videos (3,) or of each (V, 3); if it is missing, 25, 16, 16, and without the third the second.
+`grid` holds frames per second, stride in frames and window in frames, for all videos together (3,)
+or for each video (V, 3). The default is 25, 16, 16; in a grid (2,) the window equals the stride.
 
-| array | what |
+| array | content |
 |---|---|
 | `videos` | (V,) names |
 | `classes` | (C,) names |
-| `rows` | (V,) int, rows of each video's arrays; 0 for a video that was left out |
-| `snippets` | (V,) int, snippets of each video, which its rows are spread over; optional: `rows` |
+| `rows` | (V,) int, rows of each video's arrays; 0 for a video without outputs |
+| `snippets` | (V,) int, snippets that each video's rows cover; optional, default `rows` |
 | `grid` | (2,), (3,) or (V, 3) float; optional |
-| `cas`, `attention`, ... | (sum of rows, n) float, the method's outputs, video after video |
-| `scores`, ... | (V, 1, n) float, outputs that a video has once |
+| `cas`, `attention`, ... | (sum of rows, n) float, the method's outputs, videos concatenated |
+| `scores`, ... | (V, 1, n) float, outputs with a single row per video |
 """
 
 import dataclasses
@@ -41,10 +41,11 @@ class Activations:
     """Outputs of a model for V videos.
 
     Attributes:
-        videos, classes: names.
-        outputs: for every video {name: (T, n)}, or (1, n) for what it has once; {} for one left
-            out.
-        snippets: (V,) int.
+        videos: names of the videos.
+        classes: names of the classes.
+        outputs: {name: (T, n)} for every video, with (1, n) for an output that a video has once;
+            {} for a video without outputs.
+        snippets: (V,) int, number of snippets of every video.
         grid: the time grid of the snippets.
     """
 
@@ -56,7 +57,15 @@ class Activations:
 
 
 def write(path: Path, activations: Activations) -> None:
-    """Write a file; it appears at once or not at all."""
+    """Write `activations` to a file atomically.
+
+    Args:
+        path: the .npz file.
+        activations: outputs of a model.
+
+    Raises:
+        DataError: the file cannot be written.
+    """
     seen = [output for output in activations.outputs if output]
     rows = np.array([max(map(len, output.values()), default=0) for output in activations.outputs])
     arrays = {
@@ -68,7 +77,7 @@ def write(path: Path, activations: Activations) -> None:
     }
     for name in seen[0] if seen else ():
         arrays[name] = np.concatenate([output[name] for output in seen])
-        if len(arrays[name]) != rows.sum():  # what a video has once
+        if len(arrays[name]) != rows.sum():  # one row per video
             full = np.zeros((len(rows), 1, arrays[name].shape[1]), arrays[name].dtype)
             full[rows > 0, 0] = arrays[name]
             arrays[name] = full
@@ -77,13 +86,17 @@ def write(path: Path, activations: Activations) -> None:
 
 
 def read(path: Path, wanted: tuple[str, ...]) -> Activations:
-    """Read a file, whoever wrote it.
+    """Read a file written by `write` or by another program.
 
     Args:
-        wanted: names of the outputs that are needed, see `Method.localization_inputs`.
+        path: the .npz file.
+        wanted: names of the outputs to read, see `Method.localization_inputs`.
+
+    Returns:
+        The outputs in `wanted`, with names, counts and time grid.
 
     Raises:
-        DataError: the file is missing, is not such a file, or something in it does not fit.
+        DataError: the file is missing, malformed or inconsistent.
     """
     arrays = _load(path, (*_OURS, *wanted))
     for name in ("videos", "classes", "rows", *wanted):
@@ -140,7 +153,7 @@ def _load(path: Path, names: tuple[str, ...]) -> dict[str, np.ndarray]:
                 return {name: object_arrays.plain(archive.read(m)) for name, m in members.items()}
         except OSError as error:
             raise DataError(f"{path}: {error.strerror or error}; wanted an .npz file") from None
-        except Exception as error:  # whatever parsing a stranger's file raises, it is at fault
+        except Exception as error:  # parsing an untrusted file may raise any exception
             raise DataError(
                 f"{path}: not a complete .npz file without pickles "
                 f"({short_repr(str(error), 120)}); "
@@ -149,14 +162,14 @@ def _load(path: Path, names: tuple[str, ...]) -> dict[str, np.ndarray]:
 
 
 def _members(archive: zipfile.ZipFile, size: int, names) -> dict[str, zipfile.ZipInfo]:
-    """The archive's members of these names; ValueError if reading them took no end of memory."""
+    """Return the members with these names; ValueError if they would decompress to too much."""
     listed = {info.filename: info for info in archive.infolist()}
     members = {name: listed[f"{name}.npy"] for name in names if f"{name}.npy" in listed}
-    # Other methods take memory as the file says.
+    # The memory that other compression methods need is chosen by the file.
     if any(
         m.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) for m in members.values()
     ):
-        raise ValueError("compressed otherwise than numpy.savez_compressed does")
+        raise ValueError("a compression method that numpy.savez_compressed does not use")
     unpacked = sum(member.file_size for member in members.values())
     if unpacked > max(_UNPACKED, _TIMES * size):
         raise ValueError(f"{unpacked} bytes compressed to {size}")

@@ -34,18 +34,19 @@ _field = functools.partial(json_files.field, form=_FORM)
 
 @dataclasses.dataclass(frozen=True)
 class ReadOptions:
-    """What a file does not say, or says otherwise than in ActivityNet form.
+    """Options for files that lack fields of the ActivityNet form, or deviate from it.
 
     Attributes:
-        training: there must be training videos; else a single subset is the test videos.
-        split: video name -> subset, where lists beside the file say so; videos in none of them are
-            left out. None: "subset" says it.
-        classes: the class names in order; () for the file's own, or its labels by the alphabet.
-        duration: video name -> its seconds, where the file has none; None: there must be one.
-        grid: the time grid where the file does not state it.
-        fps: (entry, seconds) -> then, frames per second of the video's features, or None for the
-            data set's.
-        ambiguous: the label of intervals that are not judged, if they are among the annotations.
+        training: require training videos; otherwise a single subset becomes the test videos.
+        split: video name -> subset, from lists beside the file; videos in no list are skipped.
+            None: use the field "subset".
+        classes: the class names in order; (): the file's own list, or its labels sorted.
+        duration: video name -> duration in seconds, for files without durations; None: the file
+            must have them.
+        grid: the time grid, unless the file states it.
+        fps: (entry, duration in seconds) -> frames per second of the video's features, or None for
+            those of `grid`; unused if the file states its time grid.
+        ambiguous: label of annotated intervals in which detections are not evaluated.
     """
 
     training: bool = True
@@ -58,19 +59,34 @@ class ReadOptions:
 
 
 def read(path: Path, training: bool = True) -> Dataset:
-    """Videos without features from an ActivityNet-form JSON file: `read_as`, plainly."""
+    """Read the videos of an ActivityNet-form JSON file, without features.
+
+    Args:
+        path: the file.
+        training: require training videos; otherwise a single subset becomes the test videos.
+
+    Raises:
+        DataError: the file is missing, malformed or contradictory.
+    """
     return read_as(path, ReadOptions(training))[0]
 
 
 def read_as(path: Path, reading: ReadOptions) -> tuple[Dataset, bool]:
-    """Videos without features from an ActivityNet-form JSON file; whether it states its time grid.
+    """Read the videos of a JSON file that may deviate from ActivityNet form, without features.
 
-    Without "video_labels" a video's labels are those of its instances. Subsets other than the
-    training and the test subset (ActivityNet's withheld "testing") are left out. "feature_fps",
+    Without "video_labels" a video's labels are the classes of its instances. Subsets other than
+    the training and the test subset (ActivityNet's withheld "testing") are skipped. "feature_fps",
     "feature_stride" and "feature_window" are the time grid, by default 25, 16 and the stride.
 
+    Args:
+        path: the file.
+        reading: options for deviating files.
+
+    Returns:
+        The data set, and True if the file states its time grid.
+
     Raises:
-        DataError: the file is missing, is not JSON, or lacks or contradicts something.
+        DataError: the file is missing, malformed or contradictory.
     """
     content = json_files.load(path, _FORM)
     if not isinstance(content.get("database"), dict):
@@ -79,8 +95,8 @@ def read_as(path: Path, reading: ReadOptions) -> tuple[Dataset, bool]:
     for name, entry in content["database"].items():
         where = f"{path}, video {check_name(name, f'{path}')}"
         if reading.split is None:
-            told = json_files.as_text(_field(entry, "subset", where), "subset", where)
-            subset = normalize_subset(told)
+            stated = json_files.as_text(_field(entry, "subset", where), "subset", where)
+            subset = normalize_subset(stated)
         elif name in reading.split:
             subset = reading.split[name]
         else:
@@ -97,7 +113,7 @@ def read_as(path: Path, reading: ReadOptions) -> tuple[Dataset, bool]:
         for part in parts
     )
     name = content.get("name")
-    # Files are called so where the data set is converted.
+    # Conversion makes file names of it.
     name = check_name(name, f'{path}, "name"') if isinstance(name, str) and name else path.stem
     grid = _grid(content, reading.grid, f"{path}")
     return Dataset(name, classes, train, test, grid), has_time_grid
@@ -126,7 +142,7 @@ def _list(entry: Any, key: str, where: str) -> list:
 
 
 def _labels(entry: Any, where: str) -> list[str]:
-    """The class of every annotated instance."""
+    """Return the class name of every annotated instance."""
     return [
         json_files.as_text(_field(one, "label", within), "label", within)
         for index, one in enumerate(_list(entry, "annotations", where))
@@ -135,7 +151,7 @@ def _labels(entry: Any, where: str) -> list[str]:
 
 
 def _class_list(content: dict[str, Any], subsets, path: Path, ambiguous: str) -> tuple[str, ...]:
-    """The file's own list, which fixes the order, or else all labels in alphabetical order."""
+    """Return the file's class list in its order, or else all labels sorted."""
     if "classes" in content or "class-list" in content:
         classes = content.get("classes", content.get("class-list"))
         if isinstance(classes, dict) and all(str(n) in classes for n in range(len(classes))):
@@ -159,7 +175,7 @@ def _class_list(content: dict[str, Any], subsets, path: Path, ambiguous: str) ->
 def _to_video(path: Path, name: str, entry: dict[str, Any], classes, reading: ReadOptions) -> Video:
     where = f"{path}, video {name}"
     named = _labels(entry, where)
-    judged = np.array([label != reading.ambiguous for label in named], bool)
+    evaluated = np.array([label != reading.ambiguous for label in named], bool)
     segment_labels = class_indices(
         [label for label in named if label != reading.ambiguous], classes, where
     )
@@ -186,9 +202,9 @@ def _to_video(path: Path, name: str, entry: dict[str, Any], classes, reading: Re
         name=name,
         duration=duration,
         labels=np.unique(labels),
-        segments=segments[judged],
+        segments=segments[evaluated],
         segment_labels=segment_labels,
-        ambiguous=np.concatenate([ambiguous, segments[~judged]]),
+        ambiguous=np.concatenate([ambiguous, segments[~evaluated]]),
         fps=fps,
     )
 
@@ -196,7 +212,7 @@ def _to_video(path: Path, name: str, entry: dict[str, Any], classes, reading: Re
 def _duration(
     entry: dict[str, Any], name: str, segments, reading: ReadOptions, where: str
 ) -> float:
-    """Seconds: the file's, or else what `reading` knows, or else the end of the last instance."""
+    """Return seconds from the file, from `reading`, or the end of the last instance."""
     if "duration" in entry or reading.duration is None:
         duration = float(_numbers(_field(entry, "duration", where), (), "duration", where))
     else:
@@ -224,13 +240,17 @@ def to_content(
     more: Callable[[Video], dict[str, Any]] = lambda video: {},
     of_instance: Callable[[Video, int, list[float]], dict[str, Any]] = lambda *_: {},
 ) -> dict[str, Any]:
-    """A data set's annotations, which `read` reads back, as what a JSON file holds.
+    """Return a data set's annotations as a JSON object in ActivityNet form.
 
     Args:
-        subsets: what the training and the test subset are called.
-        segment: how a segment's [start, end] is written.
-        more: further fields of a video.
+        dataset: the videos, with or without features.
+        subsets: names of the training and the test subset.
+        segment: [start, end] in seconds -> the value of "segment".
+        more: video -> further fields of its entry.
         of_instance: (video, class index, [start, end]) -> further fields of an instance.
+
+    Returns:
+        An object that `read` reads back once it is written as JSON.
     """
     database = {
         video.name: {
@@ -262,10 +282,10 @@ def to_content(
 
 
 def as_text(times: list[float]) -> list[str]:
-    """A segment as BaSNet's and HAM-Net's files have it; nothing is lost."""
+    """Return times in seconds as strings, as in BaSNet's and HAM-Net's files, without loss."""
     return [repr(time) for time in times]
 
 
 def to_json(dataset: Dataset) -> str:
-    """A data set's annotations as text, which `read` reads back."""
+    """Return a data set's annotations as JSON text, which `read` reads back."""
     return json.dumps(to_content(dataset))

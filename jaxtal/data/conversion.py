@@ -1,9 +1,9 @@
-"""Writing data sets in the field's layouts: one video after the other, resumable, checksummed.
+"""Convert data sets between the field's layouts, video by video, resumable and with checksums.
 
-While it is being written, the folder holds `.jaxtal-convert.jsonl`: what is converted to what, then
-a line for each finished video. Every file but the joint one of W-TALC's layout appears whole under
-its name; that one grows as `<name>.part` and is renamed when it is complete. `jaxtal.json` comes
-last: where it is, all is.
+During a conversion the folder holds the journal `.jaxtal-convert.jsonl`: a line that describes the
+conversion, then a line for each finished video. All files are written atomically, except the joint
+file of W-TALC's layout, which grows as `<name>.part` and is renamed when it is complete.
+`jaxtal.json` is written last and marks a complete conversion.
 """
 
 import contextlib
@@ -29,11 +29,11 @@ from jaxtal.errors import DataError
 
 SUMS = "SHA256SUMS"
 _JOINT = ("wtalc", "hamnet")
-LAYOUTS = (*_JOINT, *(convention.name for convention in per_video.LAYOUT_SPECS), "activitynet")
-_SYNC = 2**26  # bytes after which the joint file is on disk and the journal says so
+LAYOUTS = (*_JOINT, *(spec.name for spec in per_video.LAYOUT_SPECS), "activitynet")
+_SYNC = 2**26  # bytes of the joint file between two fsyncs, which the journal records
 
 
-# (videos, videos done) -> a context that yields advance(), which is called for each video.
+# (videos, videos done) -> a context that yields advance(); each video calls it once.
 Progress = Callable[[int, int], contextlib.AbstractContextManager[Callable[[], None]]]
 
 
@@ -46,28 +46,29 @@ def convert(
     how_to_skip: str = "skip_damaged=True",
     progress: Progress | None = None,
 ) -> Dataset:
-    """Write a data set in another layout; the same call goes on where one was interrupted.
+    """Write a data set in another layout, or resume an interrupted conversion.
 
-    Features keep their bits, segments theirs; the order of the videos is training, test. Memory is
-    that of a few videos, whatever the size of the data set. Between an interruption and going on
-    the source must not change.
+    Features and segments are copied bit for bit, training videos first. The memory needed is that
+    of a few videos, independent of the size of the data set. The source must not change between an
+    interruption and the resumed conversion.
 
     Args:
-        source: what to convert; without features only the annotations are written.
+        source: the data set to convert; only its annotations are written if it has no features.
         layout: one of `LAYOUTS`.
-        folder: to write to; new, empty, or of the same conversion, interrupted.
-        skip_damaged, how_to_skip: see `LazyDataset.iter_videos`.
-        progress: (videos, videos done) -> context of a function that is called for each video.
+        folder: the target: new, empty, or with an interrupted conversion of the same source.
+        skip_damaged: skip videos whose features cannot be used, with a warning.
+        how_to_skip: the option that does so, for error messages.
+        progress: (videos, videos done) -> context that yields a function, called once per video.
 
     Returns:
-        What was written, without features.
+        The data set as written, without features.
 
     Raises:
-        DataError: the folder holds something else, a file cannot be read or written, or the layout
-            cannot hold the data set.
+        DataError: the folder has other content, a file cannot be read or written, or the layout
+            cannot represent the data set.
     """
     if layout not in LAYOUTS:
-        raise DataError(f"no layout to write is called {layout!r}; wanted {', '.join(LAYOUTS)}")
+        raise DataError(f"layout {layout!r} cannot be written; wanted {', '.join(LAYOUTS)}")
     if layout == "activitynet" or not source.features:
         source = _without_features(source)
     dataset = source.dataset
@@ -75,7 +76,7 @@ def convert(
         dataset = _readable(source, skip_damaged, how_to_skip)
     _check_subsets(dataset, layout)
     task = _task(source, dataset, layout)
-    if manifest.conversion(folder) == _number(task):  # interrupted after all was done, or again
+    if manifest.conversion(folder) == _number(task):  # all was written before
         _check_complete(folder)
         return dataset
     _check_folder(folder)
@@ -85,8 +86,8 @@ def convert(
             _finish(layout, folder, dataset, journal, _number(task))
     except OSError as error:
         raise DataError(
-            f"{folder}: cannot be written ({error.strerror or error}); the same command goes on "
-            "from here"
+            f"{folder}: cannot be written ({error.strerror or error}); run the same command again "
+            "to resume"
         ) from None
     return dataset
 
@@ -100,7 +101,7 @@ def _write_features(
     how_to_skip: str,
     progress: Progress | None,
 ) -> None:
-    """Write the features that the journal does not list, one video at a time."""
+    """Write the features of the videos that the journal does not list, one at a time."""
     names = [video.name for video in (*dataset.train, *dataset.test)] if source.features else []
     unwanted = {video.name for video in source.videos} - set(names)
     kind = _Joint if layout in _JOINT else _PerVideo
@@ -109,13 +110,13 @@ def _write_features(
             without = unwanted | journal.done.keys()
             for video in source.iter_videos(False, how_to_skip, without, journal.width()):
                 writer.add(video)
-                del video  # before the next one is read
+                del video  # free the memory before the next video is read
                 advance()
         writer.end()
 
 
 def _finish(layout: str, folder: Path, dataset: Dataset, journal: "Journal", number: int) -> None:
-    """Write everything but the features."""
+    """Write annotations, checksums and jaxtal.json."""
     for name, text in _annotation_files(layout, dataset).items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         json_files.write(folder / name, text)
@@ -128,7 +129,7 @@ def _finish(layout: str, folder: Path, dataset: Dataset, journal: "Journal", num
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
         if path.name.endswith(".tmp") and path.name.startswith("."):
-            path.unlink()  # of a write that was interrupted
+            path.unlink()  # from an interrupted write
         elif path.is_file() and name not in (JOURNAL, LOCK, SUMS, manifest.NAME):
             sums.setdefault(name, sha256(path))
     json_files.write(folder / SUMS, "".join(f"{sums[name]}  {name}\n" for name in sorted(sums)))
@@ -148,16 +149,16 @@ def _without_features(source: LazyDataset) -> LazyDataset:
 
 
 def _check_subsets(dataset: Dataset, layout: str) -> None:
-    """Raise DataError where of a single subset the layout does not say which it is."""
+    """Raise DataError for a single subset in a layout that cannot represent it."""
     if layout in (*_JOINT, "actionformer") and not (dataset.train and dataset.test):
         raise DataError(
             f"{len(dataset.train)} training and {len(dataset.test)} test videos; the layout "
-            f"{layout!r} needs both, take another"
+            f"{layout!r} needs both; choose another layout"
         )
 
 
 def _task(source: LazyDataset, dataset: Dataset, layout: str) -> dict[str, Any]:
-    """What an interrupted conversion must agree in to be gone on with."""
+    """Return the parameters that must match for an interrupted conversion to be resumed."""
     annotations = zlib.crc32(activitynet.to_json(dataset).encode())
     return {
         "from": str(source.path.resolve()),
@@ -169,12 +170,12 @@ def _task(source: LazyDataset, dataset: Dataset, layout: str) -> dict[str, Any]:
 
 
 def _number(task: dict[str, Any]) -> int:
-    """By which a finished conversion is known again."""
+    """Return a checksum that identifies a conversion."""
     return zlib.crc32(json.dumps(task).encode())
 
 
 def _check_complete(folder: Path) -> None:
-    """Raise DataError if a file of a finished conversion is not there any more."""
+    """Raise DataError if a file of a finished conversion is missing."""
     for line in (folder / SUMS).read_text(encoding="utf-8").splitlines():
         name = line.partition("  ")[2]
         if not (folder / name).is_file():
@@ -184,7 +185,7 @@ def _check_complete(folder: Path) -> None:
 
 
 def _check_folder(folder: Path) -> None:
-    """Create the folder; DataError if it holds anything but an unfinished conversion."""
+    """Create the folder; DataError if it has content other than an unfinished conversion."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         names = {path.name for path in folder.iterdir()}
@@ -196,7 +197,7 @@ def _check_folder(folder: Path) -> None:
 
 
 def _readable(source: LazyDataset, skip_damaged: bool, how_to_skip: str) -> Dataset:
-    """The videos whose features can be read: what is left out must be known before writing."""
+    """Return the videos with usable features, determined before anything is written."""
     return _only(source.dataset, {v.name for v in source.iter_videos(skip_damaged, how_to_skip)})
 
 
@@ -209,37 +210,37 @@ def _only(dataset: Dataset, names: set[str]) -> Dataset:
 
 
 def _annotation_files(layout: str, dataset: Dataset) -> dict[str, str]:
-    """Path -> text of the annotations that are JSON or text."""
+    """Return {path: content} of the annotation files in JSON or text form."""
     if layout == "hamnet":
         return {"gt.json": wtalc.hamnet_ground_truth(dataset)}
     if layout == "activitynet":
         return {f"{dataset.name}.json": activitynet.to_json(dataset)}
     if layout == "wtalc":
         return {}
-    return per_video.annotation_files(_convention(layout), dataset)
+    return per_video.annotation_files(_spec(layout), dataset)
 
 
 def assumed(layout: str, dataset: Dataset) -> TimeGrid:
-    """The grid that a layout's programs assume of a data set's features."""
+    """Return the time grid that programs which read `layout` assume for a data set."""
     if layout in _JOINT or dataset.name.startswith("ActivityNet"):
         return TimeGrid()
-    grid = _convention(layout).grid
-    overlapping = grid.stride != grid.window  # then they read frame rates from the annotations
+    grid = _spec(layout).grid
+    overlapping = grid.stride != grid.window  # these programs read frame rates from the annotations
     return dataclasses.replace(grid, fps=dataset.grid.fps) if overlapping else grid
 
 
-def _convention(layout: str) -> per_video.LayoutSpec:
+def _spec(layout: str) -> per_video.LayoutSpec:
     return next(c for c in per_video.LAYOUT_SPECS if c.name == layout)
 
 
 def _line(video: Video) -> dict[str, Any]:
-    """What the journal says of every finished video."""
+    """Return the journal's entry for a finished video."""
     snippets, width = video.features.shape
     return {"video": video.name, "snippets": snippets, "width": width}
 
 
 class _PerVideo:
-    """A file, or two, for every video."""
+    """Writer of layouts with one or two feature files per video."""
 
     def __init__(self, layout: str, folder: Path, dataset: Dataset, journal: Journal):
         self._layout, self._folder, self._dataset, self._journal = layout, folder, dataset, journal
@@ -249,20 +250,21 @@ class _PerVideo:
         )
 
     def add(self, video: Video) -> None:
+        """Write the files of one video and record them in the journal."""
         subset = "train" if video.name in self._train else "test"
-        files = per_video.feature_files(_convention(self._layout), self._dataset, video, subset)
+        files = per_video.feature_files(_spec(self._layout), self._dataset, video, subset)
         sums = {name: _save(self._folder / name, array) for name, array in files.items()}
         self._journal.add({**_line(video), "sums": sums})
 
     def end(self) -> None:
-        """Nothing is left to do."""
+        """Do nothing: every file is complete."""
 
     def close(self) -> None:
-        """Nothing is open."""
+        """Do nothing: no file is open."""
 
 
 def _save(path: Path, array: np.ndarray) -> str:
-    """Write a .npy file; its SHA-256."""
+    """Write a .npy file and return its SHA-256."""
     path.parent.mkdir(parents=True, exist_ok=True)
     array = np.ascontiguousarray(array)
     with atomic_write(path, "wb") as file:
@@ -273,7 +275,7 @@ def _save(path: Path, array: np.ndarray) -> str:
 
 
 class _Joint:
-    """W-TALC's one file of all features."""
+    """Writer of W-TALC's joint file with the features of all videos."""
 
     def __init__(self, layout: str, folder: Path, dataset: Dataset, journal: Journal):
         self._path = folder / f"{dataset.name}-I3D-JOINTFeatures.npy"
@@ -283,11 +285,11 @@ class _Joint:
         self._names = [video.name for video in (*dataset.train, *dataset.test)]
         self._file: Any = None
         complete = self._path.is_file() and list(journal.done) == self._names
-        if not complete:  # else it was interrupted after this file
+        if not complete:  # otherwise only later files are missing
             self._open()
 
     def _open(self) -> None:
-        """The file, cut after the last video of which the journal says that it is on disk."""
+        """Open the file, truncated after the last video that the journal lists as on disk."""
         size = self._part.stat().st_size if self._part.is_file() else 0
         kept = set()
         for name, line in zip(self._names, self._journal.done.values(), strict=False):
@@ -304,6 +306,7 @@ class _Joint:
         self._writer = object_arrays.Writer(self._hashed, len(self._names), begin=not end)
 
     def add(self, video: Video) -> None:
+        """Append one video."""
         self._writer.add(video.features)
         self._waiting.append({**_line(video), "end": self._file.tell()})
         self._written += video.features.nbytes
@@ -323,7 +326,7 @@ class _Joint:
             self._file.close()
 
     def end(self) -> None:
-        """Complete the file, if there are features, and give it its name."""
+        """Complete the file and rename it; delete it if there are no features."""
         if self._file is None:
             return
         self._sync()

@@ -1,4 +1,4 @@
-"""What a data set is to the rest of the package: videos on a time grid."""
+"""Data sets in memory: videos, their annotations and the time grid of their features."""
 
 import dataclasses
 from collections.abc import Callable
@@ -12,16 +12,17 @@ from jaxtal.errors import DataError, short_repr, warn
 
 @dataclasses.dataclass(frozen=True)
 class TimeGrid:
-    """Where snippets lie in time.
+    """Positions of snippets in time.
 
-    Snippet i is seen through frames i * stride to i * stride + window and stands for the `stride`
-    frames around their middle, so that snippets tile the time also where windows overlap.
+    The features of snippet i are computed from the frames i * stride to i * stride + window. The
+    snippet represents the `stride` frames in their middle, so snippets never overlap, even if
+    their windows do.
 
     Attributes:
-        fps: frames per second of the video that the features were extracted from; (V,) for videos
-            that differ, see `of`.
+        fps: frames per second of the video that the features were extracted from; (V,) for the
+            grids of several videos, see `of`.
         stride: frames from the start of one snippet to the start of the next.
-        window: frames that a snippet's features were computed from; as many as `stride` if None.
+        window: frames that a snippet's features are computed from; None: `stride`.
     """
 
     fps: Any = 25.0
@@ -34,40 +35,45 @@ class TimeGrid:
 
     @property
     def times(self) -> tuple[float, float, float]:
-        """Fps, stride and window."""
+        """The tuple (fps, stride, window)."""
         assert self.window is not None
         return self.fps, self.stride, self.window
 
     @property
     def offset(self) -> float:
-        """Frames before the first snippet's."""
+        """Frames from the start of the video to the first frame that snippet 0 represents."""
         assert self.window is not None
         return (self.window - self.stride) / 2
 
     def to_snippets(self, seconds):
-        """Seconds to (fractional) snippets, in float64 as ``(seconds * fps - offset) / stride``."""
+        """Return seconds as fractional snippets: ``(seconds * fps - offset) / stride``, float64."""
         return (np.asarray(seconds, np.float64) * self.fps - self.offset) / self.stride
 
     def to_seconds(self, snippets):
-        """(Fractional) snippets to seconds."""
+        """Return fractional snippets as seconds, float64."""
         return (np.asarray(snippets, np.float64) * self.stride + self.offset) / self.fps
 
     def of(self, videos) -> "TimeGrid":
-        """The grids of several videos as one, whose fps is (V,): some have an fps of their own."""
+        """Return one grid for several videos, with fps (V,): each video's own where it has one."""
         fps = [self.fps if video.fps is None else video.fps for video in videos]
         return dataclasses.replace(self, fps=np.array(fps, np.float64))
 
     def replaced(self, fps: float = 0, stride: float = 0, window: float = 0) -> "TimeGrid":
-        """The grid with other numbers where they are not 0.
+        """Return the grid with the arguments that are not 0 replaced.
 
-        A stride without a window changes both where they were one.
+        A new stride without a new window also replaces the window if both were equal.
+
+        Args:
+            fps: frames per second; 0 keeps the present value.
+            stride: frames; 0 keeps the present value.
+            window: frames; 0 keeps the present value.
 
         Raises:
             DataError: a number is negative, NaN or infinite.
         """
         for name, value in (("fps", fps), ("stride", stride), ("window", window)):
             if not 0 <= value < float("inf"):
-                raise DataError(f"{name} is {value}; wanted a number above 0, or 0 to leave it")
+                raise DataError(f"{name} is {value}; wanted a number above 0, or 0 to keep it")
         together = stride and self.window == self.stride
         return TimeGrid(
             fps or self.fps,
@@ -76,17 +82,17 @@ class TimeGrid:
         )
 
     def take(self, video) -> "TimeGrid":
-        """Of a grid made by `of`, that of the videos at an index; any other is the same for all."""
+        """Return the grid of the videos at an index, for a grid made by `of`; otherwise itself."""
         return dataclasses.replace(self, fps=self.fps[video]) if np.ndim(self.fps) else self
 
     def round_to_snippets(self, seconds):
-        """Seconds to whole snippets, halves to even, as the published programs evaluate."""
+        """Return seconds as whole snippets, halves rounded to even, as published evaluations do."""
         return np.rint(self.to_snippets(seconds))
 
 
-FOREVER = 1e9  # seconds, 32 years: no time of a video
-LEAST_POSITIVE, MOST_POSITIVE = 1e-3, 1e9  # of frames per second, strides and windows
-WTALC_GRID = TimeGrid()  # what the weakly supervised programs assume everywhere
+FOREVER = 1e9  # seconds, 32 years: more than any time in a video
+LEAST_POSITIVE, MOST_POSITIVE = 1e-3, 1e9  # bounds of frames per second, strides and windows
+WTALC_GRID = TimeGrid()  # assumed by the published weakly supervised programs
 NO_FEATURES = np.empty((0, 0), np.float32)
 
 
@@ -97,12 +103,12 @@ class Video:
     Attributes:
         name: unique in the data set.
         duration: seconds.
-        labels: (n,) int, sorted distinct class indices; all that training may see.
+        labels: (n,) int, sorted distinct class indices; the only annotation used for training.
         segments: (m, 2) float64, start and end in seconds of every annotated instance.
         segment_labels: (m,) int, class index of every instance.
-        ambiguous: (a, 2) float64, seconds, intervals in which detections are not judged.
-        features: (T, 2D) float16 or float32, RGB first; (0, 0) where only annotations were read.
-        fps: frames per second of this video's features, where they are not the data set's.
+        ambiguous: (a, 2) float64, seconds, intervals in which detections are not evaluated.
+        features: (T, 2D) float16 or float32, RGB first; (0, 0) if only annotations were read.
+        fps: frames per second of this video's features; None: those of the data set's grid.
     """
 
     name: str
@@ -129,8 +135,9 @@ class Dataset:
     Attributes:
         name: as in the file names, e.g. ``Thumos14reduced``.
         classes: class names; the position is the class index.
-        train, test: videos; the test videos' segments are what is evaluated against.
-        grid: the time grid of the features, but for what `Video.fps` says.
+        train: training videos.
+        test: test videos; their segments are the ground truth.
+        grid: the time grid of the features; `Video.fps` overrides its fps.
     """
 
     name: str
@@ -140,13 +147,13 @@ class Dataset:
     grid: TimeGrid = TimeGrid()
 
     def map(self, change: Callable[[Video], Video]) -> "Dataset":
-        """The same with another video for each."""
+        """Return the data set with `change` applied to every video."""
         train, test = (tuple(map(change, part)) for part in (self.train, self.test))
         return dataclasses.replace(self, train=train, test=test)
 
     @property
     def feature_width(self) -> int:
-        """Numbers per snippet, both modalities together (2D); 0 where there are no features."""
+        """Features per snippet of both modalities together (2D); 0 without features."""
         return next((video.features.shape[-1] for video in (*self.train, *self.test)), 0)
 
     def __repr__(self) -> str:
@@ -175,13 +182,16 @@ class Dataset:
 
 
 def count_annotation_errors(videos) -> dict[str, int]:
-    """How many annotated instances cannot be right, by kind.
+    """Count the annotated instances with impossible times.
 
-    They stay in the ground truth, as in the published evaluations, where nothing can match them.
+    They are kept in the ground truth, as in the published evaluations; no detection can match them.
+
+    Args:
+        videos: `Video` objects.
 
     Returns:
-        {"outside": begin after the end of their video or end before its start, "reversed": end
-        before they begin, "total": all instances}.
+        {"outside": instances that begin after the end of their video or end before its start,
+        "reversed": instances that end before they begin, "total": all instances}.
     """
     segments = np.concatenate([video.segments for video in videos])
     end_of_video = np.repeat(
@@ -196,18 +206,23 @@ def count_annotation_errors(videos) -> dict[str, int]:
 
 
 def warn_of_defects(name: str, videos) -> None:
-    """Log a warning of how many annotated instances cannot be right, if any."""
+    """Log a warning with the number of instances with impossible times, if there are any.
+
+    Args:
+        name: what the videos belong to, for the message.
+        videos: `Video` objects.
+    """
     found = count_annotation_errors(videos)
     if found["outside"] or found["reversed"]:
         warn(
             f"{name}: of {found['total']} instances {found['outside']} lie outside their video and "
-            f"{found['reversed']} end before they begin; they stay in the ground truth, where "
-            "nothing can match them"
+            f"{found['reversed']} end before they begin; they are kept in the ground truth, where "
+            "no detection can match them"
         )
 
 
 def multi_hot(videos, num_classes: int) -> np.ndarray:
-    """(V, C) float32, 1 where the video carries the class as a video-level label."""
+    """Return (V, C) float32: 1 for the video-level labels of each video, otherwise 0."""
     labels = np.zeros((len(videos), num_classes), np.float32)
     for row, video in zip(labels, videos, strict=True):
         row[video.labels] = 1
@@ -224,19 +239,22 @@ _SPLITS = (
 
 
 def normalize_subset(text: str) -> str:
-    """A subset's name as the rest of the package writes it: small letters, "val" written out."""
+    """Return a subset's name in lower case, with "val" replaced by "validation"."""
     return {"val": "validation"}.get(text.lower(), text.lower())
 
 
 def train_and_test(subsets, where: str, training: bool = True) -> tuple[str, str]:
-    """Which of a data set's subsets is trained on and which is tested on.
+    """Return the names of the training and the test subset.
 
     Args:
-        training: there must be something of both; else there may be a single subset, which is
-            tested on unless it is called train or training.
-        subsets: names of all subsets, as of `normalize_subset`: ActivityNet's (training,
-            validation), THUMOS14's (validation, test), or train and test.
-        where: for the message of the DataError if they are something else.
+        subsets: names as returned by `normalize_subset`: ActivityNet's (training, validation),
+            THUMOS14's (validation, test), or train and test.
+        where: file and field, for the error message.
+        training: require both subsets; otherwise a single one is allowed and is the test subset,
+            unless its name is train or training.
+
+    Raises:
+        DataError: the names do not form a known pair.
     """
     for pair in _SPLITS:
         if set(pair) <= set(subsets):
@@ -251,7 +269,16 @@ def train_and_test(subsets, where: str, training: bool = True) -> tuple[str, str
 
 
 def class_indices(labels, classes: tuple[str, ...], where: str) -> np.ndarray:
-    """(n,) int, positions of class names in `classes`; DataError for an unknown one."""
+    """Return the positions of class names in `classes`, (n,) int.
+
+    Args:
+        labels: n class names.
+        classes: all class names.
+        where: file and video, for the error message.
+
+    Raises:
+        DataError: a name is not among `classes`.
+    """
     known = {label: index for index, label in enumerate(classes)}
     if unknown := [index for index, label in enumerate(labels) if label not in known]:
         raise DataError(

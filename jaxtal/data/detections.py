@@ -31,12 +31,12 @@ _SHOWN = 10  # detections in a repr
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Detections:
-    """Detections in videos, by name.
+    """Detections with the names of their videos and classes.
 
     Attributes:
         segments: the detections as columns, in seconds; `video` and `label` are positions in
             `videos` and `classes`.
-        videos: names of all videos that were looked at, also of those without detections.
+        videos: names of all processed videos, including videos without detections.
         classes: names of the classes.
     """
 
@@ -51,10 +51,10 @@ class Detections:
         return iter(self.to_records())
 
     def of(self, video: str) -> "Detections":
-        """Return the detections in one video.
+        """Return the detections in the video of this name.
 
         Raises:
-            DataError: it is not among `videos`.
+            DataError: the video is not among `videos`.
         """
         if video not in self.videos:
             raise DataError(
@@ -66,7 +66,7 @@ class Detections:
         return Detections(segments, (video,), self.classes)
 
     def to_records(self) -> list[dict[str, Any]]:
-        """Return a dict for each detection: video, label, start and end in seconds, score."""
+        """Return a list of dicts with the keys video, label, start, end (in seconds) and score."""
         columns = (
             getattr(self.segments, name).tolist()
             for name in ("video", "label", "start", "end", "score")
@@ -83,7 +83,9 @@ class Detections:
         ]
 
     def to_pandas(self) -> "pandas.DataFrame":
-        """Return a DataFrame with a row for each detection; needs pandas.
+        """Return a pandas DataFrame with one row per detection.
+
+        Columns: video, label, start and end in seconds, score.
 
         Raises:
             ImportError: pandas is not installed.
@@ -98,7 +100,10 @@ class Detections:
         return pandas.DataFrame(self.to_records(), columns=names)
 
     def to_json(self, path: str | os.PathLike[str] | None = None) -> str:
-        """Return the detections as text in ActivityNet form, and write it to `path`, if given.
+        """Return the detections as JSON text in ActivityNet form, and write it to `path` if given.
+
+        Args:
+            path: the file to write; None: write no file.
 
         Raises:
             DataError: the file cannot be written.
@@ -112,15 +117,15 @@ class Detections:
     def from_json(
         cls, path: str | os.PathLike[str], *, classes: Sequence[str] | None = None
     ) -> "Detections":
-        """Read a JSON file in ActivityNet form, whichever program wrote it.
+        """Read a JSON file in ActivityNet form, from any program.
 
         Args:
             path: the file.
-            classes: names in the order that is wanted; None for those in the file, sorted.
+            classes: class names in the required order; None: the file's labels, sorted.
 
         Raises:
-            DataError: the file is missing, is not JSON, lacks something, or has a detection that
-                cannot be one, or of a class that is not among `classes`.
+            DataError: the file is missing or malformed, or has a detection that is invalid or of a
+                class that is not among `classes`.
         """
         path = Path(path)
         results = _results(path)
@@ -134,8 +139,7 @@ class Detections:
         if unknown := [row for row in rows if row[1] not in known]:
             raise DataError(
                 f"{unknown[0][-1]}: label {short_repr(unknown[0][1])} is not among "
-                f"the {len(names)} "
-                "classes; correct it, or leave classes=... out"
+                f"the {len(names)} classes; correct it, or omit classes=..."
             )
         columns = [(row[0], known[row[1]], *row[2:-1]) for row in rows]
         return cls(_columns(columns), tuple(results), tuple(names))
@@ -177,7 +181,7 @@ def _columns(rows: Sequence[tuple[float, ...]]) -> Segments:
 
 
 def _results(path: Path) -> dict[str, Any]:
-    """Return what a file says of each video."""
+    """Return the object "results" of a file: {video: detections}."""
     results = json_files.field(json_files.load(path, _FORM), "results", f"{path}", _FORM)
     if not isinstance(results, dict):
         raise DataError(f'{path}: "results" is {short_repr(results)}; wanted {_FORM}')
@@ -192,7 +196,7 @@ def _check_list(path: Path, name: str, found: Any) -> None:
 def _entries(
     path: Path, name: str, found: Any
 ) -> Iterator[tuple[str, tuple[float, float, float], str]]:
-    """Yield label, (start, end, score) and place of a video's detections."""
+    """Yield label, (start, end, score) and location in the file of a video's detections."""
     _check_list(path, name, found)
     for index, entry in enumerate(found):
         where = f"{path}, video {name}, detection {index} (counted from 0)"
@@ -202,15 +206,19 @@ def _entries(
 def read(
     path: str | os.PathLike[str], dataset: Dataset, skipped: Counter | None = None
 ) -> Segments:
-    """Detections in the test videos of `dataset`, in seconds, in the file's order.
+    """Read the detections in the test videos of a data set.
 
     Args:
-        skipped: where detections of unknown videos and classes are counted, by kind; without it
-            they are errors.
+        path: a JSON file in ActivityNet form.
+        dataset: its test videos and classes define the indices in the result.
+        skipped: a counter of skipped detections by reason; None: raise an error for detections in
+            unknown videos or of unknown classes.
+
+    Returns:
+        The detections in seconds, in the file's order.
 
     Raises:
-        DataError: the file is missing, is not JSON, lacks something, or has a detection that
-            cannot be one.
+        DataError: the file is missing or malformed, or has an invalid detection.
     """
     path = Path(path)
     results = _results(path)
@@ -231,7 +239,7 @@ def read(
             elif skipped is None:
                 raise DataError(
                     f"{where}: label {short_repr(label)} is not among the {len(labels)} classes of "
-                    f"{dataset.name}; correct it, or leave such detections out with "
+                    f"{dataset.name}; correct it, or skip such detections with "
                     "skip_unknown=True"
                 )
             else:
@@ -244,13 +252,13 @@ def _unknown_video(path: Path, name: str, found: list, dataset: Dataset) -> str:
     return (
         f"{path}, video {name:.80}: its {len(found)} detections, from detection 0 on, are in "
         f"{'a training video' if training else 'no video'} of {dataset.name}, wanted one of its "
-        f"{len(dataset.test)} test videos; remove them, or leave such detections out with "
+        f"{len(dataset.test)} test videos; remove them, or skip such detections with "
         "skip_unknown=True (the official evaluator counts them as false)"
     )
 
 
 def _parse(entry: Any, where: str) -> tuple[str, tuple[float, float, float]]:
-    """Label, and start, end and score."""
+    """Return the label, and (start, end, score), of a detection."""
     label, segment, score = (
         json_files.field(entry, key, where, _FORM) for key in ("label", "segment", "score")
     )
@@ -274,7 +282,7 @@ def _parse(entry: Any, where: str) -> tuple[str, tuple[float, float, float]]:
 
 
 def _number(value: Any) -> float:
-    """NaN for what is none; numbers as text, as in some files, are numbers."""
+    """Return a number, also from text, as some files have them; NaN for any other value."""
     try:
         return math.nan if isinstance(value, bool) else float(value)
     except (TypeError, ValueError, OverflowError):
@@ -282,7 +290,13 @@ def _number(value: Any) -> float:
 
 
 def to_json(detections: Segments, videos: Sequence[str], classes: Sequence[str]) -> str:
-    """Detections (seconds) as text in ActivityNet form; every video and class by its name."""
+    """Return detections as JSON text in ActivityNet form.
+
+    Args:
+        detections: n segments in seconds.
+        videos: names; `detections.video` indexes into them.
+        classes: names; `detections.label` indexes into them.
+    """
     results: dict[str, list] = {name: [] for name in videos}
     columns = (
         detections.video, detections.label, detections.start, detections.end, detections.score

@@ -28,10 +28,10 @@ class Inputs(NamedTuple):
     """Videos to predict.
 
     Attributes:
-        reads: a function for each video, which returns it, or raises DataError if it cannot be
-            used; features are read only where their shape is not known otherwise.
-        grid: the time grid of the features, but for what videos say themselves.
-        origin: who says so, for a message.
+        reads: one function per video, which returns it or raises DataError if it is unusable. It
+            reads the features only if their shape cannot be found otherwise.
+        grid: the time grid of the features; a video's own fps overrides its fps.
+        origin: the source of the time grid, for messages.
     """
 
     reads: list[Callable[[], FeatureFile]]
@@ -40,17 +40,17 @@ class Inputs(NamedTuple):
 
 
 def find(inputs: Any, default: TimeGrid, time_grid: TimeGrid | None = None) -> Inputs:
-    """Return the videos that `inputs` holds or names.
+    """Return the videos in `inputs`.
 
     Args:
         inputs: a path (see `in_path`), a `Dataset` (all its videos, training videos first), a
-            (T, 2D) array of features, a list of arrays (videos video_0, video_1, ...), a dict of
-            arrays by video name, or `FeatureFile` videos.
-        default: the time grid where the inputs state none.
-        time_grid: of the features, whatever the inputs say.
+            (T, 2D) array of features, a list of arrays (their names are video_0, video_1, ...), a
+            dict of arrays by video name, or a list of `FeatureFile` videos.
+        default: the time grid of inputs that state none.
+        time_grid: overrides the time grid of the inputs.
 
     Raises:
-        DataError: there is no video, or `inputs` is something else.
+        DataError: `inputs` is empty or has an unsupported type.
     """
     grid, origin = time_grid or default, "given" if time_grid else "the training data's"
     if isinstance(inputs, str | os.PathLike):
@@ -87,15 +87,15 @@ def in_path(
     """Return the videos of a file, a folder or a data set.
 
     Args:
-        path: VIDEO.npy, a folder of such files, one with rgb/ and flow/, or a data set in one of
-            the known layouts, of which all videos with features are meant.
-        default: the time grid of what is no data set.
-        times: fps, stride and window of the features; 0 for what the data set or `default` says.
-        layout: of a data set; "" for the one that is detected, if any.
-        name: of a data set; "" for what its files say.
+        path: VIDEO.npy, a folder of such files, a folder with rgb/ and flow/, or a data set in one
+            of the known layouts, of which all videos with features are returned.
+        default: the time grid of files that do not belong to a data set.
+        times: fps, stride and window of the features; 0: that of the data set or of `default`.
+        layout: layout of the data set; "": detect it.
+        name: name of the data set; "": the name in its files.
 
     Raises:
-        DataError: there is no video; something is missing, malformed or contradictory.
+        DataError: no video is found, or files are missing, malformed or contradictory.
     """
     reads: list
     if layout or layouts.detect(path):
@@ -107,7 +107,7 @@ def in_path(
         origin = "the data set's" if source.has_time_grid else f"assumed for {source.layout}"
     elif name:
         raise DataError(
-            f"name={name}: {path} is not recognized as a data set; leave it out, or give layout=..."
+            f"name={name}: {path} is not detected as a data set; omit it, or give layout=..."
         )
     else:
         reads = [
@@ -120,7 +120,7 @@ def in_path(
 
 
 def _annotated(source: LazyDataset, video: Video) -> FeatureFile:
-    """Return an annotated video; its features are read unless the layout knows their shape."""
+    """Return an annotated video; read its features only if their shape is not known otherwise."""
 
     def read() -> np.ndarray:
         return source.read(video).features
@@ -139,10 +139,14 @@ def _itself(video: FeatureFile) -> FeatureFile:
 
 
 def from_array(name: str, value: Any) -> FeatureFile:
-    """Return a video whose features are in memory.
+    """Return a video with features in memory.
+
+    Args:
+        name: the video's name.
+        value: (T, 2D) floating-point features, a NumPy array or convertible to one.
 
     Raises:
-        DataError: they are not (T, 2D) finite floating-point numbers.
+        DataError: `value` is not a (T, 2D) array of finite floating-point numbers.
     """
     where = f"inputs, video {name}"
     if not hasattr(value, "__array__"):

@@ -1,4 +1,4 @@
-"""What a data set holds and what is wrong with it, in numbers."""
+"""Statistics and defects of data sets."""
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
@@ -18,18 +18,18 @@ Progress = Callable[[int, int], AbstractContextManager]
 
 
 def inspect(source: LazyDataset, features: bool, progress: Progress) -> dict[str, Any]:
-    """Counts, quantiles and defects of a data set.
+    """Return counts, quantiles and defects of a data set.
 
     Args:
         source: the data set.
-        features: read every video's features too, one after the other.
-        progress: (videos, 0) -> context of a function that is called for each.
+        features: also read the features of every video, one video at a time.
+        progress: (videos, 0) -> context that yields a function, called once per video.
 
     Returns:
         "data": name, layout, grid; "subsets": {"train" and "test": counts, hours, quantiles};
-        "classes": {name: {subset: videos by label, instances}}; "defects": {what: {"count": n,
-        "first": examples}}, those that were looked for and not found with 0; "features": of
-        width and type, or None.
+        "classes": {name: {subset: videos by label, instances}}; "defects": {kind: {"count": n,
+        "first": examples}}, with count 0 for kinds that do not occur; "features": width, types and
+        counts, or None; "notes": the reader's remarks.
     """
     dataset = source.dataset
     parts = {"train": dataset.train, "test": dataset.test}
@@ -108,19 +108,19 @@ def _count(labels: list[np.ndarray], classes: int) -> np.ndarray:
 
 
 def _annotation_defects(source: LazyDataset) -> dict[str, list[str]]:
-    """Kind of defect -> where, of what can be seen without features."""
+    """Return {kind of defect: occurrences} for defects that are visible without features."""
     found: dict[str, list[str]] = {
         "videos without features": [
             name for name in source.missing if name not in source.declared_missing
         ],
-        "videos without features, as the data set says": list(source.declared_missing),
-        "feature files of no video": list(source.unannotated),
+        "videos listed as missing by the data set": list(source.declared_missing),
+        "feature files without a video": list(source.unannotated),
         "videos without a label": [v.name for v in source.videos if not len(v.labels)],
         "instances outside their video": [],
         "instances that end after their video": [],
         "instances that end before they begin": [],
         "instances of no length": [],
-        "instances whose class is no label of the video": [],
+        "instances whose class is not a label of the video": [],
         "labels without an instance": [],
         "overlapping instances of a class": [],
         "videos in both subsets": sorted(
@@ -135,7 +135,7 @@ def _annotation_defects(source: LazyDataset) -> dict[str, list[str]]:
             & (start <= video.duration),
             "instances that end before they begin": end < start,
             "instances of no length": end == start,
-            "instances whose class is no label of the video": ~np.isin(
+            "instances whose class is not a label of the video": ~np.isin(
                 video.segment_labels, video.labels
             ),
             "overlapping instances of a class": _overlapping(video),
@@ -155,7 +155,7 @@ def _annotation_defects(source: LazyDataset) -> dict[str, list[str]]:
 
 
 def _overlapping(video: Video) -> np.ndarray:
-    """(m,) bool: instances that begin before an earlier one of their class has ended."""
+    """Return (m,) bool: instances that begin before an earlier one of their class has ended."""
     overlapping = np.zeros(len(video.segments), bool)
     for label in np.unique(video.segment_labels):
         mine = np.flatnonzero(video.segment_labels == label)
@@ -166,7 +166,7 @@ def _overlapping(video: Video) -> np.ndarray:
 
 
 class _Features:
-    """What all features say, read video by video."""
+    """Statistics and defects of all features, read video by video."""
 
     def __init__(self, source: LazyDataset, progress: Progress):
         self.snippets: dict[str, int] = {}
@@ -203,7 +203,7 @@ class _Features:
             self._zero.append(f"{video.name} {empty} of {count}")
 
     def summary(self) -> dict[str, Any]:
-        """Of all videos."""
+        """Return width, types and counts over all videos."""
         return {
             "width": self._width,
             "types": self._types,
@@ -212,7 +212,7 @@ class _Features:
         }
 
     def defects(self) -> dict[str, list[str]]:
-        """As of `_annotation_defects`."""
+        """Return {kind of defect: occurrences}."""
         other = [f"{n} videos of width {w}" for w, n in self._widths.items() if w != self._width]
         return {
             "videos with damaged features": self._damaged,
@@ -223,7 +223,17 @@ class _Features:
 
 
 def changed_files(folder: Path) -> list[str] | None:
-    """Files that differ from the folder's SHA256SUMS or are missing; None if there are no sums."""
+    """Return the files that differ from the folder's SHA256SUMS or are missing.
+
+    Args:
+        folder: a data set written by `convert`.
+
+    Returns:
+        One remark per file; None if the folder has no SHA256SUMS.
+
+    Raises:
+        DataError: SHA256SUMS lists a file outside of the folder, or cannot be read.
+    """
     sums = folder / "SHA256SUMS"
     if not sums.is_file():
         return None

@@ -1,4 +1,4 @@
-"""A data set as it lies on disk: annotations in memory, features read video by video."""
+"""Data sets on disk: annotations in memory, features read video by video."""
 
 import dataclasses
 from collections.abc import Callable, Collection, Iterator
@@ -12,22 +12,22 @@ from jaxtal.errors import DataError, JaxtalError, warn
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class LazyDataset:
-    """What a layout's reader returns: everything but the features, and how to get those.
+    """A data set as returned by a layout's reader, with functions that read features.
 
     Attributes:
         layout: the layout's name, see `layouts.LAYOUTS`.
-        path: what was read.
+        path: the folder or file that was read.
         dataset: the videos without features.
-        features: of a video its (T, 2D) float16 or float32 features, checked; they may be mapped
-            from the file. Raises DataError where they are missing or damaged; None: the source has
-            annotations only.
-        notes: what a person should know, a sentence each: what was assumed, what does not fit.
-        missing: names of the videos that have annotations but no features.
-        declared_missing: those of them that the data set itself says are missing.
-        unannotated: names of the feature files that belong to no video of the data set.
-        has_time_grid: the files state the time grid; else it is what the layout's programs assume.
-        snippets: of a video the shape (T, 2D) of its features, which are not read for it; raises
-            DataError likewise. None: the layout does not know it.
+        features: video -> its checked (T, 2D) float16 or float32 features, possibly mapped from
+            the file; raises DataError if they are missing or damaged. None: annotations only.
+        notes: remarks for the user about assumptions and inconsistencies, a sentence each.
+        missing: names of the videos with annotations but without features.
+        declared_missing: the part of `missing` that the data set itself lists as missing.
+        unannotated: names of the feature files without a video in the data set.
+        has_time_grid: True if the files state the time grid; False if it is the one that programs
+            which read the layout assume.
+        snippets: video -> shape (T, 2D) of its features, without reading them; raises DataError as
+            `features` does. None: the layout does not provide it.
     """
 
     layout: str
@@ -43,11 +43,15 @@ class LazyDataset:
 
     @property
     def videos(self) -> tuple[Video, ...]:
-        """Training, then test videos."""
+        """All videos, training videos first."""
         return (*self.dataset.train, *self.dataset.test)
 
     def read(self, video: Video) -> Video:
-        """`video` with its features."""
+        """Return `video` with its features.
+
+        Raises:
+            DataError: they are missing or damaged, or the data set has annotations only.
+        """
         if self.features is None:
             raise DataError(f"{self.path}: annotations only, no features of {video.name} or others")
         return dataclasses.replace(video, features=self.features(video))
@@ -59,16 +63,19 @@ class LazyDataset:
         without: Collection[str] = (),
         like: tuple[str, int] | None = None,
     ) -> Iterator[Video]:
-        """All videos with features, training videos first, one after the other.
+        """Yield all videos with their features, training videos first, one at a time.
 
-        Videos that the data set says are missing are left out. One whose features are missing,
-        damaged or of another width is an error, or left out with a warning.
+        Videos that the data set itself lists as missing are omitted.
 
         Args:
-            skip_damaged: leave it out.
-            how_to_skip: what does so, for the error.
-            without: names of videos that are not wanted.
-            like: name and width of a video that has the right one; None: the first has it.
+            skip_damaged: skip videos whose features are missing, damaged or of a different width,
+                with a warning; otherwise such a video is an error.
+            how_to_skip: the option that does so, for the error message.
+            without: names of videos to omit.
+            like: name and feature width of a reference video; None: the first video.
+
+        Raises:
+            DataError: features are unusable and `skip_damaged` is False.
         """
         for video in self.videos:
             if video.name in self.declared_missing or video.name in without:
@@ -80,21 +87,22 @@ class LazyDataset:
                 if self.features is None:
                     raise
                 if not skip_damaged:
-                    raise DataError(f"{error}; {how_to_skip} leaves such videos out") from None
-                warn(f"left out: {error}")
+                    raise DataError(f"{error}; {how_to_skip} skips such videos") from None
+                warn(f"skipped: {error}")
                 continue
             yield full
-            del full  # before the next one is read
+            del full  # free the memory before the next video is read
 
     def load(self, skip_damaged: bool = False, how_to_skip: str = "skip_damaged=True") -> Dataset:
-        """The data set with all features in memory.
+        """Return the data set with all features in memory.
 
         Args:
-            skip_damaged, how_to_skip: see `each`.
+            skip_damaged: skip videos whose features are unusable, with a warning.
+            how_to_skip: the option that does so, for the error message.
 
         Raises:
-            DataError: features are missing or damaged and not to be skipped; no training or no
-                test video is left; widths differ.
+            DataError: features are unusable and `skip_damaged` is False, or no training or no test
+                video remains.
         """
         kept = {video.name: video for video in self.iter_videos(skip_damaged, how_to_skip)}
         train, test = (
@@ -110,10 +118,15 @@ class LazyDataset:
 
 
 def check_width(video: Video, where: str, like: tuple[str, int] | None) -> tuple[str, int]:
-    """Raise DataError if features are of another width than `like`, or it is odd.
+    """Raise DataError if the width of a video's features is odd or differs from the reference.
+
+    Args:
+        video: with features.
+        where: the data set, for the error message.
+        like: name and width of a reference video; None: there is none yet.
 
     Returns:
-        `like`, or without one the video's own name and width.
+        `like`, or the name and width of `video` if it is None.
     """
     width = video.features.shape[1]
     if width % 2:

@@ -1,4 +1,4 @@
-"""Segments as columns: the form in which localization hands over to evaluation."""
+"""Segments as column arrays, the common form of localization and evaluation."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -13,7 +13,9 @@ class Segments:
     Attributes:
         video: (n,) int, index of the video.
         label: (n,) int, class index.
-        start, end: (n,) float64, in whichever unit the owner says (seconds, snippets, positions).
+        start: (n,) float64, in seconds, snippets or positions: the function that makes or takes
+            the segments states the unit.
+        end: (n,) float64, in the unit of `start`.
         score: (n,) float64, 1 for ground truth.
     """
 
@@ -27,17 +29,17 @@ class Segments:
         return len(self.start)
 
     def take(self, index) -> "Segments":
-        """The segments at `index`: integers in any order, or a boolean mask."""
+        """Return the segments at `index`: integers in any order, or a boolean mask."""
         columns = (self.video, self.label, self.start, self.end, self.score)
         return Segments(*(column[index] for column in columns))
 
     def with_times(self, convert) -> "Segments":
-        """The same segments with `convert` applied to starts and ends."""
+        """Return the segments with `convert` applied to starts and ends."""
         return dataclasses.replace(self, start=convert(self.start), end=convert(self.end))
 
 
 def concatenate(parts: Sequence[Segments]) -> Segments:
-    """All segments of several detection sets, in order; of none, an empty set."""
+    """Return the concatenation of `parts`; no parts give zero segments."""
 
     def column(name: str, dtype) -> np.ndarray:
         return np.concatenate([getattr(part, name) for part in parts] or [[]]).astype(dtype)
@@ -52,7 +54,7 @@ def concatenate(parts: Sequence[Segments]) -> Segments:
 
 
 def ground_truth(videos) -> Segments:
-    """Every annotated instance of `videos`, in seconds; `video` indexes into `videos`."""
+    """Return every annotated instance of `videos`, in seconds; `video` indexes into `videos`."""
     counts = [len(video.segment_labels) for video in videos]
     times = np.concatenate(
         [video.segments.reshape(-1, 2) for video in videos] or [np.empty((0, 2))]
@@ -68,10 +70,15 @@ def ground_truth(videos) -> Segments:
 
 
 def disjoint_offsets(group, start, end) -> np.ndarray:
-    """What to add to the times of each group so that they lie one behind the other, 1 apart.
+    """Return per-group offsets that place the groups on one time axis, with gaps of 1.
 
     Args:
-        group, start, end: (n,) segments, by group; groups are 0, 1, ...
+        group: (n,) int, sorted, the group of each segment: 0, 1, ...
+        start: (n,) starts.
+        end: (n,) ends.
+
+    Returns:
+        (groups,) float, the number to add to the times of each group.
     """
     first = np.flatnonzero(np.append(True, group[1:] != group[:-1]))
     low = np.minimum.reduceat(np.minimum(start, end), first)
@@ -80,21 +87,27 @@ def disjoint_offsets(group, start, end) -> np.ndarray:
     return np.append(0, extent[:-1]) - low
 
 
-_PAIRS = 1 << 20  # candidates that are looked at together
+_PAIRS = 1 << 20  # candidates per block, which bounds the memory
 
 
 def candidate_pairs(key, start, end, other_key, other_start, other_end, keep=None):
-    """Pairs of segments with equal keys that may overlap, without comparing all with all.
+    """Return the pairs of segments with equal keys that may overlap.
+
+    Sorting replaces the comparison of all n * m pairs.
 
     Args:
-        key, start, end: (n,) segments and the non-negative int that each belongs to.
-        other_key, other_start, other_end: (m,) the others.
-        keep: (index, other) -> bool for each pair, which of them are wanted, so that never many
-            others are held in memory; all by default.
+        key: (n,) int, non-negative, e.g. the video of each segment.
+        start: (n,) starts.
+        end: (n,) ends.
+        other_key: (m,) int, keys of the other segments.
+        other_start: (m,) their starts.
+        other_end: (m,) their ends.
+        keep: (index, other) -> bool mask of the pairs to return, applied block by block to bound
+            the memory; None: all pairs.
 
     Returns:
-        index, other: (pairs,) int, index ascending. Every pair that overlaps or touches is among
-        them, and few others.
+        index, other: (pairs,) int, `index` ascending. All pairs that overlap or touch are included,
+        and few others.
     """
     keys, group = np.unique(other_key, return_inverse=True)
     index = np.flatnonzero(np.isin(key, keys))
@@ -125,17 +138,17 @@ def candidate_pairs(key, start, end, other_key, other_start, other_end, keep=Non
 
 
 def pair_iou(one: Segments, other: Segments, index, other_index) -> np.ndarray:
-    """`temporal_iou` of the pairs one[index], other[other_index]."""
+    """Return the `temporal_iou` of the pairs one[index], other[other_index]."""
     return temporal_iou(
         one.start[index], one.end[index], other.start[other_index], other.end[other_index]
     )
 
 
 def temporal_iou(start, end, other_start, other_end) -> np.ndarray:
-    """t-IoU of continuous segments, elementwise with broadcasting, in float64.
+    """Return the t-IoU of continuous segments, elementwise with broadcasting, in float64.
 
-    Two segments of zero length, wherever they lie, have 0 / 0: NaN, as in the official evaluator. A
-    reversed segment, which ends before it begins, overlaps nothing.
+    Two segments of zero length have t-IoU 0 / 0 = NaN, as in the official evaluator. A reversed
+    segment, which ends before it begins, has t-IoU 0 with every other segment.
     """
     inter = np.maximum(0.0, np.minimum(end, other_end) - np.maximum(start, other_start))
     union = (other_end - other_start) + (end - start) - inter

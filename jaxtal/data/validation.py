@@ -1,4 +1,4 @@
-"""Check data sets that were made in memory as strictly as the readers check files."""
+"""Validation of data sets made in memory, as strict as that of files."""
 
 import dataclasses
 
@@ -12,11 +12,11 @@ from jaxtal.errors import DataError, short_repr
 
 
 def validated(dataset: Dataset) -> Dataset:
-    """Return the data set with float16 or float32 features, ready to be trained on.
+    """Return the data set with float16 or float32 features, ready for training.
 
     Raises:
-        DataError: it is not a `Dataset`, has no training or no test videos, or one of its videos
-            lacks features or has labels, segments or features that cannot be right.
+        DataError: it is not a `Dataset`, has no training or no test videos, or a video lacks
+            features or has invalid labels, segments or features.
     """
     if not isinstance(dataset, Dataset):
         raise DataError(f"dataset={short_repr(dataset)}; wanted a jaxtal.Dataset")

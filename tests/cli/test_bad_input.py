@@ -60,7 +60,7 @@ DATA = {
     "no data": (lambda folder: None, r"no data set 'Tiny' in .*videoname\.npy is missing, and 7 more; looked for"),
     "no features": (changed(features=None), r"Tiny-I3D-JOINTFeatures\.npy is missing; looked for"),
     "cut short": (cut_short, r"JOINTFeatures\.npy: not a complete \.npy file"),
-    "code in a pickle": (hostile, r"segments\.npy: refused, because it contains a reference to re"),
+    "code in a pickle": (hostile, r"segments\.npy: rejected, because it contains a reference to re"),
     "NaN": (changed(features=damaged(np.nan)), r"video c: NaN features in 1 of 4 snippets, first in snippet 3; extract"),
     "infinite": (changed(features=damaged(np.inf)), r"video c: infinite features in 1 of 4 snippets, first in snippet 3; extract"),
     "odd width": (changed(features=arrays(*[(4, 5)] * 4)), r"video a: 5 features a snippet; wanted an even number"),

@@ -60,12 +60,12 @@ def test_mistakes_are_one_line(tmp_path):
     assert "wanted one of data inspect, data convert, data prepare" in error
     assert "inspect wants PATH; got 0 paths" in failed("inspect")
     assert "convert wants PATH and OUT; got 1 paths" in failed("convert", tmp_path)
-    assert "no data set is recognized" in failed("inspect", tmp_path)
+    assert "no data set is detected" in failed("inspect", tmp_path)
     assert "--to is missing" in failed("convert", tmp_path, tmp_path / "o")
     assert "Unknown command line flag 'nothing'" in failed("inspect", tmp_path, "--nothing")
     write_wtalc(tmp_path)
     assert "no folder" in failed("inspect", tmp_path, f"--figure={tmp_path}/no/p.png")
-    assert "no layout to write is called" in failed("convert", tmp_path, tmp_path / "o", "--to=x")
+    assert "layout 'x' cannot be written" in failed("convert", tmp_path, tmp_path / "o", "--to=x")
 
 
 def test_a_damaged_video_is_named_and_left_out_on_request(tmp_path):
@@ -74,11 +74,11 @@ def test_a_damaged_video_is_named_and_left_out_on_request(tmp_path):
     path.write_bytes(path.read_bytes()[:-100])
     error = failed("convert", tmp_path / "a", tmp_path / "o", "--to=acmnet")
     assert "b.npy: not a complete .npy file" in error
-    assert "--skip_damaged leaves such videos out" in error
+    assert "--skip_damaged skips such videos" in error
     code, out, err = datasets(
         "convert", tmp_path / "a", tmp_path / "p", "--to=acmnet", "--skip_damaged"
     )
     assert code == 0, err
     assert "annotations and features of 1 videos" in out
-    assert "warning: left out" in err
+    assert "warning: skipped" in err
     assert "b.npy" in err

@@ -246,7 +246,7 @@ def test_a_data_set_by_its_layout_and_name(tmp_path, features):
     with pytest.raises(JaxtalError, match="Two"):
         predict(predictor, tmp_path, output)
     assert list(predicted(predictor, tmp_path, output, name="Two")) == ["a", "b", "c", "d"]
-    with pytest.raises(JaxtalError, match="no layout is called 'x'"):
+    with pytest.raises(JaxtalError, match="unknown layout 'x'"):
         predict(predictor, tmp_path, output, layout="x")
     with pytest.raises(JaxtalError, match=r"name=x: .*features is not recognized as a data set"):
         predict(predictor, features, output, name="x")
@@ -353,7 +353,7 @@ def test_a_model_that_is_not_finite():
 def test_folders_that_are_none(tmp_path, features):
     for path, message in (
         (tmp_path / "nothing", "nothing: no such file or folder; wanted VIDEO.npy, a folder"),
-        (tmp_path / "file.txt", "file.txt: is no .npy file"),
+        (tmp_path / "file.txt", "file.txt: not a .npy file"),
         (tmp_path / "empty", "empty: no .npy files in it"),
         (tmp_path / "apart", r"flow: no v1.npy \(1 videos have only one of the two streams\)"),
     ):

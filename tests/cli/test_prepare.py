@@ -47,13 +47,13 @@ preparation.prepare("jaxtal_untrimmed/demo", Path({str(tmp_path)!r}))
     folder = tmp_path / "jaxtal_untrimmed" / "demo" / "1.0.0"
     assert f"Synthetic: 100 training and 60 test videos, 11 MB, are in {folder}" in out
     assert f"--config.data.dir={tmp_path} --config.data.name=jaxtal_untrimmed/demo\n" in out
-    assert "is of a run that was stopped" in err
+    assert "is from an unfinished run" in err
     assert "WARNING" not in err
     # Once more, it stays as it is.
     before = folder.stat().st_mtime_ns
     code, again, err = prepare(*arguments)
     assert (code, again, folder.stat().st_mtime_ns) == (0, out, before)
-    assert f"{folder} is there already" in err
+    assert f"{folder} exists and is kept" in err
 
 
 def test_full_disk(tmp_path):
@@ -120,19 +120,19 @@ def test_damaged_features(tmp_path):
     code, out, err = prepare(*arguments, "--skip_damaged")
     assert code == 0, err
     assert "Tiny: 1 training and 2 test videos" in out
-    assert "1 videos were left out when it was prepared" in reader.read(tmp_path / "to").notes
+    assert "1 videos were skipped when it was prepared" in reader.read(tmp_path / "to").notes
 
 
 WRONG = {
     "no builder": ("", "--builder is missing"),
-    "unknown": ("--builder=mnist", "--builder=mnist: it is one of jaxtal_thumos14, "),
+    "unknown": ("--builder=mnist", "--builder=mnist: wanted one of jaxtal_thumos14, "),
     "no config": ("--builder=jaxtal_untrimmed", "wanted jaxtal_untrimmed/demo or "),
     "a config": ("--builder=jaxtal_thumos14/a", "wanted jaxtal_thumos14$"),
-    "no name": ("--builder=jaxtal_videos --manual_dir=tests", "say jaxtal_videos/NAME"),
+    "no name": ("--builder=jaxtal_videos --manual_dir=tests", "wanted jaxtal_videos/NAME"),
     "a bad name": ("--builder=jaxtal_videos/../a --manual_dir=tests", r"'\.\./a' cannot be"),
     "no folder": ("--builder=jaxtal_thumos14", "--manual_dir is missing. Put .*JOINTFeatures"),
-    "not there": ("--builder=jaxtal_thumos14 --manual_dir=nowhere", "nowhere, which is no folder"),
-    "nothing there": ("--builder=jaxtal_thumos14 --manual_dir=launch", "no data set is recognized"),
+    "not there": ("--builder=jaxtal_thumos14 --manual_dir=nowhere", "nowhere, which is not a folder"),
+    "nothing there": ("--builder=jaxtal_thumos14 --manual_dir=launch", "no data set is detected"),
     "not needed": ("--builder=jaxtal_untrimmed/demo --manual_dir=tests", "reads no files"),
     "not a folder": ("--builder=jaxtal_untrimmed/demo --data_dir=LICENSE", "cannot be written"),
 }

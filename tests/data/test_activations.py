@@ -1,4 +1,4 @@
-"""Files of saved activations: ours come back as they were, strangers' are looked at first."""
+"""Round trips and validation of saved activations."""
 
 import contextlib
 import re
@@ -12,8 +12,8 @@ from jaxtal.data.dataset import TimeGrid
 from jaxtal.errors import JaxtalError
 
 
-def test_what_is_written_is_read_again(tmp_path):
-    """A video that was left out, one of a single row, and what a video has once."""
+def test_round_trip(tmp_path):
+    """A video without outputs, one with a single row, and an output with one row per video."""
     rng = np.random.default_rng(0)
     outputs = [
         {"cas": rng.random((rows, 4)).astype("f4"), "scores": rng.random((1, 4))} if rows else {}
@@ -36,7 +36,7 @@ def test_what_is_written_is_read_again(tmp_path):
 
 
 def arrays(**changes) -> dict:
-    """What somebody else may have saved: two videos, nothing that is optional."""
+    """A minimal file with two videos and no optional arrays."""
     content = {
         "videos": np.array(["a", "b"]),
         "classes": np.array(["Dive", "Jump"]),
@@ -52,7 +52,7 @@ def read(folder, **changes) -> Activations:
     return activations.read(folder / "a.npz", ("cas",))
 
 
-def test_the_least_that_a_file_needs(tmp_path):
+def test_minimal_file(tmp_path):
     found = read(tmp_path)
     assert found.snippets.tolist() == [2, 3]
     assert found.grid == TimeGrid()
@@ -92,13 +92,13 @@ WRONG = {
 
 
 @pytest.mark.parametrize("what", WRONG)
-def test_what_does_not_fit(tmp_path, what):
+def test_inconsistent_arrays(tmp_path, what):
     changes, message = WRONG[what]
     with pytest.raises(JaxtalError, match=r"a\.npz.*" + message):
         read(tmp_path, **changes)
 
 
-def test_what_is_no_such_file(tmp_path):
+def test_other_and_damaged_files(tmp_path):
     with pytest.raises(JaxtalError, match=r"none\.npz: No such file or directory; wanted an \.npz"):
         activations.read(tmp_path / "none.npz", ("cas",))
     path = tmp_path / "a.npz"
@@ -114,24 +114,24 @@ def test_what_is_no_such_file(tmp_path):
         activations.read(path, ("cas",))
 
 
-def test_files_that_were_altered_are_refused_or_read(tmp_path):
-    """One byte changed, anywhere in a compressed file: never anything but one line."""
+def test_altered_files_are_rejected_or_read(tmp_path):
+    """A changed byte anywhere in a compressed file gives a one-line error or no error."""
     rng = np.random.default_rng(0)
     outputs = [{"cas": rng.random((rows, 4)).astype("f4")} for rows in (3, 50)]
     path = tmp_path / "a.npz"
     activations.write(path, Activations(("a", "b"), ("Dive", "Jump", "Run"), outputs,
                                         np.array([3, 50]), TimeGrid()))  # fmt: skip
-    whole, refused = path.read_bytes(), 0
+    whole, rejected = path.read_bytes(), 0
     for at in rng.integers(len(whole), size=400):
         path.write_bytes(whole[:at] + bytes([rng.integers(256)]) + whole[at + 1 :])
         with contextlib.suppress(JaxtalError):
             activations.read(path, ("cas",))
-            refused -= 1
-        refused += 1
-    assert refused > 100
+            rejected -= 1
+        rejected += 1
+    assert rejected > 100
 
 
-def test_names_as_bytes_are_names(tmp_path):
+def test_names_may_be_bytes(tmp_path):
     found = read(tmp_path, videos=np.array([b"a", b"b"]), classes=np.array([b"Dive", b"Jump"]))
     assert (found.videos, found.classes) == (("a", "b"), ("Dive", "Jump"))
 

@@ -1,4 +1,4 @@
-"""Annotations in ActivityNet form: real counts, and one clear line for what is wrong."""
+"""Annotations in ActivityNet form: counts of real files, and one-line errors."""
 
 import json
 
@@ -98,7 +98,7 @@ def test_the_time_grid_may_be_stated(tmp_path):
         activitynet.read(write(tmp_path, {**content, "feature_stride": 0}), training=False)
 
 
-def test_a_video_twice(tmp_path):
+def test_a_duplicate_video(tmp_path):
     path = write(tmp_path, '{"database": {"a": {"subset": "train"}, "b": {}, "a": {}}}')
     with pytest.raises(JaxtalError, match="'a' is listed twice, as entry 0 and as entry 2"):
         activitynet.read(path)

@@ -1,4 +1,4 @@
-"""Conversions that are interrupted, and what they must not do."""
+"""Interrupted and resumed conversions."""
 
 import contextlib
 import dataclasses
@@ -24,11 +24,11 @@ from tests.helpers.command import start
 
 
 class StoppedError(Exception):
-    """Stands for being killed, in this process."""
+    """Replaces a kill of the process."""
 
 
 def files(folder) -> dict[str, str]:
-    """Path -> SHA-256 of every file."""
+    """Return {path: SHA-256} of every file."""
     return {
         path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
         for path in sorted(folder.rglob("*"))
@@ -37,16 +37,16 @@ def files(folder) -> dict[str, str]:
 
 
 def stopping_after(videos: int):
-    """A progress that ends the conversion after so many more videos."""
+    """Return a progress function that ends the conversion after this many more videos."""
 
     @contextlib.contextmanager
     def progress(total: int, done: int):
-        left = videos
+        remaining = videos
 
         def advance():
-            nonlocal left
-            left -= 1
-            if left < 0:
+            nonlocal remaining
+            remaining -= 1
+            if remaining < 0:
                 raise StoppedError
 
         yield advance
@@ -55,7 +55,7 @@ def stopping_after(videos: int):
 
 
 @pytest.mark.parametrize("layout", FOLDERS)
-def test_an_interrupted_conversion_goes_on(tmp_path, layout, monkeypatch):
+def test_an_interrupted_conversion_is_resumed(tmp_path, layout, monkeypatch):
     monkeypatch.setattr(conversion, "_SYNC", 300)  # bytes: between videos
     source = layout_cases.source(layout_cases.dataset())
     conversion.convert(source, layout, tmp_path / "whole")
@@ -78,7 +78,7 @@ def test_an_interrupted_conversion_goes_on(tmp_path, layout, monkeypatch):
 
 
 @pytest.mark.parametrize("layout", ["wtalc", "acmnet"])
-def test_what_was_written_last_may_be_damaged(tmp_path, layout, monkeypatch):
+def test_the_last_file_and_line_may_be_damaged(tmp_path, layout, monkeypatch):
     monkeypatch.setattr(conversion, "_SYNC", 1)
     source = layout_cases.source(layout_cases.dataset())
     conversion.convert(source, layout, tmp_path / "whole")
@@ -86,7 +86,7 @@ def test_what_was_written_last_may_be_damaged(tmp_path, layout, monkeypatch):
     with pytest.raises(StoppedError):
         conversion.convert(source, layout, cut, progress=stopping_after(5))
     journal = cut / JOURNAL
-    journal.write_bytes(journal.read_bytes()[:-7])  # a line that was cut short
+    journal.write_bytes(journal.read_bytes()[:-7])  # a truncated line
     if layout == "wtalc":
         part = next(cut.glob("*.part"))
         part.write_bytes(part.read_bytes() + b"garbage")
@@ -96,7 +96,7 @@ def test_what_was_written_last_may_be_damaged(tmp_path, layout, monkeypatch):
     assert files(cut) == files(tmp_path / "whole")
 
 
-def test_other_things_in_the_folder_are_kept(tmp_path):
+def test_other_files_in_the_folder_are_kept(tmp_path):
     source = layout_cases.source(layout_cases.dataset())
     (tmp_path / "mine.txt").write_text("mine")
     with pytest.raises(JaxtalError, match=r"holds 'mine\.txt' already; give a new folder"):
@@ -114,7 +114,7 @@ def test_other_things_in_the_folder_are_kept(tmp_path):
     with pytest.raises(JaxtalError, match=r"an unfinished conversion of something else .*'acmnet'"):
         conversion.convert(source, "basnet", tmp_path / "b")
     assert files(tmp_path / "b") == before
-    with pytest.raises(JaxtalError, match=r"no layout to write is called 'tfds'; wanted wtalc"):
+    with pytest.raises(JaxtalError, match=r"layout 'tfds' cannot be written; wanted wtalc"):
         conversion.convert(source, "tfds", tmp_path / "c")
 
 
@@ -147,7 +147,7 @@ def test_one_video_is_in_memory_at_a_time(tmp_path, layout):
         return features
 
     conversion.convert(dataclasses.replace(source, features=of_video), layout, tmp_path)
-    assert most == 1  # of the source's; parts of it may be copied
+    assert most == 1  # among the source's arrays; parts may be copied
 
 
 def test_numpy_reads_what_is_written(tmp_path):
@@ -161,7 +161,7 @@ def test_numpy_reads_what_is_written(tmp_path):
 
 
 def kill_until_done(source, layout, target, kills, rng, longest):
-    """Kill the public command so often, then let it end."""
+    """Kill the command this many times, then let it finish."""
     for _ in range(kills):
         process = start(source, target, f"--to={layout}", program="data convert")
         try:
@@ -170,7 +170,7 @@ def kill_until_done(source, layout, target, kills, rng, longest):
             process.send_signal(signal.SIGKILL)
             process.communicate()
         else:
-            shutil.rmtree(target)  # it was too fast: begin again
+            shutil.rmtree(target)  # finished before the kill: start over
             continue
         for path in target.rglob("*.npy") if target.is_dir() else ():
             if not path.name.startswith("."):
@@ -195,7 +195,7 @@ def test_kills_change_nothing(tmp_path, shared, layout, kills):
 
 @pytest.mark.parametrize("layout", ["wtalc", "acmnet"])
 def test_a_source_that_was_repaired_meanwhile(tmp_path, layout, monkeypatch):
-    """What is left out decides about the rest: the videos must not get each other's features."""
+    """The set of skipped videos has changed: videos must not get each other's features."""
     monkeypatch.setattr(conversion, "_SYNC", 1)
     source = layout_cases.source(layout_cases.dataset())
     damaged = {source.videos[0].name}
@@ -221,7 +221,7 @@ def test_a_journal_of_something_else_is_one_line(tmp_path, line):
         conversion.convert(source, "acmnet", tmp_path, progress=stopping_after(2))
     journal = tmp_path / JOURNAL
     journal.write_bytes(journal.read_bytes() + line)
-    with pytest.raises(JaxtalError, match=r"not what a conversion writes .*; delete the folder"):
+    with pytest.raises(JaxtalError, match=r"not the journal of a conversion .*; delete the folder"):
         conversion.convert(source, "acmnet", tmp_path)
 
 
@@ -246,7 +246,7 @@ def test_widths_are_compared_across_an_interruption(tmp_path):
         conversion.convert(wider, "acmnet", tmp_path)
 
 
-def test_what_is_left_of_an_interrupted_write_is_removed(tmp_path):
+def test_temporary_files_of_an_interrupted_write_are_removed(tmp_path):
     source = layout_cases.source(layout_cases.dataset())
     with pytest.raises(StoppedError):
         conversion.convert(source, "acmnet", tmp_path, progress=stopping_after(2))

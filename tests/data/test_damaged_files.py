@@ -1,4 +1,4 @@
-"""Damaged and hostile data sets: one line names the file, or the video is left out if asked."""
+"""Damaged and hostile data sets: a one-line error that names the file, or a skipped video."""
 
 import json
 import os
@@ -78,22 +78,22 @@ def config(path):
 
 
 def assert_skipped_if_asked(folder, tmp_path, bad: str, named: str, caplog) -> None:
-    """`bad`, a training video, is an error that names it, and left out if the user says so."""
+    """Check that the training video `bad` is an error that names it, and can be skipped."""
     good = {video.name for video in families.tiny().train + families.tiny().test} - {bad}
-    with pytest.raises(JaxtalError, match=rf"{bad}.*config\.data\.skip_damaged leaves") as error:
+    with pytest.raises(JaxtalError, match=rf"{bad}.*config\.data\.skip_damaged skips") as error:
         layouts.load_from_config(config(folder))
     assert named in str(error.value)
     assert str(error.value).isprintable()
     source = layouts.read(folder)
-    with pytest.raises(JaxtalError, match=rf"{bad}.*--skip leaves such videos out"):
-        conversion.convert(source, "acmnet", tmp_path / "refused", how_to_skip="--skip")
+    with pytest.raises(JaxtalError, match=rf"{bad}.*--skip skips such videos"):
+        conversion.convert(source, "acmnet", tmp_path / "rejected", how_to_skip="--skip")
     caplog.clear()
-    asked = config(folder)
-    asked.skip_damaged = True
-    loaded = layouts.load_from_config(asked)
+    skipping = config(folder)
+    skipping.skip_damaged = True
+    loaded = layouts.load_from_config(skipping)
     assert {video.name for video in loaded.train + loaded.test} == good
     (warned,) = caplog.messages
-    assert re.match(rf"left out: .*{bad}", warned)
+    assert re.match(rf"skipped: .*{bad}", warned)
     written = conversion.convert(source, "acmnet", tmp_path / "out", skip_damaged=True)
     assert {video.name for video in written.train + written.test} == good
     assert not list((tmp_path / "out").rglob(f"{bad}.npy"))
@@ -136,7 +136,7 @@ def test_a_damaged_video_in_a_joint_file(tmp_path, caplog, layout, value):
 
 
 def refused(program: str, *arguments) -> str:
-    """The one line that a command says."""
+    """Return the one-line error of a command."""
     code, _, err = run_program(program, *arguments)
     assert code == 2, err
     assert re.fullmatch(r"error: .*\n", err), err
@@ -159,7 +159,7 @@ def refused(program: str, *arguments) -> str:
         b"",
     ],
 )
-def test_evaluate_says_one_line(tmp_path, content):
+def test_evaluate_reports_one_line(tmp_path, content):
     truth = tmp_path / "truth.json"
     truth.write_bytes(families.folders()["activitynet"]["Tiny.json"])
     path = tmp_path / "detections.json"
@@ -173,21 +173,23 @@ def test_evaluate_does_not_wait_for_a_pipe(tmp_path):
     truth.write_bytes(families.folders()["activitynet"]["Tiny.json"])
     os.mkfifo(tmp_path / "pipe")
     options = f"--annotations={truth}", "--protocol=thumos14"
-    assert "no regular file" in refused("evaluate", *options, f"--detections={tmp_path / 'pipe'}")
+    assert "not a regular file" in refused(
+        "evaluate", *options, f"--detections={tmp_path / 'pipe'}"
+    )
     assert "/dev/zero" in refused("evaluate", *options, "--detections=/dev/zero")
 
 
-def test_inspect_and_convert_say_one_line(tmp_path):
+def test_inspect_and_convert_report_one_line(tmp_path):
     folder = laid_out(tmp_path, "wtalc")
     executes(folder / "Tiny-Annotations" / "segments.npy")
-    said = refused("data inspect", folder)
-    assert "segments.npy: refused, because it contains a reference to re._compile" in said
+    message = refused("data inspect", folder)
+    assert "segments.npy: rejected, because it contains a reference to re._compile" in message
     shutil.rmtree(folder)
     folder = laid_out(tmp_path, "actionformer")
     path = next(path for path in (folder / "annotations").iterdir())
     content = json.loads(path.read_bytes())
     content["name"] = "../../strays"
     path.write_text(json.dumps(content))
-    said = refused("data convert", folder, tmp_path / "out", "--to=activitynet")
-    assert "'../../strays' cannot be a name" in said
+    message = refused("data convert", folder, tmp_path / "out", "--to=activitynet")
+    assert "'../../strays' cannot be a name" in message
     assert not (tmp_path / "out").exists()

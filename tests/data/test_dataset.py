@@ -1,4 +1,4 @@
-"""What is told about a data set as a whole."""
+"""Fingerprints of data sets, and time grids."""
 
 import numpy as np
 
@@ -6,7 +6,7 @@ from jaxtal.data.dataset import Dataset, TimeGrid, Video
 from jaxtal.training.workdir import fingerprint
 
 
-def test_fingerprints_tell_data_apart():
+def test_fingerprints_distinguish_data():
     def dataset(label=0, name="v", value=1.0, second=1.0):
         features = np.array([[value, 0], [second, 0]], np.float32)
         empty = np.empty((0, 2))

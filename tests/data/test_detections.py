@@ -1,4 +1,4 @@
-"""Reading detections: what is wrong is said with file, video and index."""
+"""Reading detections: errors name file, video and index."""
 
 import json
 from collections import Counter
@@ -27,8 +27,8 @@ def write(folder, results, **others):
     return path
 
 
-def test_what_is_read(tmp_path):
-    """In the file's order; a segment may have no length, a video no detections."""
+def test_reading(tmp_path):
+    """Keeps the file's order; segments of length zero and videos without detections are valid."""
     point = {"label": "Dive", "segment": ["0", 0.0], "score": 1e-300}
     path = write(tmp_path, {"b": [GOOD, point], "a": []}, version="x", external_data={})
     found = detections.read(path, DATA)
@@ -40,7 +40,7 @@ def test_what_is_read(tmp_path):
     assert len(detections.read(write(tmp_path, {}), DATA)) == 0
 
 
-def test_what_is_written_is_read_again(tmp_path):
+def test_round_trip(tmp_path):
     rng = np.random.default_rng(0)
     start = rng.random(20)
     found = Segments(
@@ -90,7 +90,7 @@ WRONG = {
 
 
 @pytest.mark.parametrize("what", WRONG)
-def test_what_cannot_be(tmp_path, what):
+def test_invalid_detections(tmp_path, what):
     results, message = WRONG[what]
     with pytest.raises(JaxtalError, match=message):
         detections.read(write(tmp_path, results), DATA)
@@ -107,7 +107,7 @@ def test_what_cannot_be(tmp_path, what):
         ("\x00\xff", r"found\.json: not a JSON file"),
     ],
 )
-def test_what_is_no_such_file(tmp_path, text, message):
+def test_malformed_files(tmp_path, text, message):
     (tmp_path / "found.json").write_text(text, encoding="latin1")
     with pytest.raises(JaxtalError, match=message):
         detections.read(tmp_path / "found.json", DATA)
@@ -118,8 +118,8 @@ def test_no_file(tmp_path):
         detections.read(tmp_path / "none.json", DATA)
 
 
-def test_what_is_unknown_may_be_left_out_and_is_counted(tmp_path):
-    """But not what is broken."""
+def test_unknown_videos_and_classes_may_be_skipped_and_are_counted(tmp_path):
+    """Invalid detections remain errors."""
     skipped: Counter = Counter()
     results = {"x": [GOOD, GOOD], "a": [{**GOOD, "label": "Run"}, GOOD], "t": [GOOD]}
     found = detections.read(write(tmp_path, results), DATA, skipped)

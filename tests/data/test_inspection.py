@@ -1,4 +1,4 @@
-"""What inspect says of data sets whose defects are known."""
+"""Reports of data sets with known defects."""
 
 import contextlib
 import dataclasses
@@ -24,12 +24,12 @@ def defects(report) -> dict[str, int]:
 
 
 def test_thumos14(shared):
-    """The irregularities that its README counts."""
+    """The known irregularities of its annotations."""
     report = report_of(layouts.read(shared / "thumos14", features=None))
     assert defects(report) == {
         "videos without a label": 1,
         "instances outside their video": 30,
-        "instances whose class is no label of the video": 150,
+        "instances whose class is not a label of the video": 150,
         "labels without an instance": 10,
         "overlapping instances of a class": 8,
     }
@@ -99,7 +99,7 @@ def test_files_that_have_changed(tmp_path):
     assert inspection.changed_files(tmp_path) is None
 
 
-def test_a_picture_of_any_data_set(tmp_path):
+def test_a_figure_of_any_data_set(tmp_path):
     data = layout_cases.dataset()
     empty = dataclasses.replace(data, train=())
     many = dataclasses.replace(data, classes=tuple(f"c{n}" for n in range(200)))

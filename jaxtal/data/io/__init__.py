@@ -1,1 +1,1 @@
-"""Files of all kinds: opened, checked, written whole."""
+"""Reading of untrusted files, and atomic writing."""

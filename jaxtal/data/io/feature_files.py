@@ -1,4 +1,4 @@
-"""Snippet features of single videos: .npy files and what must hold of them."""
+"""Feature files: snippet features of single videos in .npy files."""
 
 import dataclasses
 import functools
@@ -13,17 +13,17 @@ from jaxtal.errors import DataError
 
 
 def load_features(path: Path) -> np.ndarray:
-    """(T, 2D) or (T, D) features of one video from its .npy file.
+    """Read the (T, 2D) or (T, D) features of one video from a .npy file.
 
     Raises:
-        DataError: the file is missing or damaged, or holds something else.
+        DataError: the file is missing, damaged or does not contain features.
     """
-    # A copy: every mapped file would stay open, and a process may open only so many.
+    # A copy, because mapped files stay open and the number of open files is limited.
     return np.array(check_features(object_arrays.load(path), f"{path}"))
 
 
 def feature_shape(path: Path) -> tuple[int, ...]:
-    """The shape of a .npy file's plain array, of which only the header is read.
+    """Return the shape of the plain array in a .npy file; only the header is read.
 
     Raises:
         DataError: the file is missing or damaged.
@@ -32,7 +32,15 @@ def feature_shape(path: Path) -> tuple[int, ...]:
 
 
 def check_features(value, where: str) -> np.ndarray:
-    """One video's features as they are, float16 or float32; DataError if they cannot be used."""
+    """Return one video's features as float16 or float32, after validation.
+
+    Args:
+        value: an array (T, 2D) or (T, D); float64 becomes float32.
+        where: file and video, for the error message.
+
+    Raises:
+        DataError: `value` is not a floating-point array of two axes, is empty or is not finite.
+    """
     features = value if isinstance(value, np.ndarray) else np.empty(0, object)
     if features.ndim != 2 or features.dtype.kind != "f":
         raise DataError(
@@ -40,7 +48,7 @@ def check_features(value, where: str) -> np.ndarray:
             "(T, 2D) float16 or float32 features"
         )
     if features.dtype.itemsize > 4:
-        with np.errstate(over="ignore"):  # infinite is said below
+        with np.errstate(over="ignore"):  # infinite values are reported below
             features = features.astype(np.float32)
     if not features.size:
         raise DataError(f"{where}: no snippets; remove the video or extract its features again")
@@ -56,19 +64,31 @@ def check_features(value, where: str) -> np.ndarray:
 
 
 def _all_finite(features: np.ndarray) -> bool:
-    """What NumPy's isfinite says, for float16 by its bits: 15 times as fast."""
+    """Return np.isfinite(features).all(), for float16 by its bits, which is 15 times as fast."""
     if features.dtype != np.float16 or not features.flags.c_contiguous:
         return bool(np.isfinite(features).all())
     return bool((features.view(np.uint16) & 0x7FFF).max() < 0x7C00)
 
 
 def join_streams(rgb: np.ndarray, flow: np.ndarray, where: str) -> np.ndarray:
-    """(T, D) RGB and (T, D) flow features of a video as (T, 2D); DataError if they do not fit."""
+    """Concatenate RGB and flow features.
+
+    Args:
+        rgb: (T, D) RGB features.
+        flow: (T, D) flow features.
+        where: the video, for the error message.
+
+    Returns:
+        (T, 2D) features, RGB first.
+
+    Raises:
+        DataError: the shapes differ.
+    """
     if rgb.shape != flow.shape:
         raise DataError(
             f"{where}: RGB features are {_describe_shape(rgb)}, flow features "
-            f"{_describe_shape(flow)}; wanted the "
-            "same number of snippets and the same width, from the same frames"
+            f"{_describe_shape(flow)}; wanted the same number of snippets and the same width, from "
+            "the same frames"
         )
     return np.concatenate([rgb, flow], axis=-1)
 
@@ -86,14 +106,14 @@ _FORM = (
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class FeatureFile:
-    """A video's features where they lie.
+    """Features of a video that are read on demand.
 
     Attributes:
-        name: of the video.
-        shape: (T, 2D) of the features, known without reading them.
-        read: returns them, float16 or float32, checked; raises DataError.
-        where: for messages.
-        fps: frames per second, where they are this video's own.
+        name: the video's name.
+        shape: (T, 2D), shape of the features.
+        read: a function that returns the checked float16 or float32 features, or raises DataError.
+        where: the file, for messages.
+        fps: frames per second of this video's features; None: those of the data set's grid.
     """
 
     name: str
@@ -104,15 +124,21 @@ class FeatureFile:
 
 
 def find_feature_files(path: Path) -> list[tuple[str, tuple[Path, ...]]]:
-    """Names of all videos below `path`, sorted, and the file or the RGB and flow file of each.
+    """Return the name and the feature files of every video in `path`, sorted by name.
+
+    Args:
+        path: VIDEO.npy, a folder of such files, or a folder with rgb/ and flow/.
+
+    Returns:
+        [(name, (file,))], or [(name, (RGB file, flow file))] for a folder with rgb/ and flow/.
 
     Raises:
-        DataError: there is none; a video lacks one of two streams; a name cannot be one.
+        DataError: no file is found, a video lacks one of the two streams, or a name is invalid.
     """
     if path.is_file() and path.suffix == ".npy":
         return [(check_name(path.stem, f"{path}"), (path,))]
     if not path.is_dir():
-        what = "is no .npy file" if path.exists() else "no such file or folder"
+        what = "not a .npy file" if path.exists() else "no such file or folder"
         raise DataError(f"{path}: {what}; {_FORM}")
     streams = [path / stream for stream in _STREAMS]
     if not all(stream.is_dir() for stream in streams):
@@ -135,20 +161,24 @@ def _names(folder: Path) -> list[str]:
 
 
 def read_streams(paths: tuple[Path, ...]) -> np.ndarray:
-    """(T, 2D) features of a video from its file, or from its RGB and flow file.
+    """Read the (T, 2D) features of a video from its joint file, or from its RGB and flow files.
 
     Raises:
-        DataError: a file is missing or damaged, or two do not fit.
+        DataError: a file is missing or damaged, or the two streams differ in shape.
     """
     first, *second = (load_features(path) for path in paths)
     return join_streams(first, second[0], f"{paths[0]}") if second else first
 
 
 def feature_file(name: str, paths: tuple[Path, ...]) -> FeatureFile:
-    """A video found by `find_feature_files`, of which nothing is read but the files' headers.
+    """Return a video found by `find_feature_files`; only the headers of its files are read.
+
+    Args:
+        name: the video's name.
+        paths: its joint file, or its RGB and flow files.
 
     Raises:
-        DataError: a file is missing or damaged, or holds something else.
+        DataError: a file is missing, damaged or does not contain features.
     """
     shapes = [_stacked_shape(path) for path in paths]
     shape = shapes[0][0], sum(width for _, width in shapes)
@@ -158,5 +188,5 @@ def feature_file(name: str, paths: tuple[Path, ...]) -> FeatureFile:
 def _stacked_shape(path: Path) -> tuple[int, int]:
     shape = feature_shape(path)
     if len(shape) != 2 or 0 in shape:
-        load_features(path)  # says what is wrong
+        load_features(path)  # raises the appropriate error
     return shape[0], shape[1]

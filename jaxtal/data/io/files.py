@@ -1,4 +1,4 @@
-"""Opening files that are files, and writing them so that they appear at once or not at all."""
+"""Opening of regular files only, atomic writing, and checks of names."""
 
 import contextlib
 import errno
@@ -23,7 +23,12 @@ def disk_is_full(error: BaseException | None) -> str | None:
 
 
 def check_unique(names: list[str], where: str) -> None:
-    """Raise DataError if a name occurs twice."""
+    """Raise DataError if a name occurs twice.
+
+    Args:
+        names: all names.
+        where: the file that contains them, for the error message.
+    """
     first: dict[str, int] = {}
     for row, name in enumerate(names):
         if first.setdefault(name, row) != row:
@@ -37,43 +42,59 @@ _MOST_NAME = 200  # bytes
 
 
 def check_name(name: str, where: str) -> str:
-    """`name`, if a file can be called so and lies where it should; DataError otherwise."""
+    """Return `name` if it is a valid file name without a path.
+
+    Args:
+        name: of a video or a data set.
+        where: the file that contains it, for the error message.
+
+    Raises:
+        DataError: it is not.
+    """
     blank = name != name.strip()
     if not _is_line(name) or blank or name in (".", "..") or "/" in name or "\\" in name:
         raise DataError(
             f"{where}: {short_repr(name)} cannot be a name; wanted 1 to {_MOST_NAME} bytes without "
-            "slashes, control characters and outer blanks, as files are called so"
+            "slashes, control characters and outer blanks, because it becomes a file name"
         )
     return name
 
 
 def check_class(name: str, where: str) -> str:
-    """`name`, if a class can be called so: lists of classes have a line for each."""
+    """Return `name` if it is a valid class name, which must fit in one line of a class list.
+
+    Args:
+        name: of a class.
+        where: the file that contains it, for the error message.
+
+    Raises:
+        DataError: it is not.
+    """
     if not _is_line(name):
         raise DataError(
             f"{where}: {short_repr(name)} cannot be the name of a class; wanted 1 to "
-            f"{_MOST_NAME} bytes "
-            "without control characters"
+            f"{_MOST_NAME} bytes without control characters"
         )
     return name
 
 
 def _is_line(name: str) -> bool:
-    """Whether it is not blank, printable, so that it can be encoded, and short."""
+    """Return True for a printable, encodable, short name that is not blank."""
     return bool(name.strip()) and name.isprintable() and len(name.encode()) <= _MOST_NAME
 
 
-_NOT_REGULAR = "it is no regular file"
+_NOT_REGULAR = "not a regular file"
 
 
 def open_regular(path: Path, wanted: str = "") -> BinaryIO:
-    """A file opened for reading, if it is one: a pipe or a device might never end.
+    """Open a regular file for reading in binary mode; pipes and devices could block forever.
 
     Args:
-        wanted: what is, for messages.
+        path: the file.
+        wanted: description of the expected file, for the error message.
 
     Raises:
-        DataError: it is missing, cannot be read, or is something else.
+        DataError: the file is missing, cannot be read or is not a regular file.
     """
     try:
         descriptor = _descriptor(path)
@@ -87,7 +108,7 @@ def open_regular(path: Path, wanted: str = "") -> BinaryIO:
 
 
 def _descriptor(path: Path) -> int:
-    """The opened file; opening a pipe does not wait for who writes to it."""
+    """Return a file descriptor, without waiting for the writer of a pipe."""
     if hasattr(os, "O_NONBLOCK"):
         return os.open(path, os.O_RDONLY | os.O_NONBLOCK)
     if not stat.S_ISREG(os.stat(path).st_mode):
@@ -100,19 +121,26 @@ def _unreadable(path: Path, reason: object, wanted: str) -> str:
 
 
 def sha256(path: Path) -> str:
-    """A file's SHA-256 in hexadecimal; raises as `open_regular`."""
+    """Return a file's SHA-256 in hexadecimal; raise DataError as `open_regular` does."""
     with open_regular(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
 
 
 @contextlib.contextmanager
 def atomic_write(path: Path, mode: str = "w") -> Iterator[Any]:
-    """An open file that takes the place of `path` when the block has ended without an error.
+    """Open a temporary file that replaces `path` when the block ends without an error.
 
-    What is no regular file (a device, a pipe) is written to, and a link's target is replaced.
+    A device or a pipe is written to directly. The target of a link is replaced, not the link.
+
+    Args:
+        path: the file to write.
+        mode: "w" or "wb".
+
+    Yields:
+        The open file.
 
     Raises:
-        DataError: it cannot be written.
+        DataError: the file cannot be written.
     """
     try:
         target = path.resolve()
@@ -135,17 +163,20 @@ def atomic_write(path: Path, mode: str = "w") -> Iterator[Any]:
 
 
 class RefusedError(ValueError):
-    """A file holds something that is not data; the message completes "it contains ..."."""
+    """A file contains something else than data; the message completes "it contains ..."."""
 
 
 @contextlib.contextmanager
 def parse_errors_as_data_error(path: Path, kind: str, wanted: str) -> Iterator[None]:
-    """Whatever parsing a stranger's file raises, the file is at fault: a DataError.
+    """Convert every error in the block, which parses an untrusted file, to a DataError.
 
     Args:
         path: the file.
-        kind: what it should be, as in "not a complete ... file".
-        wanted: what it should hold.
+        kind: the expected kind of file, as in "not a complete ... file".
+        wanted: the expected content.
+
+    Raises:
+        DataError: the block raised an error.
     """
     try:
         yield
@@ -153,9 +184,8 @@ def parse_errors_as_data_error(path: Path, kind: str, wanted: str) -> Iterator[N
         raise DataError(f"{path}: cannot be read ({error.strerror or error})") from None
     except RefusedError as error:
         raise DataError(
-            f"{path}: refused, because it contains {_short_message(error)}; wanted {wanted}. "
-            "Nothing in it "
-            "was executed"
+            f"{path}: rejected, because it contains {_short_message(error)}; wanted {wanted}. "
+            "Nothing in it was executed"
         ) from None
     except Exception as error:
         raise DataError(
@@ -165,5 +195,5 @@ def parse_errors_as_data_error(path: Path, kind: str, wanted: str) -> Iterator[N
 
 
 def _short_message(error: Exception) -> str:
-    """What an error says, which may be the file's own words, as part of a line."""
+    """Return an error's message, which may quote the file, as part of one line."""
     return " ".join(str(error).split())[:160]

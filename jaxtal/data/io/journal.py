@@ -1,4 +1,4 @@
-"""The journal of an interruptible conversion."""
+"""The journal of a resumable conversion."""
 
 import hashlib
 import json
@@ -15,18 +15,37 @@ LOCK = ".jaxtal-convert.lock"
 
 
 class HashedFile:
-    """A file that is written and hashed at once."""
+    """A binary file with the SHA-256 of all bytes written to it.
+
+    Attributes:
+        sum: the hash object.
+    """
 
     def __init__(self, file: BinaryIO):
         self._file, self.sum = file, hashlib.sha256()
 
     def write(self, data) -> None:
+        """Write and hash `data`."""
         self._file.write(data)
         self.sum.update(data)
 
 
 class Journal:
-    """What is finished, by video; survives being killed at any moment."""
+    """The list of finished videos on disk, valid after a kill at any moment.
+
+    Args:
+        folder: the target of the conversion.
+        task: parameters that an unfinished conversion in the folder must match.
+
+    Attributes:
+        path: the journal's file.
+        done: video name -> its entry.
+        sums: file name -> SHA-256, of files that contain several videos.
+
+    Raises:
+        DataError: another process is converting to the folder, or the folder has a journal that is
+            damaged or of another task.
+    """
 
     def __init__(self, folder: Path, task: dict[str, Any]):
         self.path = folder / JOURNAL
@@ -34,7 +53,7 @@ class Journal:
         self._task = task
         self._lock = FileLock(folder / LOCK)
         try:
-            self._take_lock(folder)  # before anything is read that another process may change
+            self._take_lock(folder)  # before reading what another process may change
             self.done = self._done(folder)
             self._begin()
         except BaseException:
@@ -46,7 +65,7 @@ class Journal:
             raise DataError(f"{folder}: another process is converting to it; wait for it")
 
     def _done(self, folder: Path) -> dict[str, dict]:
-        """Video name -> its line, of an earlier run of the same conversion."""
+        """Return {video name: entry} from an earlier run of the same conversion."""
         lines = self._lines()
         if lines and lines[0] != self._task:
             raise DataError(
@@ -61,7 +80,7 @@ class Journal:
         self._file = open(self.path, "a", encoding="utf-8")  # noqa: SIM115
 
     def _lines(self) -> list[dict]:
-        """The complete lines; a last one that was cut short by a kill is left out."""
+        """Return the complete lines, without a last line truncated by a kill."""
         if not self.path.is_file():
             return []
         try:
@@ -70,35 +89,36 @@ class Journal:
             for line in lines[1:]:
                 counts = line["snippets"], line["width"], line.get("end", 0)
                 if not isinstance(line["video"], str) or any(type(n) is not int for n in counts):
-                    raise ValueError("a line of something else")
+                    raise ValueError("not an entry of a video")
             return lines
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise DataError(
-                f"{self.path}: not what a conversion writes ({error!r:.80}); delete the folder"
+                f"{self.path}: not the journal of a conversion ({error!r:.80}); delete the folder"
             ) from None
 
     def add(self, line: dict) -> None:
+        """Append the entry of a finished video."""
         self.done[line["video"]] = line
         self._file.write(json.dumps(line) + "\n")
         self._file.flush()
 
     def width(self) -> tuple[str, int] | None:
-        """Name and feature width of a finished video, if there is one."""
+        """Return name and feature width of a finished video, or None."""
         return next(((name, line["width"]) for name, line in self.done.items()), None)
 
-    def keep(self, stands: Callable[[dict], bool]) -> None:
-        """Forget the videos whose line does not stand."""
-        self.done = {name: line for name, line in self.done.items() if stands(line)}
+    def keep(self, is_valid: Callable[[dict], bool]) -> None:
+        """Remove the entries for which `is_valid` is false."""
+        self.done = {name: line for name, line in self.done.items() if is_valid(line)}
         self._file.close()
         self._begin()
 
     def close(self) -> None:
-        """Close the file, which stays."""
+        """Close the file and free the lock; the file is kept."""
         self._file.close()
         self._lock.close()
 
     def remove(self) -> None:
-        """The end: nothing is unfinished any more."""
+        """Delete the file and the lock of a finished conversion."""
         self._file.close()
         self.path.unlink()
         self._lock.remove()

@@ -1,4 +1,4 @@
-"""Reading and writing JSON files so that what is wrong in them, or with them, is said."""
+"""Reading and writing of JSON files, with one-line error messages."""
 
 import functools
 import json
@@ -11,14 +11,15 @@ from jaxtal.errors import DataError, short_repr
 
 
 def load(path: Path, form: str) -> dict[str, Any]:
-    """The object in a JSON file.
+    """Read a JSON file that contains an object.
 
     Args:
-        form: what is wanted, for messages.
+        path: the file.
+        form: the expected content, for error messages.
 
     Raises:
-        DataError: the file is missing or not a JSON object, or an object in it has a name twice (a
-            video, say), of which a parser would silently drop one.
+        DataError: the file is missing or does not contain a JSON object, or an object in it has a
+            duplicate key (for example a video), of which JSON parsers silently drop one.
     """
     try:
         with open_regular(path, f"a JSON file, {form}") as file:
@@ -26,7 +27,7 @@ def load(path: Path, form: str) -> dict[str, Any]:
         content = json.loads(encoded, object_pairs_hook=functools.partial(_object, path))
     except OSError as error:
         raise DataError(f"{path}: {error.strerror or error}; wanted a JSON file, {form}") from None
-    except DataError:  # a ValueError, too
+    except DataError:  # a subclass of ValueError
         raise
     except RecursionError:
         raise DataError(f"{path}: not a JSON file (nested too deep); wanted {form}") from None
@@ -45,7 +46,17 @@ def _object(path: Path, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def field(entry: Any, key: str, where: str, form: str) -> Any:
-    """The value of `key` in the object `entry`; DataError if it is missing."""
+    """Return the value of `key` in the object `entry`.
+
+    Args:
+        entry: an object from a JSON file.
+        key: the required key.
+        where: file and place in it, for the error message.
+        form: the expected content of the file, for the error message.
+
+    Raises:
+        DataError: `entry` is not an object or lacks the key.
+    """
     if not isinstance(entry, dict) or key not in entry:
         found = sorted(entry) if isinstance(entry, dict) else entry
         raise DataError(f'{where}: no "{key}" in {short_repr(found)}; wanted {form}')
@@ -53,19 +64,28 @@ def field(entry: Any, key: str, where: str, form: str) -> Any:
 
 
 def as_text(value: Any, what: str, where: str) -> str:
-    """A value that is text, or a number that stands for it; DataError if it is something else."""
+    """Return a value as text if it is text or a number.
+
+    Args:
+        value: from a JSON file.
+        what: its key, for the error message.
+        where: file and place in it, for the error message.
+
+    Raises:
+        DataError: it is neither.
+    """
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         raise DataError(f'{where}: "{what}" is {short_repr(value)}; wanted text')
     return str(value)
 
 
 def to_text(value: Any) -> str:
-    """Indented JSON, with null for what is not a finite number."""
+    """Return indented JSON text, with null for numbers that are not finite."""
     return json.dumps(finite(value), indent=2, allow_nan=False) + "\n"
 
 
 def finite(value: Any) -> Any:
-    """JSON has no NaN: what could not be measured (no ground truth, no label) is null."""
+    """Return `value` with None for NaN and infinity, which JSON does not have."""
     if isinstance(value, dict):
         return {key: finite(entry) for key, entry in value.items()}
     if isinstance(value, list):
@@ -74,6 +94,6 @@ def finite(value: Any) -> Any:
 
 
 def write(path: Path, text: str) -> None:
-    """Write a whole file; it appears at once or not at all."""
+    """Write a text file atomically; raise DataError if it cannot be written."""
     with atomic_write(path) as file:
         file.write(text)

@@ -1,14 +1,14 @@
-"""Files that one process at a time may hold."""
+"""Lock files."""
 
 from pathlib import Path
 from typing import IO, Any
 
 
 class FileLock:
-    """A lock file; the system frees it when the process that holds it ends, however it does.
+    """An exclusive lock on a file, which the system frees when the process ends for any reason.
 
     Args:
-        path: created if it does not exist.
+        path: the lock file, created if it does not exist.
     """
 
     def __init__(self, path: Path):
@@ -16,7 +16,11 @@ class FileLock:
         self._file = open(path, "w", encoding="utf-8")  # noqa: SIM115
 
     def acquire(self) -> bool:
-        """Return whether this process holds the file now, or another one does."""
+        """Try to take the lock, without waiting.
+
+        Returns:
+            True if this process now has the lock, False if another process has it.
+        """
         try:
             _lock(self._file)
         except OSError:
@@ -24,11 +28,11 @@ class FileLock:
         return True
 
     def close(self) -> None:
-        """Free the file, which stays."""
+        """Free the lock; the file is kept."""
         self._file.close()
 
     def remove(self) -> None:
-        """Delete the file, while it is held: nobody else can take what is about to go."""
+        """Delete the file, while locked so that no other process takes it, then free the lock."""
         try:
             self._path.unlink()
             self.close()
@@ -38,13 +42,13 @@ class FileLock:
 
 
 def _lock(file: IO[Any]) -> None:
-    """Raise OSError if another process holds the file."""
+    """Lock the file; raise OSError if another process has the lock."""
     try:
         import fcntl
     except ImportError:  # Windows
         import msvcrt
 
-        windows: Any = msvcrt  # whose functions are unknown elsewhere
+        windows: Any = msvcrt  # type checkers know its functions on Windows only
         windows.locking(file.fileno(), windows.LK_NBLCK, 1)
     else:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

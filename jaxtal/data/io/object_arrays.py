@@ -1,10 +1,10 @@
-"""Reading and writing .npy files of strangers: object arrays, without executing their pickles.
+"""Reading of untrusted .npy files with object arrays, without executing pickles; and writing.
 
-The W-TALC layout stores ragged features, labels and segments as object arrays, that is as pickles.
-Here a pickle may build arrays, numbers, strings, lists and tuples of those, and nothing else: the
-names that NumPy's own pickles refer to are mapped to plain records of this module, which are
-checked and turned into arrays afterwards. No code of NumPy's or of the file's choosing runs, and
-the memory taken is bounded by the size of the file. Arrays are mapped from it, not copied.
+The W-TALC layout stores ragged features, labels and segments as object arrays, that is, as pickles.
+This module accepts only pickles of arrays, numbers, strings, and lists and tuples of those. The
+names that NumPy's pickles refer to are mapped to plain records of this module, which are validated
+and converted to arrays afterwards. No code that a file names is executed, and memory is bounded by
+the size of the file. Large arrays are mapped from the file, not copied.
 """
 
 import io
@@ -33,15 +33,15 @@ _HEADER = re.compile(
 _MOST_HEADER = 1024  # bytes; numpy.save writes 118
 _MOST_AXES = 64
 _DEPTH = 5  # object array, video, segment, number: real files need four
-_MAPPED = 256  # bytes from which contents are mapped
-_BYTES_A_BYTE = 32  # that what is built may take more than the file
-_ENTRIES_A_BYTE = 8  # that lists hold, all written out: entries may be the same list
+_MAPPED = 256  # bytes; larger contents are mapped
+_BYTES_A_BYTE = 32  # bytes of results per byte of the file, at most
+_ENTRIES_A_BYTE = 8  # entries of expanded lists per byte of the file: lists may be shared
 
 
 class _DType:
     """`numpy.dtype(code, align, copy)` and the state that follows it."""
 
-    # No arbitrary number of arguments: a file could name its longest list in a thousand calls.
+    # Not *args: a file could pass its longest list as arguments in a thousand calls.
     def __init__(self, code: Any, align: Any = False, copy: Any = False):
         self.code = _checked_type(code.decode("ascii") if isinstance(code, bytes) else code)
 
@@ -66,7 +66,7 @@ def _checked_type(code: Any) -> str:
 
 
 class _Array:
-    """What `_reconstruct` makes and a state fills: (version, shape, dtype, fortran, contents)."""
+    """`_reconstruct(...)` and its state: (version, shape, dtype, fortran, contents)."""
 
     def __init__(self, subtype: Any, shape: Any, dtype: Any):
         self.state: Any = None
@@ -85,11 +85,11 @@ class _Array:
 
     @property
     def objects(self) -> list | None:
-        """The entries of an object array."""
+        """The entries of an object array, None for other arrays."""
         return self.state[3] if self.state is not None and self.state[1].is_object else None
 
     def build(self, objects: list | None, spend: Callable[[int], None]) -> np.ndarray:
-        """The array; `objects` are its entries, converted, and `spend` counts bytes."""
+        """Return the array with the converted entries `objects`; `spend` counts bytes."""
         if self.state is None:
             raise RefusedError("an array without contents")
         shape, dtype, fortran, contents = self.state
@@ -116,14 +116,14 @@ class _Scalar:
 
 
 class _NDArray:
-    """Stands for `numpy.ndarray`, which only ever is an argument of `_reconstruct`."""
+    """Placeholder for `numpy.ndarray`, which may only be an argument of `_reconstruct`."""
 
-    def __init__(self, *_: Any):  # once: it ends the reading
+    def __init__(self, *_: Any):
         raise RefusedError("a call of numpy.ndarray")
 
 
 def _raw(contents: Any, spend: Callable[[int], None]) -> Any:
-    """Array contents as bytes; Python 2 pickles may hold them as text."""
+    """Return array contents as bytes; in Python 2 pickles they may be text."""
     if isinstance(contents, str):
         spend(len(contents))
         return contents.encode("latin1")
@@ -131,11 +131,11 @@ def _raw(contents: Any, spend: Callable[[int], None]) -> Any:
 
 
 def _letters(array: np.ndarray) -> np.ndarray:
-    """`array`, if it is no text of letters that there are not, which NumPy cannot give out."""
+    """Return `array`; reject text with invalid code points, which NumPy cannot convert."""
     if array.dtype.kind == "U":
         codes = np.ascontiguousarray(array).view(array.dtype.byteorder.replace("|", "=") + "u4")
         if codes.max(initial=0) > sys.maxunicode:
-            raise RefusedError("text of letters that Unicode does not have")
+            raise RefusedError("text with code points that Unicode does not have")
     return array
 
 
@@ -152,12 +152,12 @@ def _refuse(what: str):
     return refuse
 
 
-# The pure-Python unpickler: its memo is a dict, where the C one allocates whatever index is named.
+# The pure-Python unpickler: its memo is a dict; the C one allocates memory for any index.
 _Base: Any = pickle._Unpickler
 
 
 class _Unpickler(_Base):
-    """Of a mapped file from a position on."""
+    """Restricted unpickler of a mapped file, from a position on."""
 
     dispatch: ClassVar = dict(_Base.dispatch)
 
@@ -165,7 +165,7 @@ class _Unpickler(_Base):
         super().__init__(mapped, encoding="bytes")
         mapped.seek(start)
         self._mapped = mapped
-        self._left = _BYTES_A_BYTE * len(mapped)
+        self._budget = _BYTES_A_BYTE * len(mapped)
         self._file_read = self._read
 
     def _read(self, size: int) -> bytes:
@@ -177,9 +177,9 @@ class _Unpickler(_Base):
             raise EOFError("the file ends before what it announces")
 
     def spend(self, size: int) -> None:
-        """Count bytes that are made of the file's."""
-        self._left -= size
-        if self._left < 0:
+        """Count bytes of results; reject the file once it exceeds its budget."""
+        self._budget -= size
+        if self._budget < 0:
             raise RefusedError(f"contents that take more than {_BYTES_A_BYTE} times its size")
 
     def find_class(self, module: str, name: str) -> Any:
@@ -192,14 +192,14 @@ class _Unpickler(_Base):
         return _ALLOWED[module, name]
 
     def _encode(self, text: Any, codec: Any = "latin1") -> bytes:
-        """`_codecs.encode`, by which old protocols write bytes."""
+        """Return encoded text: old protocols store bytes as a call of `_codecs.encode`."""
         if not isinstance(text, str) or codec not in ("latin1", b"latin1"):
             raise RefusedError(f"a call of _codecs.encode with codec {short_repr(codec, 40)}")
         self.spend(len(text))
         return text.encode("latin1")
 
     def _load_contents(self, form: str) -> None:
-        """Bytes with their length before them: as they are in the file where they are many."""
+        """Load bytes that follow their length; large contents are mapped from the file."""
         (size,) = struct.unpack(form, self.read(struct.calcsize(form)))
         self._check(size)
         start = self._mapped.tell()
@@ -210,7 +210,7 @@ class _Unpickler(_Base):
             self._mapped.seek(start + size)
 
     def _load_frame(self) -> None:
-        self.read(8)  # frames lie one behind the other: their bounds do not matter
+        self.read(8)  # frames are contiguous, so their lengths are not needed
 
     def _load_put(self) -> None:
         index = int(self.readline()[:-1])
@@ -221,7 +221,7 @@ class _Unpickler(_Base):
     def _load_build(self) -> None:
         state = self.stack.pop()
         if not isinstance(self.stack[-1], (_DType, _Array)):
-            raise RefusedError("a state for something else than an array")
+            raise RefusedError("a state for an object that is not an array")
         self.stack[-1].__setstate__(state)
 
     dispatch[pickle.BINBYTES[0]] = lambda self: self._load_contents("<I")
@@ -241,11 +241,11 @@ class _Unpickler(_Base):
 
 
 class _Converter:
-    """Records to arrays and numbers, bytes to text; each container is done once.
+    """Conversion of records to arrays and numbers, and of bytes to text, once per container.
 
     Args:
-        most: entries that there may be, all lists written out.
-        spend: counts bytes.
+        most: largest number of entries in all expanded lists.
+        spend: function that counts bytes of results.
     """
 
     def __init__(self, most: int, spend: Callable[[int], None]):
@@ -253,13 +253,13 @@ class _Converter:
         self._done: dict[int, tuple[Any, int]] = {}
 
     def convert(self, value: Any, depth: int = 0) -> tuple[Any, int]:
-        """What `value` stands for, and the number of its entries."""
+        """Return the converted `value` and the number of its entries."""
         if id(value) not in self._done:
             if depth > _DEPTH:
                 raise RefusedError(f"containers nested more than {_DEPTH} deep")
             result, entries = self._built(value, depth + 1)
             if entries > self._most:
-                raise RefusedError("lists of lists that repeat themselves without end")
+                raise RefusedError("shared lists that expand to too many entries")
             self._done[id(value)] = result, entries
         return self._done[id(value)]
 
@@ -288,7 +288,7 @@ class _Converter:
 
 
 def _read_header(file: Any) -> tuple[tuple[int, ...], bool, np.dtype]:
-    """Shape, whether the first axis is the fastest, and type; nothing is evaluated."""
+    """Return shape, Fortran order and type from a header, without evaluating it."""
     version = npy.read_magic(file)
     form = {(1, 0): "<H", (2, 0): "<I"}.get(version)
     if form is None:
@@ -316,13 +316,13 @@ def _read(mapped: mmap.mmap) -> np.ndarray:
         saved = unpickler.load()
         array, _ = converter.convert(saved)
         if not isinstance(array, np.ndarray) or array.shape != shape:
-            raise RefusedError("something else than the array that its header announces")
+            raise RefusedError("an object other than the array that its header announces")
         return array
     return _plain(mapped, mapped.tell(), shape, fortran, dtype)
 
 
 def _plain(content: Any, start: int, shape, fortran: bool, dtype: np.dtype) -> np.ndarray:
-    """The array whose numbers begin at `start`."""
+    """Return the array whose numbers begin at `start`."""
     count = math.prod(shape)
     if count * dtype.itemsize > len(content) - start:
         raise EOFError(
@@ -333,10 +333,11 @@ def _plain(content: Any, start: int, shape, fortran: bool, dtype: np.dtype) -> n
 
 
 def plain(content: bytes) -> np.ndarray:
-    """A plain array from what a .npy file holds.
+    """Return the plain array in the content of a .npy file.
 
     Raises:
-        ValueError, EOFError: it is no such file, is cut short, or is an object array.
+        ValueError: the content is malformed, or an object array.
+        EOFError: it is truncated.
     """
     file = io.BytesIO(content)
     header = _read_header(file)
@@ -348,11 +349,11 @@ def plain(content: bytes) -> np.ndarray:
 def load(path: Path) -> np.ndarray:
     """Read a .npy file, plain or an object array of numbers, strings, lists and arrays.
 
-    Strings that were saved as bytes come back as text inside object arrays. Arrays are mapped from
-    the file, which stays open as long as one of them lives.
+    Inside object arrays, bytes become text. Arrays are mapped from the file, which stays open as
+    long as one of them exists.
 
     Raises:
-        DataError: the file is missing, is not a .npy file, is cut short, or holds anything else.
+        DataError: the file is missing, truncated, not a .npy file, or contains other objects.
     """
     wanted = "an array of numbers, strings, lists and arrays only, as numpy.save writes it"
     with open_regular(path) as file, parse_errors_as_data_error(path, ".npy", wanted):
@@ -363,16 +364,16 @@ _RECONSTRUCT = b"cnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\x00\x8
 
 
 class Writer:
-    """A .npy file of an object array (count,) whose entries are given one after the other.
+    """Incremental writer of a .npy file with an object array (count,).
 
-    What NumPy reads with `allow_pickle=True`, every version: the pickle (protocol 3) refers to
-    names that old and new ones have. The bytes follow from the entries alone, so that a writer can
-    go on where another stopped.
+    All versions of NumPy read the file with `allow_pickle=True`: the pickle (protocol 3) refers
+    only to names that exist in old and new versions. Its bytes depend on the entries alone, so a
+    writer can resume a partial file.
 
     Args:
-        file: open for writing, anything with `write`.
-        count: of entries.
-        begin: write what comes before the entries; else the file is where another stopped.
+        file: open for writing; only its `write` is used.
+        count: number of entries.
+        begin: write the header; False resumes a file after its last entry.
     """
 
     def __init__(self, file: Any, count: int, begin: bool = True):
@@ -384,7 +385,11 @@ class Writer:
             file.write(_integer(count) + b"\x85" + _dtype("O8", b"|", b"K?") + b"\x89]")
 
     def add(self, item: Any) -> None:
-        """Write the next entry: an array of numbers, or a list of strings, numbers and lists."""
+        """Write the next entry: an array of numbers, or a list of strings, numbers and lists.
+
+        Raises:
+            ValueError: it is an array that is not numeric or has 4 GiB or more.
+        """
         if not isinstance(item, np.ndarray):
             self._file.write(pickle.dumps(item, 3)[2:-1] + b"a")
             return
@@ -399,7 +404,7 @@ class Writer:
         self._file.write(b"tba")
 
     def end(self) -> None:
-        """Write what comes after the entries."""
+        """Write the end of the file, after the last entry."""
         self._file.write(b"tb.")
 
 
@@ -408,7 +413,7 @@ def _integer(value: int) -> bytes:
 
 
 def _dtype(code: str, order: bytes, flags: bytes) -> bytes:
-    """The pickle of a dtype: `numpy.dtype(code, False, True)` and its state."""
+    """Return the pickle of a dtype: `numpy.dtype(code, False, True)` and its state."""
     text = [b"X" + struct.pack("<I", len(part)) + part for part in (code.encode(), order)]
     made = b"cnumpy\ndtype\n" + text[0] + b"\x89\x88\x87R"
     return made + b"(K\x03" + text[1] + b"NNN" + 2 * _integer(-1) + flags + b"tb"

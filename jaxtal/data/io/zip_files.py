@@ -1,24 +1,24 @@
-"""Zip archives of strangers."""
+"""Checks of untrusted zip archives."""
 
 import struct
 import zipfile
 
-_SIGNATURE, _HEADER = b"PK\x03\x04", struct.Struct("<26xHH")  # of a member's own header
+_SIGNATURE, _HEADER = b"PK\x03\x04", struct.Struct("<26xHH")  # a member's local header
 _OVERLAP = "members that overlap: each must have bytes of its own; write the archive again"
 
 
 def check_disjoint(archive: zipfile.ZipFile, refusal: type[ValueError] = ValueError) -> None:
-    """Refuse an archive two of whose members share bytes, or that reach into its list of members.
+    """Raise an error if members of an archive overlap each other or the central directory.
 
-    Such an archive unpacks to many times its size. Not every version of Python notices it, and the
-    newest only warn of members that begin at the same place.
+    Such an archive can decompress to many times its size. Not all versions of Python detect it,
+    and the newest only warn about members that begin at the same position.
 
     Args:
         archive: open for reading.
-        refusal: what is raised.
+        refusal: the exception type to raise.
 
     Raises:
-        refusal: members overlap, or one's header is none.
+        refusal: members overlap, or a member has no valid header.
     """
     end = archive.start_dir
     for info in sorted(archive.infolist(), key=lambda info: info.header_offset, reverse=True):
@@ -28,7 +28,7 @@ def check_disjoint(archive: zipfile.ZipFile, refusal: type[ValueError] = ValueEr
 
 
 def _end(archive: zipfile.ZipFile, info: zipfile.ZipInfo, refusal: type[ValueError]) -> int:
-    """Where a member's content ends; its header may be longer than the list says."""
+    """Return the end of a member's content, by the actual length of its local header."""
     file = archive.fp
     assert file is not None
     file.seek(info.header_offset)

@@ -1,11 +1,11 @@
-"""The layouts in which the field's data sets lie on disk: which it is, and reading it.
+"""Detection and reading of the layouts in which the field's data sets are distributed.
 
-| name | programs |
+| name | layout of |
 |---|---|
 | `wtalc` | W-TALC, CO2-Net, D2-Net and many others: `jaxtal/data/layouts/wtalc.py` |
-| `hamnet` | HAM-Net: the same and `gt.json`: `jaxtal/data/layouts/wtalc.py` |
+| `hamnet` | HAM-Net, `wtalc` with a `gt.json`: `jaxtal/data/layouts/wtalc.py` |
 | `basnet`, `acmnet`, `actionformer`, `opentad` | one file per video: `layouts/per_video.py` |
-| `activitynet` | annotations alone, a JSON file: `jaxtal/data/activitynet.py` |
+| `activitynet` | annotations only, a JSON file: `jaxtal/data/activitynet.py` |
 | `tfds` | prepared by `jaxtal data prepare`: `jaxtal/data/tfds/reader.py` |
 """
 
@@ -31,9 +31,10 @@ class Layout(NamedTuple):
     """A layout's reader.
 
     Attributes:
-        recognizes: (folder or file) -> bool.
-        read: (folder or file, name of the data set or "", whether features are wanted, None for if
-            there are any, the fps, stride and window that the user says) -> LazyDataset.
+        recognizes: (folder or file) -> bool, True if it has this layout.
+        read: (path, name, features, times) -> LazyDataset. `name` is that of the data set, or "";
+            `features` is True to require features, False to omit them, None to use them if present;
+            `times` are fps, stride and window given by the user, 0 where they are not.
     """
 
     recognizes: Callable[[Path], bool]
@@ -66,17 +67,17 @@ LAYOUTS: dict[str, Layout] = {
     "hamnet": Layout(wtalc.detects_hamnet, _hamnet),
     "wtalc": Layout(lambda path: bool(wtalc.find(path)), _wtalc),
 }
-for _convention in per_video.LAYOUT_SPECS:
-    LAYOUTS[_convention.name] = Layout(
-        functools.partial(per_video.recognizes, _convention),
-        functools.partial(per_video.source, _convention),
+for _spec in per_video.LAYOUT_SPECS:
+    LAYOUTS[_spec.name] = Layout(
+        functools.partial(per_video.recognizes, _spec),
+        functools.partial(per_video.source, _spec),
     )
 LAYOUTS["tfds"] = Layout(reader.detect, _prepared)
 LAYOUTS["activitynet"] = Layout(lambda path: path.suffix == ".json", _activitynet)
 
 
 def detect(path: str | os.PathLike[str]) -> str:
-    """The name of the layout of a folder or file; "" if it is none."""
+    """Return the name of the layout of a folder or file, "" if it has none of them."""
     path = Path(path)
     if stated := manifest.layout(path):
         return stated
@@ -94,23 +95,27 @@ def read(
     window: float = 0,
     features: bool | None = True,
 ) -> LazyDataset:
-    """The data set in a folder or file.
+    """Read the annotations of a data set, and prepare reading of its features.
+
+    The time grid, see `TimeGrid`, is the one in the files by default. If they have none, it is the
+    one that programs which read the layout assume.
 
     Args:
-        path: of it.
-        layout: its layout; "": the one that is recognized.
-        name: of the data set, where there may be several; "": what the files say.
-        fps, stride, window: the features' time grid; 0: what the files say, or else what the
-            layout's programs assume. See `TimeGrid`.
-        features: wanted; None: if there are any; False: annotations only.
+        path: the folder or file.
+        layout: one of `LAYOUTS`; "": detect it.
+        name: name of the data set, needed if a folder contains several; "": the name in the files.
+        fps: frames per second of the features; 0: the default.
+        stride: frames from one snippet to the next; 0: the default.
+        window: frames of one snippet; 0: the default.
+        features: True: require features; None: use them if present; False: annotations only.
 
     Raises:
-        DataError: no layout is recognized, or something is missing, malformed or contradictory.
+        DataError: no layout is detected, or files are missing, malformed or contradictory.
     """
     path = Path(path)
     if layout and layout not in LAYOUTS:
-        raise DataError(f"no layout is called {layout!r}; it is one of {', '.join(LAYOUTS)}")
-    if layout != "activitynet" and not path.exists():  # else it is said which file is wanted
+        raise DataError(f"unknown layout {layout!r}; wanted one of {', '.join(LAYOUTS)}")
+    if layout != "activitynet" and not path.exists():  # that layout's error names its file
         raise DataError(f"{path}: no such file or folder")
     chosen = layout or detect(path)
     if not chosen:
@@ -134,7 +139,7 @@ def read(
 
 
 def _with_grid(source: LazyDataset, fps: float, stride: float, window: float) -> LazyDataset:
-    """The source on the time grid that was asked for, as far as it was."""
+    """Return the source with the numbers of its time grid that are not 0 replaced."""
     grid = source.dataset.grid.replaced(fps, stride, window)
     if not (fps or stride or window):
         return source
@@ -146,11 +151,11 @@ def _with_grid(source: LazyDataset, fps: float, stride: float, window: float) ->
 
 def _undetected(path: Path) -> str:
     return (
-        f"{path}: no data set is recognized; looked for <DS>-Annotations/ and "
+        f"{path}: no data set is detected; looked for <DS>-Annotations/ and "
         "<DS>-I3D-JOINTFeatures.npy (W-TALC, HAM-Net), gt.json with features/ or train/ and test/ "
         "(BaSNet, ACM-Net), annotations/*.json with *_features/ or features/ (ActionFormer, "
-        "OpenTAD), a prepared TFDS data set, a JSON file in ActivityNet form; the layout can be "
-        "forced"
+        "OpenTAD), a prepared TFDS data set, a JSON file in ActivityNet form; add the missing "
+        "files, or give the layout"
     )
 
 
@@ -163,20 +168,21 @@ def load_dataset(
     features: bool = True,
     skip_damaged: bool = False,
 ) -> Dataset:
-    """Read a data set in one of the layouts in which the field's data sets are passed on.
+    """Read a data set in one of the layouts in which the field's data sets are distributed.
 
     Args:
-        path: the folder; or, with `features=False`, a JSON file of annotations in ActivityNet form.
-        layout: one of `jaxtal.data.layouts.LAYOUTS`; None: the one that is detected.
-        name: of the data set, where a folder holds several; None: what its files say.
-        time_grid: of the features; None: what the files state, or else what the programs that
-            read the layout assume.
+        path: the folder; with `features=False` also a JSON file of annotations in ActivityNet form.
+        layout: one of `jaxtal.data.layouts.LAYOUTS`; None: detect it.
+        name: name of the data set, needed if a folder contains several; None: the name in its
+            files.
+        time_grid: time grid of the features; None: the one in the files, or if they have none, the
+            one that programs which read the layout assume.
         features: read all features into memory; False: annotations only.
-        skip_damaged: leave out, with a warning, videos whose features cannot be used.
+        skip_damaged: skip videos whose features cannot be used, with a warning.
 
     Raises:
-        ConfigError: there is no such layout.
-        DataError: no layout is detected; something is missing, damaged or contradictory.
+        DataError: the layout is unknown or none is detected, or files are missing, damaged or
+            contradictory.
     """
     path = Path(path)
     times = (0.0, 0.0, 0.0) if time_grid is None else time_grid.times
@@ -187,9 +193,14 @@ def load_dataset(
 
 
 def load_from_config(config) -> Dataset:
-    """The data set that ``config.data`` names, with all features.
+    """Return the data set that a config describes, with all features in memory.
 
-    An empty ``config.data.dir`` means generated videos, those of ``config.data.generator``.
+    Args:
+        config: the field ``data`` of a config. An empty ``dir`` selects the generated videos of
+            ``generator``.
+
+    Raises:
+        DataError: the data set is missing, malformed or contradictory.
     """
     if not config.dir:
         if not config.get("generator"):
@@ -199,7 +210,7 @@ def load_from_config(config) -> Dataset:
             )
         return synthetic.generate(synthetic.parse(config.generator))
     path, layout = Path(config.dir), config.get("layout", "")
-    layout = layout or detect(path) or "wtalc"  # whose error names the files that it looked for
+    layout = layout or detect(path) or "wtalc"  # its error lists the expected files
     grid = {name: config.get(name, 0) for name in ("fps", "stride", "window")}
     try:
         source = read(path, layout, config.name or "", **grid)
@@ -209,18 +220,18 @@ def load_from_config(config) -> Dataset:
 
 
 def load_annotations(path: str | os.PathLike[str]) -> Dataset:
-    """Videos without features, from a JSON file in ActivityNet form or a data set in any layout.
+    """Read videos without features, from a JSON file in ActivityNet form or any layout.
 
     Args:
-        path: the file; the folder, or a W-TALC folder <DS>-Annotations itself.
+        path: the file, the data set's folder, or a folder <DS>-Annotations of the W-TALC layout.
 
     Raises:
-        DataError: it is neither, or something in it is missing or wrong.
+        DataError: it is neither, or files are missing, malformed or contradictory.
     """
     path = Path(path)
     if path.is_dir() and path.name.endswith("-Annotations"):
         folder, name = wtalc.locate(path, "")
         return read(folder, name=name, features=False).dataset
     if path.is_dir() and not detect(path):
-        wtalc.locate(path, "")  # which says what is missing
+        wtalc.locate(path, "")  # raises an error with the missing files
     return read(path, "" if path.is_dir() else "activitynet", features=False).dataset

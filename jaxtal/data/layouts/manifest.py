@@ -1,10 +1,11 @@
-"""jaxtal.json: what `jaxtal data convert` says of a data set that it wrote.
+"""jaxtal.json, the manifest of a data set written by `jaxtal data convert`.
 
-Every layout can be read without it, but some of them cannot say everything: the time grid, say.
+Every layout can be read without it, but some cannot represent everything, for example the time
+grid.
 
 {"layout": ..., "name": ..., "grid": {"fps": ..., "stride": ..., "window": ...}, "videos": {name:
-{"snippets": T, "fps": of this video if it is not the grid's}}, "conversion": a checksum of what was
-converted how}
+{"snippets": T, "fps": only if it differs from the grid's}}, "conversion": checksum of the source
+and the target layout}
 """
 
 import dataclasses
@@ -18,19 +19,19 @@ from jaxtal.data.lazy_dataset import LazyDataset
 from jaxtal.errors import DataError, short_repr
 
 NAME = "jaxtal.json"
-_FORM = "what jaxtal data convert writes; delete it to read the folder without it"
+_FORM = "a file of jaxtal data convert; delete it to read the folder without it"
 
 
 def content(
     layout: str, dataset: Dataset, snippets: dict[str, int], conversion: int
 ) -> dict[str, Any]:
-    """What the file holds.
+    """Return the content of the manifest.
 
     Args:
-        layout: the data set's.
-        dataset: its videos, grid and name.
-        snippets: video name -> T; none where there are only annotations.
-        conversion: a number that tells what was converted how.
+        layout: name of the layout.
+        dataset: the videos, grid and name.
+        snippets: video name -> number of snippets T; empty for annotations only.
+        conversion: checksum that identifies the conversion.
     """
     return {
         "conversion": conversion,
@@ -46,7 +47,7 @@ def content(
 
 
 def layout(folder: Path) -> str:
-    """The layout that a folder's jaxtal.json names; "" without one."""
+    """Return the layout in a folder's manifest, "" if it has none."""
     if not (folder / NAME).is_file():
         return ""
     stated = json_files.field(_load(folder), "layout", f"{folder / NAME}", _FORM)
@@ -54,13 +55,13 @@ def layout(folder: Path) -> str:
 
 
 def name(folder: Path) -> str:
-    """The name of the data set in a folder, by its jaxtal.json."""
+    """Return the name of the data set in a folder's manifest."""
     stated = json_files.field(_load(folder), "name", f"{folder / NAME}", _FORM)
     return check_name(str(stated), f"{folder / NAME}")
 
 
 def conversion(folder: Path) -> int | None:
-    """The number of the conversion that wrote a folder; None without a jaxtal.json."""
+    """Return the checksum of the conversion that wrote a folder, None without a manifest."""
     return _load(folder).get("conversion") if (folder / NAME).is_file() else None
 
 
@@ -76,7 +77,11 @@ def _load(folder: Path) -> dict[str, Any]:
 
 
 def apply(source: LazyDataset) -> LazyDataset:
-    """The source with the time grid that its folder's jaxtal.json records, if there is one."""
+    """Return the source with the time grid in its folder's manifest, if it has one.
+
+    Raises:
+        DataError: the manifest is malformed.
+    """
     path = source.path / NAME
     if not path.is_file():
         return source

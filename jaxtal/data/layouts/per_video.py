@@ -1,14 +1,14 @@
-"""The layouts with one JSON file of annotations and a feature file, or two, for every video.
+"""Layouts with one JSON file of annotations, and one or two feature files per video.
 
-| layout | annotations | features |
+| layout of | annotations | features |
 |---|---|---|
-| `basnet` (BaSNet, CoLA; DATA.md, L2) | `gt.json`, segments as text, no durations; split lists | `features/{train,test}/{rgb,flow}/VIDEO.npy` |
-| `acmnet` (ACM-Net, ASM-Loc; L3) | `gt.json`; split lists, which rule | `{train,test}/VIDEO.npy` |
-| `actionformer` (L5) | `annotations/*.json` | `*_features/VIDEO.npy` |
-| `opentad` (L6) | `annotations/*.json`, `category_idx.txt` | `features/SET/VIDEO.npy` |
+| `basnet`: BaSNet, CoLA | `gt.json`, times are strings; split lists | see below |
+| `acmnet`: ACM-Net, ASM-Loc | `gt.json`; split lists take precedence | `{train,test}/VIDEO.npy` |
+| `actionformer` | `annotations/*.json` | `*_features/VIDEO.npy` |
+| `opentad` | `annotations/*.json`, `category_idx.txt` | `features/SET/VIDEO.npy` |
 
-Joint files are (T, 2D), RGB first.
-"""  # noqa: E501
+Joint files are (T, 2D), RGB first. BaSNet's are `features/{train,test}/{rgb,flow}/VIDEO.npy`.
+"""
 
 import dataclasses
 import json
@@ -26,27 +26,27 @@ from jaxtal.data.io.files import check_class, check_name, check_unique, open_reg
 from jaxtal.data.lazy_dataset import LazyDataset
 from jaxtal.errors import DataError, JaxtalError, short_repr
 
-_PREFIX = "v_"  # of ActivityNet's feature files
+_PREFIX = "v_"  # of the names of ActivityNet's feature files
 _SUBSETS = ("train", "test")
 
 
 @dataclasses.dataclass(frozen=True)
 class LayoutSpec:
-    """How one of the layouts does what all do.
+    """Specification of one of the layouts.
 
     Attributes:
-        name: of the layout.
+        name: the layout's name.
         streams: patterns of the feature files, one for joint files, two for RGB and flow;
             {subset} is train or test, {set} any folder.
         annotations: pattern of the JSON file.
-        subsets: what the training and the test subset are called in it.
-        split: whether split_train.txt and split_test.txt say which videos there are.
-        text: whether segments are written as text.
+        subsets: names of the training and the test subset in it.
+        split: True if split_train.txt and split_test.txt list the videos.
+        text: True if segments are written as text.
         categories: the file with the class names, or "".
-        grid: of THUMOS14's features in this layout. Overlapping windows on native frame rates also
-            mean that a video's fps is its own.
-        short_durations: whether durations may be too short, as frames were divided by 30 also where
-            the video has 24 or 25 a second.
+        grid: time grid of THUMOS14's features in this layout. If its windows overlap, features are
+            on native frame rates, and a video may have its own fps.
+        short_durations: True if durations may be too short, because frames were divided by 30 fps
+            although some videos have 24 or 25 fps.
     """
 
     name: str
@@ -87,17 +87,17 @@ LAYOUT_SPECS = (
 )
 
 
-def recognizes(convention: LayoutSpec, folder: Path) -> bool:
-    """Whether a folder is laid out like that; of two that could be, the first in the list is."""
-    if not any(folder.glob(convention.annotations)):
+def recognizes(spec: LayoutSpec, folder: Path) -> bool:
+    """Return True if a folder has the layout; the first matching layout in the list is used."""
+    if not any(folder.glob(spec.annotations)):
         return False
-    if convention.categories:
-        return (folder / convention.categories).is_file()
-    if any(True for stream in convention.streams for _ in _files(folder, stream)):
+    if spec.categories:
+        return (folder / spec.categories).is_file()
+    if any(True for stream in spec.streams for _ in _files(folder, stream)):
         return True
-    if convention.split:  # annotations alone: segments as text tell BaSNet's
-        return _segments_are_text(folder / convention.annotations) == convention.text
-    return convention.name == "actionformer"
+    if spec.split:  # annotations only: in BaSNet's, segments are text
+        return _segments_are_text(folder / spec.annotations) == spec.text
+    return spec.name == "actionformer"
 
 
 def _segments_are_text(path: Path) -> bool:
@@ -112,47 +112,46 @@ def _segments_are_text(path: Path) -> bool:
 
 
 def _files(folder: Path, stream: str) -> Iterable[Path]:
-    """All feature files of a stream."""
+    """Return all feature files of a stream."""
     return sorted(folder.glob(stream.format(subset="t*", set="*", video="*")))
 
 
 def source(
-    convention: LayoutSpec,
+    spec: LayoutSpec,
     folder: Path,
     name: str = "",
     wanted: bool | None = None,
     times: tuple[float, float, float] = (0, 0, 0),
 ) -> LazyDataset:
-    """The data set in a folder laid out by one of the conventions.
+    """Return the data set in a folder with one of the layouts.
 
     Args:
-        convention: which.
-        folder: the data set's.
-        name: of the data set, which also chooses between several annotation files; "": the file's,
-            or else the folder's.
-        wanted: whether features are; None: if there are any.
-        times: fps, stride and window, where the user says them, for durations that follow from the
-            number of snippets.
+        spec: the layout.
+        folder: the data set's folder.
+        name: name of the data set, which also selects one of several annotation files; "": the name
+            in the file, or else the folder's.
+        wanted: True: require features; None: use them if present; False: annotations only.
+        times: fps, stride and window given by the user, 0 where they are not; they determine
+            durations that are computed from the number of snippets.
 
     Raises:
         DataError: annotations or features are missing, malformed or contradictory.
     """
-    streams = [_by_video(_files(folder, stream)) for stream in convention.streams]
+    streams = [_by_video(_files(folder, stream)) for stream in spec.streams]
     if wanted and not all(streams):
         raise DataError(
-            f"{folder}: no features; the layout {convention.name!r} has them in "
-            f"{', '.join(convention.streams)}"
+            f"{folder}: no features; the layout {spec.name!r} has them in {', '.join(spec.streams)}"
         )
     index = _Features(folder, streams)
     of_videos = index if all(streams) and wanted is not False else None
-    path = _annotation_file(convention, folder, name)
-    reading = _reading(convention, folder, index, times)
+    path = _annotation_file(spec, folder, name)
+    reading = _reading(spec, folder, index, times)
     dataset, has_time_grid = activitynet.read_as(path, reading)
     if dataset.name in (path.stem, ""):
-        stem = folder.resolve().name if convention.split else path.stem
+        stem = folder.resolve().name if spec.split else path.stem
         dataset = dataclasses.replace(dataset, name=stem)
     notes: list[str] = []
-    if convention.short_durations and not has_time_grid:
+    if spec.short_durations and not has_time_grid:
         dataset, notes = _longer(dataset, dataset.grid.replaced(*times), index)
     videos = (*dataset.train, *dataset.test)
     if unknown := sorted(set(reading.split or ()) - {video.name for video in videos}):
@@ -161,7 +160,7 @@ def source(
     absent = tuple(v.name for v in videos if v.name not in present) if of_videos else ()
     used = {path for video in videos if of_videos for path in of_videos.paths(video.name) or ()}
     return LazyDataset(
-        layout=convention.name,
+        layout=spec.name,
         path=folder,
         dataset=dataset,
         has_time_grid=has_time_grid,
@@ -175,7 +174,7 @@ def source(
 
 
 def _by_video(paths: Iterable[Path]) -> dict[str, Path]:
-    """Video name -> feature file, of names with and without ActivityNet's prefix."""
+    """Return {file name without suffix: feature file}."""
     found: dict[str, Path] = {}
     for path in paths:
         name = path.stem
@@ -185,7 +184,7 @@ def _by_video(paths: Iterable[Path]) -> dict[str, Path]:
 
 
 class _Features:
-    """Gives a video's features from its file or files."""
+    """Reader of a video's features from its file or files."""
 
     def __init__(self, folder: Path, streams: list[dict[str, Path]]):
         self._folder, self._streams = folder, streams
@@ -193,7 +192,7 @@ class _Features:
         self.prefixed &= all(streams)
 
     def paths(self, video: str) -> list[Path] | None:
-        """The video's file of every stream; None if one is missing."""
+        """Return the video's file of every stream; None if one is missing."""
         names = (video, _PREFIX + video)
         for name in reversed(names) if self.prefixed else names:
             if all(name in stream for stream in self._streams):
@@ -201,7 +200,7 @@ class _Features:
         return None
 
     def snippets(self, video: str) -> int:
-        """T, from the file's header; 0 where there is none, or it is damaged: reading says so."""
+        """Return T from the file's header; 0 if it is missing or damaged, which `read` reports."""
         paths = self.paths(video)
         try:
             shape = feature_shape(paths[0]) if paths else ()
@@ -216,10 +215,10 @@ class _Features:
         return paths
 
     def shape(self, video: Video) -> tuple[int, int]:
-        """(T, 2D), from the headers."""
+        """Return (T, 2D), from the headers."""
         shapes = [feature_shape(path) for path in self._found(video)]
         if any(len(shape) != 2 for shape in shapes):
-            self(video)  # which says what is wrong
+            self(video)  # raises the appropriate error
         return shapes[0][0], sum(shape[1] for shape in shapes)
 
     def __call__(self, video: Video) -> np.ndarray:
@@ -228,23 +227,23 @@ class _Features:
         return join_streams(joint, flow[0], f"{paths[0]}") if flow else joint
 
 
-def _annotation_file(convention: LayoutSpec, folder: Path, name: str) -> Path:
-    """The one, or of several the one that is called like the data set."""
-    found = sorted(folder.glob(convention.annotations))
+def _annotation_file(spec: LayoutSpec, folder: Path, name: str) -> Path:
+    """Return the only annotation file, or the one with the data set's name."""
+    found = sorted(folder.glob(spec.annotations))
     named = [path for path in found if path.stem == name]
     if len(named or found) != 1:
         raise DataError(
-            f"{folder / convention.annotations}: {len(found)} files; wanted one, or one called as "
+            f"{folder / spec.annotations}: {len(found)} files; wanted one, or one named like "
             f"the data set: {', '.join(path.name for path in found)}"
         )
     return (named or found)[0]
 
 
 def _reading(
-    convention: LayoutSpec, folder: Path, index: _Features, times: tuple[float, float, float]
+    spec: LayoutSpec, folder: Path, index: _Features, times: tuple[float, float, float]
 ) -> activitynet.ReadOptions:
-    """What the layout's annotations mean where they do not say it."""
-    grid = WTALC_GRID if index.prefixed else convention.grid
+    """Return the options for reading the layout's annotations."""
+    grid = WTALC_GRID if index.prefixed else spec.grid
 
     def seconds(name: str) -> float | None:
         snippets = index.snippets(name)
@@ -260,8 +259,8 @@ def _reading(
 
     return activitynet.ReadOptions(
         training=False,
-        split=_split(folder) if convention.split else None,
-        classes=_categories(folder / convention.categories) if convention.categories else (),
+        split=_split(folder) if spec.split else None,
+        classes=_categories(folder / spec.categories) if spec.categories else (),
         duration=seconds,
         grid=grid,
         fps=fps,
@@ -270,7 +269,7 @@ def _reading(
 
 
 def _split(folder: Path) -> dict[str, str] | None:
-    """Video name -> subset, from the split lists, if both are there."""
+    """Return {video name: subset} from the split lists, None unless both exist."""
     paths = {subset: folder / f"split_{subset}.txt" for subset in _SUBSETS}
     if not all(path.is_file() for path in paths.values()):
         return None
@@ -278,8 +277,7 @@ def _split(folder: Path) -> dict[str, str] | None:
     if both := sorted(set(lists["train"]) & set(lists["test"])):
         raise DataError(
             f"{paths['train']} and {paths['test'].name}: {short_repr(both[0])} is in both; "
-            "remove it "
-            "from one"
+            "remove it from one"
         )
     return {name: subset for subset, names in lists.items() for name in names}
 
@@ -293,7 +291,7 @@ def _lines(path: Path) -> list[str]:
 def _categories(path: Path) -> tuple[str, ...]:
     names = _lines(path)
     if not names:
-        raise DataError(f"{path}: no class; wanted one name a line")
+        raise DataError(f"{path}: no class; wanted one name per line")
     check_unique(names, f"{path}")
     return tuple(check_class(name, f"{path}") for name in names)
 
@@ -306,7 +304,7 @@ def _declared_missing(folder: Path) -> set[str]:
 
 
 def _longer(dataset: Dataset, grid: TimeGrid, index: _Features) -> tuple[Dataset, list[str]]:
-    """Durations that are much shorter than the features are replaced by the features'."""
+    """Replace durations that are more than 5 % shorter than the features by the features'."""
     changed = []
 
     def longer(video: Video) -> Video:
@@ -319,24 +317,27 @@ def _longer(dataset: Dataset, grid: TimeGrid, index: _Features) -> tuple[Dataset
     dataset = dataset.map(longer)
     note = (
         f"{len(changed)} durations are more than 5 % shorter than the features, {changed[:1]} "
-        "first: the features' length is taken"
+        "first: the features' length is used instead"
     )
     return dataset, [note] if changed else []
 
 
 def feature_files(
-    convention: LayoutSpec, dataset: Dataset, video: Video, subset: str
+    spec: LayoutSpec, dataset: Dataset, video: Video, subset: str
 ) -> dict[str, np.ndarray]:
-    """What to write for a video with features: path in the data set's folder -> array.
+    """Return {path in the data set's folder: features} of the files of one video.
 
     Args:
-        convention: the layout's.
-        dataset: the data set's names and classes.
+        spec: the layout.
+        dataset: the data set, for its name.
         video: with features.
         subset: "train" or "test".
+
+    Raises:
+        DataError: the features cannot be split into RGB and flow.
     """
-    stem = _PREFIX * (dataset.name.startswith("ActivityNet") and "{set}" in convention.streams[0])
-    count = len(convention.streams)
+    stem = _PREFIX * (dataset.name.startswith("ActivityNet") and "{set}" in spec.streams[0])
+    count = len(spec.streams)
     if video.features.shape[1] % count:
         raise DataError(
             f"video {video.name}: {video.features.shape[1]} features a snippet cannot be split "
@@ -344,45 +345,50 @@ def feature_files(
         )
     return {
         stream.format(subset=subset, set="i3d", video=stem + video.name): part
-        for stream, part in zip(
-            convention.streams, np.split(video.features, count, axis=1), strict=True
-        )
+        for stream, part in zip(spec.streams, np.split(video.features, count, axis=1), strict=True)
     }
 
 
-def annotation_files(convention: LayoutSpec, dataset: Dataset) -> dict[str, str]:
-    """What to write of the annotations: path in the data set's folder -> text.
+def annotation_files(spec: LayoutSpec, dataset: Dataset) -> dict[str, str]:
+    """Return {path in the data set's folder: content} of the annotation files.
 
-    Beside what the layout's programs read there is what they do not know: video-level labels,
-    ambiguous intervals, durations, the class list and the time grid, so that nothing is lost.
+    Beyond the fields that the layout's programs read, the files have video-level labels, ambiguous
+    intervals, durations, the class list and the time grid, so that no information is lost.
+
+    Args:
+        spec: the layout.
+        dataset: the data set.
+
+    Raises:
+        DataError: a name cannot be represented in the layout.
     """
-    subsets = convention.subsets
-    if dataset.name.startswith("ActivityNet") and not convention.split:
+    subsets = spec.subsets
+    if dataset.name.startswith("ActivityNet") and not spec.split:
         subsets = ("training", "validation")
-    segment = activitynet.as_text if convention.text else list
-    more = {} if convention.split else _more(dataset)
+    segment = activitynet.as_text if spec.text else list
+    more = {} if spec.split else _more(dataset)
     content = activitynet.to_content(dataset, subsets, segment, **more)
-    texts = {_file_name(convention, dataset): json.dumps(content)}
-    if convention.split:
+    texts = {_file_name(spec, dataset): json.dumps(content)}
+    if spec.split:
         for subset, videos in zip(_SUBSETS, (dataset.train, dataset.test), strict=True):
             texts[f"split_{subset}.txt"] = "".join(f"{video.name}\n" for video in videos)
-    if convention.categories:
+    if spec.categories:
         if blank := [name for name in dataset.classes if name != name.strip()]:
             raise DataError(
                 f"class {blank[0]!r} begins or ends with a blank, which the layout "
-                f"{convention.name!r} cannot hold"
+                f"{spec.name!r} cannot hold"
             )
-        texts[convention.categories] = "".join(f"{name}\n" for name in dataset.classes)
+        texts[spec.categories] = "".join(f"{name}\n" for name in dataset.classes)
     return texts
 
 
-def _file_name(convention: LayoutSpec, dataset: Dataset) -> str:
+def _file_name(spec: LayoutSpec, dataset: Dataset) -> str:
     check_name(dataset.name, "the name of the data set")
-    return convention.annotations.replace("*", dataset.name)
+    return spec.annotations.replace("*", dataset.name)
 
 
 def _more(dataset: Dataset) -> dict[str, Callable]:
-    """The further fields that ActionFormer and OpenTAD read, for `activitynet.to_content`."""
+    """Return the arguments of `activitynet.to_content` for fields of ActionFormer and OpenTAD."""
 
     def fps(video: Video) -> float:
         return float(dataset.grid.fps if video.fps is None else video.fps)

@@ -1,8 +1,8 @@
-"""The W-TALC layout: <DS>-I3D-JOINTFeatures.npy beside <DS>-Annotations/ (DATA.md, L1).
+"""The W-TALC layout: <DS>-I3D-JOINTFeatures.npy beside <DS>-Annotations/.
 
-It is what W-TALC, CO2-Net, D2-Net and many others read. Strings may be bytes or text, durations
-(N,) or (N, 1), the object arrays Python 2 or Python 3 pickles. Who extracted the streams apart may
-have <DS>-I3D-RGBFeatures.npy and <DS>-I3D-FLOWFeatures.npy instead of the joint file.
+W-TALC, CO2-Net, D2-Net and many others read it. Strings may be bytes or text, durations (N,) or
+(N, 1), and object arrays Python 2 or Python 3 pickles. Streams that were extracted separately may
+be in <DS>-I3D-RGBFeatures.npy and <DS>-I3D-FLOWFeatures.npy instead of the joint file.
 """
 
 import dataclasses
@@ -32,7 +32,7 @@ _AMBIGUOUS = "Ambiguous_test.txt"
 
 
 def find(folder: Path) -> list[str]:
-    """The names <DS> of the data sets in a folder."""
+    """Return the names <DS> of the data sets in a folder."""
     ending = "-Annotations"
     return sorted(
         path.name.removesuffix(ending)
@@ -42,10 +42,14 @@ def find(folder: Path) -> list[str]:
 
 
 def locate(path: Path, name: str) -> tuple[Path, str]:
-    """Folder and name of the data set in `path`, which may be its annotation folder itself.
+    """Return folder and name of the data set in `path`.
+
+    Args:
+        path: the folder, or its annotation folder <DS>-Annotations.
+        name: name of the data set; "": there must be only one.
 
     Raises:
-        DataError: there is none, or `name` is needed to choose one.
+        DataError: the folder contains no data set, or several and `name` is "".
     """
     ending = "-Annotations"
     if path.name.endswith(ending) and not name:
@@ -54,27 +58,36 @@ def locate(path: Path, name: str) -> tuple[Path, str]:
     if not name and len(found) != 1:
         raise DataError(
             f"{path} holds {len(found)} folders <DS>{ending}; wanted one, or the name of one: "
-            f"{', '.join(found) or 'none is there'}"
+            f"{', '.join(found) or 'found none'}"
         )
     return path, name or found[0]
 
 
 def read(folder: Path, name: str, features: bool = True) -> Dataset:
-    """Data set `name` of `folder`, with all features in memory, or without any; see `source`."""
+    """Read data set `name` of `folder`, with all features in memory or with none.
+
+    Args:
+        folder: folder with the annotation folder and the feature file.
+        name: <DS>, the prefix of both.
+        features: read the features.
+
+    Raises:
+        DataError: files are missing, malformed or contradictory.
+    """
     found = source(folder, name, features)
     return found.load() if features else found.dataset
 
 
 def source(folder: Path, name: str, features: bool | None = True) -> LazyDataset:
-    """Data set `name` of `folder`.
+    """Return data set `name` of `folder`.
 
     Args:
-        folder: holds the annotation folder and the feature file.
+        folder: folder with the annotation folder and the feature file.
         name: <DS>, the prefix of both.
-        features: there must be features; None: if there are any; False: they are not looked for.
+        features: True: require features; None: use them if present; False: annotations only.
 
     Raises:
-        DataError: for anything missing, malformed or contradictory, naming file and video.
+        DataError: files are missing, malformed or contradictory; the message names file and video.
     """
     annotations, feature_files = _paths(folder, name, bool(features))
     if features is None:
@@ -91,8 +104,8 @@ def source(folder: Path, name: str, features: bool | None = True) -> LazyDataset
     for name_of_video in names:
         check_name(name_of_video, f"{annotations / 'videoname.npy'}")
     ambiguous = _read_ambiguous(annotations / _AMBIGUOUS)
-    told = _texts(columns["subset"], f"{annotations / 'subset.npy'}")
-    subsets = [normalize_subset(text) for text in told]
+    texts = _texts(columns["subset"], f"{annotations / 'subset.npy'}")
+    subsets = [normalize_subset(text) for text in texts]
     train_name, test_name = train_and_test(subsets, f"{annotations / 'subset.npy'}")
     parts: dict[str, list[Video]] = {train_name: [], test_name: []}
     for row, video in enumerate(names):
@@ -119,11 +132,11 @@ def source(folder: Path, name: str, features: bool | None = True) -> LazyDataset
 
 
 def _paths(folder: Path, name: str, features: bool) -> tuple[Path, list[Path]]:
-    """The annotation folder and the feature files: the joint one, or RGB and flow."""
+    """Return the annotation folder and the feature files: the joint file, or RGB and flow."""
     annotations = folder / f"{name}-Annotations"
     joint, *streams = (folder / f"{name}-I3D-{s}Features.npy" for s in ("JOINT", "RGB", "FLOW"))
-    apart = not joint.is_file() and any(path.is_file() for path in streams)
-    feature_files = streams if apart else [joint]
+    separate = not joint.is_file() and any(path.is_file() for path in streams)
+    feature_files = streams if separate else [joint]
     wanted = [annotations / f"{key}.npy" for key in _FILES] + feature_files * features
     if missing := [path for path in wanted if not path.is_file()]:
         raise DataError(
@@ -139,7 +152,7 @@ def _paths(folder: Path, name: str, features: bool) -> tuple[Path, list[Path]]:
 
 
 def _texts(values, where: str) -> list[str]:
-    """Names, which may be bytes; DataError if one is something else."""
+    """Return names as text; they may be bytes. Raise DataError for other values."""
     texts = []
     for row, value in enumerate(values):
         if not isinstance(value, str | bytes | int | float | np.generic):
@@ -159,7 +172,7 @@ def _check_counts(columns: dict[str, np.ndarray], annotations: Path) -> None:
         if key != "classlist" and len(columns[key]) != count:
             raise DataError(
                 f"{annotations / key}.npy has {len(columns[key])} entries, but videoname.npy has "
-                f"{count}; they must be of the same data set"
+                f"{count}; they must belong to the same data set"
             )
 
 
@@ -182,7 +195,7 @@ def _duration(value, where: str) -> float:
 
 
 def _plain(value):
-    """For messages: without NumPy's words."""
+    """Return a value for a message, without NumPy's repr."""
     return value.tolist() if isinstance(value, np.ndarray | np.generic) else value
 
 
@@ -199,7 +212,7 @@ def _segments(value, where: str) -> np.ndarray:
 
 
 def _read_ambiguous(path: Path) -> dict[str, np.ndarray]:
-    """Intervals in seconds by video, from lines `video start end`; ActivityNet has no such file."""
+    """Return {video: (a, 2) seconds} from lines `video start end`; ActivityNet has no such file."""
     intervals: dict[str, list[tuple[float, float]]] = {}
     if not path.is_file():
         if path.parent.name.startswith("Thumos14"):
@@ -223,7 +236,7 @@ def _read_ambiguous(path: Path) -> dict[str, np.ndarray]:
 
 
 class _Features:
-    """Gives a video's features, from the joint file or from RGB's and flow's."""
+    """Reader of a video's features from the joint file, or from the RGB and the flow file."""
 
     def __init__(self, paths: list[Path], names: list[str]):
         self._files = {path: object_arrays.load(path) for path in paths}
@@ -232,7 +245,7 @@ class _Features:
             if np.ndim(arrays) == 0 or len(arrays) != len(names):
                 raise DataError(
                     f"{path}: features of {np.size(arrays)} videos, but the annotations list "
-                    f"{len(names)}; they must be of the same data set, in the same order"
+                    f"{len(names)}; they must belong to the same data set, in the same order"
                 )
 
     def _parts(self, video: Video) -> list[np.ndarray]:
@@ -243,10 +256,10 @@ class _Features:
         ]
 
     def shape(self, video: Video) -> tuple[int, int]:
-        """(T, 2D); nothing is copied for it."""
+        """Return (T, 2D) without copying features."""
         shapes = [np.shape(arrays[self._rows[video.name]]) for arrays in self._files.values()]
         if any(len(shape) != 2 for shape in shapes):
-            self._parts(video)  # which says what is wrong
+            self._parts(video)  # raises the appropriate error
         return shapes[0][0], sum(shape[1] for shape in shapes)
 
     def __call__(self, video: Video) -> np.ndarray:
@@ -256,10 +269,17 @@ class _Features:
 
 
 def write_annotations(folder: Path, dataset: Dataset) -> None:
-    """Write <DS>-Annotations/ for the videos in the order training, test.
+    """Write <DS>-Annotations/, training videos first.
 
-    Subsets are called as in THUMOS14 (validation, test), for ActivityNet as there. Strings are
-    bytes, as the published programs expect.
+    Subsets are named validation and test, as in THUMOS14, or training and validation for data sets
+    whose name begins with ActivityNet. Strings are bytes, as the published programs expect.
+
+    Args:
+        folder: folder in which <DS>-Annotations/ is created.
+        dataset: the videos; <DS> is its name.
+
+    Raises:
+        DataError: a file cannot be written.
     """
     annotations = folder / f"{dataset.name}-Annotations"
     annotations.mkdir(parents=True, exist_ok=True)
@@ -303,21 +323,26 @@ def _bytes(texts) -> np.ndarray:
 
 
 def hamnet_ground_truth_file(folder: Path, name: str) -> Path | None:
-    """gt.json, wherever the program's users have it."""
+    """Return the path of gt.json in one of its usual places, None if it is in none of them."""
     places = folder, folder / f"{name}-Annotations", folder / name
     return next((place / "gt.json" for place in places if (place / "gt.json").is_file()), None)
 
 
 def detects_hamnet(folder: Path) -> bool:
-    """Whether a folder is laid out like that."""
+    """Return True if a folder has HAM-Net's layout."""
     return any(hamnet_ground_truth_file(folder, name) for name in find(folder))
 
 
 def hamnet_source(path: Path, name: str, features: bool | None) -> LazyDataset:
-    """Data set `name` of a folder, see `wtalc.source`.
+    """Return data set `name` of a folder in HAM-Net's layout; gt.json has its instances.
+
+    Args:
+        path: the folder, or its annotation folder <DS>-Annotations.
+        name: name of the data set; "": there must be only one.
+        features: True: require features; None: use them if present; False: annotations only.
 
     Raises:
-        DataError: also where gt.json has other classes, or lacks a video.
+        DataError: as `source`; or gt.json is missing, malformed or has other classes.
     """
     folder, name = locate(path, name)
     truth = hamnet_ground_truth_file(folder, name)
@@ -325,16 +350,16 @@ def hamnet_source(path: Path, name: str, features: bool | None) -> LazyDataset:
         raise DataError(f"{folder}: no gt.json; without it the layout is 'wtalc'")
     found = source(folder, name, features)
     reading = activitynet.ReadOptions(training=False, duration=lambda name: None)
-    told, _ = activitynet.read_as(truth, reading)
-    if set(told.classes) != set(found.dataset.classes):
-        differing = sorted(set(told.classes) ^ set(found.dataset.classes))
+    stated, _ = activitynet.read_as(truth, reading)
+    if set(stated.classes) != set(found.dataset.classes):
+        differing = sorted(set(stated.classes) ^ set(found.dataset.classes))
         raise DataError(
             f"{truth}: its classes are not those of {name}-Annotations/classlist.npy; "
             f"{short_repr(differing[0])} is in one of them only"
         )
     index = {name: number for number, name in enumerate(found.dataset.classes)}
-    order = np.array([index[name] for name in told.classes], np.int64)
-    entries = {video.name: video for video in (*told.train, *told.test)}
+    order = np.array([index[name] for name in stated.classes], np.int64)
+    entries = {video.name: video for video in (*stated.train, *stated.test)}
     absent = []
 
     def with_truth(video: Video) -> Video:
@@ -356,7 +381,7 @@ def hamnet_source(path: Path, name: str, features: bool | None) -> LazyDataset:
 
 
 def hamnet_ground_truth(dataset: Dataset) -> str:
-    """What gt.json holds of a data set."""
+    """Return the content of HAM-Net's gt.json as JSON text."""
     content = activitynet.to_content(dataset, ("train", "test"), activitynet.as_text)
     classes = dict(enumerate(content.pop("classes")))
     return json.dumps({"class-list": classes, **content})

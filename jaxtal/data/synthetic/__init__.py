@@ -1,11 +1,10 @@
-"""The embedded default data set: untrimmed videos generated from a seed, no files on disk.
+"""Generated data sets: features of untrimmed videos from a seed, without files on disk.
 
-A video is a sum of things that last for a while, each a vector of a modality's latent space times
-an amplitude over time: backgrounds, a venue, a style, action instances, their context, nuisances.
-A fixed random projection with a soft ReLU makes the D features of a modality from them. The video
-label is easy to tell (the venue lasts), the location hard: context shows what only the action
-should, and each modality has distractors of its own. What marks the action is that RGB and flow
-agree.
+In each modality a video is a sum of latent vectors times amplitudes over time: backgrounds, a
+venue, a style, action instances, their context and nuisances. A fixed random projection with a soft
+ReLU maps this sum to the D features of the modality. The video-level label is easy to predict,
+because the venue is visible during the whole video. Localization is hard: context resembles the
+action, and each modality has its own distractors. RGB and flow agree only during actions.
 
 Shapes: modalities (RGB, flow) are the leading axis of 2; L is the latent width, M sub-modes.
 """
@@ -24,16 +23,17 @@ from jaxtal.errors import ConfigError, DataError
 
 
 def generate_dataset(*, seed: int = 0, num_classes: int = 10, **options: Any) -> Dataset:
-    """Generate untrimmed videos with features, as the demo configs train on; nothing is read.
+    """Generate untrimmed videos with features, as in the demo configs, without reading files.
 
     Args:
-        seed: everything is a function of it.
-        num_classes: C.
-        options: other fields of `jaxtal.data.synthetic.config.SyntheticConfig`, e.g.
-            `num_train=20`, `feature_width=64`; by default those of the demos.
+        seed: seed of all random numbers.
+        num_classes: number of classes C.
+        **options: other fields of `jaxtal.data.synthetic.config.SyntheticConfig`, e.g.
+            `num_train=20`, `feature_width=64`; the defaults are those of the demos.
 
     Raises:
-        ConfigError: there is no such option, or a value cannot be used.
+        ConfigError: an option does not exist.
+        DataError: a value is invalid.
     """
     known = [field.name for field in dataclasses.fields(SyntheticConfig)]
     for option in options:
@@ -46,14 +46,14 @@ def generate_dataset(*, seed: int = 0, num_classes: int = 10, **options: Any) ->
 
 
 def parse(text: str) -> SyntheticConfig:
-    """Return the preset that `text` begins with, and with what follows changed.
+    """Return the preset that `text` names, with the fields that it lists replaced.
 
     Args:
-        text: as `config.data.generator`: "demo", "demo num_train=12 core=(1,1) smoothing=false",
-            "thumos14 annotations='my videos.json'".
+        text: the value of `config.data.generator`, e.g. "demo", "demo num_train=12 core=(1,1)
+            smoothing=false", "thumos14 annotations='my videos.json'".
 
     Raises:
-        DataError: there is no such preset or field, or a value cannot be read.
+        DataError: a preset or field does not exist, or a value is malformed.
     """
     lexer = shlex.shlex(text, posix=True, punctuation_chars="")
     lexer.whitespace_split, lexer.escape, lexer.commenters = True, "", ""
@@ -66,13 +66,13 @@ def parse(text: str) -> SyntheticConfig:
         near = difflib.get_close_matches(name, PRESETS, 1)
         guess = f"; did you mean {near[0]}?" if near else ""
         raise DataError(
-            f"config.data.generator: {name!r:.80} is no preset, only {', '.join(PRESETS)}; "
+            f"config.data.generator: {name!r:.80} is not a preset, only {', '.join(PRESETS)}; "
             f"{_FORM}{guess}"
         )
     return dataclasses.replace(PRESETS[name], **dict(map(_change, changes)))
 
 
-_FORM = 'wanted a preset and what differs from it, such as "demo num_train=12 num_classes=3"'
+_FORM = 'wanted a preset and fields to replace, such as "demo num_train=12 num_classes=3"'
 
 
 def _change(word: str) -> tuple[str, Any]:
@@ -111,13 +111,13 @@ def _written(value: Any) -> str:
 
 
 def generate(config: SyntheticConfig) -> Dataset:
-    """The data set that `config` describes.
+    """Generate the data set that `config` describes.
 
     Returns:
         Videos with features (T, 2D), T = floor(duration * fps / stride), RGB first, non-negative.
 
     Raises:
-        DataError: a field of `config` or the file `config.annotations` cannot be used.
+        DataError: a field of `config` or the file `config.annotations` is invalid.
     """
     dataset = annotations(config)
     world = World.draw(config, len(dataset.classes))

@@ -1,4 +1,4 @@
-"""Generated or given annotations for the generator of untrimmed videos."""
+"""Annotations for the generator of untrimmed videos, generated or from a file."""
 
 import dataclasses
 from pathlib import Path
@@ -11,19 +11,23 @@ from jaxtal.data.synthetic.config import CLASS_NAMES, SyntheticConfig, random_st
 
 
 def annotations(config: SyntheticConfig) -> Dataset:
-    """The data set that `config` describes, without features; raises as `generate`."""
+    """Return the data set that `config` describes, without features.
+
+    Raises:
+        DataError: a field of `config` or the file `config.annotations` is invalid.
+    """
     validate(config)
     return _annotated(Path(config.annotations)) if config.annotations else _drawn(config)
 
 
 def _annotated(path: Path) -> Dataset:
-    """The annotations of a file, under a name that says that the features are generated."""
+    """Return the annotations of a file; the name marks the features as generated."""
     dataset = activitynet.read(path)
     return dataclasses.replace(dataset, name=f"Synthetic-{dataset.name}")
 
 
 def _drawn(config: SyntheticConfig) -> Dataset:
-    """Annotations that look like THUMOS14's; videos without features."""
+    """Generate annotations similar to THUMOS14's; the videos have no features."""
     names = [f"action_{index:02d}" for index in range(config.num_classes)]
     names[: len(CLASS_NAMES)] = CLASS_NAMES[: config.num_classes]
     train, test = (
@@ -51,7 +55,7 @@ def _draw_video(config: SyntheticConfig, subset: str, index: int) -> Video:
 
 
 def _draw_classes(config: SyntheticConfig, rng: np.random.Generator, index: int) -> np.ndarray:
-    """One class in turn, so that every class has its videos, and sometimes a second one."""
+    """Draw class index % C, so that every class occurs, and sometimes a second class."""
     first = index % config.num_classes
     if config.num_classes > 1 and rng.random() < config.second_class:
         other = (first + rng.integers(1, config.num_classes)) % config.num_classes
@@ -60,7 +64,7 @@ def _draw_classes(config: SyntheticConfig, rng: np.random.Generator, index: int)
 
 
 def _draw_segments(config: SyntheticConfig, rng, duration: float, label: int) -> np.ndarray:
-    """(n, 2) instances in seconds on a grid of 0.1 s, at least one, with THUMOS14's long tails."""
+    """Draw (n, 2) instances, n >= 1, in multiples of 0.1 s, with long tails as in THUMOS14."""
     typical = config.instance_seconds * np.exp(
         0.5 * random_stream(config, "class length", str(label)).standard_normal()
     )
@@ -78,7 +82,7 @@ def _draw_segments(config: SyntheticConfig, rng, duration: float, label: int) ->
 
 
 def _draw_ambiguous(rng: np.random.Generator, segments: np.ndarray, duration: float) -> np.ndarray:
-    """(a, 2) one to three intervals in seconds in the largest gaps between instances."""
+    """Draw (a, 2) seconds: up to three intervals in the largest gaps between instances."""
     edges = np.concatenate([[0.0], segments.ravel(), [duration]]).reshape(-1, 2)
     gaps = edges[np.argsort(edges[:, 0] - edges[:, 1], kind="stable")][: rng.integers(1, 4)]
     span = gaps[:, 1] - gaps[:, 0]

@@ -35,62 +35,67 @@ CLASS_NAMES = [
 
 @dataclasses.dataclass(frozen=True)
 class SyntheticConfig:
-    """What is generated. Pairs are (RGB, flow); strengths are norms of latent vectors.
+    """Parameters of the generator. Pairs are (RGB, flow); strengths are norms of latent vectors.
 
-    The strengths are such that data of THUMOS14's shape (``annotations`` of a THUMOS14 file) are
-    as hard as DATA.md asks; the preset "demo" has those for small generated annotations. ``num_*``,
-    ``*_snippets`` and what follows up to ``ambiguous`` concern generated annotations only.
+    The default strengths make data with THUMOS14's annotations realistically hard to localize; the
+    preset "demo" has strengths for few and short videos. The fields from ``num_train`` to
+    ``ambiguous`` apply to generated annotations only.
 
     Attributes:
-        seed: everything is a function of it (and of a video's name).
+        seed: seed of all random numbers; those of a video also depend on its name.
         annotations: an ActivityNet-form JSON file; "" generates annotations.
-        feature_width: D, columns per modality.
-        dtype: of the features, "float16" or "float32".
-        num_train, num_test: videos.
-        num_classes: C.
-        min_snippets, median_snippets, max_snippets: of a video's length, log-normal, clipped.
+        feature_width: features per modality D.
+        dtype: type of the features, "float16" or "float32".
+        num_train: number of training videos.
+        num_test: number of test videos.
+        num_classes: number of classes C.
+        min_snippets: shortest video, in snippets.
+        median_snippets: median length of videos, log-normal, in snippets.
+        max_snippets: longest video, in snippets.
         action_fraction: mean fraction of a video that lies inside instances.
-        instance_seconds: median length of instances over all classes; log-normal.
+        instance_seconds: median length of instances over all classes, log-normal, in seconds.
         second_class: fraction of videos with two classes.
         ambiguous: fraction of test videos with ambiguous intervals.
-        latent_width: L, dimensions of a modality's latent space.
+        latent_width: dimensions of a modality's latent space L.
         backgrounds: number of background vectors, shared by all videos.
-        backgrounds_per_video: least and most.
-        mean_shot: snippets; a shot has 1 + Exp(mean_shot).
-        background_strength: of the shot's background.
-        venue: strength of the class's venue, which lasts for the whole video.
-        style: strength of a video's own constant offset.
+        backgrounds_per_video: smallest and largest number of backgrounds in a video.
+        mean_shot: mean of the exponential part of a shot's length 1 + Exp(mean_shot), in snippets.
+        background_strength: strength of the shot's background.
+        venue: strength of the class's venue, which is present during the whole video.
+        style: strength of a video's constant offset.
         core: strength of an instance's discriminative core.
-        core_fraction: least and most of the instance's length that the core takes.
-        core_delay: how much later flow's core is, in instance lengths.
-        sub_modes: M, ways in which a class's core can look; an instance shows one.
-        sub_mode_share: of a sub-mode's squared norm, what is not common to the class's sub-modes.
+        core_fraction: smallest and largest length of the core, in instance lengths.
+        core_delay: delay of flow's core after RGB's, in instance lengths.
+        sub_modes: number of variants M of a class's core; each instance has one of them.
+        sub_mode_share: share of a sub-mode's squared norm that its class's sub-modes do not share.
         rest: strength of the rest of an instance relative to its core.
-        generic: share of the rest's squared norm that is actionness common to all classes; it lasts
-            for the whole instance and does not depend on which modality the class is weak in.
+        generic: share of the rest's squared norm that is actionness common to all classes; it is
+            present during the whole instance, also in the class's weak modality.
         visibility: parameters of the Beta distribution of an instance's gain in a modality.
-        miss_probability: that one of the modalities nearly misses an instance.
-        miss_gain: further gain of that modality.
-        weak_gain: gain of a class in its weak modality, RGB and flow in turn.
-        confusable: fraction of the classes that come in pairs, alike in one modality.
+        miss_probability: probability that one modality nearly misses an instance.
+        miss_gain: additional gain of that modality.
+        weak_gain: gain of a class in its weak modality, RGB and flow alternately.
+        confusable: fraction of the classes that form pairs which are similar in one modality.
         confusable_share: cosine of the two classes' cores in that modality.
-        context: strength of what surrounds instances and is annotated as background.
+        context: strength of the context of instances, which is annotated as background.
         context_relation: cosine of the context vector and its class's core.
-        context_one_sided: fraction of the context that only one of the modalities sees.
-        context_probability: of context before an instance, and of context after it.
-        context_snippets: mean length, exponentially distributed.
-        replays: free-standing context, per 100 snippets.
-        lighting, captions: strengths of a shot's nuisance in RGB.
-        pans, shakes: strengths of nuisance in flow, over part of a shot and in single snippets.
-        nuisance_probability: that a shot has a given nuisance; shakes: that a snippet has one.
+        context_one_sided: fraction of the context that is visible in only one modality.
+        context_probability: probability of context before an instance, and of context after it.
+        context_snippets: mean of the context's exponentially distributed length, in snippets.
+        replays: number of contexts without an instance per 100 snippets.
+        lighting: strength of a nuisance in RGB during a shot.
+        captions: strength of another nuisance in RGB during a shot.
+        pans: strength of a nuisance in flow during part of a shot.
+        shakes: strength of a nuisance in flow in single snippets.
+        nuisance_probability: probability of each nuisance of a shot, and of a shake in a snippet.
         motion_relation: cosine of pans and shakes with flow's generic actionness.
-        smoothing: smooth everything but the noise over neighbors with (1/4, 1/2, 1/4).
+        smoothing: smooth everything except the noise over neighbors with (1/4, 1/2, 1/4).
         noise: norm of the AR(1) noise.
-        noise_rho: its correlation from a snippet to the next.
+        noise_rho: correlation of the noise between consecutive snippets.
         gain_spread: standard deviation of the logarithm of the columns' gains.
         bias_spread: standard deviation of the columns' biases.
         softness: width of the soft ReLU's knee relative to the columns' spread.
-        mean_feature: what the features' mean is scaled to, about.
+        mean_feature: approximate mean of the features.
     """
 
     seed: int = 0
@@ -148,13 +153,13 @@ class SyntheticConfig:
     mean_feature: float = 0.3
 
 
-# The data sets that have a name, as in `config.data.generator`.
+# Named configurations, the first word of `config.data.generator`.
 PRESETS = {
-    # Ten classes and short videos; easier, so as to be as hard as data of THUMOS14's shape.
+    # Ten classes and short videos, with weaker distractors to compensate for their small number.
     "demo": SyntheticConfig(
         feature_width=128, venue=(0.35, 0.2), context=(1.4, 1.4), noise=(0.8, 0.8)
     ),
-    # As many videos and classes as THUMOS14, as long and as wide.
+    # The numbers of videos and classes, lengths and width of THUMOS14.
     "thumos14": SyntheticConfig(
         feature_width=1024,
         num_train=200,
@@ -168,7 +173,7 @@ PRESETS = {
 
 
 def validate(config: SyntheticConfig) -> None:
-    """Raise DataError for a field that nothing can be generated from."""
+    """Raise DataError for an invalid field."""
     if config.dtype not in ("float16", "float32"):
         raise DataError(
             f"config.data.generator.dtype is {config.dtype!r}; wanted 'float16' or 'float32'"
@@ -186,5 +191,5 @@ def validate(config: SyntheticConfig) -> None:
 
 
 def random_stream(config: SyntheticConfig, *key: str) -> np.random.Generator:
-    """Random numbers of their own for everything that has a name."""
+    """Return an independent random generator for a key, e.g. ("video", name)."""
     return np.random.default_rng([config.seed, zlib.crc32("/".join(key).encode())])

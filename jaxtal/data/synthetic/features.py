@@ -1,4 +1,4 @@
-"""Generated features of untrimmed videos."""
+"""Generation of the features of untrimmed videos."""
 
 import dataclasses
 from typing import NamedTuple
@@ -14,23 +14,27 @@ def _unit(vectors: np.ndarray) -> np.ndarray:
 
 
 def _blend(vectors: np.ndarray, other: np.ndarray, cosine: float) -> np.ndarray:
-    """Unit vectors at about `cosine` to `vectors`, given nearly orthogonal unit vectors."""
+    """Return unit vectors with about this cosine to `vectors`, given nearly orthogonal ones."""
     return _unit(cosine * vectors + np.sqrt(1 - cosine**2) * other)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class World:
-    """The vectors that all videos of a data set share; unit vectors unless said otherwise.
+    """Vectors shared by all videos of a data set, of unit length except in the last four fields.
 
     Attributes:
         backgrounds: (2, K, L).
-        venue, action, context: (2, C, L); action is common to the class's sub-modes.
+        venue: (2, C, L).
+        action: (2, C, L), the part common to a class's sub-modes.
         core: (2, C, M, L).
+        context: (2, C, L).
         generic: (2, L) actionness.
-        gain: (2, C) of the class's actions.
         still: (2, K', L) lighting and captions in RGB.
         motion: (2, K', L) pans and shakes in flow.
-        projection, bias, scale: (2, L, D), (2, 1, D), (2, 1, D) from the latent space to features.
+        gain: (2, C), gain of a class's actions in each modality.
+        projection: (2, L, D) from the latent space to features.
+        bias: (2, 1, D), added to the projected vectors.
+        scale: (2, 1, D), factors of the features.
     """
 
     backgrounds: np.ndarray
@@ -77,7 +81,7 @@ class World:
 
 
 def _confuse(config: SyntheticConfig, vectors: np.ndarray) -> np.ndarray:
-    """Make the first classes of (2, C, ..., L) alike in pairs, in RGB and flow in turn."""
+    """Make pairs of the first classes of (2, C, ..., L) similar, in RGB and flow alternately."""
     result = vectors.copy()
     for pair in range(int(vectors.shape[1] * config.confusable) // 2):
         modality, first, second = pair % 2, 2 * pair, 2 * pair + 1
@@ -87,18 +91,18 @@ def _confuse(config: SyntheticConfig, vectors: np.ndarray) -> np.ndarray:
 
 
 def _class_gains(config: SyntheticConfig, num_classes: int) -> np.ndarray:
-    """(2, C): weak in RGB the even classes, in flow the odd ones."""
+    """Return (2, C) gains: even classes are weak in RGB, odd classes in flow."""
     gain = np.ones((2, num_classes), np.float32)
     gain[0, ::2] = gain[1, 1::2] = config.weak_gain
     return gain
 
 
 def _draw_output(config: SyntheticConfig) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Projection, biases and gains of the columns; nothing else depends on D."""
+    """Draw projection, biases and gains of the columns; nothing else depends on D."""
     rng = random_stream(config, "output")
     spread = np.maximum(_latent_norm(config), 0.1)[:, None, None]
     shape = (2, config.latent_width, config.feature_width)
-    # On a random direction of variance 1 a vector of norm r has a spread of r.
+    # A vector of norm r, projected on a random direction of variance 1, has standard deviation r.
     projection = rng.standard_normal(shape, np.float32) / spread
     bias = config.bias_spread * rng.standard_normal((2, 1, shape[2]), np.float32)
     gain = np.exp(config.gain_spread * rng.standard_normal((2, 1, shape[2]), np.float32))
@@ -107,7 +111,7 @@ def _draw_output(config: SyntheticConfig) -> tuple[np.ndarray, np.ndarray, np.nd
 
 
 def _latent_norm(config: SyntheticConfig) -> np.ndarray:
-    """(2,) float32 norm of a typical latent vector: what lasts and some of what comes and goes."""
+    """Return (2,) float32, the norm of a typical latent vector of permanent and temporary parts."""
     lasting = (config.background_strength, config.venue, config.style, config.noise)
     nuisances = ((config.lighting, config.pans), (config.captions, config.shakes))
     passing = (config.core, config.context, *nuisances)
@@ -116,14 +120,24 @@ def _latent_norm(config: SyntheticConfig) -> np.ndarray:
 
 
 class Shots(NamedTuple):
-    """Shots of a video: start and end (n,) in whole snippets."""
+    """Start and end (n,) of the shots of a video, in whole snippets."""
 
     start: np.ndarray
     end: np.ndarray
 
 
 def generate_video(config: SyntheticConfig, world: World, video: Video, grid: TimeGrid) -> Video:
-    """`video`, which has annotations only, with features."""
+    """Return `video`, which has annotations only, with generated features.
+
+    Args:
+        config: parameters of the generator.
+        world: vectors shared by all videos.
+        video: its name, duration and annotations determine the features.
+        grid: the time grid of the features.
+
+    Returns:
+        The video with (T, 2D) features of `config.dtype`.
+    """
     rng = random_stream(config, "video", video.name)
     time = max(1, int(grid.to_snippets(video.duration)))
     shots = _draw_shots(config, rng, time)
@@ -137,7 +151,7 @@ def generate_video(config: SyntheticConfig, world: World, video: Video, grid: Ti
 
 
 def _coverage(start, end, time: int) -> np.ndarray:
-    """(n, T): the fraction of each snippet that lies in each of the intervals, in snippets."""
+    """Return (n, T), the fraction of each snippet inside each interval, given in snippets."""
     snippet = np.arange(time, dtype=np.float32)
     low = np.maximum(np.asarray(start, np.float32)[:, None], snippet)
     high = np.minimum(np.asarray(end, np.float32)[:, None], snippet + 1)
@@ -145,12 +159,12 @@ def _coverage(start, end, time: int) -> np.ndarray:
 
 
 def _sum(amplitude: np.ndarray, vectors: np.ndarray) -> np.ndarray:
-    """Sum over n sources of amplitude (..., n, T) times vector (..., n, L): (..., T, L) float32."""
+    """Return (..., T, L) float32, amplitudes (..., n, T) by vectors (..., n, L), summed over n."""
     return np.swapaxes(amplitude, -1, -2).astype(np.float32) @ vectors.astype(np.float32)
 
 
 def _per_modality(pair: Pair) -> np.ndarray:
-    """(2, 1, 1), to multiply something with a leading axis of modalities."""
+    """Return (2, 1, 1), a factor for arrays with a leading axis of modalities."""
     return np.asarray(pair, np.float32)[:, None, None]
 
 
@@ -162,7 +176,7 @@ def _draw_shots(config: SyntheticConfig, rng: np.random.Generator, time: int) ->
 
 
 def _place(config, world: World, rng, shots: Shots, time: int) -> np.ndarray:
-    """Backgrounds by shot and the video's style: (2, T, L)."""
+    """Return (2, T, L): the shots' backgrounds and the video's style."""
     least, most = config.backgrounds_per_video
     count = min(rng.integers(least, most + 1), config.backgrounds)
     own = rng.permutation(config.backgrounds)[:count]
@@ -177,7 +191,7 @@ def _place(config, world: World, rng, shots: Shots, time: int) -> np.ndarray:
 
 
 def _actions(config, world: World, rng, video: Video, grid: TimeGrid, time: int) -> np.ndarray:
-    """Venue, instances, ambiguous intervals and context: (2, T, L)."""
+    """Return (2, T, L): venue, instances, ambiguous intervals and context."""
     segments = grid.to_snippets(np.concatenate([video.segments, video.ambiguous]).reshape(-1, 2))
     present = video.labels if len(video.labels) else np.unique(video.segment_labels)
     if not len(present):
@@ -194,7 +208,7 @@ def _actions(config, world: World, rng, video: Video, grid: TimeGrid, time: int)
 
 
 def _instances(config, world: World, rng, segments, label, inside) -> np.ndarray:
-    """Core and rest of the instances: (2, T, L)."""
+    """Return (2, T, L): core and rest of the instances."""
     visible = _per_modality(config.core) * _visibility(config, rng, len(label))[..., None]
     of_class = visible * world.gain[:, label, None]
     mode = rng.integers(config.sub_modes, size=len(label))
@@ -210,7 +224,7 @@ def _instances(config, world: World, rng, segments, label, inside) -> np.ndarray
 
 
 def _visibility(config: SyntheticConfig, rng: np.random.Generator, count: int) -> np.ndarray:
-    """(2, n) gain of every instance in each modality."""
+    """Draw (2, n), the gain of every instance in each modality."""
     visible = rng.beta(*config.visibility, size=(2, count)).astype(np.float32)
     missed = rng.random(count) < config.miss_probability
     modality = rng.integers(2, size=count)
@@ -219,14 +233,14 @@ def _visibility(config: SyntheticConfig, rng: np.random.Generator, count: int) -
 
 
 def _core_amplitude(config: SyntheticConfig, rng, segments, inside) -> np.ndarray:
-    """(2, n, T) raised-cosine bumps, flow's a little later; 0 outside of the instance."""
+    """Draw (2, n, T) raised-cosine bumps, delayed in flow; 0 outside of the instance."""
     length = np.maximum(segments[:, 1] - segments[:, 0], 1e-3)
     width = length * rng.uniform(*config.core_fraction, len(length))
     center = segments[:, 0] + width / 2 + rng.random(len(length)) * (length - width)
     delay = np.array([0.0, config.core_delay])[:, None]
     latest = segments[:, 1] - width / 2
     center = np.minimum(center + delay * length, latest)[..., None]
-    # An instance shorter than a snippet is seen by the snippet that it lies in.
+    # An instance shorter than a snippet is visible in the snippet that contains it.
     half = np.maximum(width, 1.0)[:, None]
     snippet = np.arange(inside.shape[1]) + 0.5
     phase = np.clip(np.abs(snippet - center) / half, 0, 1)
@@ -234,7 +248,7 @@ def _core_amplitude(config: SyntheticConfig, rng, segments, inside) -> np.ndarra
 
 
 def _context(config, world: World, rng, segments, label, present, time: int) -> np.ndarray:
-    """What surrounds instances, and free-standing replays: (2, T, L)."""
+    """Return (2, T, L): context around instances, and replays without an instance."""
     count = len(label)
     length = rng.exponential(config.context_snippets, (2, count))
     length *= rng.random((2, count)) < config.context_probability
@@ -253,7 +267,7 @@ def _context(config, world: World, rng, segments, label, present, time: int) -> 
 
 
 def _nuisances(config, world: World, rng, shots: Shots, time: int) -> np.ndarray:
-    """Lighting and captions in RGB, pans and shakes in flow: (2, T, L)."""
+    """Return (2, T, L): lighting and captions in RGB, pans and shakes in flow."""
     count = len(shots.start)
     by_shot, by_snippet = config.nuisance_probability
     signal = np.zeros((2, time, config.latent_width), np.float32)
@@ -273,18 +287,18 @@ def _nuisances(config, world: World, rng, shots: Shots, time: int) -> np.ndarray
 
 
 def _smooth(signal: np.ndarray) -> np.ndarray:
-    """(1/4, 1/2, 1/4) over time, the ends repeated: what an extractor's receptive field does."""
+    """Smooth over time with (1/4, 1/2, 1/4), as an extractor's receptive field does."""
     padded = np.concatenate([signal[:, :1], signal, signal[:, -1:]], axis=1)
     return 0.25 * (padded[:, :-2] + padded[:, 2:]) + 0.5 * padded[:, 1:-1]
 
 
 def _noise(config: SyntheticConfig, rng: np.random.Generator, time: int) -> np.ndarray:
-    """Stationary AR(1) noise (2, T, L)."""
+    """Draw stationary AR(1) noise (2, T, L)."""
     noise = rng.standard_normal((2, time, config.latent_width), np.float32)
     rho = _per_modality(config.noise_rho)
     noise[:, 1:] *= np.sqrt(1 - rho**2)
     shift = 1
-    # 1 / (1 - rho z) = (1 + rho z) (1 + rho^2 z^2) (1 + rho^4 z^4) ..., z a delay of one snippet.
+    # 1 / (1 - rho z) = (1 + rho z) (1 + rho^2 z^2) (1 + rho^4 z^4) ..., z a delay by one snippet.
     while shift < time and (rho**shift).max() > 1e-6:
         noise[:, shift:] += rho**shift * noise[:, :-shift]
         shift *= 2
@@ -292,7 +306,7 @@ def _noise(config: SyntheticConfig, rng: np.random.Generator, time: int) -> np.n
 
 
 def _features(config: SyntheticConfig, world: World, signal: np.ndarray) -> np.ndarray:
-    """(T, 2D) non-negative features of the latent signal (2, T, L)."""
+    """Return the (T, 2D) non-negative features of the latent signal (2, T, L)."""
     columns = signal.astype(np.float32) @ world.projection
     columns += world.bias
     if config.softness:

@@ -1,1 +1,1 @@
-"""Data sets in the form of TensorFlow Datasets."""
+"""Data sets in the format of TensorFlow Datasets."""

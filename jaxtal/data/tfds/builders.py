@@ -1,15 +1,16 @@
-"""TFDS builders of the field's data sets and of generated videos; TensorFlow is not needed.
+"""TFDS builders of the field's data sets and of generated videos, without TensorFlow.
 
-    import jaxtal.data.tfds.builders  # registers them
+    import jaxtal.data.tfds.builders  # registers the builders
+    from jaxtal.data.tfds.records import from_bytes
     builder = tfds.builder("jaxtal_untrimmed/demo")
     builder.download_and_prepare()
     videos = builder.as_data_source("train")
-    features = prepared.from_bytes(videos[0]["features"], videos[0]["dtype"].decode())
+    features = from_bytes(videos[0]["features"], videos[0]["dtype"].decode())
 
-A record holds features as bytes, because TFDS has one type for all records of a data set and we
-keep the source's: `features` is (T, bytes) uint8, `dtype` what to view them as. Class names, the
-time grid and all annotations are in `builder.info.metadata`, in ActivityNet form; class indices
-are positions in its "classes".
+Records store features as bytes, to keep the source's type, whereas TFDS has one type for all
+records of a data set: `features` is (T, bytes) uint8, and `dtype` is the type of the features.
+Class names, the time grid and all annotations are in `builder.info.metadata`, in ActivityNet form;
+class indices are positions in its "classes".
 """
 
 import abc
@@ -34,19 +35,21 @@ from jaxtal.data.tfds import reader, records
 from jaxtal.data.tfds.records import record
 from jaxtal.errors import DataError
 
-_PER_SHARD = 128  # videos; of THUMOS14's float32 features about 350 MB
+_PER_SHARD = 128  # videos, about 350 MB of THUMOS14's float32 features
 _SPLITS = ("train", "test")
 
 
 @dataclasses.dataclass(frozen=True)
 class BuilderOptions:
-    """How the files in the manual folder are read.
+    """Options for reading the files in the manual folder.
 
     Attributes:
-        layout: its name, as `jaxtal data inspect --help` lists them; "" for what is recognized.
-        name: <DS> of the files' names; "" for the builder's own.
-        fps, stride, window: the features' time grid; 0 for what the data set or layout says.
-        skip_damaged: leave out videos whose features are missing or damaged.
+        layout: name of a layout as listed by `jaxtal data inspect --help`; "": detect it.
+        name: <DS> in the names of the files; "": the builder's name of the data set.
+        fps: frames per second of the features; 0: that of the data set or layout.
+        stride: frames from one snippet to the next; 0: that of the data set or layout.
+        window: frames of one snippet; 0: that of the data set or layout.
+        skip_damaged: skip videos whose features are missing or damaged, with a warning.
     """
 
     layout: str = ""
@@ -58,7 +61,7 @@ class BuilderOptions:
 
 
 class _Untrimmed(FileReaderBuilder):
-    """What the builders share: from a `LazyDataset` to records, one video in memory at a time."""
+    """Base class: writes a `LazyDataset` as records, with one video in memory at a time."""
 
     VERSION = tfds.core.Version("1.0.0")
     DESCRIPTION = ""
@@ -78,17 +81,17 @@ class _Untrimmed(FileReaderBuilder):
 
     @abc.abstractmethod
     def _source(self, dl_manager) -> LazyDataset:
-        """What is prepared."""
+        """Return the data set to prepare."""
 
-    # Not TFDS's own writer, which keeps 1 GB of examples and needs TensorFlow above that.
+    # Not TFDS's own writer: it keeps up to 1 GB in memory, and needs TensorFlow beyond that.
     def _download_and_prepare(self, dl_manager, download_config) -> None:
         if self.info.file_format != tfds.core.FileFormat.ARRAY_RECORD:
             raise DataError(
                 f"{self.name}: file format {self.info.file_format.value}; wanted array_record, "
-                "which is read at random and without TensorFlow"
+                "which allows random access without TensorFlow"
             )
         contents = _Contents(self._source(dl_manager), self._reading.skip_damaged)
-        # An info of its own, because the writer writes where it says: now a temporary folder.
+        # A separate info: the writer uses its data_dir, which is now a temporary folder.
         info = self._info()
         writer = tfds.core.SequentialWriter(info, _PER_SHARD, file_format="array_record")
         writer.initialize_splits([*_SPLITS])
@@ -102,7 +105,7 @@ class _Untrimmed(FileReaderBuilder):
 
 
 class _Contents:
-    """The videos of a source as records, and what metadata.json says of those written."""
+    """Records of the videos of a source, and the metadata of the written records."""
 
     def __init__(self, source: LazyDataset, skip_damaged: bool):
         check_unique([video.name for video in source.videos], f"{source.path}")
@@ -112,7 +115,7 @@ class _Contents:
         self._like: tuple[str, int] | None = None
 
     def examples(self, split: str) -> Iterator[dict[str, Any]]:
-        """The records of a split; DataError for damaged features or if there is none."""
+        """Yield the records of a split; DataError for damaged features or an empty split."""
         for video in self._videos(split):
             self._like = check_width(video, f"{self._source.path}", self._like)
             self._headers[video.name] = records.header(video.features)
@@ -155,28 +158,28 @@ class _Contents:
         }
 
     def metadata(self) -> dict[str, Any]:
-        """Once all records are written: the content of metadata.json."""
+        """Return the content of metadata.json, after all records have been written."""
         train, test = (tuple(self._kept[split]) for split in _SPLITS)
         dataset = dataclasses.replace(self._source.dataset, train=train, test=test)
-        left_out = [v.name for v in self._source.videos if v.name not in self._headers]
-        return reader.metadata(dataset, self._headers, self._source, left_out)
+        skipped = [v.name for v in self._source.videos if v.name not in self._headers]
+        return reader.metadata(dataset, self._headers, self._source, skipped)
 
 
 class _FromFiles(_Untrimmed):
-    """Reads whatever layout lies in the manual folder."""
+    """Base class of builders that read a data set in any layout from the manual folder."""
 
     MANUAL_DOWNLOAD_INSTRUCTIONS = """
     Put the annotations and the features (.npy) of the data set into one folder, the manual_dir, in
-    any layout that jaxtal data inspect --help lists. The commonest, of W-TALC, CO2-Net and D2-Net:
-    <DS>-I3D-JOINTFeatures.npy beside <DS>-Annotations/, with <DS> Thumos14reduced, ActivityNet1.2
-    or ActivityNet1.3. Others: the same with gt.json (HAM-Net); gt.json, split_train.txt and
-    split_test.txt with features/ (BaSNet, CoLA) or train/ and test/ (ACM-Net, ASM-Loc);
-    annotations/ with i3d_features/ (ActionFormer) or features/ (OpenTAD).
+    any layout that jaxtal data inspect --help lists. The most common one (W-TALC, CO2-Net, D2-Net):
+    <DS>-I3D-JOINTFeatures.npy beside <DS>-Annotations/, where <DS> is Thumos14reduced,
+    ActivityNet1.2 or ActivityNet1.3. Others: the same with gt.json (HAM-Net); gt.json,
+    split_train.txt and split_test.txt with features/ (BaSNet, CoLA) or train/ and test/ (ACM-Net,
+    ASM-Loc); annotations/ with i3d_features/ (ActionFormer) or features/ (OpenTAD).
     """
 
     @abc.abstractmethod
     def _called(self) -> str:
-        """What the data set itself is called, by which its protocols are chosen."""
+        """Return the data set's name, which selects its evaluation protocols."""
 
     def _source(self, dl_manager) -> LazyDataset:
         from jaxtal.data import layouts
@@ -213,7 +216,7 @@ class JaxtalActivitynet(_FromFiles):
 
 
 class JaxtalVideos(_FromFiles):
-    """Any other data set, with config=named("what it is called")."""
+    """Any other data set, with config=named("NAME")."""
 
     DESCRIPTION = "Untrimmed videos for temporal action localization."
 
@@ -222,22 +225,22 @@ class JaxtalVideos(_FromFiles):
 
 
 def named(name: str) -> tfds.core.BuilderConfig:
-    """A configuration of `JaxtalVideos`: what a data set of one's own is called.
+    """Return the configuration of `JaxtalVideos` for a data set of this name.
 
     Raises:
-        DataError: no folder can be called so.
+        DataError: the name is empty or not a valid file name.
     """
     if not name:
-        raise DataError("jaxtal_videos: no name; say jaxtal_videos/NAME for the data set NAME")
+        raise DataError("jaxtal_videos: no name; wanted jaxtal_videos/NAME for the data set NAME")
     return tfds.core.BuilderConfig(name=check_name(name, "the name of the data set"))
 
 
 @dataclasses.dataclass(eq=False)
 class GeneratorConfig(tfds.core.BuilderConfig):
-    """Which untrimmed videos are generated.
+    """Configuration of `JaxtalUntrimmed`.
 
     Attributes:
-        generator: every property of the generator.
+        generator: parameters of the generator.
     """
 
     generator: SyntheticConfig = dataclasses.field(default_factory=SyntheticConfig)
@@ -255,7 +258,7 @@ class JaxtalUntrimmed(_Untrimmed):
         ),
         GeneratorConfig(
             name="thumos14",
-            description="As many videos and classes as THUMOS14, as long and as wide.",
+            description="The numbers of videos and classes, lengths and width of THUMOS14.",
             generator=PRESETS["thumos14"],
         ),
     ]
@@ -265,7 +268,7 @@ class JaxtalUntrimmed(_Untrimmed):
 
 
 def generated(config: SyntheticConfig) -> LazyDataset:
-    """What `config` describes, each video generated when it is asked for."""
+    """Return the data set that `config` describes; features are generated when they are read."""
     path = Path(config.annotations or "generator")
     dataset = annotations(config)
     world = World.draw(config, len(dataset.classes))

@@ -1,4 +1,4 @@
-"""Prepare a data set as a TFDS data set."""
+"""Preparation of data sets with TensorFlow Datasets."""
 
 import contextlib
 import io
@@ -12,52 +12,53 @@ from jaxtal.extras import required
 def prepare(
     builder_name: str, data_dir: Path, manual_dir: Path | None = None, **reading: Any
 ) -> Path:
-    """Prepare a data set, unless it is already.
+    """Prepare a data set, unless its folder exists.
 
     Args:
         builder_name: <builder> or <builder>/<config>.
         data_dir: TFDS's data folder.
-        manual_dir: the folder that is read; None for generated videos.
+        manual_dir: folder with the files to read; None for generated videos.
         **reading: fields of `builders.BuilderOptions`.
 
     Returns:
         The prepared folder.
 
     Raises:
-        DataError: something is missing or wrong, or cannot be written.
+        DataError: the builder does not exist, files are missing or malformed, or the folder cannot
+            be written.
     """
     with required("tfds", "preparing a data set"):
-        import importlib_resources  # noqa: F401, which TFDS's builders import when they are made
+        import importlib_resources  # noqa: F401, imported by TFDS's builders
         import tensorflow_datasets as tfds
 
     builder = _builder(builder_name, data_dir, reading)
     folder = Path(builder.data_dir)
     if builder.MANUAL_DOWNLOAD_INSTRUCTIONS is None and manual_dir is not None:
-        raise DataError(f"manual_dir={manual_dir}: {builder_name} reads no files; leave it out")
+        raise DataError(f"manual_dir={manual_dir}: {builder_name} reads no files; omit it")
     if folder.exists():
-        warn(f"{folder} is there already and stays; remove it to prepare {builder_name} again")
+        warn(f"{folder} exists and is kept; remove it to prepare {builder_name} again")
         return folder
     if builder.MANUAL_DOWNLOAD_INSTRUCTIONS is not None:
         _check_manual_dir(manual_dir, builder.MANUAL_DOWNLOAD_INSTRUCTIONS)
-    for left in sorted(folder.parent.glob(f"incomplete.*_{folder.name}")):
-        warn(f"{left} is of a run that was stopped; remove it unless that run still goes on")
+    for partial in sorted(folder.parent.glob(f"incomplete.*_{folder.name}")):
+        warn(f"{partial} is from an unfinished run; remove it unless that run is in progress")
     options = tfds.download.DownloadConfig(manual_dir=manual_dir)
     try:
         with contextlib.redirect_stdout(io.StringIO()):  # TFDS prints "Unknown size" four times
             builder.download_and_prepare(download_config=options)
-    except (OSError, RuntimeError) as error:  # array_record raises the second on a full disk
+    except (OSError, RuntimeError) as error:  # array_record raises RuntimeError on a full disk
         raise DataError(f"{folder}: cannot be written ({error})") from None
     return folder
 
 
 def _builder(name: str, data_dir: Path, reading: dict[str, Any]):
-    """Return the builder that `name` means; DataError if there is none."""
+    """Return the builder with this name; DataError if it does not exist."""
     from jaxtal.data.tfds.builders import BUILDERS, BuilderOptions, JaxtalVideos, named
 
     base, _, config = name.partition("/")
     builders = {builder.name: builder for builder in BUILDERS}
     if base not in builders:
-        raise DataError(f"builder={name:.80}: it is one of {', '.join(builders)}")
+        raise DataError(f"builder={name:.80}: wanted one of {', '.join(builders)}")
     builder = builders[base]
     known = [*builder.builder_configs]
     chosen: Any = config or None
@@ -75,4 +76,4 @@ def _check_manual_dir(manual_dir: Path | None, instructions: str) -> None:
     if manual_dir is None:
         raise DataError(f"manual_dir=... is missing. {instructions}")
     if not manual_dir.is_dir():
-        raise DataError(f"manual_dir=... is {manual_dir}, which is no folder. {instructions}")
+        raise DataError(f"manual_dir=... is {manual_dir}, which is not a folder. {instructions}")

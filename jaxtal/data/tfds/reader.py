@@ -1,9 +1,8 @@
-"""Data sets prepared once by TFDS, without TensorFlow: any video is read by itself.
+"""Reader of data sets prepared by TFDS, with random access to videos, without TensorFlow.
 
-`jaxtal data prepare` writes them. A prepared folder, <builder>/[<config>/]<version> below a
-TFDS data folder, has a record for each video in array_record files, and in metadata.json all that
-is not features: the data set's annotations in ActivityNet form, with the shape, the type and a
-checksum of each video's features.
+`jaxtal data prepare` writes them. A prepared folder, <builder>/[<config>/]<version> in a TFDS data
+folder, has one record per video in array_record files. Its metadata.json has everything else: the
+annotations in ActivityNet form, with the shape, the type and a checksum of each video's features.
 """
 
 import contextlib
@@ -24,38 +23,38 @@ from jaxtal.data.lazy_dataset import LazyDataset
 from jaxtal.data.tfds.records import DTYPES, FORMAT, from_bytes
 from jaxtal.errors import DataError, JaxtalError
 
-_ABOUT = "jaxtal_prepared"  # tells our metadata.json from those of other builders
+_ABOUT = "jaxtal_prepared"  # marks metadata.json as one of jaxtal's builders
 _INFO, _METADATA, _FEATURES = "dataset_info.json", "metadata.json", "features.json"
 _FORM = "what jaxtal data prepare writes"
-_MEND = "remove the folder and prepare it again"
+_HOW_TO_FIX = "remove the folder and prepare it again"
 
 _SAFE = "tensorflow_datasets.core.features."
 
 
 def detect(path: Path) -> bool:
-    """Whether `path` is a prepared folder or has one below it, as a TFDS data folder does."""
+    """Return True if `path` is a prepared folder or a TFDS data folder that contains one."""
     return any(True for _ in _folders(path))
 
 
 def read(path: Path, name: str = "", features: bool = True) -> LazyDataset:
-    """A prepared data set; features are read from their record when asked for.
+    """Return a prepared data set; a video's features are read from its record on demand.
 
     Args:
-        path: the prepared folder, or a TFDS data folder with several.
-        name: <builder>, <builder>/<config>, <builder>/<config>/<version>, or what the data set
-            itself is called, e.g. Thumos14reduced; "" where there is only one.
-        features: False for annotations only.
+        path: the prepared folder, or a TFDS data folder.
+        name: <builder>, <builder>/<config>, <builder>/<config>/<version>, or the name of the data
+            set, e.g. Thumos14reduced; "": the data folder contains only one.
+        features: True: prepare reading of features; False: annotations only.
 
     Raises:
-        DataError: there is none or more than one of that name, or it is incomplete or damaged.
+        DataError: no data set or several match the name, or it is incomplete or damaged.
     """
     folder = _find(path, name)
     content = json_files.load(folder / _METADATA, _FORM)
     about = _about(content, folder / _METADATA)
     dataset = activitynet.read(folder / _METADATA)
     notes = [f"prepared from {about.get('from')!s:.200}"]
-    if left_out := about.get("left_out"):
-        notes.append(f"{len(left_out)} videos were left out when it was prepared")
+    if skipped := about.get("left_out"):
+        notes.append(f"{len(skipped)} videos were skipped when it was prepared")
     has_time_grid = bool(about.get("has_time_grid"))
     source = LazyDataset("tfds", folder, dataset, notes=tuple(notes), has_time_grid=has_time_grid)
     if not features:
@@ -70,29 +69,29 @@ def read(path: Path, name: str = "", features: bool = True) -> LazyDataset:
 
 
 def metadata(
-    dataset: Dataset, headers: dict[str, dict[str, Any]], source: LazyDataset, left_out: list[str]
+    dataset: Dataset, headers: dict[str, dict[str, Any]], source: LazyDataset, skipped: list[str]
 ) -> dict[str, Any]:
-    """What metadata.json holds.
+    """Return the content of metadata.json.
 
     Args:
         dataset: videos in the order of their records.
         headers: video name -> `header` of its features.
-        source: where they are from.
-        left_out: names of its videos that have no record.
+        source: the data set that was read.
+        skipped: names of its videos without a record.
     """
     content = activitynet.to_content(dataset, more=lambda video: headers[video.name])
     about = {
         "format": FORMAT,
         "from": f"{source.path} (layout {source.layout})",
         "has_time_grid": source.has_time_grid,
-        "left_out": left_out,
+        "left_out": skipped,
         "crc32": _checksum(content),
     }
     return {_ABOUT: about, **content}
 
 
 def _about(content: dict[str, Any], path: Path) -> dict[str, Any]:
-    """What metadata.json says of itself; DataError if it is not ours, or was changed since."""
+    """Return the header of metadata.json; DataError if it is not jaxtal's, or was changed."""
     about = content.pop(_ABOUT, None)
     if not isinstance(about, dict) or about.get("format") != FORMAT:
         raise DataError(
@@ -100,7 +99,7 @@ def _about(content: dict[str, Any], path: Path) -> dict[str, Any]:
             "data set with this version"
         )
     if about.get("crc32") != _checksum(content) or not isinstance(about.get("left_out"), list):
-        raise DataError(f"{path}: damaged or changed (its checksum is another); {_MEND}")
+        raise DataError(f"{path}: damaged or changed (its checksum differs); {_HOW_TO_FIX}")
     return about
 
 
@@ -109,16 +108,16 @@ def _checksum(content: dict[str, Any]) -> int:
 
 
 def _folders(path: Path) -> Iterator[Path]:
-    """Prepared folders at `path` or up to three below it."""
+    """Yield the prepared folders at `path` or up to three levels below it."""
     for pattern in ("", "*/", "*/*/", "*/*/*/"):
         for info in sorted(path.glob(pattern + _INFO)):
-            unfinished = info.parent.name.startswith("incomplete.")  # as TFDS calls it
+            unfinished = info.parent.name.startswith("incomplete.")  # TFDS's prefix
             if not unfinished and any(info.parent.glob("*.array_record*")):
                 yield info.parent
 
 
 def _find(path: Path, name: str) -> Path:
-    """The one prepared folder that `name` means."""
+    """Return the only prepared folder that matches `name`."""
     folders = [*_folders(path)]
     wanted = Path(name.replace(":", "/")).parts
     known = {folder: folder.relative_to(path).parts for folder in folders}
@@ -134,7 +133,7 @@ def _find(path: Path, name: str) -> Path:
 
 
 def _named(folder: Path, name: str) -> bool:
-    """Whether `name` is what the data set itself is called, or its builder."""
+    """Return True if `name` is the name of the data set or of its builder."""
     try:
         own = json_files.load(folder / _METADATA, _FORM).get("name")
         builder = json_files.load(folder / _INFO, _FORM).get("name")
@@ -144,19 +143,19 @@ def _named(folder: Path, name: str) -> bool:
 
 
 def _header(entry: dict[str, Any], where: str) -> tuple[tuple[int, int], str, int]:
-    """Shape, type and checksum of a video's features."""
+    """Return shape, type and checksum of a video's features."""
     shape, dtype, checksum = (entry.get(f"feature_{key}") for key in ("shape", "dtype", "crc32"))
     match shape, dtype, checksum:
         case [int(snippets), int(width)], str(), int() if dtype in DTYPES:
             return (snippets, width), dtype, checksum
     raise DataError(
         f"{where}: features of shape {shape!r:.40}, type {dtype!r:.40}, checksum {checksum!r:.40}; "
-        f"wanted {_FORM}; {_MEND}"
+        f"wanted {_FORM}; {_HOW_TO_FIX}"
     )
 
 
 class _Records:
-    """The records of a prepared folder, by the name of the video."""
+    """Records of a prepared folder by video name."""
 
     def __init__(self, folder: Path):
         self._folder = folder
@@ -165,28 +164,28 @@ class _Records:
         self._sources: dict[str, Any] = {}
 
     def add(self, name: str, split: str, index: int, header: tuple) -> None:
-        """Say that the video `name` is record `index` of `split`."""
+        """Register the video `name` as record `index` of `split`."""
         self._where[name] = split, index
         self._headers[name] = header
 
     def open(self) -> None:
-        """Open both splits; DataError unless their files are there with as many records."""
+        """Open both splits; DataError if files or records are missing."""
         try:
             self._sources = _open(self._folder)
         except JaxtalError:
             raise
-        except Exception as error:  # TFDS reads several files and raises whatever it meets
+        except Exception as error:  # TFDS reads several files and may raise any exception
             raise self._damaged("cannot be opened", error) from None
         for split, source in self._sources.items():
             count = sum(where[0] == split for where in self._where.values())
             if len(source) != count:
                 raise DataError(
                     f"{self._folder / _INFO}: {len(source)} records in split {split}, but "
-                    f"{_METADATA} lists {count} videos; {_MEND}"
+                    f"{_METADATA} lists {count} videos; {_HOW_TO_FIX}"
                 )
 
     def read(self, video: Video) -> np.ndarray:
-        """The (T, 2D) features of `video`, from its record alone."""
+        """Return the (T, 2D) features of `video`; only its record is read."""
         split, index = self._where[video.name]
         shape, dtype, checksum = self._headers[video.name]
         what = f"record {index} of split {split}, video {video.name},"
@@ -195,7 +194,7 @@ class _Records:
             stored = np.asarray(example["features"])
             name = bytes(example["name"]).decode("utf-8", "replace")
             wanted = (shape[0], shape[1] * np.dtype(DTYPES[dtype]).itemsize)
-        except Exception as error:  # array_record and protobuf raise whatever they meet
+        except Exception as error:  # array_record and protobuf may raise any exception
             raise self._damaged(f"{what} cannot be read", error) from None
         if name != video.name or stored.shape != wanted or zlib.crc32(stored.data) != checksum:
             raise self._damaged(f"{what} holds something else", f"{name!r:.40}, {stored.shape}")
@@ -203,32 +202,36 @@ class _Records:
         return feature_files.check_features(from_bytes(stored, dtype), where)
 
     def _damaged(self, what: str, error: object) -> JaxtalError:
-        return DataError(f"{self._folder}: {what} ({' '.join(str(error).split())[:160]}); {_MEND}")
+        return DataError(
+            f"{self._folder}: {what} ({' '.join(str(error).split())[:160]}); {_HOW_TO_FIX}"
+        )
 
 
 def _open(folder: Path) -> dict[str, Any]:
-    """TFDS's random access sources of both splits."""
+    """Return TFDS's random access sources of both splits."""
     _check_features(json_files.load(folder / _FEATURES, _FORM), folder / _FEATURES)
     import tensorflow_datasets as tfds
 
     from jaxtal.data.tfds.records import record
 
-    with contextlib.redirect_stdout(io.StringIO()):  # of a damaged folder TFDS says "TensorFlow"
+    with contextlib.redirect_stdout(
+        io.StringIO()
+    ):  # TFDS prints a hint about TensorFlow for damaged folders
         builder = tfds.builder_from_directory(folder)
     if repr(builder.info.features) != repr(record()):
-        raise DataError(f"{folder / _FEATURES}: other fields than ours; {_MEND}")
+        raise DataError(f"{folder / _FEATURES}: the fields are not those of jaxtal; {_HOW_TO_FIX}")
     for split in ("train", "test"):
         for part in builder.info.splits[split].file_instructions:
             file = Path(part.filename)
             if file.parent.resolve() != folder.resolve() or not file.is_file():
-                raise DataError(f"{file} is missing; {_MEND}")
+                raise DataError(f"{file} is missing; {_HOW_TO_FIX}")
     return {split: builder.as_data_source(split) for split in ("train", "test")}
 
 
 def _check_features(value: Any, path: Path) -> None:
-    """Raise DataError if TFDS would import anything but its own modules for features.json."""
+    """Raise DataError if features.json would make TFDS import modules other than its own."""
     if isinstance(value, dict):
         for key, inner in value.items():
             if key in ("type", "pythonClassName") and not f"{inner}".startswith(_SAFE):
-                raise DataError(f"{path}: {key} is {inner!r:.80}; wanted {_FORM}; {_MEND}")
+                raise DataError(f"{path}: {key} is {inner!r:.80}; wanted {_FORM}; {_HOW_TO_FIX}")
             _check_features(inner, path)

@@ -1,4 +1,4 @@
-"""The records of a prepared data set."""
+"""Record format of prepared data sets."""
 
 import zlib
 from typing import TYPE_CHECKING, Any
@@ -13,7 +13,7 @@ DTYPES = {"float16": "<f2", "float32": "<f4"}
 
 
 def header(array: np.ndarray) -> dict[str, Any]:
-    """What metadata.json says of a video's (T, 2D) features."""
+    """Return shape, type and CRC-32 of a video's (T, 2D) features, for metadata.json."""
     return {
         "feature_shape": list(array.shape),
         "feature_dtype": array.dtype.name,
@@ -22,26 +22,27 @@ def header(array: np.ndarray) -> dict[str, Any]:
 
 
 def to_bytes(array: np.ndarray) -> np.ndarray:
-    """(T, 2D) features as (T, bytes) uint8, little-endian, as records hold them."""
+    """Return (T, 2D) features as (T, bytes) uint8, little-endian, the form in records."""
     return np.ascontiguousarray(array, DTYPES[array.dtype.name]).view(np.uint8)
 
 
 def from_bytes(array: np.ndarray, dtype: str) -> np.ndarray:
-    """(T, 2D) features from a record's (T, bytes) uint8, not copied.
+    """Return (T, 2D) features from a record, without copying.
 
     Args:
+        array: (T, bytes) uint8, the record's "features".
         dtype: "float16" or "float32", the record's "dtype".
     """
     return array.view(DTYPES[dtype])
 
 
 def record() -> "tfds.features.FeaturesDict":
-    """Return the fields of a video's record."""
-    import tensorflow_datasets as tfds  # readers do without it
+    """Return the TFDS description of a video's record."""
+    import tensorflow_datasets as tfds  # not needed by readers of annotations
 
     tensor = tfds.features.Tensor
     seconds = tensor(shape=(None, 2), dtype=np.float64, encoding="bytes")
-    # Encoded as bytes, numbers keep all digits: TFDS's own encoding of floats has 32 bits.
+    # Encoded as bytes, numbers keep all digits: TFDS's default encoding of floats has 32 bits.
     number = tensor(shape=(), dtype=np.float64, encoding="bytes")
     indices = tensor(shape=(None,), dtype=np.int64)
     return tfds.features.FeaturesDict(

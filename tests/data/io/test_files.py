@@ -1,4 +1,4 @@
-"""Files appear at once or not at all, wherever they are told to."""
+"""Atomic writing of files, links and pipes."""
 
 import contextlib
 import os
@@ -10,7 +10,7 @@ from jaxtal.data.io.files import atomic_write
 from jaxtal.errors import JaxtalError
 
 
-def test_an_error_leaves_what_was_there(tmp_path):
+def test_an_error_keeps_the_previous_file(tmp_path):
     path = tmp_path / "x.json"
     path.write_text("before")
     with contextlib.suppress(KeyError), atomic_write(path) as file:
@@ -46,7 +46,7 @@ def test_a_pipe_is_written_to(tmp_path):
     assert read == ["through"]
 
 
-def test_what_cannot_be_written(tmp_path):
+def test_paths_that_cannot_be_written(tmp_path):
     for path in (tmp_path / "none" / "x.json", tmp_path / ("x" * 300)):
         with pytest.raises(JaxtalError, match="cannot be written"):
             atomic_write(path).__enter__()

@@ -1,4 +1,4 @@
-"""Object arrays of every origin are read, and nothing that they say is executed."""
+"""Reading of object arrays from all versions of Python and NumPy, without executing them."""
 
 import pickle
 import struct
@@ -16,7 +16,7 @@ from jaxtal.errors import JaxtalError
 
 
 def write(path: Path, pickled: bytes, shape=(2,)) -> Path:
-    """A .npy file that claims to be an object array and holds `pickled`."""
+    """Write a .npy file with the header of an object array and the content `pickled`."""
     with open(path, "wb") as file:
         npy.write_array_header_1_0(file, {"descr": "|O", "fortran_order": False, "shape": shape})
         file.write(pickled)
@@ -56,7 +56,7 @@ def test_lists_strings_and_numbers(tmp_path):
 
 
 def test_a_python_2_pickle(tmp_path):
-    # What Python 2 writes: byte strings without a type, the array's contents among them.
+    # Python 2 writes strings without a type, and the array's contents as such a string.
     contents = np.array([1.0, 2.0]).tobytes()
     pickled = (
         b"\x80\x02cnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\x00\x85U\x01b\x87R"
@@ -88,10 +88,10 @@ class Call:
     Call(pickle.loads, b"."),
     Call(bytearray, 10),
 ])  # fmt: skip
-def test_calls_are_refused_and_not_made(tmp_path, monkeypatch, call, protocol):
+def test_calls_are_rejected_and_not_made(tmp_path, monkeypatch, call, protocol):
     monkeypatch.chdir(tmp_path)
     pickled = pickle.dumps(call, protocol=protocol)
-    with pytest.raises(JaxtalError, match=r"a\.npy: refused.*Nothing in it was executed") as error:
+    with pytest.raises(JaxtalError, match=r"a\.npy: rejected.*Nothing in it was executed") as error:
         object_arrays.load(write(tmp_path / "a.npy", pickled))
     assert "\n" not in str(error.value)
     assert not (tmp_path / "executed").exists()
@@ -105,7 +105,7 @@ def test_calls_are_refused_and_not_made(tmp_path, monkeypatch, call, protocol):
     b"]" + b"]" * 50 + b"a" * 50 + b".",
     b"\x80\x02cnumpy\ndtype\nU\x02O8\x85Rcbuiltins\ngetattr\n.",
 ])  # fmt: skip
-def test_what_is_not_an_array_is_refused(tmp_path, pickled):
+def test_other_objects_are_rejected(tmp_path, pickled):
     with pytest.raises(JaxtalError, match=r"a\.npy: "):
         object_arrays.load(write(tmp_path / "a.npy", pickled))
 
@@ -133,8 +133,8 @@ def test_shared_references_do_not_multiply(tmp_path):
         nested = [nested] * 1000
     array = np.empty(1, object)
     array[0] = nested
-    np.save(tmp_path / "a.npy", array)  # 10^9 numbers if written out, a few kilobytes as it is
-    with pytest.raises(JaxtalError, match="lists of lists that repeat themselves without end"):
+    np.save(tmp_path / "a.npy", array)  # expands to 10^9 numbers from a few kilobytes
+    with pytest.raises(JaxtalError, match="shared lists that expand to too many entries"):
         object_arrays.load(tmp_path / "a.npy")
     array[0] = [[0.5, 1.5]] * 1000
     np.save(tmp_path / "a.npy", array)
@@ -155,12 +155,12 @@ def test_damaged_files_give_one_line(data):
                 position = data.draw(st.integers(0, len(content) - 1))
                 content[position] = data.draw(st.integers(0, 255))
         path.write_bytes(bytes(content))
-        message = refusal(path)  # none: a flipped bit of a number is still a number
+        message = refusal(path)  # None: a flipped bit of a number gives another number
         assert message is None or (str(path) in message and "\n" not in message)
 
 
 def refusal(path: Path) -> str | None:
-    """What the reader says of a file; None if it reads it. Any other exception fails the test."""
+    """Return the reader's error message for a file, or None if it is read."""
     try:
         object_arrays.load(path)
     except JaxtalError as error:

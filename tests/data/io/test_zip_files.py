@@ -1,4 +1,4 @@
-"""Archives whose members share bytes are refused by us, on every Python, without a warning."""
+"""Archives with overlapping members are rejected on every version of Python."""
 
 import io
 import pickle
@@ -18,7 +18,7 @@ NAMES = ("a", "b", "c")
 
 
 def zipped(method: int = zipfile.ZIP_STORED, head: bytes = b"") -> bytes:
-    """Three members of 100 bytes each, behind what is no part of the archive."""
+    """Return an archive of three members of 100 bytes each, preceded by `head`."""
     file = io.BytesIO(head)
     file.seek(len(head))
     with zipfile.ZipFile(file, "a", method) as archive:
@@ -28,12 +28,15 @@ def zipped(method: int = zipfile.ZIP_STORED, head: bytes = b"") -> bytes:
 
 
 def entries(content: bytes) -> list[int]:
-    """Where the entries of the archive's list begin."""
+    """Return the positions of the entries in the central directory."""
     return [at for at in range(len(content) - 46) if content.startswith(b"PK\x01\x02", at)]
 
 
 def with_number(content: bytes, entry: int, offset: int, value: int) -> bytes:
-    """The archive with another number in its list: 20 packed size, 42 where the member begins."""
+    """Return the archive with a changed number in its central directory.
+
+    Offset 20 is the compressed size, offset 42 the position of the member.
+    """
     changed = bytearray(content)
     struct.pack_into("<I", changed, entries(content)[entry] + offset, value)
     return bytes(changed)
@@ -65,15 +68,15 @@ def test_disjoint_members_are_accepted(method, head):
 @pytest.mark.parametrize(
     ("entry", "begins_as"), [(1, 0), (2, 1), (0, 1), (0, 2)], ids=lambda value: str(value)
 )
-def test_two_members_at_one_place_are_refused(entry, begins_as):
+def test_two_members_at_one_position_are_rejected(entry, begins_as):
     good = zipped()
     with pytest.raises(ValueError, match="members that overlap"):
         check(with_number(good, entry, 42, start(good, begins_as)))
 
 
 @pytest.mark.parametrize("entry", [0, 1, 2])
-def test_a_member_that_reaches_into_what_follows_is_refused(entry):
-    """Into the next member, or the last one into the list."""
+def test_a_member_that_overlaps_the_next_is_rejected(entry):
+    """The last one overlaps the central directory."""
     good = zipped()
     check(with_number(good, entry, 20, 100))
     with pytest.raises(ValueError, match="members that overlap"):
@@ -81,15 +84,15 @@ def test_a_member_that_reaches_into_what_follows_is_refused(entry):
 
 
 def test_a_long_header_of_a_member_counts():
-    """What the list does not say: the first member's own header has more in it."""
+    """The first member's local header is longer than its entry in the central directory."""
     good = zipped()
     longer = good[:28] + struct.pack("<H", 8) + good[30:]
     with pytest.raises(ValueError, match="members that overlap"):
         check(longer)
 
 
-def test_a_quoted_member_is_refused():
-    """The compact bomb: a member holds the next one's header, and shares all that follows."""
+def test_a_quoted_member_is_rejected():
+    """Zip bomb: a member contains the next one's header, and shares the data after it."""
     kernel = bytes(1000)
     inner = io.BytesIO()
     with zipfile.ZipFile(inner, "w") as archive:
@@ -107,12 +110,12 @@ def test_a_quoted_member_is_refused():
 
 
 @pytest.mark.parametrize("at", [5, 10**6])
-def test_a_member_without_a_header_is_refused(at):
+def test_a_member_without_a_header_is_rejected(at):
     with pytest.raises(ValueError, match="a member without a header"):
         check(with_number(zipped(), 0, 42, at))
 
 
-def test_saved_activations_that_overlap_are_refused(tmp_path):
+def test_saved_activations_that_overlap_are_rejected(tmp_path):
     path = tmp_path / "a.npz"
     rows = np.array([2, 3])
     np.savez(path, videos=np.array(["a", "b"]), classes=np.array(["x"]), rows=rows, extra=rows)
@@ -122,7 +125,7 @@ def test_saved_activations_that_overlap_are_refused(tmp_path):
         activations.read(path, ())
 
 
-def test_checkpoints_that_overlap_are_refused(tmp_path):
+def test_checkpoints_that_overlap_are_rejected(tmp_path):
     path = tmp_path / "a.pkl"
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("any/data.pkl", pickle.dumps({}, protocol=2))
@@ -131,6 +134,6 @@ def test_checkpoints_that_overlap_are_refused(tmp_path):
     content = path.read_bytes()
     path.write_bytes(with_number(content, 2, 42, start(content, 1)))
     with pytest.raises(
-        JaxtalError, match=r"a\.pkl: refused, because .* members that overlap: each"
+        JaxtalError, match=r"a\.pkl: rejected, because .* members that overlap: each"
     ):
         torch_files.load(path)

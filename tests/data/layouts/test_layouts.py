@@ -1,4 +1,4 @@
-"""The layouts as their programs have them on disk, and as we write them: nothing is lost."""
+"""Reading of all layouts as other programs have them, and lossless conversion between them."""
 
 import dataclasses
 import json
@@ -31,7 +31,7 @@ def text(path, content):
 
 
 def basnet(root):
-    """Segments as text, no durations; a third video that is in no list."""
+    """Write segments as text, no durations, and a third video that is in no list."""
     entries = {
         name: {"subset": subset, "annotations": [{"segment": ["1.2", "4.0"], "label": label}]}
         for name, subset, label in (
@@ -71,7 +71,7 @@ def test_basnet_streams_of_different_lengths(tmp_path):
 
 
 def acmnet(root):
-    """A duration that is too short, and one video more than the lists have."""
+    """Write one duration that is too short, and a video that is in no list."""
     entries = {
         name: {
             "subset": subset,
@@ -92,7 +92,7 @@ def test_acmnet(tmp_path):
     assert source.layout == "acmnet"
     loaded = source.load()
     np.testing.assert_array_equal(loaded.test[0].features, arrays[1])
-    # 10 s are a fifth shorter than 20 snippets; 12.9 s are not.
+    # 10 s are a fifth shorter than the 20 snippets, 12.9 s are longer.
     assert [video.duration for video in source.videos] == [12.9, pytest.approx(12.8)]
     assert "1 durations are more than 5 % shorter" in source.notes[0]
 
@@ -120,7 +120,7 @@ def test_actionformer_and_its_overlapping_windows(tmp_path):
     assert source.dataset.grid == TimeGrid(30, 4, 16)
     assert source.videos[0].fps == 24
     grid = source.dataset.grid.of(source.videos)
-    # The middle of snippet i is at (i * stride + window / 2) / fps seconds (DATA.md, L5).
+    # The middle of snippet i is at (i * stride + window / 2) / fps seconds.
     for snippet in (0, 5, 71):
         middle = (snippet * 4 + 0.5 * 16) / 24
         assert grid.take(0).to_seconds(snippet + 0.5) == pytest.approx(middle)
@@ -172,7 +172,7 @@ def test_opentad(tmp_path):
     assert (source.missing, source.declared_missing) == (("d", "c"), ("c",))
     assert source.unannotated == ("x",)
     with pytest.raises(
-        JaxtalError, match=r"no feature file of video d; .*skip_damaged=True leaves such"
+        JaxtalError, match=r"no feature file of video d; .*skip_damaged=True skips such"
     ):
         source.load()
     loaded = source.load(skip_damaged=True)
@@ -202,7 +202,7 @@ def test_hamnet(tmp_path):
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
-    """In every layout a data set on another grid, where one video has an fps of its own."""
+    """A data set in every layout, with overlapping windows and a video with its own fps."""
     wanted = layout_cases.source(layout_cases.dataset(TimeGrid(30, 4, 16), own_fps=True))
     root = tmp_path_factory.mktemp("layouts")
     for layout in FOLDERS:
@@ -211,7 +211,7 @@ def made(tmp_path_factory):
 
 
 @pytest.mark.parametrize("layout", FOLDERS)
-def test_what_is_written_is_read(made, layout):
+def test_written_data_sets_are_read(made, layout):
     root, wanted = made
     source = layouts.read(root / layout)
     assert (source.layout, source.has_time_grid) == (layout, True)
@@ -227,7 +227,7 @@ def test_round_trips_between_all_layouts(made, tmp_path, first, second):
 
 
 @pytest.mark.parametrize("layout", FOLDERS)
-def test_recognised_without_what_we_add(tmp_path, layout):
+def test_detection_without_the_manifest(tmp_path, layout):
     wanted = layout_cases.source(layout_cases.dataset())
     conversion.convert(wanted, layout, tmp_path)
     (tmp_path / "jaxtal.json").unlink()
@@ -248,7 +248,7 @@ def test_recordings(shared, tmp_path, layout):
     assert annotations[0] == [list(pair) for pair in wanted.videos[0].segments.tolist()]
 
 
-REAL = {  # folder or file in ../shared: name, videos, instances, ambiguous intervals
+REAL = {  # folder or file of the shared data: name, videos, instances, ambiguous intervals
     "thumos14": ("Thumos14reduced", (200, 212), (3007, 3358), 96),
     "thumos14/thumos14.json": ("Thumos14", (200, 212), (3007, 3358), 96 + 89),
     "activitynet": ("ActivityNet1.2", (4819, 2383), (7151, 3582), 0),
@@ -283,7 +283,7 @@ def test_real_annotations_in_every_layout(shared, tmp_path, path):
         assert load_annotations(place).classes == wanted.dataset.classes
 
 
-def test_only_where_features_are_there_they_are_wanted(tmp_path):
+def test_missing_features_are_an_error_unless_optional(tmp_path):
     wanted = layout_cases.source(layout_cases.dataset(), features=False)
     for layout in FOLDERS:
         conversion.convert(wanted, layout, tmp_path / layout)
@@ -294,12 +294,12 @@ def test_only_where_features_are_there_they_are_wanted(tmp_path):
         layouts.read(tmp_path / "json" / "Tiny.json")
 
 
-def test_what_is_no_data_set(tmp_path):
-    with pytest.raises(JaxtalError, match=r"no data set is recognized; looked for <DS>-Annot"):
+def test_folders_without_a_data_set(tmp_path):
+    with pytest.raises(JaxtalError, match=r"no data set is detected; looked for <DS>-Annot"):
         layouts.read(tmp_path)
     with pytest.raises(JaxtalError, match=r"no such file or folder"):
         layouts.read(tmp_path / "nothing")
-    with pytest.raises(JaxtalError, match=r"no layout is called 'x'; it is one of hamnet, wtalc"):
+    with pytest.raises(JaxtalError, match=r"unknown layout 'x'; wanted one of hamnet, wtalc"):
         layouts.read(tmp_path, layout="x")
     basnet(tmp_path / "b")
     with pytest.raises(JaxtalError, match=r"no features; the layout 'acmnet' has them in"):
@@ -316,7 +316,7 @@ def test_several_data_sets_in_a_folder(tmp_path):
     assert layouts.read(tmp_path, name="Tiny").dataset.name == "Tiny"
     actionformer(tmp_path / "b")
     text(tmp_path / "b" / "annotations" / "other.json", {})
-    with pytest.raises(JaxtalError, match=r"2 files; wanted one, or one called as the data set"):
+    with pytest.raises(JaxtalError, match=r"2 files; wanted one, or one named like the data set"):
         layouts.read(tmp_path / "b")
     assert layouts.read(tmp_path / "b", name="thumos14").dataset.name == "thumos14"
 
@@ -327,7 +327,7 @@ def test_the_trainer_reads_any_layout(tmp_path):
     opentad(tmp_path)
     config = co2net_thumos.get_config()
     config.data.dir, config.data.name = str(tmp_path), "thumos_14_anno"
-    with pytest.raises(JaxtalError, match=r"video d; config.data.skip_damaged leaves"):
+    with pytest.raises(JaxtalError, match=r"video d; config.data.skip_damaged skips"):
         load_from_config(config.data)
     config.data.update(skip_damaged=True, fps=25.0)
     loaded = load_from_config(config.data)
@@ -422,7 +422,7 @@ def test_names_are_no_paths(tmp_path):
         layouts.read(tmp_path, name="../x")
 
 
-def test_what_actionformer_reads_is_there(tmp_path):
+def test_fields_that_actionformer_reads_are_written(tmp_path):
     wanted = layout_cases.source(layout_cases.dataset())
     conversion.convert(wanted, "actionformer", tmp_path)
     content = json.loads((tmp_path / "annotations" / "Tiny.json").read_text())

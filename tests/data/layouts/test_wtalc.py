@@ -1,4 +1,4 @@
-"""The W-TALC reader on real annotations, with their counts; see also cli/test_bad_input.py."""
+"""The W-TALC reader, and counts of real annotations; see also cli/test_bad_input.py."""
 
 import shutil
 
@@ -18,7 +18,7 @@ def objects(values) -> np.ndarray:
 
 
 def write(folder, **changes):
-    """A data set `Tiny` of four videos and two classes; keyword arguments replace whole files."""
+    """Write a data set `Tiny` of four videos and two classes; `changes` replace whole files."""
     rng = np.random.default_rng(0)
     files = {
         "videoname": np.array([b"a", b"b", b"c", b"d"]),
@@ -82,7 +82,7 @@ def test_missing_files_are_named_with_the_layout(tmp_path):
         wtalc.read(tmp_path, "Tiny")
 
 
-def test_streams_that_were_extracted_apart(tmp_path):
+def test_streams_in_separate_files(tmp_path):
     write(tmp_path)
     joint = wtalc.read(tmp_path, "Tiny")
     features = np.load(tmp_path / "Tiny-I3D-JOINTFeatures.npy", allow_pickle=True)
@@ -130,7 +130,7 @@ def test_thumos14(shared):
     assert count_annotation_errors(videos) == {"outside": 30, "reversed": 0, "total": 6365}
     unlabeled = [(~np.isin(v.segment_labels, v.labels)).sum() for v in videos]
     assert (sum(unlabeled[:200]), sum(unlabeled[200:])) == (30, 120)
-    # Boundaries exactly on half a snippet, where the rounding rule decides (METHODS 0).
+    # Boundaries at exactly half a snippet, where the rounding rule matters.
     times = np.concatenate([v.segments.ravel() for v in data.test])
     half = np.abs(data.grid.to_snippets(times) % 1 - 0.5) < 1e-6
     assert (len(times), half.sum()) == (6716, 225)
@@ -156,7 +156,7 @@ def test_recordings(shared, tmp_path):
     assert (len(data.train), len(data.test), len(data.classes)) == (160, 80, 10)
     assert data.feature_width == 256
     assert all(video.features.dtype == np.float16 for video in data.train)
-    # Cut short, the file is named.
+    # The error of a truncated file names it.
     for path in (shared / "audio_wtal").glob("AudioWTAL*"):
         copy = shutil.copytree if path.is_dir() else shutil.copy
         copy(path, tmp_path / path.name)

@@ -1,4 +1,4 @@
-"""The generator of untrimmed videos: what it depends on, and that every property does something."""
+"""The generator of untrimmed videos: its dependencies and the effect of every field."""
 
 import dataclasses
 
@@ -43,7 +43,7 @@ def assert_same(first, second):
 
 
 def latent(monkeypatch, config):
-    """The latent signals (2, T, L) that the features of `config` are made from."""
+    """Return the latent signals (2, T, L) of the videos of `config`."""
     signals = []
     features = _features
 
@@ -164,7 +164,7 @@ EFFECTS = {
 
 
 @pytest.mark.parametrize("field", EFFECTS)
-def test_every_property_has_an_effect(dataset, field):
+def test_every_field_has_an_effect(dataset, field):
     other = generate(replace(**{field: EFFECTS[field]}))
     pairs = list(zip(videos(dataset), videos(other), strict=True))
     for first, second in pairs:
@@ -250,7 +250,7 @@ def test_impossible_config(fields):
         ("demo", {}),
         ("  demo  ", {}),
         ("demo num_train=12 num_classes=3", {"num_train": 12, "num_classes": 3}),
-        ("demo num_train=12 num_train=5", {"num_train": 5}),  # as on a command line
+        ("demo num_train=12 num_train=5", {"num_train": 5}),  # the last one counts
         ("demo smoothing=false replays=2", {"smoothing": False, "replays": 2.0}),
         ("demo core=(1,0.5) backgrounds_per_video=1,3",
          {"core": (1.0, 0.5), "backgrounds_per_video": (1, 3)}),
@@ -269,7 +269,7 @@ def test_a_generator_as_text(text, changes):
 
 @pytest.mark.parametrize("preset", PRESETS)
 def test_every_field_can_be_given_as_text(preset):
-    """Each field's own value, written out, is that value again; and the other preset's."""
+    """The values of all presets, written as text, are parsed to the same values."""
     for other in PRESETS.values():
         values = dataclasses.asdict(other)
         words = [f"{name}={value}".replace(" ", "") for name, value in values.items()]
@@ -279,11 +279,11 @@ def test_every_field_can_be_given_as_text(preset):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("dmo", r"'dmo' is no preset, only demo, thumos14; wanted .*; did you mean demo\?"),
-        ("num_train=3", r"'num_train=3' is no preset, only demo, thumos14; wanted a preset and"),
+        ("dmo", r"'dmo' is not a preset, only demo.*; did you mean demo\?"),
+        ("num_train=3", r"'num_train=3' is not a preset, only demo, thumos14; wanted a preset and"),
         (" ", r"config\.data\.generator is ' ': it is empty; wanted a preset and"),
         ("demo 'a", r"config\.data\.generator is \"demo 'a\": No closing quotation"),
-        ("demo num_train", r"'num_train' is not FIELD=VALUE; wanted a preset and what differs"),
+        ("demo num_train", r"'num_train' is not FIELD=VALUE; wanted a preset and fields to"),
         ("demo num_trian=3", r"generator has no field 'num_trian'; did you mean num_train\?"),
         ("demo xyz=3", r"has no field 'xyz', only seed, annotations, "),
         ("demo num_train=x", r"num_train is 'x'; wanted int, as in num_train=100"),
@@ -296,7 +296,7 @@ def test_every_field_can_be_given_as_text(preset):
         ("demo core=(1, 2)", r"core is '\(1,'; wanted two of float"),
     ],
 )
-def test_texts_of_no_generator(text, message):
+def test_invalid_texts(text, message):
     with pytest.raises(JaxtalError, match=message) as raised:
         synthetic.parse(text)
     assert "\n" not in str(raised.value)

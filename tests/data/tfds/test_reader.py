@@ -1,4 +1,4 @@
-"""Data sets prepared with TFDS: bit for bit what they were, at random, and damage is told."""
+"""Data sets prepared with TFDS: bitwise equality, random access, and detection of damage."""
 
 import dataclasses
 import json
@@ -28,7 +28,7 @@ TINY = SyntheticConfig(
 
 
 def build(data_dir: Path, config: SyntheticConfig = TINY) -> Path:
-    """The prepared folder of generated videos."""
+    """Prepare generated videos and return the folder."""
     chosen = builders.GeneratorConfig(name="tiny", generator=config)
     builder = tfds.builder("jaxtal_untrimmed", data_dir=data_dir, config=chosen)
     builder.download_and_prepare()
@@ -112,7 +112,7 @@ def video(name: str, features: np.ndarray, fps: float | None = None) -> Video:
 
 
 def hand_made() -> Dataset:
-    """Numbers with all their digits, both types, a video without instances, one's own fps."""
+    """Return values with many digits, both types, an empty video, and one with its own fps."""
     rng = np.random.default_rng(0)
     single = rng.random((3, 4), np.float32)
     single[-1, 2:] = np.array([-0.0, np.finfo(np.float32).smallest_subnormal])
@@ -136,7 +136,7 @@ def test_every_type_and_digit(tmp_path):
     builder = HandMade(data_dir=tmp_path)
     builder.download_and_prepare()
     assert_equal(reader.read(tmp_path).load(), hand_made())
-    # Plain TFDS has all of it, too.
+    # Plain TFDS reads all of it, too.
     record = builder.as_data_source("test")[0]
     features = from_bytes(record["features"], record["dtype"].decode())
     two = hand_made().test[0]
@@ -164,7 +164,7 @@ def test_recordings(shared, tmp_path):
     assert_equal(read, layouts.read(shared / "audio_wtal").load())
 
 
-def test_reads_only_the_record_asked_for(data_dir, tmp_path):
+def test_reads_only_the_requested_record(data_dir, tmp_path):
     folder = copied(data_dir, tmp_path)
     records = folder / "jaxtal_untrimmed-train.array_record-00000"
     content = bytearray(records.read_bytes())
@@ -219,7 +219,7 @@ def exchanged(folder: Path) -> None:
 
 
 def relabeled(**changes):
-    """The annotations of a video changed, and the checksum with them, as who wants harm does."""
+    """Change a video's annotations and the checksum consistently, as an attacker would."""
 
     def damage(folder):
         content = json.loads((folder / "metadata.json").read_text())
@@ -255,7 +255,7 @@ DAMAGE = {
     "counts": (swapped("dataset_info.json", '"12"', '"13"'), "13 records in split train"),
     "path": (swapped("dataset_info.json", '"{DATASET}', '"../{DATASET}'), "is missing"),
     "import": (swapped("features.json", "tensorflow_datasets.core", "antigravity"), "antigravity"),
-    "fields": (swapped("features.json", "uint8", "int8"), "other fields than ours"),
+    "fields": (swapped("features.json", "uint8", "int8"), "the fields are not those of jaxtal"),
     "no fields": (cut("features.json", 0), "not a JSON file"),
 }
 
@@ -271,10 +271,10 @@ def test_damage(data_dir, tmp_path, what):
     assert "antigravity" not in sys.modules
 
 
-def test_flipped_bits_are_told_or_harmless(data_dir, tmp_path):
+def test_flipped_bits_are_detected_or_harmless(data_dir, tmp_path):
     folder, expected = copied(data_dir, tmp_path), synthetic.generate(TINY)
     rng = np.random.default_rng(0)
-    told = 0
+    detected = 0
     for _ in range(60):
         path = folder / str(rng.choice([_TRAIN, _TEST, "metadata.json", "features.json"]))
         content = path.read_bytes()
@@ -285,6 +285,6 @@ def test_flipped_bits_are_told_or_harmless(data_dir, tmp_path):
         try:
             assert_equal(reader.read(folder).load(), expected)
         except JaxtalError:
-            told += 1
+            detected += 1
         path.write_bytes(content)
-    assert told > 40
+    assert detected > 40
