@@ -76,7 +76,8 @@ def undecided_by_nms(proposals: Segments, threshold: float, margin: float = 1e-9
     dropped, and with it every decision that depends on that proposal.
 
     Args:
-        proposals: of one video; NMS acts within a class, the best score first.
+        proposals: of one video; NMS acts within a class, the best score first, and a length is
+            end - start.
         threshold: t-IoU from which the weaker of two proposals is dropped.
         margin: largest distance of a t-IoU from the threshold that is a tie.
 
