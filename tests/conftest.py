@@ -1,4 +1,4 @@
-"""Strict defaults for every test: 8 CPU devices, no silent rank promotion, no chance."""
+"""Defaults of every test: 8 CPU devices, no silent rank promotion, reproducible examples."""
 
 import logging
 import os
@@ -11,7 +11,7 @@ import hypothesis
 import jax
 import pytest
 
-# The same examples in every run: what fails here can be had again. Look further with
+# The same examples in every run, so that failures are reproducible. For more examples:
 # `python -m pytest --hypothesis-profile=wide`.
 hypothesis.settings.register_profile("wide", max_examples=200, deadline=None)
 hypothesis.settings.register_profile("jaxtal", max_examples=15, deadline=None, derandomize=True)
@@ -21,10 +21,16 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 
 ROOT = Path(__file__).resolve().parents[1]
 
+# Golden values and real annotations, part of the repository (tests/golden/README.md).
+GOLDEN = ROOT / "tests" / "golden"
+
+# Optional, outside the repository: ActivityNet's annotations and the AudioWTAL recordings.
+SHARED = Path(os.environ.get("JAXTAL_SHARED") or ROOT.parent / "shared")
+
 
 @pytest.fixture(autouse=True)
 def _library_log():
-    """Undo what a program that a test runs in this process does to the library's log."""
+    """Restore the library's logger after a test that runs a program in this process."""
     logger = logging.getLogger("jaxtal")
     before = logger.handlers[:], logger.level, logger.propagate
     yield
@@ -33,11 +39,16 @@ def _library_log():
 
 @pytest.fixture(scope="session")
 def shared() -> Path:
-    """The folder of real data; tests that need it are skipped where it is absent."""
-    folder = Path(os.environ.get("JAXTAL_SHARED") or ROOT.parent / "shared")
-    if not folder.is_dir():
-        pytest.skip(f"no real data: {folder} does not exist (set JAXTAL_SHARED)")
-    return folder
+    """Folder of optional real data. Skips the test where the folder does not exist."""
+    if not SHARED.is_dir():
+        pytest.skip(f"no optional data: {SHARED} does not exist (set JAXTAL_SHARED)")
+    return SHARED
+
+
+@pytest.fixture(scope="session")
+def thumos14() -> Path:
+    """Folder of THUMOS14's annotations, in the W-TALC layout and as a JSON file."""
+    return GOLDEN / "thumos14"
 
 
 # Rooms without JAX, or with small programs only, in the order of their tests' seconds.

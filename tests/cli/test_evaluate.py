@@ -11,7 +11,7 @@ from matplotlib import image
 
 from jaxtal.data import activitynet, detections, layouts
 from jaxtal.evaluation import detection_map, protocols
-from tests.conftest import ROOT
+from tests.conftest import GOLDEN, ROOT
 from tests.helpers.command import TINY, run, run_program, start
 
 
@@ -80,14 +80,13 @@ def test_every_number_in_one_file(files, tmp_path):
     assert np.ptp(picture[..., :3]) > 0.9
 
 
-def test_wtalc_folder_and_json_file_agree(shared, tmp_path):
+def test_wtalc_folder_and_json_file_agree(thumos14, tmp_path):
     """THUMOS14's annotations in both forms, and the reference predictions, under four protocols."""
-    thumos = shared / "thumos14"
-    found = shared / "reference_eval" / "thumos14_test_pred.json"
+    found = GOLDEN / "evaluation" / "thumos14_test_pred.json"
     names = ["thumos14", "thumos_co2", "thumos_d2", "thumos_210"]
     code, _, err = run_program(
-        "evaluate", "--annotations", thumos / "thumos14.json",
-        "--annotations", thumos / "Thumos14reduced-Annotations", "--detections", found,
+        "evaluate", "--annotations", thumos14 / "thumos14.json",
+        "--annotations", thumos14 / "Thumos14reduced-Annotations", "--detections", found,
         *(f"--protocol={name}" for name in names), f"--output={tmp_path / 'scores.json'}",
     )  # fmt: skip
     assert code == 0
@@ -96,7 +95,7 @@ def test_wtalc_folder_and_json_file_agree(shared, tmp_path):
     assert all("of 3358 instances 26 lie outside their video and 0" in line for line in warnings)
     rows = json.loads((tmp_path / "scores.json").read_text())["protocols"]
     assert len(rows) == 8
-    dataset = layouts.load_annotations(thumos)
+    dataset = layouts.load_annotations(thumos14)
     wanted = detections.read(found, dataset)
     for name, (first, second) in zip(
         names, zip(list(rows.values())[:4], list(rows.values())[4:], strict=True), strict=True
@@ -108,8 +107,8 @@ def test_wtalc_folder_and_json_file_agree(shared, tmp_path):
         assert first["map"] == result.summary()["map"]
     counted = [row["counts"]["instances"] for row in rows.values()][:4]
     assert counted == [3358, 3358, 3234, 3311]
-    expected = json.loads((shared / "reference_eval" / "expected.json").read_text())
-    ours = list(rows[f"thumos14 @ {thumos / 'thumos14.json'}"]["map"].values())
+    expected = json.loads((GOLDEN / "evaluation" / "expected.json").read_text())
+    ours = list(rows[f"thumos14 @ {thumos14 / 'thumos14.json'}"]["map"].values())
     np.testing.assert_allclose(ours, expected["thumos14_test"]["mAP"], rtol=0, atol=1e-9)
 
 

@@ -73,9 +73,9 @@ except errors.JaxtalError as error:
     assert not [*tmp_path.glob("**/*.array_record*")]
 
 
-def test_thumos14(shared, tmp_path):
+def test_thumos14(thumos14, tmp_path):
     name = "Thumos14reduced-Annotations"
-    shutil.copytree(shared / "thumos14" / name, tmp_path / name)
+    shutil.copytree(thumos14 / name, tmp_path / name)
     features = [np.full((3 + row % 5, 4), row, np.float16) for row in range(412)]
     np.save(tmp_path / "Thumos14reduced-I3D-JOINTFeatures.npy", objects(features))
     manual = f"--manual_dir={tmp_path}"

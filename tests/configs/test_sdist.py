@@ -1,4 +1,4 @@
-"""A wheel that is built from a source distribution has the configs, too."""
+"""A wheel that is built from a source distribution has the configs, and no golden values."""
 
 import os
 import shutil
@@ -24,11 +24,14 @@ BUILD_WHEEL = "from setuptools import build_meta; build_meta.build_wheel('dist')
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory) -> Path:
-    """A folder with what the wheel installs, built from a source distribution."""
+    """Build a wheel from a source distribution; return the folder of its installed files."""
     root = tmp_path_factory.mktemp("wheel")
     for name in SOURCES:
         copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
         copy(ROOT / name, root / name)
+    (root / "tests" / "golden" / "parity").mkdir(parents=True)
+    for name in ("README.md", "parity/a.npz"):
+        (root / "tests" / "golden" / name).write_text("not to be distributed")
     execute(root, {}, "-c", BUILD)
     (unpacked,) = (root / "unpacked").iterdir()
     execute(unpacked, {}, "-c", BUILD_WHEEL)
@@ -53,3 +56,8 @@ def test_the_configs_are_installed_once(site):
     assert not (site / "configs").exists()
     assert (site / "jaxtal" / "reporting" / "templates" / "report.html").is_file()
     assert "__path__" not in (site / "jaxtal" / "configs" / "__init__.py").read_text()
+
+
+def test_golden_values_are_not_distributed(site):
+    assert not [path for path in (site.parent / "unpacked").rglob("*") if "golden" in path.parts]
+    assert not [path for path in site.rglob("*") if "golden" in path.parts or path.suffix == ".npz"]

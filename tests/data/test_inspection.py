@@ -23,9 +23,9 @@ def defects(report) -> dict[str, int]:
     return {what: found["count"] for what, found in report["defects"].items() if found["count"]}
 
 
-def test_thumos14(shared):
+def test_thumos14(thumos14):
     """The known irregularities of its annotations."""
-    report = report_of(layouts.read(shared / "thumos14", features=None))
+    report = report_of(layouts.read(thumos14, features=None))
     assert defects(report) == {
         "videos without a label": 1,
         "instances outside their video": 30,

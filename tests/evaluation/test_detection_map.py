@@ -14,10 +14,11 @@ from benchmarks.baselines import pandas_frames, python_loops
 from jaxtal.data import activitynet
 from jaxtal.data import detections as detection_files
 from jaxtal.data import segments as segments_module
-from jaxtal.data.dataset import TimeGrid, Video
+from jaxtal.data.dataset import Dataset, TimeGrid, Video
 from jaxtal.data.segments import Segments, candidate_pairs, concatenate, temporal_iou
 from jaxtal.evaluation import detection_map, protocols
 from jaxtal.evaluation.matching import match
+from tests.conftest import GOLDEN
 
 THRESHOLDS = np.arange(0.1, 0.95, 0.1)
 SEEDS = st.integers(0, 2**20)
@@ -294,21 +295,12 @@ def test_memory_is_linear_in_detections():
     assert peak(30_000) < 15 * peak(3_000)
 
 
-@pytest.mark.parametrize(
-    ("truth_file", "name", "protocol"),
-    [
-        ("thumos14/thumos14.json", "thumos14_test", "thumos14"),
-        ("activitynet/activitynet_1.2.json", "activitynet_1.2_val", "anet12"),
-        ("activitynet/activitynet_1.3.json", "activitynet_1.3_val", "anet13"),
-    ],
-)
-def test_equal_to_the_official_evaluator(shared, truth_file, name, protocol):
-    data = activitynet.read(shared / truth_file)
-    found = detection_files.read(shared / "reference_eval" / f"{name}_pred.json", data)
-    wanted = json.loads((shared / "reference_eval" / "expected.json").read_text())[name]
+def check_official(name: str, protocol: str, dataset: Dataset, found: Segments) -> None:
+    """Compare mAP and AP with the numbers of the official evaluator."""
+    wanted = json.loads((GOLDEN / "evaluation" / "expected.json").read_text())[name]
     ours = detection_map.evaluate(
-        data.test, found, protocols.get(protocol), len(data.classes), data.grid
-    ).report(data.classes)
+        dataset.test, found, protocols.get(protocol), len(dataset.classes), dataset.grid
+    ).report(dataset.classes)
     np.testing.assert_allclose(list(ours["map"].values()), wanted["mAP"], rtol=0, atol=1e-9)
     assert np.mean(list(ours["map"].values())) == pytest.approx(wanted["average_mAP"], abs=1e-9)
     first = next(iter(ours["map"]))
@@ -316,6 +308,43 @@ def test_equal_to_the_official_evaluator(shared, truth_file, name, protocol):
         assert ours["per_class"][label]["map"][first] == pytest.approx(precision, abs=1e-9)
     assert ours["counts"]["detections"] == wanted["predictions"]
     assert ours["counts"]["instances"] == wanted["gt_instances"]
+
+
+def test_equal_to_the_official_evaluator_on_thumos14(thumos14):
+    data = activitynet.read(thumos14 / "thumos14.json")
+    found = detection_files.read(GOLDEN / "evaluation" / "thumos14_test_pred.json", data)
+    check_official("thumos14_test", "thumos14", data, found)
+
+
+def test_equal_to_the_official_evaluator_on_activitynet12():
+    with np.load(GOLDEN / "evaluation" / "activitynet12_validation.npz") as file:
+        gold = {key: file[key] for key in file.files}
+    videos = []
+    for index, (name, duration) in enumerate(zip(gold["videos"], gold["duration"], strict=True)):
+        mine = gold["gt_video"] == index
+        times = np.stack([gold["gt_start"][mine], gold["gt_end"][mine]], axis=1)
+        labels = gold["gt_class"][mine].astype(int)
+        none = np.empty((0, 2))
+        videos.append(Video(str(name), float(duration), np.unique(labels), times, labels, none))
+    found = Segments(
+        gold["det_video"].astype(int), gold["det_class"].astype(int),
+        gold["det_start"], gold["det_end"], gold["det_score"],
+    )  # fmt: skip
+    dataset = Dataset("ActivityNet1.2", tuple(map(str, gold["classes"])), (), tuple(videos))
+    check_official("activitynet_1.2_val", "anet12", dataset, found)
+
+
+@pytest.mark.parametrize(
+    ("truth_file", "name", "protocol"),
+    [
+        ("activitynet/activitynet_1.2.json", "activitynet_1.2_val", "anet12"),
+        ("activitynet/activitynet_1.3.json", "activitynet_1.3_val", "anet13"),
+    ],
+)
+def test_equal_to_the_official_evaluator_on_files(shared, truth_file, name, protocol):
+    data = activitynet.read(shared / truth_file)
+    found = detection_files.read(shared / "reference_eval" / f"{name}_pred.json", data)
+    check_official(name, protocol, data, found)
 
 
 def test_the_official_sample_is_perfect(shared):

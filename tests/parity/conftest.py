@@ -1,4 +1,4 @@
-"""Golden values of the published programs, from the folder named by JAXTAL_FIXTURES."""
+"""Golden values of the published programs: those of the repository, or of JAXTAL_FIXTURES."""
 
 import os
 from pathlib import Path
@@ -7,15 +7,14 @@ import jax
 import numpy as np
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
-FOLDER = Path(os.environ.get("JAXTAL_FIXTURES") or ROOT.parent / "shared" / "fixtures")
+from tests.conftest import GOLDEN
+
+FOLDER = Path(os.environ.get("JAXTAL_FIXTURES") or GOLDEN / "parity")
 
 
 @pytest.fixture(scope="session")
 def golden():
-    """Loads a named .npz file as a dict of arrays; without the folder the test is skipped."""
-    if not FOLDER.is_dir():
-        pytest.skip(f"no golden values: {FOLDER} does not exist (set JAXTAL_FIXTURES)")
+    """Return a function that loads a named .npz file as a dict of arrays."""
     cache: dict = {}
 
     def load(name: str) -> dict[str, np.ndarray]:
@@ -29,6 +28,6 @@ def golden():
 
 @pytest.fixture(autouse=True)
 def full_precision():
-    """Matrix products in full float32, also on accelerators."""
+    """Compute matrix products in full float32, also on accelerators."""
     with jax.default_matmul_precision("highest"):
         yield

@@ -1,24 +1,24 @@
-"""Inputs and weights of the golden values, drawn again as FIXTURES.md describes.
+"""Inputs and weights of the golden values, drawn from the seeds in the files.
 
-Weights have the layout (out, in, kernel); `to_flax` and `from_flax` go between it and ours.
+The order of the draws is that of the code below. Weights have the layout (out, in, kernel);
+`to_flax` and `from_flax` convert between it and ours.
 
 NumPy's normal draws use the system's `log1p` and `exp`, and sums depend on how NumPy vectorizes
-them. So what is drawn here agrees with what was drawn for the files only up to rounding, and
-`check` allows for it.
+them. So the arrays equal those behind the files only up to rounding, which `check` permits.
 """
 
 import numpy as np
 
-# Relative. A checksum differs by 3e-10 under another libm or NumPy, one entry by one float32
-# rounding, 1.2e-7; another stream of numbers differs by 1e-3 and more. The outputs that are
-# compared with the golden values have tolerances of 1e-4, which this cannot use up.
+# Relative. Another libm or NumPy changes a checksum by 3e-10 and an entry by one float32
+# rounding, 1.2e-7; another stream of numbers changes it by 1e-3 or more. Outputs are compared
+# with the golden values at 1e-4.
 ROUNDING = 1e-6
 
 CCM_LAYERS = {"local": (1, 1, 3), "global": (1, 1, 3), "att0": (0.5, 1, 3), "att1": (0.5, 0.5, 3)}
 
 
 def co2_layers(num_classes: int) -> dict[str, tuple[int, int, int]]:
-    """(out, in, kernel) of every CO2-Net layer, in the order in which they are drawn."""
+    """Return (out, in, kernel) of every CO2-Net layer, in the order of the draws."""
     layers = {}
     for module in ("ccm_rgb", "ccm_flow"):
         for name, (out, into, kernel) in CCM_LAYERS.items():
@@ -31,7 +31,7 @@ def co2_layers(num_classes: int) -> dict[str, tuple[int, int, int]]:
 
 
 class Draws:
-    """The stream of random numbers behind one file."""
+    """Stream of the random numbers of one file."""
 
     def __init__(self, seed: int):
         self.generator = np.random.Generator(np.random.PCG64(seed))
@@ -46,7 +46,10 @@ class Draws:
 
 
 def co2(seed: int, batch: int, time: int, num_classes: int):
-    """CO2-Net's weights {layer.w, layer.b} and its input [B, T, 2048]; labels are in the file."""
+    """Draw CO2-Net's weights {layer.w, layer.b} and its input [B, T, 2048].
+
+    The labels are stored in the file.
+    """
     draws = Draws(seed)
     weights = {}
     for name, shape in co2_layers(num_classes).items():
@@ -60,17 +63,17 @@ def co2(seed: int, batch: int, time: int, num_classes: int):
 
 
 def d2_layers(num_classes: int, kernel: int, classifier_kernel: int) -> dict[str, tuple]:
-    """(out, in of a group, kernel) of every D2-Net layer, in the order in which they are drawn."""
+    """Return (out, in of a group, kernel) of every D2-Net layer, in the order of the draws."""
     hidden = (2048, 1024, kernel)
     return {"conv0": hidden, "conv1": hidden, "cls": (2 * num_classes, 1024, classifier_kernel)}
 
 
 def d2(gold: dict, layers: dict):
-    """D2-Net's weights, running background [1024] and zero-padded input [B, T, 2048].
+    """Draw D2-Net's weights, running background [1024] and zero-padded input [B, T, 2048].
 
     Args:
-        gold: the file, for its cfg_*; labels and lengths are in it as well.
-        layers: of `d2_layers`.
+        gold: the arrays of the file; its cfg_* are used. It also has labels and lengths.
+        layers: the layers of `d2_layers`.
     """
     draws = Draws(int(gold["cfg_seed"]))
     batch, time = int(gold["cfg_B"]), int(gold["cfg_T"])
@@ -95,7 +98,7 @@ def d2(gold: dict, layers: dict):
 
 
 def d2_to_flax(weights: dict) -> dict:
-    """Parameter tree of `D2Net`: the first half of a grouped layer's outputs is RGB's."""
+    """Return the parameter tree of `D2Net`; RGB is the first half of a layer's outputs."""
     tree: dict = {"rgb": {}, "flow": {}}
     for name, value in weights.items():
         layer, kind = name.split(".")
@@ -106,7 +109,7 @@ def d2_to_flax(weights: dict) -> dict:
 
 
 def d2_from_flax(tree: dict) -> dict[str, np.ndarray]:
-    """The inverse of `d2_to_flax`, in float64."""
+    """Invert `d2_to_flax`, in float64."""
     weights = {}
     for layer, kinds in tree["rgb"].items():
         for kind in kinds:
@@ -118,13 +121,16 @@ def d2_from_flax(tree: dict) -> dict[str, np.ndarray]:
 
 
 def _path(name: str) -> list[str]:
-    """`ccm_rgb.att0` is ccm_rgb / attention / att0 in our parameter tree."""
+    """Return the path of a layer in our parameter tree: ccm_rgb.att0, ccm_rgb/attention/att0."""
     parts = name.split(".")
     return [*parts[:-1], "attention", parts[-1]] if parts[-1].startswith("att") else parts
 
 
 def to_flax(weights: dict) -> tuple[dict, dict]:
-    """Parameter tree of `CO2Net`, and the outer taps of the global layers, which it leaves out."""
+    """Return the parameter tree of `CO2Net` and the outer taps of the global layers.
+
+    Our global layers have the middle tap only.
+    """
     tree: dict = {}
     outer = {}
     for name, value in weights.items():
@@ -141,7 +147,7 @@ def to_flax(weights: dict) -> tuple[dict, dict]:
 
 
 def from_flax(tree: dict, outer: dict) -> dict[str, np.ndarray]:
-    """The inverse of `to_flax`, in float64."""
+    """Invert `to_flax`, in float64."""
     weights = {}
 
     def walk(node, parts):
@@ -161,13 +167,13 @@ def from_flax(tree: dict, outer: dict) -> dict[str, np.ndarray]:
 
 
 def checksum(array) -> np.ndarray:
-    """(sum, sum of absolute values, first, last), as stored under chk/."""
+    """Return (sum, sum of absolute values, first, last), as stored under chk/."""
     flat = np.asarray(array, np.float64).ravel()
     return np.array([flat.sum(), np.abs(flat).sum(), flat[0], flat[-1]])
 
 
 def check(gold: dict, arrays: dict[str, np.ndarray]) -> None:
-    """Compare redrawn arrays with the checksums of the file, within ROUNDING."""
+    """Compare redrawn arrays with the checksums in the file, within ROUNDING."""
     for name, value in arrays.items():
         np.testing.assert_allclose(
             checksum(value), gold[f"chk/{name}"], rtol=ROUNDING, err_msg=f"{name} is another draw"

@@ -1,6 +1,7 @@
-"""CO2-Net's losses, sampling, localization and evaluation against the published program's."""
+"""CO2-Net's losses, sampling, localization and evaluation against the published program."""
 
 import functools
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -16,13 +17,14 @@ from jaxtal.input_pipeline import sampling
 from jaxtal.localization import nms, proposals
 from jaxtal.methods import co2net
 from jaxtal.nn import losses
+from tests.conftest import GOLDEN
 from tests.helpers.localizing import localize
 from tests.helpers.localizing import settings as localization_config
 from tests.parity.compare import close
 
 
 def cases(gold: dict, pattern: str, suffix: str) -> list[str]:
-    """The case names X of all keys `pattern` + X + `suffix`."""
+    """Return the case names X of all keys `pattern` + X + `suffix`."""
     found = [
         key.removeprefix(pattern).removesuffix(suffix)
         for key in gold
@@ -123,19 +125,18 @@ def test_nms(golden):
 def test_classification_map(golden):
     gold = golden("fn_co2")
     ours = 100 * detection_map.classification_map(gold["cmap_conf"], gold["cmap_labels"])
-    # The published function adds up in float32, whose rounding is all the difference.
+    # The published function sums in float32; nothing else differs.
     np.testing.assert_allclose(ours, gold["cmap_value"], rtol=8 * np.finfo(np.float32).eps)
 
 
-def ambiguous_intervals(name: str, request) -> np.ndarray:
-    """The real ambiguous intervals of a THUMOS14 test video, in seconds."""
-    shared = request.getfixturevalue("shared")
-    path = shared / "thumos14" / "Thumos14reduced-Annotations" / "Ambiguous_test.txt"
+def ambiguous_intervals(name: str) -> np.ndarray:
+    """Return the ambiguous intervals (a, 2) of a THUMOS14 test video, in seconds."""
+    path = GOLDEN / "thumos14" / "Thumos14reduced-Annotations" / "Ambiguous_test.txt"
     fields = [line.split() for line in path.read_text().splitlines()]
     return np.array([row[1:] for row in fields if row[0] == name], float).reshape(-1, 2)
 
 
-def test_localization(golden, request):
+def test_localization(golden):
     gold = golden("loc_co2")
     for case in cases(gold, "v", "_tcam"):
         cas, attention = gold[f"v{case}_tcam"], gold[f"v{case}_att"]
@@ -148,7 +149,7 @@ def test_localization(golden, request):
         assert len(found) == gold[f"v{case}_n_before_ambiguous_filter"]
         name, wanted = str(gold[f"v{case}_name"]), gold[f"v{case}_proposals"]
         if len(wanted) < len(found):
-            video = Video(name, 1e9, *[np.empty(0, int)] * 3, ambiguous_intervals(name, request))
+            video = Video(name, 1e9, *[np.empty(0, int)] * 3, ambiguous_intervals(name))
             found = found.take(~detection_map.touches_ambiguous(found, [video], TimeGrid()))
         assert len(found) == len(wanted)
         ours = np.stack([found.start, found.end, found.label, found.score], axis=1)
@@ -156,7 +157,7 @@ def test_localization(golden, request):
 
 
 def assert_same_order(ours: np.ndarray, wanted: np.ndarray) -> None:
-    """Rows [start, end, class, score] in the same order, except that equal scores may swap."""
+    """Compare rows [start, end, class, score] in order; those of equal scores may be swapped."""
     np.testing.assert_allclose(ours[:, 3], wanted[:, 3], rtol=0, atol=1e-5)
     np.testing.assert_array_equal(ours[:, 2], wanted[:, 2])
     different = np.flatnonzero((ours[:, :2] != wanted[:, :2]).any(axis=1))
@@ -185,25 +186,32 @@ def test_detection_map(golden, name):
     np.testing.assert_allclose(precision.mean(axis=1), gold["map"], rtol=0, atol=1e-9)
 
 
-@pytest.mark.parametrize(
-    ("name", "folder", "dataset"),
-    [
-        ("eval_thumos", "thumos14", "Thumos14reduced"),
-        ("eval_anet12", "activitynet", "ActivityNet1.2"),
-    ],
-)
-def test_ground_truth_rounding(golden, shared, name, folder, dataset):
-    """The published program's ground truth in whole snippets, from the annotation in seconds."""
+def thumos14_truth(folder: Path) -> tuple[list[str], tuple[str, ...], Segments]:
+    """Return names of test videos, classes and instances in seconds, from the annotations."""
+    data = wtalc.read(folder, "Thumos14reduced", features=False)
+    return [video.name for video in data.test], data.classes, ground_truth(data.test)
+
+
+def activitynet12_truth() -> tuple[list[str], tuple[str, ...], Segments]:
+    """Return names of validation videos, classes and instances in seconds, as stored."""
+    with np.load(GOLDEN / "evaluation" / "activitynet12_validation.npz") as file:
+        video, label = file["gt_video"].astype(int), file["gt_class"].astype(int)
+        truth = Segments(video, label, file["gt_start"], file["gt_end"], np.ones(len(video)))
+        return file["wtalc_names"].tolist(), tuple(file["classes"].tolist()), truth
+
+
+@pytest.mark.parametrize("name", ["eval_thumos", "eval_anet12"])
+def test_ground_truth_rounding(golden, thumos14, name):
+    """The published program's ground truth in whole snippets, from annotations in seconds."""
     gold = golden(name)
-    data = wtalc.read(shared / folder, dataset, features=False)
-    truth = ground_truth(data.test).with_times(data.grid.round_to_snippets)
-    ours = {(data.test[v].name, c, s, e) for v, c, s, e in zip(*columns(truth), strict=True)}
-    videos, gold_columns = (
-        gold["videos"],
-        [gold[f"gt_{k}"] for k in ("video", "class", "start", "end")],
+    names, classes, truth = (
+        thumos14_truth(thumos14) if name == "eval_thumos" else activitynet12_truth()
     )
-    wanted = {(str(videos[v]), c, s, e) for v, c, s, e in zip(*gold_columns, strict=True)}
-    assert [str(name) for name in gold["classes"]] == list(data.classes)
+    rounded = truth.with_times(TimeGrid().round_to_snippets)
+    ours = {(names[v], c, s, e) for v, c, s, e in zip(*columns(rounded), strict=True)}
+    stored = [gold[f"gt_{key}"] for key in ("video", "class", "start", "end")]
+    wanted = {(str(gold["videos"][v]), c, s, e) for v, c, s, e in zip(*stored, strict=True)}
+    assert [str(label) for label in gold["classes"]] == list(classes)
     assert ours == wanted
 
 

@@ -20,7 +20,7 @@ CONFIGS = {"co2_thumos": co2net_thumos, "co2_anet": co2net_anet12}
 
 
 def run(gold: dict, config) -> types.SimpleNamespace:
-    """Our network and three Adam steps on the file's weights and batch, dropout off."""
+    """Run our network and three Adam steps on the file's weights and batch, without dropout."""
     batch, time, classes = (int(gold[f"cfg_{name}"]) for name in "BTC")
     weights, x = recipe.co2(int(gold["cfg_seed"]), batch, time, classes)
     recipe.check(gold, {**weights, "x": x})
@@ -38,7 +38,8 @@ def run(gold: dict, config) -> types.SimpleNamespace:
 
     step = jax.jit(jax.value_and_grad(objective, has_aux=True))
     optimizer = adam(float(gold["cfg_lr"]), float(gold["cfg_wd"]))
-    # The outer taps of the global layers get no data gradient and only decay (FIXTURES.md).
+    # The published global layers have three taps. The outer two see zero padding only: their
+    # gradient is 0, and weight decay alone changes them.
     trained = {"params": jax.tree.map(jnp.asarray, params), "outer": outer}
     state = optimizer.init(trained)
     history, losses = [recipe.from_flax(**_tree(trained))], []

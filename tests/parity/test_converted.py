@@ -1,16 +1,18 @@
-"""Published weights under their published names, converted: the published program's outputs."""
+"""Weights under their published names, converted, give the published programs' outputs."""
+
+import importlib.util
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pytest
 
 from configs import co2net_anet12, co2net_thumos, d2net_anet12, d2net_thumos
 from jaxtal import methods
 from jaxtal.checkpoint_conversion import convert, parameter_names, torch_files
 from tests.parity import compare, recipe
 
-# What the fixtures call a layer, and what the published programs do.
+# Names of layers: the golden values' to the published programs'.
 CCM = {
     "local": "bit_wise_attn.0",
     "global": "channel_conv.0",
@@ -37,7 +39,7 @@ def published(weights: dict[str, np.ndarray], names: dict[str, str]) -> dict[str
 
 
 def co2(gold: dict) -> tuple[dict[str, np.ndarray], np.ndarray]:
-    """The published state dict and the input."""
+    """Return the published state dict and the input."""
     shape = (int(gold[f"cfg_{name}"]) for name in "BTC")
     weights, x = recipe.co2(int(gold["cfg_seed"]), *shape)
     return published(weights, CO2), x
@@ -66,7 +68,7 @@ def check_co2(gold: dict, config, variables: dict, x: np.ndarray) -> None:
 
 
 def check_d2(gold: dict, config, variables: dict, x: np.ndarray) -> None:
-    """In training the published program lets padding act, so all snippets are shown to ours."""
+    """Compare with a mask of ones: the golden outputs are of training, without masking."""
     np.testing.assert_array_equal(variables["running"]["background"], gold["running_bg_before"])
     ours = outputs("d2net", config, variables, x, np.ones(x.shape[:2], bool))
     np.testing.assert_allclose(ours["cas"], gold["tcam"], rtol=1e-4, atol=1e-5)
@@ -78,7 +80,7 @@ def test_co2net_through_a_work_directory(golden, tmp_path):
     state, x = co2(gold)
     torch_files.save(tmp_path / "a.pkl", state)
     converted = convert.from_torch("co2net", tmp_path / "a.pkl", tmp_path / "run", config)
-    # METHODS 2.b counts the outer taps of the two global layers as well.
+    # The published count includes the outer taps of the two global layers.
     assert converted.parameters == 34_133_015 - 2 * 2 * 1024 * 1024
     assert converted.widths == (1024, 20, ())
     check_co2(gold, config, only_member(tmp_path / "run"), x)
@@ -88,18 +90,27 @@ def only_member(workdir) -> dict:
     return jax.tree.map(lambda leaf: leaf[0], convert.latest_variables(workdir))
 
 
-def test_d2net_as_pytorch_saves_it_through_a_work_directory(golden, tmp_path):
-    torch = pytest.importorskip("torch")
+def save_with_pytorch(path: Path, state: dict[str, np.ndarray]) -> None:
+    """Write with PyTorch where it is installed, otherwise with our writer of its format."""
+    if importlib.util.find_spec("torch") is None:
+        torch_files.save(path, state)
+    else:
+        import torch
+
+        torch.save({name: torch.from_numpy(value) for name, value in state.items()}, path)
+
+
+def test_d2net_through_a_work_directory(golden, tmp_path):
     gold, config = golden("d2_anet"), d2net_anet12.get_config()
     state, x = d2(gold, config)
-    torch.save({name: torch.from_numpy(value) for name, value in state.items()}, tmp_path / "a")
+    save_with_pytorch(tmp_path / "a", state)
     converted = convert.from_torch("d2net", tmp_path / "a", tmp_path / "run", config)
     assert converted.widths == (1024, 100, (5, 5))
     check_d2(gold, config, only_member(tmp_path / "run"), x)
 
 
 def test_the_other_data_sets_networks(golden):
-    """Without files: on them nothing depends that the two above do not show."""
+    """Convert without files; the tests above cover reading and writing them."""
     gold, config = golden("co2_anet"), co2net_anet12.get_config()
     state, x = co2(gold)
     check_co2(gold, config, parameter_names.to_variables("co2net", state, "a")[0], x)

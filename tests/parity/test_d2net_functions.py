@@ -1,4 +1,4 @@
-"""D2-Net's losses, localization and evaluation against the published program's."""
+"""D2-Net's losses, localization and evaluation against the published program."""
 
 import types
 
@@ -55,7 +55,7 @@ def test_video_level_pdmi(golden):
 
 @pytest.fixture
 def discriminative_case(golden, monkeypatch) -> types.SimpleNamespace:
-    """The terms of the file's batch as a function of T-CAM and embeddings."""
+    """Return the terms of the file's batch as a function of T-CAM and embeddings."""
     gold = golden("fn_d2")
     draws = [jnp.asarray(gold[f"dis_perm_{i}"]) for i in range(4)]
     monkeypatch.setattr(
@@ -114,7 +114,7 @@ def test_snippet_level_loss(discriminative_case):
 @pytest.mark.parametrize(
     ("prefix", "config"), [("v", d2net_thumos), ("anet_v", d2net_anet12)], ids=["thumos", "anet"]
 )
-def test_localization(golden, request, prefix, config):
+def test_localization(golden, prefix, config):
     gold = golden("loc_d2")
     settings = d2net.D2Localization(**config.get_config().localization)
     some_found = False
@@ -129,7 +129,7 @@ def test_localization(golden, request, prefix, config):
             found = found.take(np.isin(found.label, gold["anet_evaluated_classes"]))
         else:
             name = str(gold[f"v{case}_name"])
-            intervals = ambiguous_intervals(name, request)
+            intervals = ambiguous_intervals(name)
             video = Video(name, 1e9, *[np.empty(0, int)] * 3, intervals)
             found = found.take(~detection_map.touches_ambiguous(found, (video,), TimeGrid()))
         label, start, end, score = gold[f"{prefix}{case}_proposals"].reshape(-1, 4).T
@@ -149,7 +149,7 @@ def columns(gold: dict, part: str, start, end) -> Segments:
 
 
 def evaluation_case(gold: dict) -> tuple[tuple[Video, ...], Segments]:
-    """The file's videos with their ground truth, and the detections."""
+    """Return the file's videos with their ground truth, and the detections."""
     times = np.stack([gold["gt_start_norm"], gold["gt_end_norm"]], axis=1)
     times = times * gold["duration"][gold["gt_video"], None]
     labels = gold["gt_class"].astype(int)
@@ -189,10 +189,10 @@ def test_detection_map(golden, skip):
         np.testing.assert_allclose(ap, gold["ap"] / (100 if gold["ap"].max() > 1 else 1), atol=1e-9)
 
 
-def test_the_reduced_list_of_instances(golden, shared):
-    """Rebuilt from the annotations: the file's instances, each to within a snippet."""
+def test_the_reduced_list_of_instances(golden, thumos14):
+    """The instances of labeled classes equal the file's, each to within a snippet."""
     gold = golden("eval_d2")
-    data = wtalc.read(shared / "thumos14", "Thumos14reduced", features=False)
+    data = wtalc.read(thumos14, "Thumos14reduced", features=False)
     truth = detection_map.labeled_instances(data.test)
     assert (len(truth), len(np.unique(truth.video))) == (3234, 210)
     names = [video.name for video in data.test]

@@ -21,7 +21,7 @@ CONFIGS = {"d2_thumos": d2net_thumos, "d2_anet": d2net_anet12}
 
 
 def pairing_from(draws: list, foreground: jax.Array, background: jax.Array) -> Pairing:
-    """The published program's permutations of its lists, as rows of the batch."""
+    """Return the published program's permutations of its lists, as rows of the batch."""
     lists = [foreground, background, foreground, background]
     members = [jnp.argsort(~has, stable=True) for has in lists]
     orders = [
@@ -33,7 +33,10 @@ def pairing_from(draws: list, foreground: jax.Array, background: jax.Array) -> P
 
 
 def permutations(gold: dict, step: int) -> list[np.ndarray]:
-    """pi_1 to pi_4. One alone is pi_1 or pi_2, as one list or the other was empty: so both."""
+    """Return the permutations pi_1 to pi_4 of a step.
+
+    A single stored one is pi_1 or pi_2, as the other list was empty; it is returned for both.
+    """
     count = int(gold["perms_per_step"][step])
     drawn = [gold[f"perm_step{step}_{i}"] for i in range(count)]
     if count == 1:
@@ -42,7 +45,7 @@ def permutations(gold: dict, step: int) -> list[np.ndarray]:
 
 
 def run(gold: dict, config, monkeypatch) -> types.SimpleNamespace:
-    """Our network and three Adam steps on the file's weights and batch, dropout off."""
+    """Run our network and three Adam steps on the file's weights and batch, without dropout."""
     classes = int(gold["cfg_C"])
     model_settings = config.model
     layers = recipe.d2_layers(

@@ -1,4 +1,4 @@
-"""What is redrawn for the golden values is told from another draw, and not from other rounding."""
+"""The checksums of redrawn weights detect another draw and accept another rounding."""
 
 import numpy as np
 import pytest

@@ -1,1 +1,1 @@
-"""Long campaigns: hostile files, faults, kills."""
+"""Stress tests: hostile files, faults of training jobs, killed conversions."""

@@ -1,12 +1,12 @@
-"""Converting a data set while the program is killed: no incomplete file may have its final name.
+"""Kill conversions of a data set at random moments, and check what is on disk.
 
     python -m tests.stress.conversion_kills [--kills 20]
 
 Videos of random features (by default 2,000 of 500 x 2048 float16, 4.1 GB) are converted by the
-public command from one layout into another. The conversion is killed at random moments this many
-times, and after each no file that has its final name may be incomplete; what it ends with must be
-what an undisturbed one ends with, byte by byte. The folder needs three times the size of the data
-set. Prints a JSON line for each pair of layouts; exit code 1 if anything was not as it should be.
+public command from one layout into another. The conversion is killed at `--kills` random moments.
+After a kill, every file with a final name must be complete. The finished conversion must equal an
+undisturbed one, byte by byte. The folder needs three times the size of the data set. Prints a JSON
+line for each pair of layouts; the exit code is 1 if a check failed.
 """
 
 import argparse
@@ -28,12 +28,12 @@ from jaxtal.data.layouts import manifest
 from jaxtal.data.lazy_dataset import LazyDataset
 from jaxtal.errors import JaxtalError
 
-# From, to.
+# Pairs of layouts: source, target.
 CASES = (("acmnet", "basnet"), ("acmnet", "wtalc"), ("wtalc", "acmnet"))
 
 
 def make(options: argparse.Namespace) -> LazyDataset:
-    """Return videos of random features, all different, none kept in memory."""
+    """Return videos of different random features, which are computed when they are read."""
     rng = np.random.default_rng(0)
     pool = rng.random((options.snippets + options.videos, options.width)).astype(np.float16)
     seconds = options.snippets * 0.64
@@ -53,13 +53,13 @@ def make(options: argparse.Namespace) -> LazyDataset:
 
 
 def start(source: Path, layout: str, target: Path) -> subprocess.Popen:
-    """Start the public command in a process of its own."""
+    """Start the public command in a new process."""
     command = ["jaxtal", "data", "convert", str(source), str(target), f"--to={layout}"]
     return subprocess.Popen([sys.executable, "-m", *command], stdout=subprocess.DEVNULL)
 
 
 def killed(source: Path, layout: str, target: Path, kills: int, seconds: float, rng) -> int:
-    """Kill a conversion `kills` times, let it end, and count the incomplete files found."""
+    """Kill a conversion `kills` times, let it finish, and count the incomplete files found."""
     incomplete, done = 0, 0
     while True:
         process = start(source, layout, target)
@@ -71,17 +71,17 @@ def killed(source: Path, layout: str, target: Path, kills: int, seconds: float, 
                 done += 1
                 process.wait()
                 incomplete += sum(not complete(path) for path in target.rglob("*.npy"))
-                if (target / manifest.NAME).exists():  # which says that all is there
+                if (target / manifest.NAME).exists():  # which is written last
                     incomplete += len(inspection.changed_files(target) or ())
                 continue
         process.wait()
         if done == kills:
             return incomplete
-        shutil.rmtree(target)  # it ended before it could be killed as often
+        shutil.rmtree(target)  # it finished before all kills: start again
 
 
 def complete(path: Path) -> bool:
-    """Return whether a file with a final name is complete: temporary ones begin with a dot."""
+    """Return True for a complete file, and for a temporary one, whose name begins with a dot."""
     if path.name.startswith("."):
         return True
     try:
@@ -94,7 +94,7 @@ def complete(path: Path) -> bool:
 
 
 def campaign(folder: Path, layout: str, other: str, kills: int) -> dict:
-    """Convert from one layout to another, first undisturbed, then with kills, and compare."""
+    """Convert without kills, then with kills, and compare."""
     source, target = folder / layout, folder / "target"
     begin = time.perf_counter()
     if code := start(source, other, target).wait():
@@ -113,7 +113,7 @@ def main(argv: list[str] | None = None, cases=CASES) -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     for name, number in (("videos", 2000), ("snippets", 500), ("width", 2048), ("kills", 20)):
         parser.add_argument(f"--{name}", type=int, default=number)
-    parser.add_argument("--folder", type=Path, help="where there is room; default: temporary")
+    parser.add_argument("--folder", type=Path, help="for temporary files; default: the system's")
     options = parser.parse_args(argv)
     wrong = 0
     with tempfile.TemporaryDirectory(dir=options.folder) as name:

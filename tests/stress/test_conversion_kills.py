@@ -1,4 +1,4 @@
-"""Conversions that are killed leave no incomplete file, and end as undisturbed ones."""
+"""Killed conversions have no incomplete files, and finish like undisturbed ones."""
 
 import json
 
@@ -20,7 +20,7 @@ def test_killed_conversions(tmp_path, capsys, videos, kills):
     }  # fmt: skip
 
 
-def test_an_incomplete_file_is_seen(tmp_path):
+def test_an_incomplete_file_is_detected(tmp_path):
     conversion.convert(
         conversion_kills.make(conversion_kills.argparse.Namespace(videos=4, snippets=5, width=6)),
         "acmnet",

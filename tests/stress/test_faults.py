@@ -1,4 +1,4 @@
-"""Faults do what they say, and a job that does not take one well is found out."""
+"""Faults are applied as described, and defects of a job are detected."""
 
 import dataclasses
 import json
@@ -21,14 +21,14 @@ from tests.stress.faults.jobs import Job, Run
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="faults are for Linux")
 
 STEPS = 240
-# A job without JAX: 240 steps of 2 ms, a checkpoint every 30. Its second argument is its defect.
+# A job without JAX: 240 steps of 2 ms, a checkpoint every 30. The second argument is its defect.
 STAND_IN = """
 import json, pathlib, signal, sys, time
 from jaxtal.training import checkpoint_integrity as seals
 work, defect = pathlib.Path(sys.argv[1]), sys.argv[2]
 checkpoints, metrics = work / "checkpoints", work / "metrics.jsonl"
-told = []
-signal.signal(signal.SIGTERM, lambda *_: defect == "deaf" or told.append(0))
+signals = []
+signal.signal(signal.SIGTERM, lambda *_: defect == "deaf" or signals.append(0))
 checkpoints.mkdir(parents=True, exist_ok=True)
 
 def save(step):
@@ -57,11 +57,11 @@ try:
         time.sleep(0.002)
         with open(metrics, "a") as file:
             file.write(json.dumps({"step": step}) + "\\n")
-        if told or step % 30 == 0 and not (checkpoints / str(step)).exists():
+        if signals or step % 30 == 0 and not (checkpoints / str(step)).exists():
             save(step)
-        if told:
-            said = step + (defect == "liar")
-            print(f"told to stop; step {said} is saved", file=sys.stderr)
+        if signals:
+            reported = step + (defect == "liar")
+            print(f"SIGTERM; step {reported} is saved", file=sys.stderr)
             sys.exit(75)
 except OSError as error:
     print(f"error: the disk is full ({error.strerror})", file=sys.stderr)
@@ -72,7 +72,7 @@ result = {"seconds": time.time(), "started_at": start if defect == "chance" else
 
 
 class InTheMiddle(Run):
-    """A run whose random moment is when it has done some steps."""
+    """Run whose random moment comes after some steps."""
 
     def __init__(self, words, limit=None):
         super().__init__(words, limit)
@@ -82,7 +82,7 @@ class InTheMiddle(Run):
         if moment != MOMENT:
             return super().wait_until(moment)
         end = time.monotonic() + 30
-        first = fault_jobs.whole_step(self.workdir)
+        first = fault_jobs.complete_step(self.workdir)
         while (fault_jobs.last_step(self.workdir) or 0) < first + 70 and time.monotonic() < end:
             time.sleep(0.005)
         return False
@@ -92,7 +92,7 @@ MOMENT = -1.0
 
 
 class Drawn(np.random.Generator):
-    """Chance, but for the moment."""
+    """Random generator whose moments are fixed."""
 
     moment = MOMENT
 
@@ -101,13 +101,13 @@ class Drawn(np.random.Generator):
 
 
 def stand_in(workdir: Path, defect: str) -> list[str]:
-    """Its command."""
+    """Return the command of the stand-in."""
     return [sys.executable, "-c", STAND_IN, str(workdir), defect]
 
 
 @pytest.fixture(scope="module")
 def reference(tmp_path_factory) -> Reference:
-    """The stand-in's run without faults; its defects show with them only."""
+    """Run the stand-in without faults."""
     workdir = tmp_path_factory.mktemp("reference")
     run = Run(stand_in(workdir, "none"))
     assert run.wait(60)
@@ -116,10 +116,10 @@ def reference(tmp_path_factory) -> Reference:
 
 @pytest.fixture
 def faulted(monkeypatch, tmp_path, reference):
-    """Makes a job of the stand-in with a defect."""
+    """Return a function that makes a job of the stand-in with a defect."""
     monkeypatch.setattr(events, "Run", InTheMiddle)
     monkeypatch.setattr(
-        events, "checkpoint_of", lambda folder: {"step": fault_jobs.whole_step(folder)}
+        events, "checkpoint_of", lambda folder: {"step": fault_jobs.complete_step(folder)}
     )
     monkeypatch.setitem(fault_jobs.TINY, "train.log_every", 5)
 
@@ -134,7 +134,7 @@ def faulted(monkeypatch, tmp_path, reference):
 
 
 def one(faulted: Faulted, kind: str) -> tuple[Event, list[str]]:
-    """An event of this kind, and how the job differs in the end."""
+    """Apply one fault; return the event and the differences of the final results."""
     event = faulted._attempt(kind)
     return event, faulted.finish()
 
@@ -143,14 +143,14 @@ def test_kill(faulted):
     event, differing = one(faulted("none"), "kill job")
     assert (event.code, event.wrong, differing) == (-9, [], [])
     assert 70 <= event.step < STEPS
-    assert event.whole == event.resumed == event.step // 30 * 30
+    assert event.complete == event.resumed == event.step // 30 * 30
 
 
 def test_sigterm(faulted):
     event, differing = one(faulted("none"), "SIGTERM job")
     assert (event.code, event.wrong, differing) == (75, [], [])
-    assert event.whole == event.resumed >= event.step
-    assert event.message == f"told to stop; step {event.whole} is saved"
+    assert event.complete == event.resumed >= event.step
+    assert event.message == f"SIGTERM; step {event.complete} is saved"
 
 
 def test_truncate(faulted):
@@ -158,7 +158,7 @@ def test_truncate(faulted):
     event, differing = one(job, "truncate")
     assert (event.code, event.wrong, differing) == (-9, [], [])
     cut = int(event.message.split("/")[1])
-    assert event.whole == event.resumed == cut - 30
+    assert event.complete == event.resumed == cut - 30
     assert (job.workdir / "damaged" / str(cut)).is_dir()
 
 
@@ -167,7 +167,7 @@ def test_file_limit(faulted, monkeypatch):
     event, differing = one(faulted("none"), "file limit")
     assert (event.code, event.wrong, differing) == (2, [], [])
     assert event.message == "error: the disk is full (File too large)"
-    assert event.resumed == event.whole == 0
+    assert event.resumed == event.complete == 0
 
 
 def test_full_disk(faulted, monkeypatch, tmp_path):
@@ -177,21 +177,21 @@ def test_full_disk(faulted, monkeypatch, tmp_path):
     event, differing = one(faulted("none"), "full disk")
     assert (event.code, event.wrong, differing) == (2, [], [])
     assert event.message == "error: the disk is full (No space left on device)"
-    assert event.resumed == event.whole == 30
+    assert event.resumed == event.complete == 30
 
 
 @pytest.mark.parametrize(
     ("defect", "kind", "wrong", "differing"),
     [
         ("deaf", "SIGTERM job", "exit code 0 instead of 75", []),
-        ("liar", "SIGTERM job", "says that step", []),
+        ("liar", "SIGTERM job", "reports that step", []),
         ("forgetful", "kill job", "resumed from step 30 instead of 60", []),
         ("silent", "truncate", "no warning of the damaged checkpoint", []),
         ("careless", "file limit", "exit code 1 instead of 2", []),
         ("chance", "kill job", "", ["result.json"]),
     ],
 )
-def test_defects_are_found_out(faulted, monkeypatch, defect, kind, wrong, differing):
+def test_defects_are_detected(faulted, monkeypatch, defect, kind, wrong, differing):
     monkeypatch.setattr(events, "limit_of", lambda *_: 120)
     event, differs = one(faulted(defect), kind)
     assert wrong in "; ".join(event.wrong)
@@ -200,7 +200,7 @@ def test_defects_are_found_out(faulted, monkeypatch, defect, kind, wrong, differ
 
 
 @pytest.mark.parametrize("kind", ["kill job", "truncate", "SIGTERM job", "file limit"])
-def test_a_run_that_is_done_is_no_event_and_leaves_no_trace(faulted, monkeypatch, kind):
+def test_a_run_that_is_done_is_no_event_and_has_no_effect(faulted, monkeypatch, kind):
     monkeypatch.setattr(events, "limit_of", lambda *_: 10**6)
     job = faulted("none")
     job._rng.moment = 60.0
@@ -217,7 +217,7 @@ def test_an_end_without_a_fault_is_wrong(faulted, monkeypatch):
     assert event.wrong == ["exit code 1 before the fault"]
 
 
-def test_what_hangs_is_killed(faulted, monkeypatch):
+def test_a_hung_run_is_killed(faulted, monkeypatch):
     monkeypatch.setattr(events, "HUNG_SECONDS", 0.1)
     deaf = "import signal, time; signal.signal(15, signal.SIG_IGN); print(1, flush=True)"
     job = faulted("none")
@@ -229,7 +229,7 @@ def test_what_hangs_is_killed(faulted, monkeypatch):
 
 
 def test_a_run_is_all_of_its_processes():
-    """Also those whose parent is gone, or that are in a group of their own."""
+    """Orphans and processes of other groups are included."""
     child = "import time; print(1, flush=True); time.sleep(60)"
     parent = (
         f"import subprocess, sys; subprocess.Popen([sys.executable, '-c', {child!r}], "
@@ -246,7 +246,7 @@ def test_a_run_is_all_of_its_processes():
     assert (run.pids(), run.code, run.out) == ([], 0, ["1"])
 
 
-def test_who_listens_to_sigterm():
+def test_handlers_of_sigterm_are_detected():
     on = "import signal, sys, time; signal.signal(15, lambda *_: sys.exit(3)); "
     wait = "print(1, flush=True); time.sleep(60)"
     for code, expected in ((f"import time; {wait}", (False, -15)), (on + wait, (True, 3))):
@@ -254,10 +254,10 @@ def test_who_listens_to_sigterm():
         end = time.monotonic() + 30
         while not run.out and time.monotonic() < end:
             time.sleep(0.02)
-        heard = fault_jobs.listens(run.pid)
+        handled = fault_jobs.handles_sigterm(run.pid)
         run.send(15)
         assert run.wait(30)
-        assert (heard, run.code) == expected
+        assert (handled, run.code) == expected
 
 
 def test_jobs_are_of_all_kinds():
@@ -297,10 +297,11 @@ def test_command(tmp_path):
     } < set(words)  # fmt: skip
 
 
-def test_told():
-    assert fault_jobs.told(["Synthetic: 12 videos", "continuing from step 30", "compiled 2"]) == 30
-    assert fault_jobs.told(["Synthetic: 12 videos", "compiled 20 steps a dispatch"]) == 0
-    assert fault_jobs.told(["Synthetic: 12 videos"]) is None
+def test_resumed_step():
+    lines = ["Synthetic: 12 videos", "continuing from step 30", "compiled 2"]
+    assert fault_jobs.resumed_step(lines) == 30
+    assert fault_jobs.resumed_step(["Synthetic: 12 videos", "compiled 20 steps a dispatch"]) == 0
+    assert fault_jobs.resumed_step(["Synthetic: 12 videos"]) is None
 
 
 def test_the_message_is_the_cause_without_folders():
@@ -323,38 +324,38 @@ DISK = ["error: w: the disk is full (File too large); the checkpoint of step 50 
         ("kill job", -9, {}, [], []),
         ("kill job", -9, {"took": 11}, [], ["ended after 11 s, wanted 10"]),
         ("kill job", None, {}, [], ["hung"]),
-        ("kill job", -9, {"whole": 0}, [], ["step 50 was whole before"]),
-        ("truncate", -9, {"whole": 0}, [], []),
+        ("kill job", -9, {"complete": 0}, [], ["the checkpoint of step 50 is lost"]),
+        ("truncate", -9, {"complete": 0}, [], []),
         ("kill child", 75, {}, LOST, []),
         ("kill child", 75, {}, [], ["the other process did not notice"]),
         ("kill child", 75, {"trained": False}, [], []),
         ("kill process", 134, {}, LOST, ["exit code 134 instead of 75"]),
-        ("SIGTERM job", 75, {}, ["told to stop (SIGTERM); step 50 is saved"], []),
-        ("SIGTERM job", 75, {}, ["step 60 is saved"], ["says that step 60 is saved"]),
-        ("SIGTERM job", 75, {"step": 75}, [], ["step 75 was done and is not saved"]),
+        ("SIGTERM job", 75, {}, ["stopped by SIGTERM; step 50 is saved"], []),
+        ("SIGTERM job", 75, {}, ["step 60 is saved"], ["reports that step 60 is saved"]),
+        ("SIGTERM job", 75, {"step": 75}, [], ["step 75 was done but is not saved"]),
         ("SIGTERM job", 75, {"step": 75, "trained": False}, [], []),
         ("SIGTERM job", 0, {}, [], ["exit code 0 instead of 75"]),
         ("SIGTERM job", 0, {"near_end": True}, [], []),
         ("SIGTERM job", -15, {}, [], ["exit code -15 instead of 75"]),
-        ("SIGTERM job", -15, {"listened": False}, [], []),
+        ("SIGTERM job", -15, {"handled": False}, [], []),
         ("SIGTERM process", 75, {"took": 59}, [], []),
         ("full disk", 2, {"took": None}, DISK, []),
-        ("full disk", 2, {"whole": 100}, DISK, ["says that step 50 is good"]),
+        ("full disk", 2, {"complete": 100}, DISK, ["reports that step 50 is good"]),
         ("file limit", 2, {}, [*DISK, *LOST, "process 0 ended with exit code 2; again"], []),
-        ("file limit", 2, {}, [*DISK, "Traceback"], ["the last line is no error: Traceback"]),
-        ("file limit", 2, {}, ["error: what"], ["does not say that the disk is full"]),
+        ("file limit", 2, {}, [*DISK, "Traceback"], ["the last line is not an error: Traceback"]),
+        ("file limit", 2, {}, ["error: what"], ["does not report the full disk"]),
     ],
 )
 def test_judge(kind, code, fields, lines, wrong):
-    known = {"step": 50, "took": 1.0, "whole": 50}
+    known = {"step": 50, "took": 1.0, "complete": 50}
     event = Event(0, kind, 1, code=code, message="", **{k: fields.get(k, known[k]) for k in known})
-    about = {"near_end": False, "listened": True, "trained": True}
+    about = {"near_end": False, "handled": True, "trained": True}
     about |= {name: value for name, value in fields.items() if name in about}
     assert events.judge(event, 50, **about, lines=lines) == wrong
 
 
 def finished(folder, value: float = 1.5, seconds: float = 3):
-    """A work directory as a run leaves it, of one array."""
+    """Make the work directory of a finished run with one array."""
     folder.mkdir()
     (folder / "result.json").write_text(json.dumps({"map": 0.5, "seconds": seconds}))
     (folder / "detections.json").write_text("[]")
@@ -409,7 +410,7 @@ def test_markdown_and_json():
     about = report.conditions(__main__.parse(["--seed=3", "--json=rows.json"]))
     text = report.markdown(OUTCOMES, about)
     assert "`python -m tests.stress.faults --jobs=20 --events=100 --seed=3 --at_once=2`" in text
-    assert "1 of 2 jobs ended as without faults, bit by bit. 1 events found no run" in text
+    assert "1 of 2 jobs have results as without faults, bit by bit. 1 events missed" in text
     assert "- job 1, co2net: result.json\n" in text
     assert "| 0 | co2net | 1 | kill job | 3.1 | 40 | -9 | 0.5 | 30 | 30 | a \\| b |  |" in text
     assert "| 1 | co2net | 2 | kill job | 1.0 |  | hung | 120.0 | 0 |  |  | hung |" in text

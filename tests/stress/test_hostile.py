@@ -1,8 +1,8 @@
-"""Hostile files are read, or rejected in one line; nothing else happens.
+"""Hostile files are loaded, or rejected with a one-line error; nothing else happens.
 
-The files are made and watched in tests/stress/hostile/; some hundred of them are read in CI, 23,000
-with `-m slow`. `python -m tests.stress.hostile --only 1234` reads the one with that number again
-and says what went wrong.
+tests/stress/hostile/ makes the files and watches the readers. CI reads 500 files, `-m slow` reads
+23,000. `python -m tests.stress.hostile --only 1234` reads the file of that number again and prints
+its faults.
 """
 
 import sys
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="limits and devi
 
 COUNT = 500  # in CI
 MANY = 3000
-# Of every family this share is refused at least, and this share is read.
+# Family -> least share of rejected files, least share of loaded files.
 SHARES = {
     "npy_bytes": (0.5, 0.03), "npy_header": (0.7, 0.02), "pickles": (0.8, 0.01),
     "columns": (0.5, 0.05), "npz_bytes": (0.5, 0.02), "npz_archive": (0.4, 0.05),
@@ -29,16 +29,16 @@ SHARES = {
 
 def assert_harmless(lines) -> None:
     failed = [line for line in lines if line["outcome"] == "failed"]
-    said = "\n\n".join(
+    report = "\n\n".join(
         f"python -m tests.stress.hostile --only {line['number']}\n"
-        f"{line['family']}: {line['what']}\n{line['said']}"
+        f"{line['family']}: {line['what']}\n{line['message']}"
         for line in failed[:5]
     )
-    assert not failed, f"{len(failed)} of {len(lines)}\n{said}"
+    assert not failed, f"{len(failed)} of {len(lines)}\n{report}"
 
 
 def read_files(count: int) -> list[dict]:
-    """Return what became of every mutant."""
+    """Return the outcome of every mutant."""
     lines, growth = runner.run(count)
     assert growth < 2**28
     assert [line["number"] for line in lines] == list(range(count))
@@ -54,7 +54,7 @@ def test_hostile_files_do_no_harm():
 
 @pytest.mark.slow
 def test_every_family_is_read_and_rejected():
-    """Else only the first check of each reader would be tested."""
+    """Otherwise the tests would cover only the first check of each reader."""
     lines = read_files(MANY)
     assert_harmless(lines)
     counts = Counter((line["family"], line["outcome"]) for line in lines)
@@ -62,9 +62,9 @@ def test_every_family_is_read_and_rejected():
     for family, share in families.SHARES.items():
         name = family.__name__
         total = share * MANY // 100
-        refused, loaded = counts[name, "rejected"] / total, counts[name, "loaded"] / total
-        assert refused + loaded == 1, name
-        assert refused >= SHARES[name][0], (name, refused)
+        rejected, loaded = counts[name, "rejected"] / total, counts[name, "loaded"] / total
+        assert rejected + loaded == 1, name
+        assert rejected >= SHARES[name][0], (name, rejected)
         assert loaded >= SHARES[name][1], (name, loaded)
 
 
@@ -82,12 +82,12 @@ def test_the_same_number_is_the_same_file(tmp_path):
 
 
 def test_readers_with_faults_are_caught():
-    """The harness itself: each of these readers does one thing that none may do."""
+    """The guard detects each of the faulty readers."""
     found, _ = runner.worker("--unsafe")
     assert [line["number"] for line in found] == list(unsafe.READERS)
     for line in found:
         assert line["outcome"] == "failed", line
-        assert unsafe.READERS[line["number"]][1] in line["said"], line
+        assert unsafe.READERS[line["number"]][1] in line["message"], line
 
 
 @pytest.mark.slow

@@ -11,6 +11,7 @@ from jaxtal.data import conversion, layouts
 from jaxtal.data.dataset import TimeGrid
 from jaxtal.data.layouts import load_annotations, load_from_config
 from jaxtal.errors import JaxtalError
+from tests.conftest import GOLDEN
 from tests.data.layouts.test_wtalc import write as write_wtalc
 from tests.helpers import layout_cases
 
@@ -248,7 +249,7 @@ def test_recordings(shared, tmp_path, layout):
     assert annotations[0] == [list(pair) for pair in wanted.videos[0].segments.tolist()]
 
 
-REAL = {  # folder or file of the shared data: name, videos, instances, ambiguous intervals
+REAL = {  # folder or file of annotations: name, videos, instances, ambiguous intervals
     "thumos14": ("Thumos14reduced", (200, 212), (3007, 3358), 96),
     "thumos14/thumos14.json": ("Thumos14", (200, 212), (3007, 3358), 96 + 89),
     "activitynet": ("ActivityNet1.2", (4819, 2383), (7151, 3582), 0),
@@ -264,9 +265,10 @@ REAL = {  # folder or file of the shared data: name, videos, instances, ambiguou
         for path in REAL
     ],
 )
-def test_real_annotations_in_every_layout(shared, tmp_path, path):
+def test_real_annotations_in_every_layout(request, tmp_path, path):
+    root = GOLDEN if path.startswith("thumos14") else request.getfixturevalue("shared")
     name, videos, instances, ambiguous = REAL[path]
-    wanted = layouts.read(shared / path, name=name, features=None)
+    wanted = layouts.read(root / path, name=name, features=None)
     for layout in conversion.LAYOUTS:
         conversion.convert(wanted, layout, tmp_path / layout)
         place = tmp_path / layout

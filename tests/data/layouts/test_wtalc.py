@@ -7,7 +7,9 @@ import pytest
 
 from jaxtal.data.dataset import count_annotation_errors
 from jaxtal.data.layouts import wtalc
+from jaxtal.data.segments import ground_truth
 from jaxtal.errors import JaxtalError
+from tests.conftest import GOLDEN
 
 
 def objects(values) -> np.ndarray:
@@ -114,8 +116,8 @@ def test_thumos_needs_its_ambiguous_intervals(tmp_path):
         wtalc.read(tmp_path, "Thumos14reduced")
 
 
-def test_thumos14(shared):
-    data = wtalc.read(shared / "thumos14", "Thumos14reduced", features=False)
+def test_thumos14(thumos14):
+    data = wtalc.read(thumos14, "Thumos14reduced", features=False)
     assert len(data.classes) == 20
     assert data.classes[0] == "BaseballPitch"
     assert (len(data.train), len(data.test)) == (200, 212)
@@ -149,6 +151,14 @@ def test_activitynet12(shared):
         "reversed": 0,
         "total": 10733,
     }
+    stored = np.load(GOLDEN / "evaluation" / "activitynet12_validation.npz", allow_pickle=False)
+    truth = ground_truth(data.test)
+    assert stored["wtalc_names"].tolist() == [video.name for video in data.test]
+    assert stored["duration"].tolist() == [video.duration for video in data.test]
+    assert stored["classes"].tolist() == list(data.classes)
+    for name in ("video", "start", "end"):
+        np.testing.assert_array_equal(stored[f"gt_{name}"], getattr(truth, name))
+    np.testing.assert_array_equal(stored["gt_class"], truth.label)
 
 
 def test_recordings(shared, tmp_path):

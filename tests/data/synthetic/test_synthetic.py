@@ -216,8 +216,8 @@ def test_coverage_of_snippets_by_intervals():
     )
 
 
-def test_thumos_annotations(shared):
-    path = shared / "thumos14" / "thumos14.json"
+def test_thumos_annotations(thumos14):
+    path = thumos14 / "thumos14.json"
     data = generate(SyntheticConfig(annotations=str(path), feature_width=2))
     assert (len(data.train), len(data.test), len(data.classes)) == (200, 212, 20)
     assert sum(len(video.segments) for video in data.train) == 3007

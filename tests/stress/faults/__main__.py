@@ -1,12 +1,13 @@
-"""Kill, stop, damage and starve training jobs at random moments: nothing may be lost or hang.
+"""Disturb training jobs at random moments: no result may be lost, and no job may hang.
 
     python -m tests.stress.faults --json faults.json --markdown faults.md
 
-Small jobs of the three methods, half of them one process, half two. Each runs undisturbed first,
-then once more with faults, after each of which the same command is given again, and what it has
-written in the end is compared bit by bit. Of a fault it is checked how the job ends: exit code,
-seconds, what it says, and from which step the next run goes on. Linux only. Exit code 1 if anything
-was not as it should be.
+The faults are kills, SIGTERM, truncated checkpoints and full disks. Small jobs of the three methods
+run, half of them in one process, half in two. Each job runs without faults first. Then it runs with
+faults: after each fault the same command is started again, and the final results are compared with
+those of the undisturbed run bit by bit. After a fault the exit code, the seconds until the end, the
+messages, and the step from which the next run resumes are checked. Linux only. The exit code is 1
+if a check failed.
 """
 
 import argparse
@@ -38,14 +39,14 @@ from tests.stress.faults.kinds import can_mount
 
 
 def undisturbed(job: Job, folder: Path, compiled: Path) -> Reference:
-    """The job's run without faults; SystemExit if even that fails."""
+    """Run the job without faults. Raise SystemExit if it fails."""
     workdir = folder / "reference"
     seconds = _complete(job, command(job, workdir, compiled))
     return Reference(workdir, seconds)
 
 
 def compile_for(job: Job, folder: Path, compiled: Path) -> None:
-    """A short run of a job like this one, which leaves its programs in the folder for them."""
+    """Run a job briefly, so that its programs are in the compilation cache."""
     workdir = folder / f"compile_{job.number}"
     _complete(job, command(job, workdir, compiled, job.steps // CHECKPOINTS))
     shutil.rmtree(workdir)
@@ -63,7 +64,7 @@ def _complete(job: Job, words: list[str]) -> float:
 def run_job(
     job: Job, events: int, folder: Path, compiled: Path, without: tuple[str, ...], seed: int
 ) -> Outcome:
-    """The job without faults, then with them, then the comparison."""
+    """Run a job without faults, then with faults, and compare the results."""
     own = folder / f"job_{job.number}"
     reference = undisturbed(job, own, compiled)
     faulted = Faulted(job, own, compiled, reference, seed)
@@ -72,14 +73,14 @@ def run_job(
         print(report.line_of(job, event), flush=True)
         had.append(event)
     wrong = faulted.finish()
-    ending = f"differs in {', '.join(wrong)}" if wrong else "as without faults"
+    ending = f"differs in {', '.join(wrong)}" if wrong else "results as without faults"
     print(f"job {job.number}, {job.method} x {job.processes}: {ending}", flush=True)
     shutil.rmtree(own)
     return Outcome(job, had, events - len(had), wrong)
 
 
 def in_parallel(calls: Sequence[Callable[[], Any]], at_once: int) -> list[Any]:
-    """The results of calls in threads; all end when one fails, or at Ctrl-C."""
+    """Return the results of calls in threads. If one fails or at Ctrl-C, all runs are ended."""
     interrupted.clear()
     with ThreadPoolExecutor(at_once) as pool:
         futures = [pool.submit(call) for call in calls]
@@ -92,12 +93,12 @@ def in_parallel(calls: Sequence[Callable[[], Any]], at_once: int) -> list[Any]:
 
 
 def shares(events: int, jobs: int) -> list[int]:
-    """How many events each job has."""
+    """Return the number of events of each job."""
     return [events // jobs + (number < events % jobs) for number in range(jobs)]
 
 
 def measure(options: argparse.Namespace, folder: Path) -> list[Outcome]:
-    """All jobs, so many at once."""
+    """Run all jobs, `options.at_once` at the same time."""
     compiled = folder / "compiled"
     without = () if can_mount(folder) else ("full disk",)
     jobs = jobs_of(options.jobs, options.seed)
@@ -115,28 +116,28 @@ def measure(options: argparse.Namespace, folder: Path) -> list[Outcome]:
 
 def _positive(text: str) -> int:
     if not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r}; wanted a number from 1 on")
+        raise argparse.ArgumentTypeError(f"{text!r}; wanted a number >= 1")
     return int(text)
 
 
 def parse(argv: list[str] | None = None) -> argparse.Namespace:
-    """The command line."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--jobs", type=_positive, default=20, help="default: 20")
-    parser.add_argument("--events", type=_positive, default=100, help="of all jobs; default: 100")
-    parser.add_argument("--seed", type=int, default=0, help="of faults and jobs; default: 0")
+    parser.add_argument("--events", type=_positive, default=100, help="all faults; default: 100")
+    parser.add_argument("--seed", type=int, default=0, help="seed of faults and jobs; default: 0")
     parser.add_argument("--folder", type=Path, help="for temporary files; default: the system's")
-    parser.add_argument("--at_once", type=_positive, default=2, help="jobs; default: 2")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write everything there")
-    parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the tables there")
+    parser.add_argument("--at_once", type=_positive, default=2, help="jobs run at once; default: 2")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all results as JSON")
+    parser.add_argument("--markdown", type=Path, metavar="FILE", help="write tables as Markdown")
     return parser.parse_args(argv)
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Measure, print and write; the exit code."""
+    """Run all jobs, print and write the report, and return the exit code."""
     options = parse(argv)
     for file in filter(None, (options.json, options.markdown)):
-        file.write_text("")  # an error now is better than one at the end
+        file.write_text("")  # an error must show before the jobs run
     jax.config.update("jax_platforms", "cpu")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     with tempfile.TemporaryDirectory(prefix="jaxtal_faults_", dir=options.folder) as name:

@@ -1,4 +1,4 @@
-"""A job that faults hit, how it takes them, and whether it ends as without them."""
+"""Faults of one job: apply them, check its reaction, compare its final results."""
 
 import contextlib
 import dataclasses
@@ -23,12 +23,12 @@ from tests.stress.faults.jobs import (
     Job,
     Run,
     command,
+    complete_step,
     errors_of,
+    handles_sigterm,
     last_step,
-    listens,
     message_of,
-    told,
-    whole_step,
+    resumed_step,
     without_folders,
 )
 from tests.stress.faults.kinds import (
@@ -41,7 +41,7 @@ from tests.stress.faults.kinds import (
     truncate,
 )
 
-# Exit code and most seconds from the fault to the end of all processes.
+# Expected exit code, and maximum seconds from the fault to the end of all processes.
 KILLED = -signal.SIGKILL
 ENDINGS = {
     "kill job": (KILLED, 10.0),
@@ -51,7 +51,7 @@ ENDINGS = {
     "SIGTERM job": (INTERRUPTED, 30.0),
     "SIGTERM process": (INTERRUPTED, 60.0),
     "truncate": (KILLED, 10.0),
-    "full disk": (2, float("inf")),  # the moment is not known
+    "full disk": (2, float("inf")),  # the time of the fault is not known
     "file limit": (2, float("inf")),
 }
 HUNG_SECONDS = 120.0
@@ -60,7 +60,7 @@ FULL = [os.strerror(number) for number in (errno.ENOSPC, errno.EDQUOT, errno.EFB
 
 
 class Reference(NamedTuple):
-    """What a job was undisturbed: its work directory, and seconds with all programs compiled."""
+    """Undisturbed run: its work directory, and its seconds with all programs compiled."""
 
     workdir: Path
     seconds: float
@@ -68,19 +68,19 @@ class Reference(NamedTuple):
 
 @dataclasses.dataclass
 class Event:
-    """A fault and what became of it.
+    """A fault and its effects.
 
     Attributes:
-        job: its number.
-        kind: of ENDINGS.
-        at: seconds from the start of the run that it hit; where the disk was full, to the end.
-        step: the last one in metrics.jsonl then, None before there is any.
+        job: number of the job.
+        kind: kind of fault, a key of ENDINGS.
+        at: seconds from the start of the run to the fault; for a full disk, to the end of the run.
+        step: last step in metrics.jsonl at the fault, None if there is none.
         code: exit code, negative for a signal, None if the job hung and was killed.
-        took: seconds from the fault to the end of all processes, None where the disk was full.
-        message: the first line on stderr that is an error, else the last one; or what was cut.
-        whole: step of the last whole checkpoint after it, 0 for none.
-        resumed: the step that the job went on from, None if it never said.
-        wrong: what was not as it should be.
+        took: seconds from the fault to the end of all processes, None for a full disk.
+        message: first error line on stderr, else its last line; for truncation, the file.
+        complete: step of the last complete checkpoint after the fault, 0 for none.
+        resumed: step that the next run resumed from, None if no run reported one.
+        wrong: failed checks.
     """
 
     job: int
@@ -90,14 +90,14 @@ class Event:
     code: int | None
     took: float | None
     message: str
-    whole: int
+    complete: int
     resumed: int | None = None
     wrong: list[str] = dataclasses.field(default_factory=list)
 
 
 @dataclasses.dataclass
 class Outcome:
-    """A job after all its events, and in what it differs from its undisturbed run."""
+    """Result of a job: its events, and the differences from its undisturbed run."""
 
     job: Job
     events: list[Event]
@@ -106,24 +106,24 @@ class Outcome:
 
 
 def judge(
-    event: Event, before: int, near_end: bool, listened: bool, trained: bool, lines: list[str]
+    event: Event, before: int, near_end: bool, handled: bool, trained: bool, lines: list[str]
 ) -> list[str]:
-    """What is wrong with how a job ended.
+    """Return the failed checks of a job's end.
 
     Args:
-        event: with everything known at its end.
-        before: the last whole step at the start of the run that it hit.
-        near_end: the work was nearly done, so that a SIGTERM may come too late for the last step.
-        listened: SIGTERM's receiver had said what it does.
+        event: the event, complete except for `resumed`.
+        before: step of the last complete checkpoint at the start of the disturbed run.
+        near_end: the run was nearly done, so SIGTERM may have come after its last step.
+        handled: the process had installed its SIGTERM handler.
         trained: the run had reached its first step.
-        lines: of stderr.
+        lines: lines of stderr.
     """
     code, seconds = ENDINGS[event.kind]
     if event.code is None:
         return ["hung"]
     wrong = []
     allowed = {code}
-    if event.kind == "SIGTERM job" and not listened:
+    if event.kind == "SIGTERM job" and not handled:
         allowed.add(-signal.SIGTERM)
     if event.kind.startswith("SIGTERM") and near_end:
         allowed.add(0)
@@ -131,31 +131,31 @@ def judge(
         wrong.append(f"exit code {event.code} instead of {code}")
     if event.took is not None and event.took > seconds:
         wrong.append(f"ended after {event.took:.0f} s, wanted {seconds:.0f}")
-    if event.kind in FILL and not _tell(errors_of(lines), FULL):
-        wrong.append("does not say that the disk is full")
-    if event.code == 2 and not _tell(lines[-1:], ["error: ", "ended with exit code 2"]):
+    if event.kind in FILL and not _contain(errors_of(lines), FULL):
+        wrong.append("does not report the full disk")
+    if event.code == 2 and not _contain(lines[-1:], ["error: ", "ended with exit code 2"]):
         last = without_folders("".join(lines[-1:]))[:150]
-        wrong.append(f"the last line is no error: {last}")
+        wrong.append(f"the last line is not an error: {last}")
     alone = event.kind in ("kill process", "kill child") and trained and not near_end
-    if alone and not _tell(errors_of(lines), ["another process of this job was lost"]):
+    if alone and not _contain(errors_of(lines), ["another process of this job was lost"]):
         wrong.append("the other process did not notice")
-    if event.kind != "truncate" and event.whole < before:
-        wrong.append(f"step {before} was whole before")
-    if event.kind.startswith("SIGTERM") and trained and event.whole < (event.step or 0):
-        wrong.append(f"step {event.step} was done and is not saved")
+    if event.kind != "truncate" and event.complete < before:
+        wrong.append(f"the checkpoint of step {before} is lost")
+    if event.kind.startswith("SIGTERM") and trained and event.complete < (event.step or 0):
+        wrong.append(f"step {event.step} was done but is not saved")
     for line in lines:
-        said = re.search(r"step (\d+) is (saved|good)", line)
-        if said and int(said[1]) != event.whole:
-            wrong.append(f"says that step {said[1]} is {said[2]}")
+        reported = re.search(r"step (\d+) is (saved|good)", line)
+        if reported and int(reported[1]) != event.complete:
+            wrong.append(f"reports that step {reported[1]} is {reported[2]}")
     return wrong
 
 
-def _tell(lines: list[str], texts: list[str]) -> bool:
+def _contain(lines: list[str], texts: list[str]) -> bool:
     return any(text in line for line in lines for text in texts)
 
 
 class Faulted:
-    """A job that faults hit, in a work directory of its own."""
+    """Job with faults, in its own work directory."""
 
     def __init__(self, job: Job, folder: Path, compiled: Path, reference: Reference, seed: int):
         self.job, self.reference = job, reference
@@ -163,12 +163,12 @@ class Faulted:
         self._before = folder / "before"
         self._command = command(job, self.workdir, compiled)
         self._rng = np.random.default_rng([seed, job.number])
-        self._unsettled: list[tuple[Event, int | None]] = []  # and the step that has to be aside
+        self._unsettled: list[tuple[Event, int | None]] = []  # step to be quarantined
         self._warned = False
         self.workdir.mkdir(parents=True)
 
     def events(self, count: int, without: tuple[str, ...]) -> Iterator[Event]:
-        """So many faults, fewer where the draws of one all came to nothing."""
+        """Yield `count` faults; fewer if all draws of one missed the run."""
         for kind in kinds_of(count, self.job.processes, without, self._rng):
             for _ in range(MOST_DRAWS):
                 if event := self._attempt(kind):
@@ -176,7 +176,7 @@ class Faulted:
                     break
 
     def _attempt(self, kind: str) -> Event | None:
-        """A fault; None, and all as before, if the run was done before it came."""
+        """Apply a fault. Return None, with all files as before, if the run was done before it."""
         shutil.copytree(self.workdir, self._before)
         event = self._starved(kind) if kind in FILL else self._hit(kind)
         if event is None:
@@ -187,21 +187,21 @@ class Faulted:
         return event
 
     def _hit(self, kind: str) -> Event | None:
-        """A run that is killed, stopped, or killed and damaged at a random moment."""
-        before = whole_step(self.workdir)
+        """Run, and at a random moment kill it, signal it, or kill it and truncate a file."""
+        before = complete_step(self.workdir)
         run = Run(self._command)
         does, moment = None, 0.0
         while does is None and time.monotonic() - run.start < self.reference.seconds:
             moment = self._rng.uniform(moment, self.reference.seconds)
             if run.wait_until(moment):
                 return self._by_itself(kind, run, before)
-            if kind != "truncate" or whole_step(self.workdir):
+            if kind != "truncate" or complete_step(self.workdir):
                 does = strike(kind, run, self._rng)
         if does is None:
             run.kill()
             return None
         event = Event(self.job.number, kind, 0, last_step(self.workdir), None, None, "", 0)
-        listened = listens(run.pid)
+        handled = handles_sigterm(run.pid)
         trained = any(line.startswith("compiled ") for line in run.out)
         begin = time.monotonic()
         event.at = begin - run.start
@@ -214,27 +214,27 @@ class Faulted:
         if done or (kind == "truncate" and not cut):
             return None
         event.message = cut[0] if cut else message_of(run.err)
-        event.whole = whole_step(self.workdir)
-        event.wrong = judge(event, before, near_end, listened, trained, run.err)
+        event.complete = complete_step(self.workdir)
+        event.wrong = judge(event, before, near_end, handled, trained, run.err)
         self._settle(run, before)
-        self._unsettled.append((event, cut[1] if cut and cut[1] != event.whole else None))
+        self._unsettled.append((event, cut[1] if cut and cut[1] != event.complete else None))
         return event
 
     def _by_itself(self, kind: str, run: Run, before: int) -> Event | None:
-        """The end of a run before the moment of its fault: it is done, or has failed."""
+        """Handle a run that ended before the moment of its fault: it is done, or has failed."""
         self._settle(run, before)
         if run.code == 0:
             return None
-        step, whole = last_step(self.workdir), whole_step(self.workdir)
+        step, complete = last_step(self.workdir), complete_step(self.workdir)
         message = message_of(run.err)
-        event = Event(self.job.number, kind, run.seconds, step, run.code, None, message, whole)
+        event = Event(self.job.number, kind, run.seconds, step, run.code, None, message, complete)
         event.wrong = [f"exit code {run.code} before the fault"]
         self._unsettled.append((event, None))
         return event
 
     def _starved(self, kind: str) -> Event | None:
-        """A run without room for its files."""
-        before = whole_step(self.workdir)
+        """Run with too little disk space or with a limit of file sizes."""
+        before = complete_step(self.workdir)
         reference = self.reference.workdir
         event = Event(self.job.number, kind, 0, None, None, None, "", 0)
         if kind == "file limit":
@@ -247,14 +247,14 @@ class Faulted:
         if event.code == 0:
             return None
         event.at, event.step = run.seconds, last_step(self.workdir)
-        event.message, event.whole = message_of(run.err), whole_step(self.workdir)
+        event.message, event.complete = message_of(run.err), complete_step(self.workdir)
         event.wrong = judge(event, before, False, True, True, run.err)
         self._settle(run, before)
         self._unsettled.append((event, None))
         return event
 
     def _end(self, run: Run, event: Event, seconds: float) -> None:
-        """Wait for a run's end, and force it at last."""
+        """Wait for the end of a run; kill it after `seconds`."""
         if run.wait(seconds):
             event.code = run.code
         else:
@@ -265,9 +265,9 @@ class Faulted:
         return HUNG_SECONDS + 5 * self.reference.seconds
 
     def _settle(self, run: Run, expected: int) -> None:
-        """Note where a run went on, in the events since the last one that said so."""
+        """Set the step that a run resumed from in all events that still lack it."""
         self._warned |= any("this checkpoint is cut short" in line for line in run.err)
-        if (step := told(run.out)) is None:
+        if (step := resumed_step(run.out)) is None:
             return
         for event, aside in self._unsettled:
             event.resumed = step
@@ -281,20 +281,20 @@ class Faulted:
         self._warned = False
 
     def finish(self) -> list[str]:
-        """Run to the end; in what that differs from the reference."""
-        before = whole_step(self.workdir)
+        """Run to the end and return the differences from the reference."""
+        before = complete_step(self.workdir)
         run = Run(self._command)
         if not run.wait(self._most_seconds()):
             run.kill()
-            return ["hung at its end"]
+            return ["hung in the final run"]
         self._settle(run, before)
         if run.code:
-            return [f"exit code {run.code} at its end: {message_of(run.err)}"]
+            return [f"exit code {run.code} of the final run: {message_of(run.err)}"]
         return differences(self.workdir, self.reference.workdir)
 
 
 def differences(ours: Path, theirs: Path) -> list[str]:
-    """The names of what two finished work directories do not have alike, bit by bit."""
+    """Return the names of files and arrays in which two finished work directories differ."""
     results = [json.loads((folder / "result.json").read_text()) for folder in (ours, theirs)]
     for result in results:
         del result["seconds"]
@@ -317,8 +317,8 @@ def _bytes_of(path: Path) -> bytes | None:
 
 
 def checkpoint_of(workdir: Path) -> dict[str, Any]:
-    """The last checkpoint: every array's type, shape and bytes by its name, step and progress."""
-    step = whole_step(workdir)
+    """Return the last checkpoint: dtype, shape and bytes of every array; step and progress."""
+    step = complete_step(workdir)
     folder = workdir / "checkpoints" / str(step)
     with contextlib.closing(ocp.PyTreeCheckpointHandler()) as handler:
         saved = handler.metadata(folder / "state").tree

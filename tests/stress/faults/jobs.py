@@ -1,4 +1,4 @@
-"""The small training jobs that the campaign disturbs: commands, processes, what they print."""
+"""The small training jobs that are disturbed: commands, processes, output."""
 
 import contextlib
 import os
@@ -20,7 +20,7 @@ from jaxtal.training.workdir import Workdir
 ROOT = Path(__file__).parents[3]
 METHODS = ("co2net", "d2net", "twostream")
 
-# By the number of processes; some seconds on two cores after the start.
+# Steps by number of processes: a few seconds of training on two cores.
 STEPS = {1: 2400, 2: 800}
 CHECKPOINTS = 8
 TINY: dict[str, Any] = {
@@ -30,17 +30,17 @@ TINY: dict[str, Any] = {
     "evaluation.plot_videos": 2,
 }
 
-interrupted = threading.Event()  # set, all runs end
+interrupted = threading.Event()  # when set, all runs are ended
 
 
 class Job(NamedTuple):
     """A training job.
 
     Attributes:
-        number: from 0.
-        method: of METHODS.
-        processes: 1, or 2 by launch/local.py.
-        population: models.
+        number: 0, 1, ...
+        method: one of METHODS.
+        processes: 1, or 2 started by launch/local.py.
+        population: number of models.
         seed: config.seed.
         steps: config.train.steps.
     """
@@ -54,7 +54,7 @@ class Job(NamedTuple):
 
 
 def jobs_of(count: int, seed: int) -> list[Job]:
-    """One process and two in turn, the methods in turn, single runs of one model and of two."""
+    """Return jobs of one and two processes and of all methods in turn, with 1 or 2 models."""
     jobs = []
     for number in range(count):
         pair, processes = number // 2, 1 + number % 2
@@ -66,10 +66,13 @@ def jobs_of(count: int, seed: int) -> list[Job]:
 
 
 def command(job: Job, workdir: Path, compiled: Path, steps: int | None = None) -> list[str]:
-    """What is given to start the job, and again to go on.
+    """Return the command that starts and resumes a job.
 
     Args:
-        steps: others than the job's.
+        job: the job.
+        workdir: its work directory.
+        compiled: folder of the compilation cache.
+        steps: number of steps, by default the job's.
     """
     fields = {
         **TINY,
@@ -91,22 +94,22 @@ def command(job: Job, workdir: Path, compiled: Path, steps: int | None = None) -
 
 
 def environment() -> dict[str, str]:
-    """What jobs are started with."""
+    """Return the environment of the jobs."""
     added = {"JAX_PLATFORMS": "cpu", "COLUMNS": "100", "PYTHONDONTWRITEBYTECODE": "1"}
     kept = {name: value for name, value in os.environ.items() if not name.startswith("JAX_")}
-    # JAX caches what process 0 compiles, the others compile at every start: without optimizing.
+    # JAX caches the programs of process 0; the others compile at every start, so do it quickly.
     return {**kept, **added, "XLA_FLAGS": "--xla_backend_optimization_level=0"}
 
 
 class Run:
-    """The processes of a started job, and what they say."""
+    """Processes of a started job, and their output."""
 
     def __init__(self, words: list[str], limit: int | None = None):
-        """Start it.
+        """Start the job.
 
         Args:
             words: the command.
-            limit: bytes of a file that may be written, hard and soft.
+            limit: hard and soft limit of file sizes, bytes.
         """
         self.start = time.monotonic()
         self._process = subprocess.Popen(
@@ -121,9 +124,9 @@ class Run:
             start_new_session=True,
         )
         self.pid = self._process.pid
-        if limit is not None:  # long before the interpreter writes anything
+        if limit is not None:  # before the interpreter writes anything
             resource.prlimit(self.pid, resource.RLIMIT_FSIZE, (limit, limit))
-        self.seconds = 0.0  # when it has ended
+        self.seconds = 0.0  # set at its end
         self.out: list[str] = []
         self.err: list[str] = []
         pairs = (self._process.stdout, self.out), (self._process.stderr, self.err)
@@ -135,30 +138,30 @@ class Run:
 
     @property
     def code(self) -> int | None:
-        """Of the process that was started, None while it runs."""
+        """Exit code of the started process, None while it runs."""
         return self._process.poll()
 
     def pids(self) -> list[int]:
-        """All processes of the job that run; they share a session, whoever their parents are."""
+        """Return the running processes of the job, which are those of its session."""
         return [pid for pid in psutil.pids() if _runs_in(pid, self.pid)]
 
     def _runs(self) -> bool:
-        # Of a process whose first thread has ended, but not all, neither alone says that it runs.
+        # While some threads of a process have ended, either check alone may miss that it runs.
         return self.code is None or bool(self.pids())
 
     def mains(self) -> list[psutil.Process]:
-        """The processes of jaxtal.main that the launcher has started."""
+        """Return the jaxtal.main processes that the launcher has started."""
         with contextlib.suppress(psutil.NoSuchProcess):
             return psutil.Process(self.pid).children()
         return []
 
     def send(self, number: int) -> None:
-        """Signal the process that was started."""
+        """Send a signal to the started process."""
         if self.code is None:
             os.kill(self.pid, number)
 
     def wait(self, seconds: float) -> bool:
-        """Whether all processes have ended within so many seconds from now."""
+        """Wait up to `seconds`; return True if all processes have ended."""
         end = time.monotonic() + seconds
         while self._runs():
             if interrupted.is_set():
@@ -173,11 +176,11 @@ class Run:
         return True
 
     def wait_until(self, moment: float) -> bool:
-        """The same for so many seconds from its start."""
+        """Wait until `moment` seconds after the start; return True if all processes have ended."""
         return self.wait(self.start + moment - time.monotonic())
 
     def kill(self) -> None:
-        """SIGKILL to all at once."""
+        """Send SIGKILL to all processes."""
         end = time.monotonic() + 10
         while self._runs() and time.monotonic() < end:
             for pid in self.pids():
@@ -192,15 +195,15 @@ def _collect(stream: IO[str], lines: list[str]) -> None:
 
 
 def _runs_in(pid: int, session: int) -> bool:
-    """Whether a process is of a session and no zombie, which a container may never clear away."""
+    """Return True for a process of a session; zombies do not count, containers may keep them."""
     try:
         return os.getsid(pid) == session and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
     except (ProcessLookupError, psutil.NoSuchProcess):
         return False
 
 
-def listens(pid: int) -> bool:
-    """Whether a process has said what SIGTERM does; the interpreter has to start before."""
+def handles_sigterm(pid: int) -> bool:
+    """Return True if a process has installed a handler of SIGTERM."""
     try:
         status = Path(f"/proc/{pid}/status").read_text()
     except (FileNotFoundError, ProcessLookupError):
@@ -209,8 +212,8 @@ def listens(pid: int) -> bool:
     return bool(caught and int(caught[1], 16) >> (signal.SIGTERM - 1) & 1)
 
 
-def told(lines: list[str]) -> int | None:
-    """The step that a run has said to go on from, 0 for the beginning, None if it did not say."""
+def resumed_step(lines: list[str]) -> int | None:
+    """Return the step that a run resumed from: 0 for a new run, None if it is not reported yet."""
     for line in lines:
         if match := re.match(r"continuing from step (\d+)", line):
             return int(match[1])
@@ -220,28 +223,28 @@ def told(lines: list[str]) -> int | None:
 
 
 def errors_of(lines: list[str]) -> list[str]:
-    """Those for the person who has started the job; the launcher says which process wrote one."""
+    """Return the error lines, with or without the launcher's prefix of the process."""
     return [line for line in lines if re.match(r"(\[process \d+\] )?error: ", line)]
 
 
 def message_of(lines: list[str]) -> str:
-    """The first error, which is the cause, else the last line of stderr; without folders."""
+    """Return the first error, which is the cause, else the last line; without folders."""
     filled = [line.strip() for line in lines if line.strip()]
-    told = errors_of(filled)[:1] or filled[-1:] or [""]
-    return without_folders(told[0])[:250]
+    found = errors_of(filled)[:1] or filled[-1:] or [""]
+    return without_folders(found[0])[:250]
 
 
 def without_folders(text: str) -> str:
-    """Of absolute paths only the last name."""
+    """Shorten absolute paths to their last name."""
     return re.sub(r"(?<![\w./])(?:/[\w.+@=-]+)+/([\w.+@=-]+)", r"\1", text)
 
 
 def last_step(workdir: Path) -> int | None:
-    """The last one that metrics.jsonl knows."""
+    """Return the last step in metrics.jsonl, None if there is none."""
     lines = Workdir(workdir).metrics()
     return lines[-1]["step"] if lines else None
 
 
-def whole_step(workdir: Path) -> int:
-    """The last one with a whole checkpoint, 0 for none."""
+def complete_step(workdir: Path) -> int:
+    """Return the last step with a complete checkpoint, 0 for none."""
     return checkpoint_integrity.latest_complete_step(workdir / "checkpoints") or 0

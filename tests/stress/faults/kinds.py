@@ -1,4 +1,4 @@
-"""The faults of `tests.stress.faults`: which there are, and how they are done to a run."""
+"""The kinds of faults of `tests.stress.faults`, and their application to a run."""
 
 import contextlib
 import os
@@ -12,9 +12,9 @@ import numpy as np
 import psutil
 
 from jaxtal.training import checkpoint_integrity
-from tests.stress.faults.jobs import Run, whole_step
+from tests.stress.faults.jobs import Run, complete_step
 
-# Of every number of processes the classes of faults, which are equally frequent, and their kinds.
+# Number of processes -> classes of faults, which are equally frequent -> kinds of a class.
 FILL = ("full disk", "file limit")
 FAULTS = {
     1: (("kill job",), ("SIGTERM job",), ("truncate",), FILL),
@@ -30,7 +30,7 @@ FAULTS = {
 def kinds_of(
     count: int, processes: int, without: tuple[str, ...], rng: np.random.Generator
 ) -> list[str]:
-    """So many kinds of faults, all classes of them as often as possible."""
+    """Draw `count` kinds of faults; all classes are equally frequent, as far as possible."""
     classes = FAULTS[processes]
     rounds = -(-count // len(classes))
     order = [k for _ in range(rounds) for k in rng.permutation(len(classes))][:count]
@@ -39,7 +39,7 @@ def kinds_of(
 
 
 def strike(kind: str, run: Run, rng: np.random.Generator) -> Callable[[], None] | None:
-    """What does the fault to a run, None where there is nobody yet whom it could hit."""
+    """Return a function that applies the fault; None if its target has not started yet."""
     if kind in ("kill job", "truncate"):
         return run.kill
     if kind == "kill launcher":
@@ -63,12 +63,12 @@ def _signal_to(process: psutil.Process, number: int) -> Callable[[], None]:
 
 
 def truncate(workdir: Path, rng: np.random.Generator) -> tuple[str, int] | None:
-    """Cut a file of the last whole checkpoint short, a third of the times to nothing.
+    """Truncate a file of the last complete checkpoint; in a third of the cases to 0 bytes.
 
     Returns:
-        What was done, and the checkpoint's step; None if there is no checkpoint.
+        A description and the checkpoint's step; None if there is no checkpoint.
     """
-    step = whole_step(workdir)
+    step = complete_step(workdir)
     folder = workdir / "checkpoints" / str(step)
     files = [path for path in sorted(folder.rglob("*")) if path.is_file() and path.stat().st_size]
     if not step or not files:
@@ -77,15 +77,13 @@ def truncate(workdir: Path, rng: np.random.Generator) -> tuple[str, int] | None:
     size = path.stat().st_size
     length = 0 if rng.integers(3) == 0 else int(rng.integers(size))
     os.truncate(path, length)
-    harmless = (
-        "" if checkpoint_integrity.find_corruption(folder) else "; not a part of what is sealed"
-    )
-    return f"{path.relative_to(workdir)}: {length} of {size} bytes left{harmless}", step
+    harmless = "" if checkpoint_integrity.find_corruption(folder) else "; not in the manifest"
+    return f"{path.relative_to(workdir)}: {length} of {size} bytes kept{harmless}", step
 
 
 @contextlib.contextmanager
 def small_disk(workdir: Path, room: int) -> Iterator[None]:
-    """The work directory on a disk of its own with so many bytes of room, for a while."""
+    """Put the work directory on a separate file system with `room` free bytes."""
     kept = workdir.with_name("kept")
     shutil.copytree(workdir, kept)
     _mount("tmpfs", workdir, "size=1g")
@@ -109,7 +107,7 @@ def _mount(kind: str, folder: Path, options: str) -> None:
 
 
 def can_mount(folder: Path) -> bool:
-    """Whether this user may mount a disk."""
+    """Return True if this user may mount a file system."""
     place = folder / "mount"
     place.mkdir()
     try:
@@ -120,20 +118,20 @@ def can_mount(folder: Path) -> bool:
 
 
 def size_of(folder: Path) -> int:
-    """Bytes that the files below a folder take, in pages of 4 KiB."""
+    """Return the bytes that the files below a folder occupy, in pages of 4 KiB."""
     return sum(
         -(-path.stat().st_size // 4096) * 4096 for path in folder.rglob("*") if path.is_file()
     )
 
 
 def room_of(workdir: Path, reference: Path, rng: np.random.Generator) -> int:
-    """Bytes of room on the small disk: up to what the rest of the run needs."""
-    checkpoint = size_of(reference / "checkpoints" / str(whole_step(reference)))
+    """Draw the free bytes of the small disk: less than the rest of the run needs."""
+    checkpoint = size_of(reference / "checkpoints" / str(complete_step(reference)))
     rest = size_of(reference) - size_of(workdir)
     return int(rng.integers(checkpoint + max(0, rest)))
 
 
 def limit_of(reference: Path, rng: np.random.Generator) -> int:
-    """A file's most bytes: up to a tenth more than the largest of a checkpoint."""
+    """Draw the limit of file sizes: up to 1.1 times the largest file of a checkpoint."""
     sizes = [p.stat().st_size for p in (reference / "checkpoints").rglob("*") if p.is_file()]
     return int(rng.integers(1, 11 * max(sizes) // 10))

@@ -1,4 +1,4 @@
-"""What `tests.stress.faults` tells: the tables of events and of kinds of faults."""
+"""Report of `tests.stress.faults`: tables of events and of kinds of faults."""
 
 import dataclasses
 import importlib.metadata
@@ -18,32 +18,32 @@ from tests.stress.faults.jobs import Job
 
 
 def line_of(job: Job, event: Event) -> str:
-    """An event as it is told while others go on."""
+    """Format an event as a line of the log."""
     ended = "hung" if event.code is None else f"exit code {event.code}"
     after = "" if event.took is None else f" after {event.took:.1f} s"
     wrong = f"; WRONG: {', '.join(event.wrong)}" if event.wrong else ""
     return (
         f"job {job.number}, {job.method} x {job.processes}: {event.kind} at {event.at:.1f} s, step "
-        f"{event.step}: {ended}{after}; step {event.whole} is whole; {event.message}{wrong}"
+        f"{event.step}: {ended}{after}; checkpoint {event.complete}; {event.message}{wrong}"
     )
 
 
 COLUMNS = (
     "job", "method", "processes", "fault", "at, s", "step", "exit code", "ended after, s",
-    "whole", "resumed", "what it said, or what was cut", "wrong",
+    "checkpoint", "resumed", "message, or truncated file", "wrong",
 )  # fmt: skip
 
 
 def rows_of(outcomes: list[Outcome]) -> list[list[str]]:
-    """The table of all events, without its header."""
+    """Return the rows of the table of all events."""
     rows = []
     for job, event in ((outcome.job, event) for outcome in outcomes for event in outcome.events):
         ended = ["hung" if event.code is None else str(event.code), _shown(event.took, 1)]
-        steps = [_shown(event.whole), _shown(event.resumed)]
+        steps = [_shown(event.complete), _shown(event.resumed)]
         place = [event.kind, f"{event.at:.1f}", _shown(event.step)]
-        told = [event.message, "; ".join(event.wrong)]
+        texts = [event.message, "; ".join(event.wrong)]
         rows.append(
-            [str(job.number), job.method, str(job.processes), *place, *ended, *steps, *told]
+            [str(job.number), job.method, str(job.processes), *place, *ended, *steps, *texts]
         )
     return rows
 
@@ -53,13 +53,13 @@ def _shown(value: float | None, digits: int = 0) -> str:
 
 
 SUMMARY = (
-    "fault", "number", "went on", "in jobs with an identical end", "hung", "slowest end, s",
+    "fault", "number", "resumed", "in jobs with identical results", "hung", "slowest end, s",
     "wrong",
 )  # fmt: skip
 
 
 def summary(outcomes: list[Outcome]) -> list[list[str]]:
-    """A row for each kind of fault, and their sum."""
+    """Return a row for each kind of fault, and one for all."""
     pairs = [(event, not outcome.wrong) for outcome in outcomes for event in outcome.events]
     rows = []
     for kind in [*ENDINGS, "all"]:
@@ -79,7 +79,7 @@ def summary(outcomes: list[Outcome]) -> list[list[str]]:
 
 
 def conditions(options: Namespace) -> dict[str, Any]:
-    """What a reader has to know to do it again."""
+    """Return command, seed, versions and cores, to repeat the run."""
     names = ("jax", "jaxlib", "orbax-checkpoint", "numpy")
     words = [f"--{name}={getattr(options, name)}" for name in ("jobs", "events", "seed", "at_once")]
     versions = {name: importlib.metadata.version(name) for name in names}
@@ -92,17 +92,16 @@ def conditions(options: Namespace) -> dict[str, Any]:
 
 
 def markdown(outcomes: list[Outcome], about: dict[str, Any]) -> str:
-    """The report."""
+    """Return the report as Markdown."""
     versions = ", ".join(f"{name} {version}" for name, version in about["versions"].items())
     jobs = [
         f"- job {o.job.number}, {o.job.method}: {', '.join(o.wrong)}" for o in outcomes if o.wrong
     ]
-    same = (
-        f"{len(outcomes) - len(jobs)} of {len(outcomes)} jobs ended as without faults, bit by bit."
-    )
+    good = f"{len(outcomes) - len(jobs)} of {len(outcomes)} jobs"
+    same = f"{good} have results as without faults, bit by bit."
     missing = sum(outcome.missing for outcome in outcomes)
     if missing:
-        same += f" {missing} events found no run that they could hit."
+        same += f" {missing} events missed their run in all draws."
     parts = [
         "# Faults",
         f"`{about['command']}`: seed {about['seed']}, {versions}, {about['cores']} CPU cores.",
@@ -115,7 +114,7 @@ def markdown(outcomes: list[Outcome], about: dict[str, Any]) -> str:
 
 
 def as_json(outcomes: list[Outcome], about: dict[str, Any]) -> str:
-    """Everything, for programs."""
+    """Return all results as JSON."""
     content = [
         {
             **outcome.job._asdict(),
@@ -128,7 +127,7 @@ def as_json(outcomes: list[Outcome], about: dict[str, Any]) -> str:
 
 
 def rich_table(title: str, columns: tuple[str, ...], rows: list[list[str]]) -> Table:
-    """The table for a terminal."""
+    """Return a table for the terminal."""
     table = Table(title=title)
     for name in columns:
         table.add_column(name)

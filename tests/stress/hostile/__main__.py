@@ -1,7 +1,7 @@
-"""The worker: reads hostile files one after the other and says, line by line, what became of each.
+"""Worker: read hostile files one after the other, and print a line of JSON for each.
 
-A line is JSON: {"number", "family", "what", "outcome", "said", "seconds"}; before every mutant
-comes its number alone, so that one that ends the process is known.
+A line is {"number", "family", "what", "outcome", "message", "seconds"}. Before every mutant its
+number is printed alone, so that a mutant that ends the process is known.
 """
 
 import argparse
@@ -23,7 +23,7 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 from jaxtal.cli import logs
 from tests.stress.hostile import families, guard, unsafe
 
-# What is imported when it is needed first: old archives' names, old pickles' modules.
+# Modules that Python and NumPy import on first use: for names of old archives, for old pickles.
 _LATE = "encodings.cp437", "linecache", "numpy.char", "numpy.core.multiarray", "unicodedata"
 
 
@@ -31,18 +31,20 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.stress.hostile", description=__doc__)
     parser.add_argument("--only", type=int, help="one mutant, by its number")
     parser.add_argument("--first", type=int, default=0)
-    parser.add_argument("--last", type=int, default=100, help="the first that is not read")
+    parser.add_argument("--last", type=int, default=100, help="end of the range, not read")
     parser.add_argument("--step", type=int, default=1)
-    parser.add_argument("--keep", type=Path, help="with --only: a new folder for its files")
-    parser.add_argument("--folder", type=Path, help="where temporary files are")
-    parser.add_argument("--unsafe", action="store_true", help="readers with a fault each, instead")
+    parser.add_argument("--keep", type=Path, help="with --only: copy its files to this new folder")
+    parser.add_argument("--folder", type=Path, help="for temporary files")
+    parser.add_argument(
+        "--unsafe", action="store_true", help="run readers with one fault each instead"
+    )
     options = parser.parse_args()
     numbers = range(options.first, options.last, options.step)
     if options.only is not None:
         numbers = range(options.only, options.only + 1)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     with tempfile.TemporaryDirectory(prefix="h", dir=options.folder) as temporary:
-        # os.path.realpath, as readers may resolve what they are given.
+        # os.path.realpath, as readers may resolve their paths.
         folder = Path(os.path.realpath(temporary))
         logs.install()
         _warm(folder / "valid")
@@ -58,7 +60,7 @@ def main() -> int:
             failed += line["outcome"] == "failed"
             print(json.dumps(line), flush=True)
             if options.only is not None:
-                print(f"{line['what']}\n{line['outcome']}: {line['said']}", file=sys.stderr)
+                print(f"{line['what']}\n{line['outcome']}: {line['message']}", file=sys.stderr)
             if options.keep:
                 shutil.copytree(folder / "m", options.keep, symlinks=True)
             _empty(folder)
@@ -67,7 +69,7 @@ def main() -> int:
 
 
 def _warm(folder: Path) -> None:
-    """Import and cache all that reading needs, before it is watched."""
+    """Import and cache everything that reading needs, before it is watched."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         for name in _LATE:
@@ -82,9 +84,9 @@ def _warm(folder: Path) -> None:
 def _expect_valid(watch: guard.Guard, folder: Path) -> None:
     folder.mkdir()
     for mutant in families.valid(folder):
-        outcome, said = watch.judge(mutant.use, mutant.path)
+        outcome, message = watch.judge(mutant.use, mutant.path)
         if outcome != "loaded":
-            raise SystemExit(f"{mutant.what}, a valid file, is {outcome}: {said}")
+            raise SystemExit(f"{mutant.what}, a valid file, is {outcome}: {message}")
     shutil.rmtree(folder)
 
 
@@ -94,10 +96,10 @@ def _judge_unsafe(watch: guard.Guard, folder: Path) -> None:
         print(json.dumps(name), flush=True)
         folder.mkdir()
         path = folder / "a.npy"
-        outcome, said = watch.judge(lambda r=reader, p=path: r(p), path)
+        outcome, message = watch.judge(lambda r=reader, p=path: r(p), path)
         if changed := watch.changed():
-            outcome, said = "failed", f"{said}, changes {changed}"
-        print(json.dumps({"number": name, "outcome": outcome, "said": said}), flush=True)
+            outcome, message = "failed", f"{message}, changes {changed}"
+        print(json.dumps({"number": name, "outcome": outcome, "message": message}), flush=True)
         _empty(folder.parent)
 
 
@@ -107,14 +109,14 @@ def _one(watch: guard.Guard, folder: Path, number: int) -> dict:
     folder.mkdir()
     family, mutant = families.mutant(number, folder)
     start = time.process_time()
-    outcome, said = watch.judge(mutant.use, mutant.path)
+    outcome, message = watch.judge(mutant.use, mutant.path)
     faulthandler.cancel_dump_traceback_later()
     return {
         "number": number,
         "family": family,
         "what": ascii(mutant.what),
         "outcome": outcome,
-        "said": said.replace(str(folder), "..."),
+        "message": message.replace(str(folder), "..."),
         "seconds": round(time.process_time() - start, 3),
     }
 

@@ -1,4 +1,4 @@
-"""Contents of hostile files: bytes that were altered, and attacks on each format."""
+"""Contents of hostile files: altered bytes, and attacks on each format."""
 
 import dataclasses
 import io
@@ -12,24 +12,24 @@ from typing import Any
 import numpy as np
 from numpy.lib import format as npy
 
-CANARY = "canary"  # what payloads create where code of a file's choosing runs
+CANARY = "canary"  # file that a payload creates if it is executed
 
 
 _EXTREMES = (0, 1, 2**31 - 1, 2**31, 2**32 - 1, 2**20)
 
 
 def altered(content: bytes, other: bytes, rng: np.random.Generator) -> tuple[str, bytes]:
-    """`content` with one to three alterations, and what they were."""
-    said = []
+    """Alter `content` one to three times; return the names of the alterations, and the bytes."""
+    names = []
     for _ in range(1 + int(rng.random() < 0.3) + int(rng.random() < 0.2)):
         name = str(rng.choice(list(_ALTERATIONS)))
         content = _ALTERATIONS[name](content, other, rng)
-        said.append(name)
-    return " + ".join(said), content
+        names.append(name)
+    return " + ".join(names), content
 
 
 def _place(content: bytes, rng: np.random.Generator) -> int:
-    """Anywhere, but now and then in the first 150 bytes, where headers are."""
+    """Draw a position, in a quarter of the cases within the first 150 bytes, the header."""
     size = len(content) if rng.random() < 0.75 else min(len(content), 150)
     return int(rng.integers(size + 1))
 
@@ -102,7 +102,7 @@ _ALTERATIONS: dict[str, Callable[[bytes, bytes, np.random.Generator], bytes]] = 
 
 
 def npy_file(header: bytes, body: bytes, version: bytes = b"\x01\x00", size: int = -1) -> bytes:
-    """A .npy file with the text of its header; `size` is what it claims of the header's length."""
+    """Return a .npy file with this header; `size` is the length of the header that it claims."""
     form = "<H" if version == b"\x01\x00" else "<I"
     size = len(header) if size < 0 else size
     return b"\x93NUMPY" + version + struct.pack(form, size % 256 ** struct.calcsize(form)) + (
@@ -138,7 +138,7 @@ _HEADERS = (
 
 
 def hostile_npy(number: int, rng: np.random.Generator) -> tuple[str, bytes]:
-    """A .npy file whose header is an attack."""
+    """Return a .npy file with a hostile header."""
     body = np.arange(24, dtype=np.float32).tobytes()
     if number % 2:
         header = _HEADERS[number // 2 % len(_HEADERS)]
@@ -180,7 +180,7 @@ def stacked(module: str, name: str) -> bytes:
 
 
 def plain(value: Any) -> bytes:
-    """What leaves a value on the stack."""
+    """Return the pickle opcodes that push a value."""
     return pickle.dumps(value, 2)[2:-1]
 
 
@@ -201,7 +201,7 @@ def array(shape: bytes, kind: bytes, contents: bytes, fortran: bytes = b"\x89") 
 
 
 def objects(*items: bytes) -> bytes:
-    """An object array (n,) of what leaves its items on the stack."""
+    """Return the opcodes of an object array (n,); `items` are the opcodes of its entries."""
     return array(
         sequence(integer(len(items))), dtype(), b"]" + sequence(*items, code=b"e")
     )  # fmt: skip
@@ -280,7 +280,7 @@ _CALLS: tuple[tuple[str, str, tuple], ...] = (
 
 
 def _calls() -> list[tuple[str, bytes]]:
-    """Every call by every instruction that makes one."""
+    """Return the calls by all opcodes that can make one."""
     found = []
     for index, (module, name, arguments) in enumerate(_CALLS):
         values = plain(arguments) if arguments else b")"
@@ -296,14 +296,14 @@ def _calls() -> list[tuple[str, bytes]]:
             "BUILD": b"c" + line + b"}" + text("a") + b"K\x01sb",
             "a name": b"c" + line,
         }
-        # All ways for the first, which would work; two for the others.
+        # The first 8 would work, and are made in all ways; the others in two.
         chosen = list(ways) if index < 8 else [list(ways)[index % 2], list(ways)[2 + index % 6]]
         found += [(f"{way} {module:.40}.{name:.40}", ways[way]) for way in chosen]
     return found
 
 
 def _laughs(width: int = 1000, depth: int = 3, code: bytes = b"e") -> bytes:
-    """A list of lists of lists, each `width` times the same: width ** depth entries."""
+    """Nest lists, each with `width` references to the same inner one: width ** depth entries."""
     made, start = b"]" if code == b"e" else b"", b"K\x01"
     inner = start + b"q\x00" + b"0"
     for level in range(depth):
@@ -313,7 +313,7 @@ def _laughs(width: int = 1000, depth: int = 3, code: bytes = b"e") -> bytes:
 
 
 def _values() -> list[tuple[str, bytes]]:
-    """What leaves one strange value on the stack."""
+    """Return opcodes that push one strange value each."""
     tower, many = 100_000, 30_000
     memo = b"".join(b"p%d\n" % (index * _BIG) for index in range(1, 3000))
     shared = b"]" + b"(" + b"N" * many + b"e" + b"q\x07" + b"0"
@@ -331,7 +331,7 @@ def _values() -> list[tuple[str, bytes]]:
     laugh = _laughs()
     f4 = dtype(text("f4"), order="<")
     found = {
-        # References that name each other.
+        # Circular and repeated references.
         "a list in itself": b"]q\x00h\x00a",
         "an array in itself": _MADE + b"q\x00" + sequence(b"K\x01", sequence(b"K\x01"), dtype(), b"\x89", b"]h\x00a") + b"b",
         "a tower of tuples": b"N" + b"\x85" * tower,
@@ -411,7 +411,7 @@ def _values() -> list[tuple[str, bytes]]:
         "10,000 letters": text("x" * 10_000),
         "an escape": b"S'\\d\\xg'\n", "an escaped text": b"V\\ud800\\x\n", "quotes": b"Sabc\n",
         "bytes": plain(b"\x00\xff"),
-        # Arrays that are not what they say.
+        # Arrays with inconsistent headers.
         "no contents": _MADE,
         "no type": named("numpy", "dtype"),
         "a short array": numbers(6, 4, contents=b"abc"),
@@ -468,7 +468,7 @@ PAYLOADS = [*_calls(), *_values()]
 
 
 def object_file(pickled: bytes, count: int) -> bytes:
-    """A .npy file that claims to be an object array (count,)."""
+    """Return a .npy file whose header is that of an object array (count,)."""
     file = io.BytesIO()
     header = {"descr": "|O", "fortran_order": False, "shape": (count,)}
     npy.write_array_header_1_0(file, header)
@@ -477,7 +477,7 @@ def object_file(pickled: bytes, count: int) -> bytes:
 
 @dataclasses.dataclass
 class Zeros:
-    """The content of a member that is a bomb: `head`, then `count` zeros."""
+    """Content of a decompression bomb: `head`, then `count` zeros."""
 
     head: bytes
     count: int
@@ -498,12 +498,12 @@ def zipped(members: Mapping[str, bytes | Zeros], method: int = zipfile.ZIP_STORE
 
 
 def _entries(content: bytes) -> list[int]:
-    """Where the entries of a zip file's list begin."""
+    """Return the offsets of the entries of the central directory of a zip file."""
     return [at for at in range(len(content) - 46) if content.startswith(b"PK\x01\x02", at)]
 
 
 def _patched(content: bytes, which: int, offset: int, form: str, value: int) -> bytes:
-    """With a number replaced in the list's entry `which`, as far as there is one."""
+    """Replace a number in entry `which` of the central directory, if it has entries."""
     changed = bytearray(content)
     if found := _entries(content):
         struct.pack_into(form, changed, found[which % len(found)] + offset, value)
@@ -511,7 +511,7 @@ def _patched(content: bytes, which: int, offset: int, form: str, value: int) -> 
 
 
 def _in_both(content: bytes, which: int, central: int, local: int, form: str, value: int) -> bytes:
-    """The same, and in what the member itself begins with."""
+    """Replace a number in the central directory and in the local header of the member."""
     changed = bytearray(_patched(content, which, central, form, value))
     if found := _entries(content):
         start = struct.unpack_from("<I", content, found[which % len(found)] + 42)[0]
@@ -520,7 +520,7 @@ def _in_both(content: bytes, which: int, central: int, local: int, form: str, va
 
 
 def hostile_zip(members: dict[str, bytes], rng: np.random.Generator) -> tuple[str, bytes]:
-    """An archive of `members` in which the archive itself is an attack."""
+    """Return an archive of `members` whose structure is hostile."""
     methods = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA)
     method = methods[rng.choice(4, p=(0.5, 0.3, 0.1, 0.1))]
     good = zipped(members, method)
@@ -568,7 +568,7 @@ def hostile_zip(members: dict[str, bytes], rng: np.random.Generator) -> tuple[st
 
 
 def _zip64(good: bytes, rng: np.random.Generator) -> bytes:
-    """With a record of 64-bit sizes before the end that lies."""
+    """Add a zip64 end record with wrong sizes."""
     end = good.rfind(b"PK\x05\x06")
     size = int(rng.choice([0, 2**62, 2**63, len(good)]))
     record = b"PK\x06\x06" + struct.pack("<QHHIIQQQQ", 44, 45, 45, 0, 0, size, size, size, size)
@@ -576,7 +576,7 @@ def _zip64(good: bytes, rng: np.random.Generator) -> bytes:
     return good[:end] + record + locator + good[end:]
 
 
-# Texts of JSON that stand where a value should be.
+# JSON texts that replace a value.
 _RAW = (
     "null", "true", "false", "-1", "0", "-0.0", "1e308", "1e-308", "1e-320", "1e999", "-1e999",
     "NaN", "Infinity", "-Infinity", "1" + "0" * 400, "9" * 4000, "9" * 5000, "0." + "1" * 100_000,
@@ -593,7 +593,7 @@ _RAW = (
 
 
 def _paths(tree: Any, path: tuple = ()) -> list[tuple]:
-    """Paths to every node of lists and dicts."""
+    """Return the paths of all nodes of nested lists and dicts."""
     found = [path]
     items: Any = ()
     if isinstance(tree, dict):
@@ -606,8 +606,8 @@ def _paths(tree: Any, path: tuple = ()) -> list[tuple]:
 
 
 def hostile_json(tree: Any, number: int, rng: np.random.Generator) -> tuple[str, bytes]:
-    """A JSON text with one to three nodes replaced, removed, renamed or doubled."""
-    said, raw = [], {}
+    """Return a JSON text with one to three nodes replaced, removed, renamed or repeated."""
+    edits, raw = [], {}
     tree = json.loads(json.dumps(tree))
     for edit in range(1 + int(rng.random() < 0.3) + int(rng.random() < 0.2)):
         paths = _paths(tree)[1:] or [()]
@@ -634,18 +634,18 @@ def hostile_json(tree: Any, number: int, rng: np.random.Generator) -> tuple[str,
             raw[f'"{token}"'] = name if way < 0.95 else json.dumps(str(last))
         else:
             parent += parent[:3]
-        said.append(f"{'/'.join(map(str, path))}: {value:.30}")
+        edits.append(f"{'/'.join(map(str, path))}: {value:.30}")
     content = json.dumps(tree)
     for token, value in raw.items():
         content = content.replace(token, value)
     encoded = content.encode("utf-8", "surrogatepass")
     if rng.random() < 0.05:
         encoded = b"\xef\xbb\xbf" + encoded
-        said.append("BOM")
+        edits.append("BOM")
     if rng.random() < 0.03:
         encoded = content.encode("utf-16", "surrogatepass")
-        said.append("UTF-16")
-    return "; ".join(said), encoded
+        edits.append("UTF-16")
+    return "; ".join(edits), encoded
 
 
 NAMES = (
@@ -658,7 +658,7 @@ NAMES = (
 
 
 def strange_values() -> list[Any]:
-    """What an entry of an object array may be instead of what it should be."""
+    """Return wrong values for an entry of an object array."""
     return [
         None, -1, 0, 7, True, 1.5, 1e308, -1e308, 1e-320, float("nan"), float("inf"), 10**400,
         -(10**4000), "", "x" * 10_000, "../../x", "a\nb\x1b", "\ud800", b"\xff\xfe", [], [[]],
@@ -679,7 +679,7 @@ def strange_values() -> list[Any]:
 
 
 def strange_arrays() -> list[np.ndarray]:
-    """What a whole file may hold instead of what it should."""
+    """Return wrong arrays for a whole file."""
     return [
         np.zeros(()), np.zeros(0), np.zeros(3), np.zeros((4, 2)), np.zeros((4, 0)), np.arange(4),
         np.array(["a", "b", "c", "d"]), np.array(["a", "a", "b", "c"]), np.array([b"\xff"] * 4),

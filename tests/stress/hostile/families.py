@@ -1,4 +1,4 @@
-"""Families of hostile files: what lies on disk, and what a user would do with it."""
+"""Families of hostile files: how they are made, and how a user would use them."""
 
 import contextlib
 import dataclasses
@@ -40,12 +40,12 @@ OUTPUTS = ("cas", "attention")
 
 @dataclasses.dataclass(frozen=True)
 class Mutant:
-    """A hostile file, written.
+    """Hostile file on disk.
 
     Attributes:
-        what: it is.
-        path: that a refusal must name.
-        use: reads it, and does with it what the package does.
+        what: description.
+        path: path that the message of a rejection must name.
+        use: reads the file and uses its content as the package does.
     """
 
     what: str
@@ -54,7 +54,7 @@ class Mutant:
 
 
 def use_array(array: np.ndarray) -> None:
-    """Everything that an object array may hold can be looked at."""
+    """Access all values of an array, those of nested object arrays too."""
     for value in array.ravel().tolist() if array.dtype.hasobject else [array]:
         if isinstance(value, np.ndarray):
             use_array(value) if value.dtype.hasobject else value.tolist()
@@ -63,7 +63,7 @@ def use_array(array: np.ndarray) -> None:
 
 
 def use_dataset(dataset: Dataset) -> None:
-    """What main programs do with a data set, without training."""
+    """Use a data set as the programs do, without training."""
     videos = (*dataset.train, *dataset.test)
     for video in videos:
         assert video.name.isprintable()
@@ -86,7 +86,7 @@ def use_dataset(dataset: Dataset) -> None:
 
 
 def use_detections(found: Segments, dataset: Dataset) -> None:
-    """Evaluated under a protocol of the field, and written."""
+    """Evaluate detections under two protocols, and write them."""
     for name in ("thumos14", "thumos_co2"):
         protocol = protocols.get(name)
         result = detection_map.evaluate(
@@ -98,7 +98,7 @@ def use_detections(found: Segments, dataset: Dataset) -> None:
 
 
 def use_source(source: LazyDataset, rng: np.random.Generator, folder: Path, how: float) -> None:
-    """Loaded, its annotations written and read again, and converted now and then."""
+    """Load a data set, write its annotations and read them again; convert some of them."""
     dataset = source.dataset
     if source.features is not None:
         dataset = source.load(skip_damaged=how < 0.5)
@@ -109,7 +109,7 @@ def use_source(source: LazyDataset, rng: np.random.Generator, folder: Path, how:
     content = activitynet.to_json(dataset)
     (folder / "again.json").write_text(content)
     again = activitynet.read(folder / "again.json", training=False)
-    assert len(again.test) == len(dataset.test), "annotations that are written are not read again"
+    assert len(again.test) == len(dataset.test), "annotations differ after writing and reading"
     if how % 0.1 < 0.02:
         name = str(rng.choice(conversion.LAYOUTS))
         conversion.convert(source, name, folder / "converted", skip_damaged=how < 0.5)
@@ -118,12 +118,12 @@ def use_source(source: LazyDataset, rng: np.random.Generator, folder: Path, how:
         written = layouts.read(folder / "converted", features=None)
         assert [video.name for video in written.videos] == [
             video.name for video in (*dataset.train, *dataset.test)
-        ], f"videos that are written as {name} are not read again"
+        ], f"videos differ after conversion to {name}"
 
 
 @functools.cache
 def tiny() -> Dataset:
-    """Two training and three test videos of a few snippets."""
+    """Return two training and three test videos of a few snippets."""
     config = SyntheticConfig(
         num_train=2, num_test=3, num_classes=2, feature_width=4, latent_width=3, backgrounds=4,
         min_snippets=9, median_snippets=12, max_snippets=20, sub_modes=1,
@@ -133,7 +133,7 @@ def tiny() -> Dataset:
 
 @functools.cache
 def folders() -> dict[str, dict[str, bytes]]:
-    """Layout -> path in the data set's folder -> content."""
+    """Return {layout: {path in the data set's folder: content}}."""
     dataset = tiny()
     by_name = {video.name: video.features for video in (*dataset.train, *dataset.test)}
     bare = dataset.map(lambda video: dataclasses.replace(video, features=np.empty((0, 0))))
@@ -148,7 +148,7 @@ def folders() -> dict[str, dict[str, bytes]]:
                 for path in sorted(folder.rglob("*"))
                 if path.is_file() and path.name != "SHA256SUMS"
             }
-    # As the programs' own files are: without what only ours say.
+    # Variants like the files of other programs, without the fields that only jaxtal writes.
     for name in ("basnet", "acmnet", "actionformer", "opentad"):
         files = found[name] = dict(found[name])
         (path,) = [path for path in files if path.endswith(".json") and path != "jaxtal.json"]
@@ -165,7 +165,7 @@ def folders() -> dict[str, dict[str, bytes]]:
 
 @functools.cache
 def arrays() -> list[bytes]:
-    """Contents of valid .npy files."""
+    """Return contents of valid .npy files."""
     rng = np.random.default_rng(0)
     ragged = np.empty(3, object)
     ragged[:] = [rng.random((n, 4)).astype("f2") for n in (2, 3, 5)]
@@ -188,7 +188,7 @@ def arrays() -> list[bytes]:
             if protocol < 4 and protocol % 2:
                 pickled = pickled.replace(b"numpy._core", b"numpy.core")
             found.append(crafted.object_file(pickled, 3))
-    # What Python 2 wrote.
+    # As Python 2 wrote it.
     old = crafted.objects(crafted.numbers(2, 2), b"U\x04abcd", b"](U\x01aU\x02bce")
     found.append(crafted.object_file(b"\x80\x02" + old + b".", 3))
     return found
@@ -196,7 +196,7 @@ def arrays() -> list[bytes]:
 
 @functools.cache
 def activation_members() -> dict[str, bytes]:
-    """Members of a valid .npz file of two videos."""
+    """Return the members of a valid .npz file of two videos."""
     members = {
         "videos": np.array(["a", "b"]),
         "classes": np.array(["Dive", "Jump"]),
@@ -217,7 +217,7 @@ def _saved(array: np.ndarray) -> bytes:
 
 @functools.cache
 def checkpoint() -> bytes:
-    """A valid file of named tensors."""
+    """Return a valid PyTorch file of named tensors."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "a.pt"
         torch_files.save(
@@ -232,7 +232,7 @@ def checkpoint() -> bytes:
 
 
 def _tensor(storage: bytes = b"", shape: bytes = b"", rest: bytes = b"") -> bytes:
-    """A tensor as a pickle has it."""
+    """Return the opcodes of a tensor."""
     c = crafted
     stored = storage or (
         c.sequence(c.text("storage"), c.named("torch", "FloatStorage"), c.text("0"), c.text("cpu"),
@@ -266,7 +266,7 @@ def _old_form() -> bytes:
 
 
 def _old_checkpoint(saved: bytes, keys: bytes) -> bytes:
-    """The form before zip archives."""
+    """Return a PyTorch file in the format before zip archives."""
     c = crafted
     system = b"}" + c.sequence(
         c.text("protocol_version"), c.integer(1001), c.text("little_endian"), b"\x88", code=b"u"
@@ -293,7 +293,7 @@ def _laid_out(folder: Path, layout: str) -> Path:
 
 
 def _reading(folder: Path, root: Path, layout: str, rng: np.random.Generator):
-    """Reads a data set as it is recognized, or as what it is."""
+    """Return a function that reads a data set, with detection of its layout or without."""
     how, forced = rng.random(), rng.random() < 0.5
     path = root / _json_file(layout) if layout == "activitynet" else root
 
@@ -316,7 +316,7 @@ def npy_bytes(folder: Path, number: int, rng: np.random.Generator) -> Mutant:
 
 
 def npy_header(folder: Path, number: int, rng: np.random.Generator) -> Mutant:
-    """.npy files with headers that are attacks."""
+    """.npy files with hostile headers."""
     return _array_mutant(folder, *crafted.hostile_npy(number, rng), rng)
 
 
@@ -344,7 +344,7 @@ def _column(root: Path, name: str) -> Path:
 
 
 def pickles(folder: Path, number: int, rng: np.random.Generator) -> Mutant:
-    """Object arrays whose pickles are attacks: alone, as an entry, and in a data set."""
+    """Object arrays with hostile pickles: alone, as an entry, and in a data set."""
     what, payload = crafted.PAYLOADS[number % len(crafted.PAYLOADS)]
     way = (number // len(crafted.PAYLOADS) + number) % 3
     if way == 0:
@@ -370,7 +370,7 @@ def _simple(value: Any) -> Any:
 
 
 def columns(folder: Path, number: int, rng: np.random.Generator) -> Mutant:
-    """W-TALC's arrays with entries of other types."""
+    """W-TALC arrays with entries of other types."""
     layout = ("wtalc", "hamnet")[number % 2]
     root = _laid_out(folder, layout)
     column = _pick([*_COLUMNS, "features"], rng)
@@ -401,12 +401,12 @@ def npz_bytes(folder: Path, number: int, rng: np.random.Generator) -> Mutant:
 
 
 def npz_archive(folder: Path, _: int, rng: np.random.Generator) -> Mutant:
-    """.npz files that are attacks as archives."""
+    """.npz files with a hostile archive structure."""
     return _activations_mutant(folder, *crafted.hostile_zip(activation_members(), rng))
 
 
 def npz_arrays(folder: Path, number: int, rng: np.random.Generator) -> Mutant:
-    """.npz files with other arrays than there should be."""
+    """.npz files with wrong arrays."""
     members = dict(activation_members())
     name = _pick(list(members), rng)
     way = rng.random()
@@ -458,7 +458,7 @@ def _activations_mutant(folder: Path, what: str, content: bytes) -> Mutant:
         grid = found.grid
         for index, (name, output) in enumerate(zip(found.videos, found.outputs, strict=True)):
             assert name.isprintable()
-            # What localizing allocates.
+            # Localization allocates this much.
             assert found.snippets[index] < 10**8
             for array in output.values():
                 assert np.isfinite(array.astype(np.float64)).all()
@@ -483,7 +483,7 @@ _WITH_JSON = (
 
 
 def json_tree(folder: Path, number: int, rng: np.random.Generator) -> Mutant:
-    """Annotations with values of other types and other structure."""
+    """Annotations with wrong types and structure."""
     layout = _WITH_JSON[number % len(_WITH_JSON)]
     root = _laid_out(folder, layout)
     name = _json_file(layout)
@@ -494,7 +494,7 @@ def json_tree(folder: Path, number: int, rng: np.random.Generator) -> Mutant:
 
 
 def manifests(folder: Path, number: int, rng: np.random.Generator) -> Mutant:
-    """jaxtal.json with values of other types."""
+    """jaxtal.json with wrong types and structure."""
     layout = _pick(list(conversion.LAYOUTS), rng)
     root = _laid_out(folder, layout)
     content = json.loads(folders()[layout]["jaxtal.json"])
@@ -514,7 +514,7 @@ def json_bytes(folder: Path, number: int, rng: np.random.Generator) -> Mutant:
 
 
 def detection_files(folder: Path, number: int, rng: np.random.Generator) -> Mutant:
-    """Detections of all sorts."""
+    """Files of detections: altered bytes, strange names, wrong types."""
     dataset = tiny()
     truth = ground_truth(dataset.test)
     scored = dataclasses.replace(truth, score=np.linspace(0, 1, len(truth)))
@@ -575,7 +575,7 @@ def texts(folder: Path, number: int, rng: np.random.Generator) -> Mutant:
 
 
 def names(folder: Path, number: int, rng: np.random.Generator) -> Mutant:
-    """A video, a class or the data set called as nothing should be, in every layout."""
+    """Strange names of a video, a class or the data set, in every layout."""
     every = [*_WITH_JSON, "wtalc"]
     layout = every[number % len(every)]
     name = crafted.NAMES[number // len(every) % len(crafted.NAMES)]
@@ -630,7 +630,7 @@ SPECIAL = (
 
 
 def special_files(folder: Path, number: int, rng: np.random.Generator) -> Mutant:
-    """Devices, pipes, loops, folders where there should be a file."""
+    """Devices, pipes, loops and folders in the place of a file."""
     every = list(folders())
     layout = every[number % len(every)]
     kind = SPECIAL[number // len(every) % len(SPECIAL)]
@@ -651,7 +651,7 @@ def special_files(folder: Path, number: int, rng: np.random.Generator) -> Mutant
 
 
 def _single(path: Path, rng: np.random.Generator) -> Callable[[], None]:
-    """Reads one file by one of the readers."""
+    """Return a function that reads one file by one of the readers."""
     dataset = tiny()
     readers: list[Callable[[], Any]] = [
         lambda: object_arrays.load(path), lambda: feature_files.load_features(path), lambda:
@@ -689,7 +689,7 @@ def _special(path: Path, kind: str) -> None:
 
 
 def folder_bytes(folder: Path, number: int, rng: np.random.Generator) -> Mutant:
-    """Data sets in every layout, one of their files altered, or gone."""
+    """Data sets in every layout with one file altered or missing."""
     every = list(folders())
     layout = every[number % len(every)]
     root = _laid_out(folder, layout)
@@ -697,21 +697,21 @@ def folder_bytes(folder: Path, number: int, rng: np.random.Generator) -> Mutant:
     name = _pick(list(present), rng)
     if rng.random() < 0.1:
         (root / name).unlink()
-        return Mutant(f"{layout}: {name} is gone", root, _reading(folder, root, layout, rng))
+        return Mutant(f"{layout}: {name} is missing", root, _reading(folder, root, layout, rng))
     what, changed = crafted.altered(present[name], present[_pick(list(present), rng)], rng)
     _write(root / name, changed)
     return Mutant(f"{layout}: {name} {what}", root, _reading(folder, root, layout, rng))
 
 
 def torch_bytes(folder: Path, number: int, rng: np.random.Generator) -> Mutant:
-    """Altered checkpoint files of both forms."""
+    """Altered PyTorch files of both formats."""
     good = [checkpoint(), _old_form()]
     what, content = crafted.altered(good[number % 2], good[1 - number % 2], rng)
     return _checkpoint_mutant(folder, what, content)
 
 
 def torch_crafted(folder: Path, number: int, rng: np.random.Generator) -> Mutant:
-    """Checkpoint files whose pickle or archive is an attack."""
+    """PyTorch files with a hostile pickle or archive."""
     c = crafted
     what, payload = c.PAYLOADS[number % len(c.PAYLOADS)]
     way = int(rng.integers(8))
@@ -746,7 +746,7 @@ def _checkpoint_mutant(folder: Path, what: str, content: bytes) -> Mutant:
     return Mutant(what, path, use)
 
 
-# Family -> how many of each hundred mutants are of it.
+# Family -> its number of mutants in each hundred.
 SHARES: dict[Family, int] = {
     npy_bytes: 8, npy_header: 6, pickles: 15, columns: 9, npz_bytes: 5, npz_archive: 4,
     npz_arrays: 5, json_tree: 10, manifests: 4, json_bytes: 3, detection_files: 6, texts: 5,
@@ -757,7 +757,7 @@ assert len(_ROUND) == 100
 
 
 def family_of(number: int) -> tuple[str, Family, int]:
-    """The family of a mutant, and the how manieth of it that is."""
+    """Return the name and the family of a mutant, and its index within the family."""
     place = number % 100
     family = _ROUND[place]
     before = _ROUND[:place].count(family)
@@ -765,13 +765,13 @@ def family_of(number: int) -> tuple[str, Family, int]:
 
 
 def mutant(number: int, folder: Path) -> tuple[str, Mutant]:
-    """The family and the mutant of a number, written below an empty folder."""
+    """Write the mutant of a number below an empty folder; return its family and the mutant."""
     name, family, index = family_of(number)
     return name, family(folder, index, np.random.default_rng([number, 2024]))
 
 
 def valid(folder: Path) -> list[Mutant]:
-    """Files with nothing wrong, of every kind: they must be read."""
+    """Write valid files of every kind, which must be loaded."""
     rng = np.random.default_rng(0)
     found = []
     for index, content in enumerate(arrays()):

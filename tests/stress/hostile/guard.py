@@ -1,4 +1,4 @@
-"""What a reader does to the process that it runs in, watched: files, calls, time, memory, words."""
+"""Watch a reader: opened files, calls, time, memory, messages."""
 
 import contextlib
 import io
@@ -17,13 +17,13 @@ from typing import Any
 from jaxtal.errors import JaxtalError
 from tests.stress.hostile.crafted import CANARY
 
-SECONDS = 5.0  # of processor time that a file may take; real time is cut at twice that
-MEMORY = 160 * 2**20  # bytes by which a file may raise the greatest memory: two zips unpacked
+SECONDS = 5.0  # of processor time per file; the limit of real time is twice that
+MEMORY = 160 * 2**20  # bytes by which a file may raise the peak memory: two unpacked archives
 ADDRESSES = 1536 * 2**20  # bytes of address space beyond what the imports take
-MOST_WORDS = 600
-_STATE_EVERY = 10  # mutants: comparing takes as long as reading
+MAX_MESSAGE = 600  # characters
+_STATE_EVERY = 10  # mutants; a comparison takes as long as reading one
 
-# Events of which none belongs to reading data.
+# Audit events that no reader of data may cause.
 _FORBIDDEN = (
     "os.system", "os.exec", "os.fork", "os.forkpty", "os.posix_spawn", "os.spawn", "os.startfile",
     "subprocess.Popen", "pickle.find_class", "pty.spawn", "webbrowser.open", "exec", "import",
@@ -36,11 +36,11 @@ _TOUCHING = ("open", "os.mkdir", "os.remove", "os.rename", "os.rmdir", "os.link"
 
 
 class Hang(BaseException):
-    """The time is up; no Exception, which readers catch."""
+    """Time limit exceeded. Not an Exception, as readers catch those."""
 
 
 class Guard:
-    """Calls functions under watch; one for the life of a process, as audit hooks stay."""
+    """Call functions under watch. One guard per process, as audit hooks cannot be removed."""
 
     def __init__(self, folder: Path):
         self._folder = f"{folder}{os.sep}"
@@ -68,19 +68,19 @@ class Guard:
 
     def _check(self, event: str, path: str) -> None:
         if event == "open" and path in ("r", "rb", "w", "wb", "a", "r+b", "w+b", "ab", "r+"):
-            return  # the mode
+            return  # the mode, not a path
         whole = os.path.normpath(os.path.join(self._folder, path))
         if not f"{whole}{os.sep}".startswith(self._folder):
             self._seen.append(f"{event} of {path!r:.100}, outside")
 
     def judge(self, use: Callable[[], None], path: Path) -> tuple[str, str]:
-        """The outcome of a reader: "loaded", "rejected" or "failed", and what was said.
+        """Call a reader; return "loaded", "rejected" or "failed", and its message or faults.
 
         Args:
-            use: reads, and does what follows.
-            path: that a refusal must name.
+            use: reads the file and uses its content.
+            path: path that the message of a rejection must name.
         """
-        said = ""
+        message = ""
         faults = self._seen = []
         words = io.StringIO()
         start = time.process_time()
@@ -96,8 +96,8 @@ class Guard:
                     self._active = False
                     signal.setitimer(signal.ITIMER_REAL, 0)
             except JaxtalError as error:
-                outcome, said = "rejected", str(error)
-                faults += _spoken(said, path)
+                outcome, message = "rejected", str(error)
+                faults += _message_faults(message, path)
             except Hang:
                 faults.append("hangs: " + traceback.format_exc()[-1500:])
             except BaseException as error:
@@ -106,8 +106,12 @@ class Guard:
             faults.append(f"takes {seconds:.1f} s")
         faults += [f"warns: {one.category.__name__}: {one.message}"[:500] for one in warned]
         for line in words.getvalue().splitlines():
-            if not line.startswith("warning: ") or len(line) > MOST_WORDS or not line.isprintable():
-                faults.append(f"says {line!r:.300}")
+            if (
+                not line.startswith("warning: ")
+                or len(line) > MAX_MESSAGE
+                or not line.isprintable()
+            ):
+                faults.append(f"prints {line!r:.300}")
         if (growth := _memory() - self._greatest) > MEMORY:
             faults.append(f"takes {growth / 2**20:.0f} MiB")
             self._greatest += growth
@@ -116,35 +120,37 @@ class Guard:
             faults.append(f"this or one of the {_STATE_EVERY} before changes {changed}")
         if any(True for _ in Path(self._folder).rglob(CANARY)):
             faults.append("executes a payload: the canary is there")
-        return ("failed", "\n".join(faults)) if faults else (outcome, said)
+        return ("failed", "\n".join(faults)) if faults else (outcome, message)
 
     def changed(self) -> list[str]:
-        """What has changed in the process since this was asked, or the guard made."""
+        """Return changes of the process since the last call, or since the guard was made."""
         before, self._state = self._state, _state()
         return sorted(map(str, before ^ self._state))[:5]
 
     @property
     def growth(self) -> int:
-        """Bytes by which the greatest memory has grown."""
+        """Bytes by which the peak memory has grown."""
         return max(_memory() - self._greatest, 0)
 
 
-def _spoken(said: str, path: Path) -> list[str]:
-    """What is wrong with the words of a refusal."""
+def _message_faults(message: str, path: Path) -> list[str]:
+    """Return the faults of the message of a rejection."""
     faults = []
-    if len(said) > MOST_WORDS:
-        faults.append(f"says {len(said)} characters: {said[:300]!r} ... {said[-100:]!r}")
-    if not said.isprintable():
-        faults.append(f"says what cannot be printed: {said[:600]!r}")
-    if str(path) not in said:
-        faults.append(f"does not name {path}: {said[:600]!r}")
-    if "MemoryError" in said or "RecursionError" in said or "nable to allocate" in said:
-        faults.append(f"was stopped by its limits only: {said[:600]!r}")
+    if len(message) > MAX_MESSAGE:
+        faults.append(
+            f"message of {len(message)} characters: {message[:300]!r} ... {message[-100:]!r}"
+        )
+    if not message.isprintable():
+        faults.append(f"message is not printable: {message[:600]!r}")
+    if str(path) not in message:
+        faults.append(f"message does not name {path}: {message[:600]!r}")
+    if "MemoryError" in message or "RecursionError" in message or "nable to allocate" in message:
+        faults.append(f"was stopped by the limits only: {message[:600]!r}")
     return faults
 
 
 def _memory() -> int:
-    """The greatest memory of this process so far, in bytes; not, as getrusage's, its parent's."""
+    """Return the peak memory of this process, bytes. That of getrusage includes the parent's."""
     return 1024 * int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0])
 
 
@@ -154,7 +160,7 @@ def _addresses() -> int:
 
 
 def _state() -> set[tuple]:
-    """What a payload could have changed: modules, their functions, the classes' attributes."""
+    """Return everything that a payload could change: modules, functions, attributes of classes."""
     found: set[tuple] = {("module", name) for name in sys.modules}
     for module in [*_WATCHED, *(m for n, m in sys.modules.items() if n.startswith("jaxtal"))]:
         for name, value in vars(module).items():

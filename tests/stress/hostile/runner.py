@@ -1,4 +1,4 @@
-"""Runs workers over many hostile files and gathers what became of them."""
+"""Run workers over many hostile files and collect the outcomes."""
 
 import json
 import os
@@ -14,7 +14,7 @@ WORKERS = 2
 
 
 def run(count: int, first: int = 0) -> tuple[list[dict[str, Any]], int]:
-    """What became of mutants `first` to `first + count`, and the most memory that one took more."""
+    """Read mutants `first` to `first + count`; return their lines and the largest memory growth."""
     with ThreadPoolExecutor(WORKERS) as pool:
         spans = [range(first + part, first + count, WORKERS) for part in range(WORKERS)]
         parts = list(pool.map(_span, spans))
@@ -23,7 +23,7 @@ def run(count: int, first: int = 0) -> tuple[list[dict[str, Any]], int]:
 
 
 def _span(numbers: range) -> tuple[list[dict[str, Any]], int]:
-    """One worker, and another one after each mutant that ends it."""
+    """Run a worker, and a new one after each mutant that ends it."""
     lines: list[dict[str, Any]] = []
     growth = 0
     while numbers:
@@ -39,7 +39,7 @@ def _span(numbers: range) -> tuple[list[dict[str, Any]], int]:
 
 
 def worker(*options: str) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    """A worker's lines and its last one; a mutant that ended it is among the lines, as failed."""
+    """Run a worker; return its lines and its last one. A mutant that ended it has failed."""
     memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
     with tempfile.TemporaryDirectory(prefix="h", dir=memory) as folder:
         process = subprocess.run(
@@ -58,8 +58,10 @@ def worker(*options: str) -> tuple[list[dict[str, Any]], dict[str, Any]]:
         else:
             end = line
     if begun is not None:
-        said = f"the worker ended with {process.returncode}: {process.stderr[-2000:]}"
-        lines.append({"number": begun, "outcome": "failed", "said": said, "family": "", "what": ""})
+        message = f"the worker ended with {process.returncode}: {process.stderr[-2000:]}"
+        lines.append(
+            {"number": begun, "outcome": "failed", "message": message, "family": "", "what": ""}
+        )
     elif not end:
         raise AssertionError(f"no worker: {process.stderr[-3000:]}")
     return lines, end

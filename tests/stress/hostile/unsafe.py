@@ -1,4 +1,4 @@
-"""Readers that no one should have, each with one fault: the guard must see it."""
+"""Readers with one fault each, which the guard must detect."""
 
 import os
 import sys
@@ -49,7 +49,7 @@ def _warns(path: Path) -> None:
     warnings.warn("something", UserWarning, stacklevel=1)
 
 
-def _talks(path: Path) -> None:
+def _prints(path: Path) -> None:
     print("something", file=sys.stderr)
 
 
@@ -81,16 +81,16 @@ def _ends(path: Path) -> None:
     os._exit(3)
 
 
-# Name -> (reader, what the guard says of it); the last ends the process.
+# Name -> (reader, part of the guard's message); the last one ends the process.
 READERS: dict[str, tuple[Callable[[Path], None], str]] = {
     "executes": (_executes, "the canary is there"),
     "raises": (_raises, "ValueError"),
     "blocks": (_blocks, "hangs"),
     "spins": (_spins, "hangs"),
-    "swallows": (_swallows, "was stopped by its limits only"),
+    "swallows": (_swallows, "was stopped by the limits only"),
     "allocates": (_allocates, "MiB"),
     "warns": (_warns, "warns: UserWarning"),
-    "talks": (_talks, "says 'something'"),
+    "prints": (_prints, "prints 'something'"),
     "is long": (_is_long, "characters"),
     "names nothing": (_names_nothing, "does not name"),
     "strays": (_strays, "'/etc/passwd', outside"),
