@@ -176,8 +176,8 @@ class Workdir:
             if there != here:
                 raise CheckpointError(
                     f"{path}: trained on different data: {what} is {short_repr(there)} in "
-                    f"model.json, {short_repr(here)} in this data set; give another workdir=..., or "
-                    "data with the model's features and its classes in the same order"
+                    f"model.json, {short_repr(here)} in this data set; give another workdir=..., "
+                    "or data with the model's features and its classes in the same order"
                 )
 
     def _read_earlier(self, name: str) -> dict[str, Any] | None:

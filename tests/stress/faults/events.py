@@ -266,7 +266,7 @@ class Faulted:
 
     def _settle(self, run: Run, expected: int) -> None:
         """Note where a run went on, in the events since the last one that said so."""
-        self._warned |= any("this checkpoint is cut short" in line for line in run.err)
+        self._warned |= any("this checkpoint is truncated" in line for line in run.err)
         if (step := told(run.out)) is None:
             return
         for event, aside in self._unsettled:

@@ -212,7 +212,7 @@ def listens(pid: int) -> bool:
 def told(lines: list[str]) -> int | None:
     """The step that a run has said to go on from, 0 for the beginning, None if it did not say."""
     for line in lines:
-        if match := re.match(r"continuing from step (\d+)", line):
+        if match := re.match(r"resuming from step (\d+)", line):
             return int(match[1])
         if line.startswith("compiled "):
             return 0
