@@ -14,13 +14,7 @@ FEATURE_PLACEMENTS = ("replicated", "sharded")
 
 
 def make_mesh(devices: Sequence, member: int, data: int) -> Mesh:
-    """Build a mesh of the first member * data devices.
-
-    Args:
-        devices: of all processes.
-        member: size of the axis `member`.
-        data: size of the axis `data`.
-    """
+    """Build a mesh of the first member * data devices; the sizes are those of its axes."""
     auto, chosen = (AxisType.Auto,) * 2, list(devices)[: member * data]
     return jax.make_mesh((member, data), (MEMBER, DATA), axis_types=auto, devices=chosen)
 

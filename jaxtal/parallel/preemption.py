@@ -27,10 +27,7 @@ _polls = itertools.count()
 
 
 def preemption_requested() -> bool:
-    """Return whether to save a checkpoint and stop now.
-
-    Collective: in a job of several processes call it on every process, the same number of times.
-    """
+    """Return whether to save and stop now. Collective: call it on every process equally often."""
     if not _is_distributed():
         return _requested.is_set()
     from jax.experimental import multihost_utils
@@ -78,12 +75,7 @@ def _watch_signals(receiver: socket.socket) -> None:
 
 
 def exit_now(message: str, code: int) -> None:
-    """Print an error and end the process at once, without waiting for other threads.
-
-    Args:
-        message: collapsed to one line.
-        code: exit code.
-    """
+    """Print an error in one line and exit at once, without waiting for other threads."""
     print(f"error: {' '.join(message.split())}", file=sys.stderr, flush=True)
     sys.stdout.flush()
     os._exit(code)

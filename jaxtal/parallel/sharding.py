@@ -60,22 +60,12 @@ def device_put_rows(mesh: Mesh, host: np.ndarray, rows: np.ndarray, spec: P) -> 
 
 
 def reshard(mesh: Mesh, tree: Any, spec: P) -> Any:
-    """Reshard arrays on the mesh.
-
-    Args:
-        mesh: the devices.
-        tree: arrays on the mesh.
-        spec: new partition of every array.
-    """
+    """Reshard arrays on the mesh to `spec`."""
     return jax.jit(_identity, out_shardings=NamedSharding(mesh, spec))(tree)
 
 
 def replicate(tree: Any) -> Any:
-    """Replicate arrays on every process, without waiting for the devices.
-
-    Args:
-        tree: arrays on a mesh.
-    """
+    """Replicate arrays on every process, without waiting for the devices."""
     if jax.process_count() == 1:
         return tree
     everywhere = jax.tree.map(lambda leaf: NamedSharding(leaf.sharding.mesh, REPLICATED), tree)
@@ -87,11 +77,7 @@ def _identity(tree: Any) -> Any:
 
 
 def device_get(tree: Any) -> Any:
-    """Fetch arrays as complete NumPy arrays on every process; waits for the devices.
-
-    Args:
-        tree: arrays on a mesh.
-    """
+    """Fetch arrays as complete NumPy arrays on every process; waits for the devices."""
     return jax.device_get(replicate(tree))
 
 
@@ -123,22 +109,12 @@ def _num_data_shards() -> int:
 
 
 def shard_batch(tree: Any) -> Any:
-    """Divide batches over the axis `data`, inside a traced function.
-
-    Args:
-        tree: arrays [B, ...].
-    """
+    """Divide arrays [B, ...] over the axis `data`, inside a traced function."""
     return _constrained(tree, P(DATA))
 
 
 def replicated(tree: Any) -> Any:
-    """Replicate values over the axis `data`, inside a traced function.
-
-    Used for batch indices, and for values that are compared between videos.
-
-    Args:
-        tree: arrays of any shapes.
-    """
+    """Replicate batch indices, or values that are compared between videos, over `data`."""
     return _constrained(tree, P())
 
 

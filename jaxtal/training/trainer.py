@@ -303,11 +303,7 @@ class Trainer:
         return MemberEvaluation(step, None, concatenate([]), outputs)
 
     def evaluate_and_write_results(self) -> dict[str, Any]:
-        """Evaluate the last step; write result.json, detections.json, plots and activations.
-
-        Returns:
-            The content of result.json.
-        """
+        """Evaluate the last step, write the result files, and return the content of result.json."""
         evaluations = self.evaluate()
         skipped = sharding.device_get(self.state.skipped)
         return write_results(

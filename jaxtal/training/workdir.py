@@ -56,11 +56,7 @@ def fingerprint(dataset: Dataset, generated: bool) -> dict[str, int]:
 
 
 def summary_writer() -> type:
-    """Import TensorBoard's writer.
-
-    Raises:
-        JaxtalError: the extra `tensorboard` is not installed.
-    """
+    """Import TensorBoard's writer; raise JaxtalError if the extra is not installed."""
     with required("tensorboard", "config.train.tensorboard"):
         from tensorboardX import SummaryWriter
     return SummaryWriter
@@ -107,11 +103,7 @@ class Workdir:
         self._board: Any = None
 
     def member_dir(self, member: int) -> "Workdir":
-        """Create and return the folder of a member, for its detections and activations.
-
-        Args:
-            member: index in the population.
-        """
+        """Create and return the folder for the detections and activations of a member."""
         return self._folder("members", str(member))
 
     def ensemble_dir(self) -> "Workdir":
@@ -328,14 +320,7 @@ class Workdir:
             self._board.flush()
 
     def open_tensorboard(self, step: int) -> None:
-        """Open the TensorBoard log; entries of steps after `step` are discarded.
-
-        Args:
-            step: last step that is done.
-
-        Raises:
-            JaxtalError: the extra `tensorboard` is not installed.
-        """
+        """Open the TensorBoard log; entries of steps after `step` are discarded."""
         if self.writes:
             self._board = summary_writer()(str(self.path / "tensorboard"), purge_step=step + 1)
 
@@ -347,38 +332,21 @@ class Workdir:
         return [json.loads(line) for line in lines]
 
     def truncate_metrics(self, step: int) -> None:
-        """Remove the lines of steps after `step` from metrics.jsonl; the steps will be repeated.
-
-        Args:
-            step: last step that is done.
-        """
+        """Remove the lines of steps after `step` from metrics.jsonl, as they will be repeated."""
         kept = [line for line in self.metrics() if line["step"] <= step]
         self._write("metrics.jsonl", "".join(json.dumps(line) + "\n" for line in kept))
 
     def write_result(self, result: dict[str, Any]) -> None:
-        """Write result.json.
-
-        Args:
-            result: its content.
-        """
+        """Write result.json."""
         self._write("result.json", json_files.to_text(result))
 
     def write_detections(self, detections: Segments, dataset: Dataset) -> None:
-        """Write detections.json in the ActivityNet format.
-
-        Args:
-            detections: in the test videos, in seconds.
-            dataset: with the names of test videos and classes.
-        """
+        """Write detections in the test videos, in seconds, to detections.json."""
         names = [video.name for video in dataset.test]
         self._write("detections.json", detection_files.to_json(detections, names, dataset.classes))
 
     def write_annotations(self, dataset: Dataset) -> None:
-        """Write annotations.json, the ground truth of the evaluation, in the ActivityNet format.
-
-        Args:
-            dataset: with the annotated test videos.
-        """
+        """Write the ground truth of the test videos to annotations.json."""
         self._write("annotations.json", activitynet.to_json(dataset))
 
     def write_activations(self, outputs, dataset: Dataset, names: tuple[str, ...]) -> None:

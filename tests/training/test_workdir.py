@@ -51,9 +51,7 @@ def test_different_data_are_rejected_and_named(tmp_path):
     files.check_data(DATA)
     files.open(CONFIG, DATA)
     files.check_data(DATA)
-    with pytest.raises(
-        JaxtalError, match="different data: checksum: 7 there, 8 here; give"
-    ):
+    with pytest.raises(JaxtalError, match="different data: checksum: 7 there, 8 here; give"):
         files.check_data({**DATA, "checksum": 8})
 
 
