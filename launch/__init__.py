@@ -1,0 +1,1 @@
+"""Launchers for jobs of several processes."""

@@ -1,22 +1,22 @@
 # shellcheck shell=bash
-# What the launch scripts share: options, commands that a dry run only prints, topologies.
-# Wants bash 4.4 or newer.
+# Shared by the launch scripts: options, commands that a dry run only prints, topologies.
+# Needs bash 4.4 or newer.
 
-declare -A OPTION=([dry-run]=no) # a script adds its own; those that begin as "no" take no value
-ARGUMENTS=()                     # what follows --
+declare -A OPTION=([dry-run]=no) # each script adds its own; options with the default "no" take no value
+ARGUMENTS=()                     # the arguments after --
 
-# die MESSAGE: one line for a person, exit code 2.
+# die MESSAGE: print an error in one line, exit with code 2.
 die() {
     printf 'error: %s\n' "$*" >&2
     exit 2
 }
 
-# usage: the comment at the head of the script.
+# usage: print the comment at the head of the script.
 usage() {
     sed -n '2,/^[^#]*$/s/^#\( \|$\)//p' "$0"
 }
 
-# parse ARGUMENTS...: fills OPTION and ARGUMENTS.
+# parse ARGUMENTS...: fill OPTION and ARGUMENTS.
 parse() {
     local name
     while (($#)); do
@@ -30,7 +30,7 @@ parse() {
         elif [[ $1 == *=* ]]; then
             OPTION[$name]=${1#*=}
         else
-            (($# > 1)) || die "--$name wants a value"
+            (($# > 1)) || die "--$name needs a value"
             OPTION[$name]=$2
             shift
         fi
@@ -38,7 +38,7 @@ parse() {
     done
 }
 
-# want NAMES...: these options must have a value.
+# want NAMES...: require a value of these options.
 want() {
     local name
     for name in "$@"; do
@@ -46,7 +46,7 @@ want() {
     done
 }
 
-# want_number NAMES...: these options must be numbers.
+# want_number NAMES...: require a number as the value of these options.
 want_number() {
     local name
     for name in "$@"; do
@@ -54,15 +54,15 @@ want_number() {
     done
 }
 
-# want_run: jaxtal.main needs a config and, for all its processes, one work directory.
+# want_run: require a config and a work directory that all processes share.
 want_run() {
     [[ $(argument config "${ARGUMENTS[@]}") ]] || die "no --config after --; for a first run" \
         "-- --config configs/co2net_demo.py --workdir FOLDER"
     [[ $(argument workdir "${ARGUMENTS[@]}") ]] || die "no --workdir after --; give a folder that" \
-        "all processes see"
+        "all processes share"
 }
 
-# quote WORDS...: one line that a shell reads as these words.
+# quote WORDS...: print one line that a shell parses into these words.
 quote() {
     local word line='' apostrophe="'\\''"
     for word in "$@"; do
@@ -75,7 +75,7 @@ quote() {
     printf '%s' "${line# }"
 }
 
-# execute COMMAND...: run it; on a dry run print it.
+# execute COMMAND...: run the command; on a dry run print it.
 execute() {
     if [[ ${OPTION[dry-run]} == yes ]]; then
         printf '%s\n' "$(quote "$@")"
@@ -85,7 +85,7 @@ execute() {
     command "$@" # not a function of this name
 }
 
-# argument NAME ARGUMENTS...: the last value of --NAME=VALUE or --NAME VALUE, if any.
+# argument NAME ARGUMENTS...: print the last value of --NAME=VALUE or --NAME VALUE, if any.
 argument() {
     local name=$1 value=''
     shift
@@ -99,21 +99,21 @@ argument() {
     printf '%s' "$value"
 }
 
-# check_mesh DEVICES ARGUMENTS...: a mesh that the arguments give in full must be all the devices.
+# check_mesh DEVICES ARGUMENTS...: require that a fully specified mesh has all the devices.
 check_mesh() {
     local devices=$1 member data
     shift
     member=$(argument config.mesh.member "$@")
     data=$(argument config.mesh.data "$@")
     if [[ ! $member =~ ^[0-9]+$ || ! $data =~ ^[0-9]+$ ]]; then
-        return 0 # one of them is -1, the rest, or the config's, which jaxtal.main checks
+        return 0 # a size is -1 or set in the config; jaxtal.main checks it
     fi
     ((member * data == devices)) || die "config.mesh.member $member x config.mesh.data $data =" \
         "$((member * data)) devices, but there are $devices; set one of them to -1"
 }
 
-# chips_of TYPE: the chips, JAX's devices, of a TPU slice. The number in v4 and v5p types counts
-# cores, two a chip, in v5e and v6e types chips.
+# chips_of TYPE: print the number of chips (JAX devices) of a TPU slice. The number in v4 and v5p
+# types counts cores, two per chip; in v5e and v6e types it counts chips.
 chips_of() {
     local number=${1##*-}
     case $1 in
@@ -129,8 +129,8 @@ chips_of() {
     printf '%s' "$number"
 }
 
-# check_tpu TYPE WHOLE: print the topology, check the mesh, set CHIPS. Slices of at most WHOLE
-# chips are one host, others have 4 chips a host.
+# check_tpu TYPE MAX: print the topology, check the mesh, set CHIPS. Slices of at most MAX chips
+# have one host, larger ones have 4 chips per host.
 check_tpu() {
     local hosts=1
     CHIPS=$(chips_of "$1")

@@ -1,18 +1,19 @@
 #!/usr/bin/env bash
-# A TPU slice on GKE through xpk: launch/gke.sh COMMAND OPTIONS [-- ARGUMENTS]
+# Run on a TPU slice on GKE through xpk: launch/gke.sh COMMAND OPTIONS [-- ARGUMENTS]
 #
-#   create   a cluster with one slice: --type=v5litepod-16 [--spot]
+#   create   create a cluster with one slice: --type=v5litepod-16 [--spot]
 #   image    build launch/Dockerfile and push it: --image=REPOSITORY/jaxtal:TAG
-#   mount    what all pods share, at --mount=/mnt/jaxtal: --bucket=BUCKET or --filestore=INSTANCE
-#            [--volume=share]
-#   run      jaxtal.main on all hosts; Kubernetes restarts it on exit code 75 and lost processes:
+#   mount    mount shared storage in all pods at --mount=/mnt/jaxtal: --bucket=BUCKET or
+#            --filestore=INSTANCE [--volume=share]
+#   run      run jaxtal.main on all hosts; Kubernetes restarts it after exit code 75 and a lost
+#            process:
 #            --type=TYPE --image=IMAGE [--workload=jaxtal] [--max-restarts=10] -- ARGUMENTS
-#   stop     delete the workload; its processes get SIGTERM and save a checkpoint
+#   stop     delete the workload; its processes receive SIGTERM and save a checkpoint
 #   fetch    copy a folder of the bucket: --bucket=BUCKET --from=FOLDER --to=FOLDER
-#   delete   the cluster
+#   delete   delete the cluster
 #
-# All take --name (the cluster), --zone, --project and --dry-run, which prints the commands and
-# runs nothing.
+# All commands need --name (of the cluster), --zone and --project; --dry-run only prints the
+# commands.
 set -euo pipefail
 HERE=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 # shellcheck source=launch/common.sh
@@ -22,13 +23,13 @@ OPTION+=([name]='' [zone]='' [project]='' [type]='' [spot]=no [image]='' [worklo
 OPTION+=([bucket]='' [filestore]='' [volume]=share [mount]=/mnt/jaxtal [max-restarts]=10)
 OPTION+=([from]='' [to]='')
 
-# xpk COMMAND ARGUMENTS...: xpk's for this cluster.
+# xpk COMMAND ARGUMENTS...: run the tool xpk for this cluster.
 xpk() {
     execute xpk "$@" "--cluster=${OPTION[name]}" "--zone=${OPTION[zone]}" \
         "--project=${OPTION[project]}"
 }
 
-# check_gke: as check_tpu; xpk has no v5e slices of less than 8 chips.
+# check_gke: run check_tpu; xpk has no v5e slices of fewer than 8 chips.
 check_gke() {
     want type
     [[ ! ${OPTION[type]} =~ ^v5litepod-[14]$ ]] ||
@@ -54,7 +55,7 @@ image() {
 mount() {
     local common=("--mount-point=${OPTION[mount]}" --readonly=false --auto-mount=true)
     if [[ ${OPTION[bucket]} ]]; then
-        # Written by user 1000, the image's.
+        # User 1000 of the image writes the files.
         xpk storage attach jaxtal --type=gcsfuse "--bucket=${OPTION[bucket]}" --size=1000 \
             "${common[@]}" --mount-options=implicit-dirs,uid=1000,gid=1000
     else
@@ -69,7 +70,7 @@ run() {
     want_number max-restarts
     want_run
     check_gke
-    # exec: xpk's shell sends SIGTERM to what it started, which must be Python itself.
+    # exec: xpk's shell sends SIGTERM to its child, which must be Python itself.
     xpk workload create "--workload=${OPTION[workload]}" "--tpu-type=${OPTION[type]}" \
         "--docker-image=${OPTION[image]}" "--max-restarts=${OPTION[max-restarts]}" \
         --restart-on-exit-codes=75 --termination-grace-period-seconds=60 \

@@ -3,9 +3,9 @@
     python launch/local.py --processes 2 --devices 4 -- --config configs/co2net_demo.py \
         --config.population=8
 
-What follows `--` goes to every `python -m jaxtal.main`. Process 0's output is the run's; lines of
-the others begin with `[process K]`. Exit codes: 0 all ended well, 75 interrupted (the same command
-continues), otherwise that of the process that failed first.
+The arguments after `--` are passed to every `python -m jaxtal.main`. The output of process 0 is
+printed unchanged; lines of the others begin with `[process K]`. Exit codes: 0 success, 75
+interrupted (the same command resumes the run), otherwise that of the process that failed first.
 """
 
 import argparse
@@ -26,11 +26,11 @@ from typing import IO, Any
 MODULE = "jaxtal.main"
 INTERRUPTED = 75
 
-# Seconds. The others of a failed process first get the time to notice by themselves and say so;
-# whoever is asked to end may need 30 s for its checkpoint.
+# Seconds. After a failure the other processes first have time to notice it and report it;
+# after a signal to the launcher they may need 30 s for their checkpoint.
 GRACE_SECONDS = 15.0
 LOST_SECONDS = 10.0
-ASKED_SECONDS = 40.0
+STOP_SECONDS = 40.0
 
 _DEVICES = "--xla_force_host_platform_device_count"
 _LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
@@ -38,14 +38,14 @@ _PR_SET_PDEATHSIG = 1
 
 
 def free_port() -> int:
-    """A port that nobody on this machine listens on now."""
+    """Return a port of this machine that is not in use."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         return listener.getsockname()[1]
 
 
 def environment(options: argparse.Namespace, index: int, port: int) -> dict[str, str]:
-    """The variables that process `index` gets in addition to this one's."""
+    """Return the environment variables that are added for a process."""
     flags = [f for f in os.environ.get("XLA_FLAGS", "").split() if f.partition("=")[0] != _DEVICES]
     return {
         "JAX_PLATFORMS": "cpu",
@@ -58,14 +58,14 @@ def environment(options: argparse.Namespace, index: int, port: int) -> dict[str,
 
 
 def command(options: argparse.Namespace, module: str) -> list[str]:
-    """What every process runs."""
+    """Return the command of every process."""
     devices = options.processes * options.devices
     flags = ["--distributed", f"--expect_devices={devices}"]
     return [sys.executable, "-m", module, *options.arguments, *flags]
 
 
 def describe(options: argparse.Namespace, module: str, port: int) -> Iterator[str]:
-    """The lines of a dry run: the topology, then a command a process, ready for a shell."""
+    """Yield the lines of a dry run: the topology, then one shell command per process."""
     n, d = options.processes, options.devices
     yield f"topology: {n} processes x {d} devices = {n * d} devices"
     for index in range(n):
@@ -77,7 +77,7 @@ def describe(options: argparse.Namespace, module: str, port: int) -> Iterator[st
 def start(
     options: argparse.Namespace, module: str, port: int, index: int
 ) -> subprocess.Popen[bytes]:
-    """Process `index`; all but the first have their output in pipes."""
+    """Start a process; the output of all but the first is piped."""
     output = None if index == 0 else subprocess.PIPE
     return subprocess.Popen(
         command(options, module),
@@ -85,7 +85,7 @@ def start(
         stdin=subprocess.DEVNULL,
         stdout=output,
         stderr=output,
-        # A terminal's Ctrl-C would otherwise reach them beside the SIGTERM from here.
+        # A terminal would otherwise send Ctrl-C to them, beside the SIGTERM sent here.
         process_group=0,
         preexec_fn=_die_with_parent if _LIBC else None,
     )
@@ -97,7 +97,7 @@ def _die_with_parent() -> None:
 
 
 def prefix_lines(index: int, source: IO[bytes], target: IO[bytes]) -> None:
-    """Copy lines as they come, each with the process that wrote it."""
+    """Copy lines as they arrive, prefixed with the number of the process."""
     with source, contextlib.suppress(BrokenPipeError):
         for line in source:
             target.write(b"[process %d] %s\n" % (index, line.rstrip(b"\n")))
@@ -105,7 +105,7 @@ def prefix_lines(index: int, source: IO[bytes], target: IO[bytes]) -> None:
 
 
 def forward(index: int, process: subprocess.Popen[bytes]) -> list[threading.Thread]:
-    """Threads that copy a process's output, none where it needs no copying."""
+    """Start and return threads that copy the piped output of a process."""
     pairs = [(process.stdout, sys.stdout.buffer), (process.stderr, sys.stderr.buffer)]
     threads = [
         threading.Thread(target=prefix_lines, args=(index, source, target), daemon=True)
@@ -117,8 +117,8 @@ def forward(index: int, process: subprocess.Popen[bytes]) -> list[threading.Thre
     return threads
 
 
-def tell_end(index: int, process: subprocess.Popen[bytes], events: queue.SimpleQueue) -> None:
-    """Put the process's number on `events` when it ends."""
+def notify_exit(index: int, process: subprocess.Popen[bytes], events: queue.SimpleQueue) -> None:
+    """Put the number of a process on a queue when it exits; returns at once."""
 
     def wait() -> None:
         process.wait()
@@ -129,7 +129,7 @@ def tell_end(index: int, process: subprocess.Popen[bytes], events: queue.SimpleQ
 
 @contextlib.contextmanager
 def signals_as_events(events: queue.SimpleQueue) -> Iterator[None]:
-    """While it lasts, SIGTERM and SIGINT put None on `events`."""
+    """Put None on `events` for every SIGTERM and SIGINT inside the context."""
     before = {
         number: signal.signal(number, lambda *_: events.put(None))
         for number in (signal.SIGTERM, signal.SIGINT)
@@ -142,7 +142,7 @@ def signals_as_events(events: queue.SimpleQueue) -> Iterator[None]:
 
 
 def send(processes: list[subprocess.Popen[bytes]], number: int) -> None:
-    """Signal those that run; SIGKILL also to what they started."""
+    """Send a signal to the running processes; SIGKILL also to their children."""
     for process in processes:
         if process.poll() is None:
             kill = os.killpg if number == signal.SIGKILL else os.kill
@@ -153,32 +153,33 @@ def send(processes: list[subprocess.Popen[bytes]], number: int) -> None:
 def supervise(
     processes: list[subprocess.Popen[bytes]], events: queue.SimpleQueue
 ) -> tuple[int | None, bool]:
-    """Wait until all have ended, and see to it that they do once one has failed.
+    """Wait until all processes have exited; stop the others once one has failed.
 
     Args:
         processes: of the job.
-        events: the number of each process as it ends, None for every signal to this one.
+        events: receives the number of each process as it exits, and None for every signal to the
+            launcher.
 
     Returns:
-        The process that failed first, None if none did, and whether a signal came before.
+        The process that failed first, None if none did; and whether a signal was received.
     """
-    running, failed, asked = len(processes), None, False
-    due: list[tuple[float, int]] = []  # moments and the signals to send then
+    running, failed, stopping = len(processes), None, False
+    due: list[tuple[float, int]] = []  # times, and the signals to send then
     while running:
         try:
             event = events.get(timeout=max(0.0, due[0][0] - time.monotonic()) if due else None)
         except queue.Empty:
             send(processes, due.pop(0)[1])
             continue
-        if event is None and not asked:
-            asked = True
-            due = _schedule(0.0, ASKED_SECONDS)
+        if event is None and not stopping:
+            stopping = True
+            due = _schedule(0.0, STOP_SECONDS)
         elif event is not None:
             running -= 1
             if processes[event].returncode and failed is None:
                 failed = event
                 due = due or _schedule(GRACE_SECONDS, LOST_SECONDS)
-    return failed, asked
+    return failed, stopping
 
 
 def _schedule(until_term: float, until_kill: float) -> list[tuple[float, int]]:
@@ -187,19 +188,28 @@ def _schedule(until_term: float, until_kill: float) -> list[tuple[float, int]]:
 
 
 def ending(index: int, code: int) -> str:
-    """How a process ended, in words."""
+    """Describe how a process ended; a negative exit code is a signal."""
     if code >= 0:
         return f"process {index} ended with exit code {code}"
     return f"process {index} was killed by signal {-code} ({signal.Signals(-code).name})"
 
 
 def exit_code(code: int) -> int:
-    """The launcher's code for that of a process: death by a signal or an abort is interruption."""
+    """Map the exit code of a process to that of the launcher; signals and aborts interrupt."""
     return INTERRUPTED if code < 0 or code > 128 else code
 
 
 def run(options: argparse.Namespace, module: str, port: int) -> int:
-    """Start all, wait for all; the exit code."""
+    """Start all processes and wait for them.
+
+    Args:
+        options: of the command line.
+        module: to run with `python -m`.
+        port: of the coordinator.
+
+    Returns:
+        The exit code of the launcher.
+    """
     events: queue.SimpleQueue = queue.SimpleQueue()
     processes: list[subprocess.Popen[bytes]] = []
     copying: list[threading.Thread] = []
@@ -209,42 +219,50 @@ def run(options: argparse.Namespace, module: str, port: int) -> int:
                 processes.append(start(options, module, port, index))
             for index, process in enumerate(processes):
                 copying += forward(index, process)
-                tell_end(index, process, events)
-            failed, asked = supervise(processes, events)
+                notify_exit(index, process, events)
+            failed, stopping = supervise(processes, events)
         finally:
             send(processes, signal.SIGKILL)
     for thread in copying:
-        thread.join(timeout=5)  # what they started may still hold the pipe
+        thread.join(timeout=5)  # their children may still hold the pipe
     if failed is None:
         return 0
     code = processes[failed].returncode
-    after = " after this launcher was asked to end" if asked else ""
-    goes_on = "; the same command continues from the last checkpoint"
+    after = " after the launcher received a signal" if stopping else ""
+    hint = "; the same command resumes from the last checkpoint"
     if exit_code(code) != INTERRUPTED:
-        goes_on = ", see above"
-    print(f"{ending(failed, code)}{after}{goes_on}", file=sys.stderr)
+        hint = ", see above"
+    print(f"{ending(failed, code)}{after}{hint}", file=sys.stderr)
     return exit_code(code)
 
 
 def _positive(text: str) -> int:
     if not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r}; wanted a number from 1 on")
+        raise argparse.ArgumentTypeError(f"{text!r}; wanted an integer of at least 1")
     return int(text)
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
-    """The command line."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--processes", type=_positive, required=True)
-    parser.add_argument("--devices", type=_positive, default=1, help="simulated, of each process")
+    parser.add_argument("--devices", type=_positive, default=1, help="simulated, per process")
     parser.add_argument("--port", type=_positive, help="of the coordinator; default: a free one")
-    parser.add_argument("--dry-run", action="store_true", help="print the commands only")
+    parser.add_argument("--dry-run", action="store_true", help="only print the commands")
     parser.add_argument("arguments", nargs="+", metavar="-- ARGUMENTS OF jaxtal.main")
     return parser.parse_args(argv)
 
 
 def main(argv: list[str] | None = None, module: str = MODULE) -> int:
-    """Parse, then run or describe; the exit code."""
+    """Start the job that the command line describes, or print its commands.
+
+    Args:
+        argv: arguments; None for those of this process.
+        module: to run with `python -m`.
+
+    Returns:
+        The exit code.
+    """
     options: Any = parse(argv)
     port = options.port or free_port()
     if options.dry_run:

@@ -1,15 +1,15 @@
 #!/usr/bin/env bash
-# A job on NVIDIA GPUs under Slurm, from the root of the checkout, on a file system that all nodes
-# share:
+# Run a job on NVIDIA GPUs under Slurm. Submit it from the root of the checkout, on a file system
+# that all nodes share:
 #
 #   sbatch --nodes=2 --ntasks-per-node=4 --gpus-per-node=4 launch/slurm.sh -- ARGUMENTS
 #   launch/slurm.sh --nodes=2 --gpus-per-node=4 --dry-run -- ARGUMENTS
 #
-# ARGUMENTS are those of jaxtal.main. One task a GPU, because JAX gives a Slurm task one device,
-# that of its number on the node; so do not use --gpus-per-task, which hides the other GPUs and with
-# them the numbers. Options: --python=PROGRAM (default: .venv/bin/python where it is there, or
-# python), --max-restarts=10, after so many the job is not requeued; for dry runs --nodes=1 and
-# --gpus-per-node=1. sbatch's own options (--time, --partition, --account) come before the script.
+# ARGUMENTS are those of jaxtal.main. Use one task per GPU: JAX assigns a Slurm task the device with
+# the task's number on the node. Do not use --gpus-per-task, which hides the other GPUs and changes
+# the numbers. Options: --python=PROGRAM (default: .venv/bin/python if it exists, else python);
+# --max-restarts=10, the number of times that the job is requeued; for dry runs --nodes=1 and
+# --gpus-per-node=1. Options of sbatch (--time, --partition, --account) come before the script.
 #SBATCH --job-name=jaxtal
 #SBATCH --nodes=1
 #SBATCH --ntasks-per-node=1
@@ -30,12 +30,12 @@ source "$HERE/common.sh"
 OPTION+=([nodes]=1 [gpus-per-node]=1 [max-restarts]=10 [python]=python)
 [[ -x .venv/bin/python ]] && OPTION[python]=.venv/bin/python
 
-# task COMMAND...: one process of the job. srun ends the others as soon as one task fails and
-# returns the highest of their exit codes. So a task that failed first leaves the others time to
-# notice by themselves, and codes that a restart does not mend come out above 75.
+# task COMMAND...: run one process of the job. srun ends the others as soon as one task fails and
+# returns the highest of their exit codes. Therefore a failed task waits, so that the others can
+# report the failure, and codes that a restart cannot fix are mapped above 75.
 task() {
     local code=0
-    trap : TERM # Slurm sends it to the program, too, which saves a checkpoint
+    trap : TERM # Slurm also sends it to the program, which saves a checkpoint
     "$@" || code=$?
     ((code == 0)) && exit 0
     sleep "${JAXTAL_GRACE_SECONDS:-15}"
@@ -47,21 +47,21 @@ task() {
 check_job() {
     local nodes=${SLURM_JOB_NUM_NODES:-${OPTION[nodes]}} gpus tasks
     gpus=${SLURM_GPUS_PER_NODE:-${SLURM_GPUS_ON_NODE:-${OPTION[gpus-per-node]}}}
-    gpus=${gpus##*:} # of a100:4
+    gpus=${gpus##*:} # a100:4 -> 4
     tasks=${SLURM_NTASKS_PER_NODE:-$gpus}
     DEVICES=$((nodes * tasks))
     printf 'topology: %d nodes x %d tasks x 1 GPU = %d devices\n' "$nodes" "$tasks" "$DEVICES"
     ((tasks == gpus)) || die "$tasks tasks on a node of $gpus GPUs; give sbatch" \
-        "--ntasks-per-node=$gpus --gpus-per-node=$gpus, a task a GPU"
+        "--ntasks-per-node=$gpus --gpus-per-node=$gpus, one task per GPU"
     ((${SLURM_NTASKS:-$DEVICES} == DEVICES)) || die "SLURM_NTASKS is $SLURM_NTASKS, but $nodes" \
         "nodes x $tasks tasks = $DEVICES; submit without --ntasks"
     check_mesh "$DEVICES" "${ARGUMENTS[@]}"
 }
 
-# requeue: put this job back into the queue, unless that has been done too often.
+# requeue: put this job back into the queue, at most max-restarts times.
 requeue() {
     if ((${SLURM_RESTART_COUNT:-0} >= OPTION[max-restarts])); then
-        echo "interrupted again after $SLURM_RESTART_COUNT restarts; the same command continues" >&2
+        echo "interrupted again after $SLURM_RESTART_COUNT restarts; the same command resumes the run" >&2
         exit 75
     fi
     echo "interrupted, restart $((${SLURM_RESTART_COUNT:-0} + 1)) of ${OPTION[max-restarts]}" >&2

@@ -1,17 +1,17 @@
 #!/usr/bin/env bash
-# A TPU VM slice from creation to deletion: launch/tpu_vm.sh COMMAND OPTIONS [-- ARGUMENTS]
+# Run on a Cloud TPU slice: launch/tpu_vm.sh COMMAND OPTIONS [-- ARGUMENTS]
 #
-#   create   the slice: --type=v5litepod-16 [--spot] [--version=RUNTIME]
-#   setup    install on all workers, mount what they share: [--source=FILE.tar.gz or a git URL;
+#   create   create the slice: --type=v5litepod-16 [--spot] [--version=RUNTIME]
+#   setup    install on all workers and mount shared storage: [--source=FILE.tar.gz or a git URL;
 #            default: this checkout] [--nfs=ADDRESS:/SHARE or --bucket=BUCKET] [--mount=/mnt/jaxtal]
-#   run      jaxtal.main on all workers, again while it ends with 75 or a connection is lost, at
-#            most so often: --type=TYPE [--max-restarts=10] -- ARGUMENTS OF jaxtal.main
-#   stop     SIGTERM to the processes of a run, which save a checkpoint
-#   fetch    copy a folder of worker 0: --from=FOLDER --to=FOLDER
-#   delete   the slice
+#   run      run jaxtal.main on all workers; restart it after exit code 75 and a lost connection:
+#            --type=TYPE [--max-restarts=10] -- ARGUMENTS OF jaxtal.main
+#   stop     send SIGTERM to the processes of a run, which save a checkpoint
+#   fetch    copy a folder from worker 0: --from=FOLDER --to=FOLDER
+#   delete   delete the slice
 #
-# All take --name, --zone, --project and --dry-run, which prints the commands and runs nothing.
-# run's exit code is that of jaxtal.main; Ctrl-C and SIGTERM stop the run on the workers.
+# All commands need --name, --zone and --project; --dry-run only prints the commands. The exit code
+# of run is that of jaxtal.main; Ctrl-C and SIGTERM stop the run on the workers.
 set -euo pipefail
 HERE=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 # shellcheck source=launch/common.sh
@@ -21,13 +21,13 @@ OPTION+=([name]='' [zone]='' [project]='' [type]='' [version]='' [spot]=no [sour
 OPTION+=([nfs]='' [bucket]='' [mount]=/mnt/jaxtal [max-restarts]=10 [from]='' [to]='')
 STOPPED=no
 
-# tpu COMMAND ARGUMENTS...: gcloud's for this slice.
+# tpu COMMAND ARGUMENTS...: run gcloud for this slice.
 tpu() {
     execute gcloud compute tpus tpu-vm "$@" \
         "--zone=${OPTION[zone]}" "--project=${OPTION[project]}"
 }
 
-# on_workers REMOTE: a shell command on all workers at once.
+# on_workers REMOTE: run a shell command on all workers at once.
 on_workers() {
     tpu ssh "${OPTION[name]}" --worker=all "--command=$1"
 }
@@ -47,7 +47,7 @@ create() {
         "${spot[@]}"
 }
 
-# mounting: the remote command that mounts the shared folder, if there is one.
+# mounting: print the remote command that mounts the shared storage, if any.
 mounting() {
     local at
     at=$(quote "${OPTION[mount]}")
@@ -77,14 +77,14 @@ setup() {
         tpu scp "$archive" "${OPTION[name]}:jaxtal.tar.gz" --worker=all
         get='mkdir jaxtal && tar -xzf jaxtal.tar.gz -C jaxtal'
     fi
-    # The workers' own Python may be older than 3.11, so uv brings one.
+    # The workers' own Python may be older than 3.11, so uv installs one.
     on_workers "rm -rf jaxtal && $get && python3 -m pip install --user --upgrade uv \
 && python3 -m uv venv --allow-existing --python 3.12 jaxtal-venv \
 && python3 -m uv pip install --python jaxtal-venv/bin/python './jaxtal[tpu]'$(mounting)"
 }
 
-# remote: the command of a run on a worker. The lock keeps two runs from one TPU: that of a lost
-# connection ends by itself within minutes. A death by a signal is an interruption.
+# remote: print the command of a run on a worker. The lock prevents two runs on one TPU; a run whose
+# connection was lost ends within minutes. A death by a signal counts as an interruption.
 remote() {
     local program
     program=$(quote ../jaxtal-venv/bin/python -m jaxtal.main "${ARGUMENTS[@]}" \
@@ -92,7 +92,7 @@ remote() {
     # shellcheck disable=SC2016 # the worker expands it
     printf '%s' 'cd jaxtal && flock -w 180 -E 3 ../jaxtal.lock ' \
         'bash -c '\''echo $$ >../jaxtal.pid; exec "$@"'\'' run ' "$program" '; code=$?; ' \
-        '[ $code -ne 3 ] || { code=2; echo "error: a run holds this worker; stop it" >&2; }; ' \
+        '[ $code -ne 3 ] || { code=2; echo "error: another run is active on this worker; stop it" >&2; }; ' \
         '[ $code -lt 128 ] || code=75; exit $code'
 }
 
@@ -101,16 +101,16 @@ stop() {
     on_workers 'flock -n jaxtal.lock true || kill -TERM "$(cat jaxtal.pid)"'
 }
 
-# attempt REMOTE: one run on all workers, stopped by a signal to this script.
+# attempt REMOTE: run once on all workers; a signal to this script stops the run.
 attempt() {
     local job
-    set -m # a process group of its own: a terminal's Ctrl-C reaches this script only
+    set -m # a separate process group: a terminal's Ctrl-C reaches this script only
     on_workers "$1" </dev/null &
     job=$!
     set +m
     trap 'STOPPED=yes; stop || true' INT TERM
     while kill -0 "$job" 2>/dev/null; do
-        wait "$job" || true # ends early for a signal
+        wait "$job" || true # a signal interrupts it
     done
     trap - INT TERM
     wait "$job"
@@ -133,7 +133,7 @@ run() {
         attempt "$command" || code=$?
         [[ $code =~ ^(75|255)$ && $STOPPED == no ]] || return "$code"
         if ((restarts >= OPTION[max-restarts])); then
-            printf 'interrupted again after %d restarts; the same command continues\n' \
+            printf 'interrupted again after %d restarts; the same command resumes the run\n' \
                 "$restarts" >&2
             return 75
         fi

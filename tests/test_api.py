@@ -244,7 +244,9 @@ class TestTraining:
         assert again.result["map"] == trained.result["map"]
         assert capsys.readouterr() == ("", "")
         fewer = dataclasses.replace(tiny, train=tiny.train[1:])
-        with pytest.raises(jaxtal.JaxtalError, match=r"other data: .*training videos: 12 there"):
+        with pytest.raises(
+            jaxtal.JaxtalError, match=r"different data: .*training videos: 12 there"
+        ):
             jaxtal.train(config, trained.workdir, dataset=fewer, progress=False)
         with pytest.raises(jaxtal.ConfigError, match="holds a run, at step 4; resume=True cont"):
             jaxtal.train(config, trained.workdir, dataset=tiny, resume=False)

@@ -181,4 +181,4 @@ with preemption.defer_sigterm():
     time.sleep(30)
 """)
     assert (done.returncode, done.stdout) == (preemption.INTERRUPTED, "goes on\n")
-    assert "told to stop (SIGTERM) where nothing could be saved in time" in done.stderr
+    assert "stopped by SIGTERM and no checkpoint could be saved in time" in done.stderr

@@ -14,28 +14,30 @@ FEATURE_PLACEMENTS = ("replicated", "sharded")
 
 
 def make_mesh(devices: Sequence, member: int, data: int) -> Mesh:
-    """A mesh of the first member * data devices."""
+    """Build a mesh of the first member * data devices; the sizes are those of its axes."""
     auto, chosen = (AxisType.Auto,) * 2, list(devices)[: member * data]
     return jax.make_mesh((member, data), (MEMBER, DATA), axis_types=auto, devices=chosen)
 
 
 def mesh_from_config(config, parts: int, devices: Sequence | None = None) -> Mesh:
-    """The mesh of a run; `config.mesh` has the sizes of its axes, -1 for the rest of the devices.
+    """Build the mesh of a run from `config.mesh`, the sizes of its axes.
 
-    The rest is as many devices as the population, or the batch, can be divided over.
+    A size of -1 stands for the largest divisor of the population (axis `member`) or of `parts`
+    (axis `data`) that the remaining devices allow.
 
     Args:
         config: with `population` and `mesh`.
-        parts: into how many equal parts a batch can be divided, see `Method.parts`.
-        devices: those of all processes by default.
+        parts: number of equal shards that a batch can be split into, see
+            `Method.num_batch_shards`.
+        devices: default: those of all processes.
 
     Raises:
-        ConfigError: the sizes do not go with the devices, the population or the batch.
+        ConfigError: the sizes do not fit the devices, the population or the batch.
     """
     devices = jax.devices() if devices is None else devices
     given = f"config.mesh.member={config.mesh.member}, config.mesh.data={config.mesh.data}"
     if 0 in (config.mesh.member, config.mesh.data):
-        raise ConfigError(f"{given}: wanted numbers of devices, or -1 for the rest of them")
+        raise ConfigError(f"{given}: wanted numbers of devices, or -1 for all that remain")
     member, data = _sizes(config, parts, len(devices))
     if member * data > len(devices):
         raise ConfigError(
@@ -49,15 +51,15 @@ def mesh_from_config(config, parts: int, devices: Sequence | None = None) -> Mes
         )
     if parts % data:
         raise ConfigError(
-            f"{given}: this batch is of {parts} equal parts, which cannot be divided over {data} "
-            "devices; change config.train.batch_size (pairs and the other videos are divided "
-            f"alike), or set config.mesh.data to a divisor of {parts}"
+            f"{given}: this batch splits into {parts} equal shards, which cannot be divided over "
+            f"{data} devices; change config.train.batch_size (pairs and single videos are split "
+            f"separately), or set config.mesh.data to a divisor of {parts}"
         )
     if member * data < len(devices) and jax.process_count() > 1:
         raise ConfigError(
             f"{given}: a mesh of {member} x {data} devices, but the {jax.process_count()} "
             f"processes have {len(devices)} and each must take part; make config.population "
-            f"({config.population}) or the batch divisible, or start fewer"
+            f"({config.population}) or the batch divisible, or start fewer processes"
         )
     return make_mesh(devices, member, data)
 
@@ -72,5 +74,5 @@ def _sizes(config, parts: int, devices: int) -> tuple[int, int]:
 
 
 def _divisor(number: int, most: int) -> int:
-    """The largest one up to `most`."""
+    """Return the largest divisor of `number` up to `most`."""
     return max(n for n in range(1, max(1, most) + 1) if number % n == 0)

@@ -1,7 +1,7 @@
-"""Runs that are told to stop, and jobs of several processes that end together.
+"""Jobs of several processes: start, collectives on host arrays, and a common end.
 
-A run exits with `INTERRUPTED` where the same command goes on later: it was told to stop by SIGTERM,
-as schedulers do before they take a machine away, or another process of its job was lost.
+A process exits with `INTERRUPTED` if the same command can resume the run: after SIGTERM, which
+schedulers send before they reclaim a machine, and after the loss of another process of its job.
 """
 
 import contextlib
@@ -24,7 +24,16 @@ from jaxtal.parallel.preemption import GRACE_PERIOD_SECONDS, INTERRUPTED, RESUME
 
 
 def all_gather_rows(array: np.ndarray) -> np.ndarray:
-    """The arrays (n, ...) of all processes, of any n each, as one that all of them get."""
+    """All-gather arrays of different lengths from all processes, concatenated along axis 0.
+
+    Collective: call it on every process.
+
+    Args:
+        array: (n, ...), of the same dtype and trailing shape on every process.
+
+    Returns:
+        The concatenated array, in the order of the processes.
+    """
     if jax.process_count() == 1:
         return array
     mine = np.frombuffer(np.ascontiguousarray(array).tobytes(), np.uint8)
@@ -36,26 +45,40 @@ def all_gather_rows(array: np.ndarray) -> np.ndarray:
 
 
 def broadcast_from_primary(number: int) -> int:
-    """What process 0 says; every process must ask."""
+    """Broadcast an integer from process 0. Collective: call it on every process.
+
+    Args:
+        number: int32; only that of process 0 matters.
+
+    Returns:
+        The number of process 0.
+    """
     if jax.process_count() == 1:
         return number
     return int(multihost_utils.broadcast_one_to_all(np.int32(number)))
 
 
 def check_same_on_all_processes(text: str) -> None:
-    """Raise ConfigError in every process if one has another text: its config and data."""
+    """Check that all processes have the same config and data. Collective.
+
+    Args:
+        text: describes the config and the data of this process.
+
+    Raises:
+        ConfigError: on every process, if the text differs on one.
+    """
     if jax.process_count() == 1:
         return
     digests = multihost_utils.process_allgather(np.uint32(zlib.crc32(text.encode())))
     if other := np.flatnonzero(digests != digests[0]).tolist():
         raise ConfigError(
-            f"processes {other} of this job have another config or other data than process 0; "
-            "start all with the same arguments, on the same files"
+            f"processes {other} of this job have a different config or different data than process "
+            "0; start all with the same arguments, on the same files"
         )
 
 
 def is_primary_process() -> bool:
-    """Whether this is the process that writes results and talks to the person."""
+    """Return whether this process writes the files and logs of the job."""
     return jax.process_index() == 0
 
 
@@ -63,13 +86,13 @@ HEARTBEAT_TIMEOUT_SECONDS = 30  # after which a process counts as lost
 
 
 def initialize_distributed() -> None:
-    """Meet the other processes of the job, who are found by JAX or named by the environment.
+    """Initialize `jax.distributed`, auto-detected or from environment variables.
 
-    TPU pods, GKE and Slurm are recognized; elsewhere JAX_COORDINATOR_ADDRESS (host:port of process
-    0), JAX_NUM_PROCESSES and JAX_PROCESS_ID say it.
+    JAX detects TPU pods, GKE and Slurm. Elsewhere, set JAX_COORDINATOR_ADDRESS (host:port of
+    process 0), JAX_NUM_PROCESSES and JAX_PROCESS_ID.
 
     Raises:
-        ConfigError: there is no such environment, or not everybody came.
+        ConfigError: the job could not be detected, or not all processes have started.
     """
     import jax
 
@@ -79,22 +102,29 @@ def initialize_distributed() -> None:
     try:
         jax.distributed.initialize(**given, heartbeat_timeout_seconds=HEARTBEAT_TIMEOUT_SECONDS)
         if jax.process_index() > 0:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # standard output, whoever writes it
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # stdout, also that of libraries
     except (RuntimeError, ValueError) as error:
         raise ConfigError(
-            f"distributed=True: the processes of this job did not meet ({str(error)[:200]}); start "
-            "all of them, see launch/README.md, or leave distributed=True out"
+            f"distributed=True: the processes of this job did not connect ({str(error)[:200]}); "
+            "start all of them, see docs/guides/devices.md, or omit distributed=True"
         ) from None
 
 
 def expect_devices(count: int | None) -> None:
-    """Raise ConfigError where the job's processes together have another number of devices."""
+    """Check the number of devices of all processes of the job.
+
+    Args:
+        count: the expected number; None for any.
+
+    Raises:
+        ConfigError: the job has another number of devices.
+    """
     import jax
 
     if count is not None and count != jax.device_count():
         raise ConfigError(
             f"expect_devices={count}, but this job has {jax.device_count()} devices in "
-            f"{jax.process_count()} processes; start what is missing, or change the number"
+            f"{jax.process_count()} processes; start the missing ones, or change the number"
         )
 
 
@@ -108,16 +138,22 @@ def _from_environment() -> dict:
     except ValueError:
         raise ConfigError(
             f"JAX_NUM_PROCESSES={given['num_processes']}, JAX_PROCESS_ID={given['process_id']}; "
-            "wanted whole numbers"
+            "wanted integers"
         ) from None
 
 
 def run_supervised(run: Callable[[], int]) -> int:
-    """`run` as a process of a job, in a process of its own, and its exit code.
+    """Run a process of a job in a supervised child process.
 
-    JAX ends a process abruptly when another one was lost, in the middle of whatever it computes.
-    The process that waits here says so in one line, and sees to it that SIGTERM has an end. Where
-    the system cannot fork, nobody waits: `run` is called in this process.
+    JAX aborts a process in the middle of a computation when another process of the job is lost. The
+    supervisor reports that in one line, and kills the child if it does not exit within the grace
+    period after SIGTERM. On systems without fork, `run` is called in this process.
+
+    Args:
+        run: the work of the process; returns its exit code.
+
+    Returns:
+        The exit code; `INTERRUPTED` if a signal ended the child.
     """
     if not hasattr(os, "fork"):
         return _wait_for_all_processes(run)
@@ -125,33 +161,33 @@ def run_supervised(run: Callable[[], int]) -> int:
     child = os.fork()
     if not child:
         _die_with_parent()
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal sends it to both
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to both
         return _wait_for_all_processes(run)
-    told: list[bool] = []
+    stopped: list[bool] = []
     alarm = threading.Timer(GRACE_PERIOD_SECONDS, _send, (child, signal.SIGKILL))
     alarm.daemon = True
 
     def stop(*_):
         _send(child, signal.SIGTERM)
-        if not told:
+        if not stopped:
             alarm.start()
-        told.append(True)
+        stopped.append(True)
 
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, stop)
     code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     alarm.cancel()
-    for number in (signal.SIGTERM, signal.SIGINT):  # from who ends all because of this end
+    for number in (signal.SIGTERM, signal.SIGINT):  # sent by launchers from now on
         signal.signal(number, signal.SIG_IGN)
     if code >= 0:
         return code
     how = signal.Signals(-code).name
-    if told:
-        why = f"told to stop (SIGTERM) where nothing could be saved in time ({how})"
+    if stopped:
+        why = f"stopped by SIGTERM and no checkpoint could be saved in time ({how})"
     elif -code == signal.SIGABRT:
-        why = "aborted: another process of this job was lost, or what is said above"
+        why = "aborted: another process of this job was lost, or the error above"
     else:
-        why = f"this process was ended by {how}"
+        why = f"this process was killed by {how}"
     print(f"error: {why}; {RESUME_HINT}, started on all machines", file=sys.stderr)
     return INTERRUPTED
 
@@ -162,7 +198,7 @@ def _send(process: int, number: int) -> None:
 
 
 def _die_with_parent() -> None:
-    """Where the system can, so that nobody who was supervised goes on alone."""
+    """Let the kernel kill this process when its parent dies (Linux only)."""
     if sys.platform == "linux":
         kill = ctypes.c_ulong(signal.SIGKILL)
         ctypes.CDLL(None).prctl(1, kill)  # PR_SET_PDEATHSIG
@@ -175,9 +211,9 @@ _LOST_PEER_ERRORS = (
 
 
 def _wait_for_all_processes(run: Callable[[], int]) -> int:
-    """`run`, and its exit code where all processes ended alike; else leave without the others.
+    """Return the exit code of `run`, or exit at once after an error.
 
-    Python's own end would wait for them minutes long.
+    A regular exit of the interpreter would wait for the other processes for minutes.
     """
     import jax
 
@@ -192,7 +228,7 @@ def _wait_for_all_processes(run: Callable[[], int]) -> int:
             exit_now(f"another process of this job was lost ({how}); {RESUME_HINT}", INTERRUPTED)
         exit_now(f"{type(error).__name__} ({how}): a defect of this program, see above", 1)
     if code not in (0, INTERRUPTED):
-        # Process 0 holds what the others need to tell their own error.
+        # Process 0 hosts the coordination service, which the others need to report their error.
         time.sleep(2 if jax.process_index() == 0 else 0)
         sys.stderr.flush()
         os._exit(code)

@@ -11,14 +11,14 @@ import time
 from collections.abc import Iterator
 
 INTERRUPTED = 75  # EX_TEMPFAIL of sysexits.h
-GRACE_PERIOD_SECONDS = 27  # from SIGTERM to the end; schedulers give 30 and more
+GRACE_PERIOD_SECONDS = 27  # from SIGTERM to the exit; schedulers grant at least 30
 
 
-RESUME_HINT = "the same command goes on from the last checkpoint"
+RESUME_HINT = "the same command resumes from the last checkpoint"
 
 
 class Interrupted(Exception):  # noqa: N818 - nothing went wrong
-    """The run was told to stop, and has saved a checkpoint."""
+    """The run received SIGTERM and has saved a checkpoint."""
 
 
 _requested = threading.Event()
@@ -27,7 +27,7 @@ _polls = itertools.count()
 
 
 def preemption_requested() -> bool:
-    """Whether to save and stop now; all processes of a job ask alike, and get one answer."""
+    """Return whether to save and stop now. Collective: call it on every process equally often."""
     if not _is_distributed():
         return _requested.is_set()
     from jax.experimental import multihost_utils
@@ -52,30 +52,30 @@ def defer_sigterm() -> Iterator[None]:
 
 
 def install_sigterm_handler() -> None:
-    """From now on SIGTERM stops this process as `defer_sigterm` says, or after SECONDS_TO_STOP.
+    """Exit with `INTERRUPTED` on SIGTERM, within `defer_sigterm` after the grace period.
 
-    The interpreter may be waiting for a device meanwhile, so a thread watches.
+    A thread watches for the signal, since the main thread may be waiting for a device.
     """
     signal.signal(signal.SIGTERM, lambda *_: _requested.set())
-    heard, signals = socket.socketpair()  # Windows announces signals on sockets alone
+    receiver, signals = socket.socketpair()  # Windows reports signals on sockets only
     signals.setblocking(False)
     signal.set_wakeup_fd(signals.detach(), warn_on_full_buffer=False)
-    threading.Thread(target=_watch_signals, args=(heard,), daemon=True).start()
+    threading.Thread(target=_watch_signals, args=(receiver,), daemon=True).start()
 
 
-def _watch_signals(heard: socket.socket) -> None:
-    while heard.recv(1)[0] != signal.SIGTERM:
+def _watch_signals(receiver: socket.socket) -> None:
+    while receiver.recv(1)[0] != signal.SIGTERM:
         pass
     _requested.set()
-    where = "where there was nothing to save"
+    why = "before there was anything to save"
     if _deferring.is_set():
         time.sleep(GRACE_PERIOD_SECONDS)
-        where = "where nothing could be saved in time"
-    exit_now(f"told to stop (SIGTERM) {where}; {RESUME_HINT}", INTERRUPTED)
+        why = "and no checkpoint could be saved in time"
+    exit_now(f"stopped by SIGTERM {why}; {RESUME_HINT}", INTERRUPTED)
 
 
 def exit_now(message: str, code: int) -> None:
-    """End at once, whatever other threads wait for."""
+    """Print an error in one line and exit at once, without waiting for other threads."""
     print(f"error: {' '.join(message.split())}", file=sys.stderr, flush=True)
     sys.stdout.flush()
     os._exit(code)

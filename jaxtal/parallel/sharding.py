@@ -1,9 +1,9 @@
-"""Devices as a mesh of the axes `member` and `data`, in one process or in many.
+"""Place and compute on a mesh with the axes `member` and `data`.
 
-Members of a population are divided over `member`: each device computes its own, and nothing is sent
-between them. Videos of a batch are divided over `data`: XLA's partitioner adds up gradients and
-means. A mesh of one device is the program without any of this. What is said here of arrays holds
-for jobs of several processes, too, each of which holds the parts of its own devices.
+Members of a population are divided over `member` and train without communication. Videos of a batch
+are divided over `data`; XLA's partitioner reduces gradients and means. On one device all of these
+functions are no-ops. They also work in multi-process jobs, where each process holds the shards of
+its own devices.
 """
 
 import functools
@@ -20,7 +20,13 @@ from jaxtal.parallel.mesh import DATA, MEMBER, MEMBER_SPEC, REPLICATED
 
 
 def device_put(mesh: Mesh, tree: Any, spec: P = REPLICATED) -> Any:
-    """Arrays that every process has whole, on the mesh: everywhere, or divided as `spec` says."""
+    """Place arrays on the mesh.
+
+    Args:
+        mesh: the devices.
+        tree: arrays, complete on every process.
+        spec: partition of every array.
+    """
     sharding = NamedSharding(mesh, spec)
 
     def one(leaf):
@@ -33,11 +39,16 @@ def device_put(mesh: Mesh, tree: Any, spec: P = REPLICATED) -> Any:
 
 
 def device_put_rows(mesh: Mesh, host: np.ndarray, rows: np.ndarray, spec: P) -> jax.Array:
-    """host[rows], of which every process gathers what its own devices get.
+    """Gather host[rows] on the mesh; every process gathers the shards of its own devices.
 
     Args:
-        host: [n, D].
-        rows: [...], whose axes `spec` divides.
+        mesh: the devices.
+        host: [n, 2D], in host memory.
+        rows: [...], indices into `host`.
+        spec: partition of the axes of `rows`.
+
+    Returns:
+        [..., 2D].
     """
     sharding = NamedSharding(mesh, spec)
     shape = (*rows.shape, host.shape[1])
@@ -49,12 +60,12 @@ def device_put_rows(mesh: Mesh, host: np.ndarray, rows: np.ndarray, spec: P) -> 
 
 
 def reshard(mesh: Mesh, tree: Any, spec: P) -> Any:
-    """Arrays that were made of some on the mesh, where they belong."""
+    """Reshard arrays on the mesh to `spec`."""
     return jax.jit(_identity, out_shardings=NamedSharding(mesh, spec))(tree)
 
 
 def replicate(tree: Any) -> Any:
-    """The same arrays, whole in every process; does not wait for the devices."""
+    """Replicate arrays on every process, without waiting for the devices."""
     if jax.process_count() == 1:
         return tree
     everywhere = jax.tree.map(lambda leaf: NamedSharding(leaf.sharding.mesh, REPLICATED), tree)
@@ -66,20 +77,20 @@ def _identity(tree: Any) -> Any:
 
 
 def device_get(tree: Any) -> Any:
-    """The same arrays as NumPy's, whole in every process; waits for the devices."""
+    """Fetch arrays as complete NumPy arrays on every process; waits for the devices."""
     return jax.device_get(replicate(tree))
 
 
 def shard_map_over_members(function: Callable, mesh: Mesh, axes: tuple) -> Callable:
-    """`function` of the members of one device, for those of all: no device asks another for any.
+    """Shard-map a function over the member axis, without communication.
 
     Args:
-        function: whose batches are divided over `data` by `shard_batch`, inside.
-        mesh: of `make_mesh`.
-        axes: for each argument 0, divided over `member`, or None.
+        function: of the members of one device; may divide batches over `data` by `shard_batch`.
+        mesh: as returned by `make_mesh`.
+        axes: for each argument 0, divided over `member`, or None, replicated.
 
     Returns:
-        A function whose results are divided over `member`.
+        A function of all members, whose results are divided over `member`.
     """
     specs = tuple(MEMBER_SPEC if axis == 0 else REPLICATED for axis in axes)
     return jax.shard_map(
@@ -93,17 +104,17 @@ def shard_map_over_members(function: Callable, mesh: Mesh, axes: tuple) -> Calla
 
 
 def _num_data_shards() -> int:
-    """The size of `data` in the function that is being traced; 1 outside of a mesh."""
+    """Return the size of the axis `data` during tracing; 1 without a mesh."""
     return dict(jax.sharding.get_abstract_mesh().shape).get(DATA, 1)
 
 
 def shard_batch(tree: Any) -> Any:
-    """Batches, axis 0 being the videos, each device with its own."""
+    """Divide arrays [B, ...] over the axis `data`, inside a traced function."""
     return _constrained(tree, P(DATA))
 
 
 def replicated(tree: Any) -> Any:
-    """The same values on each device of `data`: what is drawn, or compared between videos."""
+    """Replicate batch indices, or values that are compared between videos, over `data`."""
     return _constrained(tree, P())
 
 
@@ -114,9 +125,12 @@ def _constrained(tree: Any, spec: P) -> Any:
 
 
 def run_replicated(function: Callable) -> Callable:
-    """A function of values that are whole, without a gradient, which each device computes whole.
+    """Let every device compute a function of replicated values; it has no gradient.
 
-    XLA would otherwise divide a sort among the devices where it thinks it pays.
+    XLA would otherwise divide a sort over the devices where it expects a gain.
+
+    Args:
+        function: of replicated arrays and static keyword arguments.
     """
 
     @functools.wraps(function)
@@ -129,11 +143,15 @@ def run_replicated(function: Callable) -> Callable:
 
 
 def gather_rows(features: jax.Array, rows: jax.Array, sharded: bool) -> jax.Array:
-    """features[rows], [B, T, 2D], of which with `sharded` each device gets its own videos alone.
+    """Gather features[rows]; each device of `data` receives the rows of its own videos.
 
     Args:
-        features: [n, 2D]; if `sharded`, every device of `data` has an equal part of the rows.
-        rows: [B, T].
+        features: [n, 2D]; if `sharded`, its rows are divided equally over `data`.
+        rows: [B, T], indices into `features`.
+        sharded: whether `features` is divided; otherwise it is replicated.
+
+    Returns:
+        [B, T, 2D].
     """
     if not sharded or _num_data_shards() == 1:
         return features[rows]
@@ -154,9 +172,13 @@ def _over_data(function: Callable, in_specs: Any, out_specs: Any) -> Callable:
 
 
 def shard_map_over_batch(function: Callable) -> Callable:
-    """A function of batches that treats every video alone, each device with its own.
+    """Shard-map a function over the batch; it treats every video independently.
 
-    What XLA cannot divide by itself (top-k, SVD) would otherwise be gathered and done everywhere.
+    Operations that XLA cannot partition (top-k, SVD) would otherwise run on the gathered batch on
+    every device.
+
+    Args:
+        function: of arrays [B, ...] and static keyword arguments.
     """
 
     @functools.wraps(function)
@@ -171,16 +193,16 @@ def shard_map_over_batch(function: Callable) -> Callable:
 def vmap_members(
     function: Callable, members: int, axes: tuple, mesh: jax.sharding.Mesh | None = None
 ) -> Callable:
-    """`function` for all members of a population at once, over a leading axis M.
+    """Vectorize a function over the members of a population, with a leading axis M.
 
     Args:
         function: of one model.
-        members: M; a single one goes through `function` itself, without batched products.
+        members: M; for a single one `function` is called itself, without batched products.
         axes: for each argument 0, or None where all members share it.
-        mesh: the devices that share them, see `mesh.make_mesh`; None for one device.
+        mesh: as returned by `mesh.make_mesh`; None for one device.
 
     Returns:
-        A function whose arguments of axis 0 and whose results have the leading axis.
+        A function whose arguments with axis 0 and whose results have the leading axis.
     """
     if mesh is not None and mesh.size > 1:
         mine = vmap_members(function, members // mesh.shape[MEMBER], axes)

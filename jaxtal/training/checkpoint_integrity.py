@@ -1,8 +1,8 @@
-"""What tells a whole checkpoint from one that was cut short: a list of its files and their sizes.
+"""Detect truncated checkpoints with a manifest of file sizes.
 
-Orbax writes a checkpoint under another name and renames it when it is complete. That is enough
-where a process is killed. It is not where a machine loses its power, and where renaming a folder is
-not one operation (a bucket that is mounted as a file system): then files may end early.
+Orbax writes a checkpoint under a temporary name and renames it when it is complete. That suffices
+if a process is killed. It does not suffice if a machine loses power, or if renaming a folder is not
+atomic (a bucket that is mounted as a file system): files may then be truncated.
 """
 
 import json
@@ -14,7 +14,11 @@ _PARTS = ("_CHECKPOINT_METADATA", "state", "progress")
 
 
 def write_manifest(folder: Path) -> None:
-    """Bring the files of a checkpoint to the disk and list them in it, before it is renamed."""
+    """Flush the files of a checkpoint to disk and write the manifest of their sizes.
+
+    Args:
+        folder: the complete checkpoint, before it is renamed.
+    """
     files = [path for path in sorted(folder.rglob("*")) if path.is_file() and _counts(path)]
     for path in files:
         _to_disk(path)
@@ -25,16 +29,16 @@ def write_manifest(folder: Path) -> None:
 
 
 def _counts(path: Path) -> bool:
-    """Orbax writes its own description of the checkpoint once more at the end."""
+    """Return False for the files that Orbax rewrites after the manifest is written."""
     return path.name not in (_NAME, "_CHECKPOINT_METADATA")
 
 
 def _to_disk(path: Path) -> None:
-    """Wait until a file is on the disk, or the list of a folder's files."""
+    """Call fsync on a file or a folder."""
     posix = hasattr(os, "O_DIRECTORY")
     if not posix and path.is_dir():
-        return  # Windows opens no folders, and writes their lists by itself
-    descriptor = os.open(path, os.O_RDONLY if posix else os.O_RDWR)  # where fsync has to write
+        return  # Windows cannot open folders, and flushes their entries itself
+    descriptor = os.open(path, os.O_RDONLY if posix else os.O_RDWR)  # fsync may have to write
     try:
         os.fsync(descriptor)
     finally:
@@ -42,14 +46,22 @@ def _to_disk(path: Path) -> None:
 
 
 def find_corruption(folder: Path) -> str:
-    """What is wrong with a checkpoint, "" if nothing is, as far as can be seen."""
-    if not (folder / _NAME).is_file():  # older than seals, or half deleted
+    """Return a description of the first missing or truncated file of a checkpoint.
+
+    Args:
+        folder: the checkpoint of one step.
+
+    Returns:
+        "" for a checkpoint without a detectable fault. A checkpoint of an earlier version, which
+        has no manifest, only needs its top-level entries.
+    """
+    if not (folder / _NAME).is_file():  # of an earlier version, or partly deleted
         lacks = [name for name in _PARTS if not (folder / name).exists()]
         return f"{lacks[0]} is missing" if lacks else ""
     try:
         sizes = dict(json.loads((folder / _NAME).read_text()))
     except (OSError, TypeError, ValueError):
-        return f"{_NAME} is cut short"
+        return f"{_NAME} is truncated"
     for name, size in sizes.items():
         found = _size(folder / name)
         if found != size:
@@ -65,16 +77,24 @@ def _size(path: Path) -> int:
 
 
 def checkpoint_steps(folder: Path) -> list[int]:
-    """All steps that have a checkpoint below `folder`, in order (others have no numbers)."""
+    """Return the steps that have a checkpoint in `folder`, in ascending order.
+
+    Args:
+        folder: `checkpoints/` of a run; entries whose names are not numbers are ignored.
+    """
     names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
     return sorted(int(name) for name in names if name.isdigit())
 
 
 def latest_complete_step(folder: Path) -> int | None:
-    """The last step whose checkpoint is whole."""
-    whole = (
+    """Return the last step with a complete checkpoint, None if there is none.
+
+    Args:
+        folder: `checkpoints/` of a run.
+    """
+    complete = (
         step
         for step in reversed(checkpoint_steps(folder))
         if not find_corruption(folder / str(step))
     )
-    return next(whole, None)
+    return next(complete, None)

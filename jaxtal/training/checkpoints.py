@@ -1,4 +1,4 @@
-"""Orbax checkpoints of everything that the next step depends on."""
+"""Save and restore the training state with Orbax."""
 
 import contextlib
 import sys
@@ -21,17 +21,18 @@ from jaxtal.training.train_state import TrainState
 class Checkpoints:
     """The folder `checkpoints/` of a run: the latest two steps and the best on the test set.
 
-    Beside the training state a checkpoint holds `progress`, a JSON object: the evaluation done at
-    its step and the best one so far. A checkpoint that was cut short is never chosen, see `seals`.
-    All processes of a job write what their devices hold, and read what their devices need.
+    Beside the training state a checkpoint holds `progress`, a JSON object: the evaluation at its
+    step and the best evaluation so far. A truncated checkpoint is never chosen, see
+    `jaxtal.training.checkpoint_integrity`. In a multi-process job every process writes and reads
+    the shards of its own devices.
     """
 
     def __init__(self, folder: Path, writes: bool = False):
         """Open the folder.
 
         Args:
-            folder: of a run, which may be going on if it is only read.
-            writes: what earlier runs left unfinished is deleted, and `save` may be called.
+            folder: `checkpoints/` of a run; without `writes` the run may still be in progress.
+            writes: delete unfinished checkpoints of earlier runs, and allow `save`.
         """
         best = policies.BestN(get_metric_fn=lambda metrics: metrics["criterion"], n=1)
         self._manager = _Manager(
@@ -47,24 +48,24 @@ class Checkpoints:
         )
 
     def _seal(self) -> None:
-        """Called when a checkpoint is written, but has not its own name yet."""
+        """Write the manifest; Orbax calls this before it renames a written checkpoint."""
         if jax.process_index() == 0:
             for folder in self._manager.directory.glob("*.orbax-checkpoint-tmp*"):
                 checkpoint_integrity.write_manifest(Path(folder))
 
     def latest_step(self) -> int | None:
-        """The last complete checkpoint's step."""
+        """Return the last step that has a checkpoint, None if there is none."""
         return self._manager.latest_step()
 
     def save(self, state: TrainState, step: int, progress: dict, criterion: float = -1) -> None:
-        """Start writing; the state may be donated as soon as this returns.
+        """Start to write a checkpoint; the state may be donated as soon as this returns.
 
         Args:
-            state: what to save.
-            step: its step.
-            progress: JSON object saved beside it.
-            criterion: the number by which the best checkpoint is kept; less than any evaluation's
-                where there was none.
+            state: training state of all members.
+            step: number of the last step that `state` includes.
+            progress: JSON object that is saved beside the state.
+            criterion: selection metric by which the best checkpoint is kept; the default, for a
+                step without an evaluation, is below every metric.
         """
         self._manager.save(
             step,
@@ -75,23 +76,33 @@ class Checkpoints:
         )
 
     def restore(self, step: int, like: TrainState) -> tuple[TrainState, dict[str, Any]]:
-        """The state and progress saved at `step`; `like` gives shapes, types and placement.
+        """Restore the training state and the progress of a step.
+
+        Args:
+            step: a step with a checkpoint.
+            like: a state with the shapes, dtypes and shardings of the result.
+
+        Returns:
+            The state, and the progress that was saved beside it.
 
         Raises:
-            CheckpointError: the checkpoint is damaged, or of another version of this program.
+            CheckpointError: the checkpoint is damaged, or of an incompatible version.
         """
         abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
         return self._restore(step, ocp.args.StandardRestore(abstract))
 
     def restore_variables(self, step: int) -> tuple[dict[str, Any], dict[str, Any]]:
-        """All members' variables saved at `step`, whatever the config was, and progress.
+        """Restore only the variables of all members, without the config that they need to fit.
+
+        Args:
+            step: a step with a checkpoint.
 
         Returns:
-            {"params": ..., and the model's other collections}, NumPy arrays with a leading axis M;
-            and progress.
+            The variables, {"params": ..., and the model's other collections}, as NumPy arrays with
+            a leading axis M; and the progress that was saved beside them.
 
         Raises:
-            CheckpointError: as of `restore`.
+            CheckpointError: the checkpoint is damaged, or of an incompatible version.
         """
         folder = self._manager.directory / str(step) / "state"
         with (
@@ -100,7 +111,7 @@ class Checkpoints:
         ):
             saved = handler.metadata(folder).tree
             wanted = {name: saved[name] for name in ("params", "model_state")}
-        # As NumPy arrays: the devices on which they were saved may not be here.
+        # As NumPy arrays: the devices that saved them may not exist here.
         as_arrays = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), wanted)
         how = ocp.args.PyTreeRestore(wanted, restore_args=as_arrays, partial_restore=True)
         state, progress = self._restore(step, how)
@@ -114,13 +125,13 @@ class Checkpoints:
 
     @contextlib.contextmanager
     def _translate_errors(self, step: int) -> Iterator[None]:
-        """CheckpointError for a checkpoint that is not as it was written."""
+        """Raise CheckpointError for errors of reading a damaged checkpoint."""
         try:
             yield
         except (AttributeError, KeyError, OSError, TypeError, ValueError) as error:
             raise CheckpointError(
                 f"{self._manager.directory / str(step)}: this checkpoint cannot be read "
-                f"({str(error)[:200]}); delete the folder to continue from the one before, or give "
+                f"({str(error)[:200]}); delete the folder to resume from the previous one, or give "
                 "another workdir=..."
             ) from None
 
@@ -128,38 +139,38 @@ class Checkpoints:
         return self
 
     def __exit__(self, kind, *_) -> None:
-        """Close; an error on the way, which may be why, is the one that is told."""
+        """Close the manager without masking an exception that is already being raised."""
         if kind is None:
             self.close()
             return
-        if jax.process_count() > 1:  # the others may not have failed: they would be waited for
+        if jax.process_count() > 1:  # closing would wait for processes that have not failed
             return
         with contextlib.suppress(Exception):
             self.close()
 
     def close(self) -> None:
-        """Wait until everything is on disk."""
+        """Block until pending saves have finished, then close the manager."""
         self._manager.close()
 
     def wait(self) -> None:
-        """The same, to go on."""
+        """Block until pending saves have finished."""
         self._manager.wait_until_finished()
 
 
 class _Manager(ocp.CheckpointManager):
-    """Orbax's, of which every process of a job decides the same."""
+    """Orbax's manager, with the same decisions on every process of a job."""
 
     def reached_preemption(self, step: int) -> bool:
         """Return False: the trainer polls; a second poll would desynchronize the processes."""
         return False
 
     def should_save(self, step: int) -> bool:
-        """What the first process finds: another may see an older state of a shared folder."""
+        """Decide on process 0: others may see an older state of a shared folder."""
         return bool(broadcast_from_primary(int(super().should_save(step))))
 
 
 def _wait_for_all(*, key: str, timeout_ms: int) -> None:
-    """Orbax's barrier; but who has failed does not wait, so that all learn of it by its end."""
+    """Orbax's barrier, skipped on a failing process so that the others notice its exit."""
     if (failed := sys.exc_info()[1]) is not None:
         raise failed
     multihost.get_barrier_sync_fn()(key=key, timeout_ms=timeout_ms)

@@ -1,4 +1,4 @@
-"""Dispatching compiled windows of training steps, without waiting for the devices."""
+"""Dispatch compiled windows of training steps without waiting for the devices."""
 
 import contextlib
 import itertools
@@ -23,9 +23,9 @@ _LOG = logging.getLogger(__name__)
 
 
 def steps_per_dispatch(settings: ConfigDict) -> int:
-    """Return the number of steps per dispatch, and per line of metrics.
+    """Return the number of steps per dispatch, and per line of metrics.jsonl.
 
-    It is the largest that divides `eval_every` and exceeds neither `log_every` nor `steps`.
+    It is the largest divisor of `eval_every` that exceeds neither `log_every` nor `steps`.
 
     Args:
         settings: `config.train`.
@@ -35,16 +35,22 @@ def steps_per_dispatch(settings: ConfigDict) -> int:
 
 
 def dispatch_ends(start: int, stop: int, window: int) -> Iterator[int]:
-    """Yield the ends of the windows between two steps: multiples of `window`, then `stop`."""
+    """Yield the ends of the windows between two steps: multiples of `window`, then `stop`.
+
+    Args:
+        start: last step that is done.
+        stop: last step to do.
+        window: steps per dispatch.
+    """
     yield from range((start // window + 1) * window, stop, window)
     yield stop
 
 
 class Dispatcher:
-    """Trains up to the ends of windows of steps.
+    """Compiled training steps of all members, dispatched window by window.
 
-    Features on the device: one dispatch per window. Streamed features: one dispatch per step, while
-    the next batches are gathered and copied.
+    With the features on the device, a window is one dispatch. With streamed features, each step is
+    one dispatch, while the next batches are gathered and copied.
     """
 
     def __init__(
@@ -55,14 +61,14 @@ class Dispatcher:
         state: TrainState,
         seconds: dict[str, float],
     ):
-        """Compile the program.
+        """Compile the training function.
 
         Args:
-            setup: with training features.
-            model: the method's.
-            hyper: of all members, leaves [M].
-            state: of all members at the first step; it is not kept.
-            seconds: the time of the compilation is added to its entry "compile".
+            setup: of the run, with training features.
+            model: the method's network.
+            hyper: hyperparameters of all members, arrays [M].
+            state: training state of all members at the first step; no reference is kept.
+            seconds: the compilation time is added to its entry "compile".
         """
         assert setup.train_videos is not None
         self._mesh, self._data = setup.mesh, setup.train_videos.data
@@ -81,12 +87,15 @@ class Dispatcher:
         self._program = _compile(setup, model, hyper, state, steps, like, seconds)
 
     def run_to(self, state: TrainState, end: int, log: MetricsLog) -> TrainState:
-        """Dispatch the steps up to `end`, the end of a window; does not wait for the devices.
+        """Dispatch the steps up to the end of a window, without waiting for the devices.
 
         Args:
-            state: as the call before returned it; donated.
-            end: the last step.
-            log: gets the metrics.
+            state: as returned by the previous call; donated.
+            end: last step of the window.
+            log: receives the metrics.
+
+        Returns:
+            The training state after step `end`.
         """
         traced = next(self._traced)
         with self._profile(state) if traced else contextlib.nullcontext():
@@ -103,11 +112,11 @@ class Dispatcher:
 
     @contextlib.contextmanager
     def _profile(self, state: TrainState) -> Iterator[None]:
-        jax.block_until_ready(state)  # so that the trace has this window's work only
+        jax.block_until_ready(state)  # so that the trace contains only this window
         trace = jax.profiler.trace(str(self._profile_folder))
         with trace, jax.profiler.StepTraceAnnotation("window", step_num=self._step):
             yield
-        _LOG.info("a trace of some steps is in %s; open it with xprof", self._profile_folder)
+        _LOG.info("wrote a profiler trace to %s; open it with xprof", self._profile_folder)
 
 
 def _traced_windows(config: ConfigDict, start: int, window: int) -> Iterator[bool]:
@@ -137,7 +146,7 @@ def _compile(
     trim_host_memory()
     flops = (compiled.cost_analysis() or {}).get("flops", float("nan"))
     _LOG.info(
-        "compiled %d steps a dispatch in %.1f s; %.3g GFLOP a step%s",
+        "compiled %d steps per dispatch in %.1f s; %.3g GFLOP per step%s",
         steps,
         seconds["compile"] - before,
         flops / 1e9,
@@ -155,7 +164,7 @@ def _shape_of(leaf: jax.Array) -> jax.ShapeDtypeStruct:
 
 
 class Timer:
-    """Add the seconds of a `with` block to `seconds[what]`."""
+    """A context manager that adds the seconds of its block to `seconds[what]`."""
 
     def __init__(self, seconds: dict[str, float], what: str):
         self._seconds, self._what = seconds, what

@@ -1,4 +1,4 @@
-"""The model over test videos, in length buckets, and what comes of it: results."""
+"""Evaluate models: forward passes over test videos in length buckets, localization and mAP."""
 
 import dataclasses
 import functools
@@ -32,11 +32,16 @@ from jaxtal.parallel.sharding import vmap_members
 
 
 def forward(method: Method, model, precision: str):
-    """The model at test time, as evaluations, predictions and exported files have it.
+    """Build the test-time forward pass of one model, for evaluation, prediction and export.
+
+    Args:
+        method: of the model.
+        model: its network.
+        precision: `config.precision`.
 
     Returns:
-        A function of one model's variables, features [B, T, 2D] float32, 0 outside the mask, and
-        mask [B, T], to be traced: {name: [B, T, n]} of `method.outputs`.
+        A traceable function of the variables, features [B, T, 2D] float32 (0 outside the mask) and
+        mask [B, T], which returns {name: [B, T, n]} for `method.output_names`.
     """
 
     def outputs_of(variables: dict, features: jax.Array, mask: jax.Array) -> dict:
@@ -48,11 +53,18 @@ def forward(method: Method, model, precision: str):
 
 
 def evaluation_fn(method: Method, model, config, mesh: Mesh):
-    """A jitted function: all members' outputs, leaves [M, B, T, n], for a batch of test videos.
+    """Build the jitted forward pass of all members over a batch of test videos.
 
-    Its arguments are the variables, leaves [M, ...], the packed test videos, `videos`, `rows` and
-    `time` of `subsampled_batch_indices`, and if they are streamed the features. Members are divided
-    over `member`, videos over `data`.
+    Args:
+        method: of the model.
+        model: its network.
+        config: of the run.
+        mesh: members are divided over its axis `member`, videos over `data`.
+
+    Returns:
+        A function of the variables, arrays [M, ...]; the packed test videos; `videos`, `rows` and
+        `time` of `subsampled_batch_indices`; and the features [B, T, 2D] if they are streamed, else
+        None. It returns the outputs, {name: [M, B, T, n]}.
     """
     outputs_of = forward(method, model, config.precision)
     sharded = config.mesh.features == "sharded"
@@ -74,8 +86,8 @@ def evaluation_fn(method: Method, model, config, mesh: Mesh):
 class Evaluator:
     """A compiled forward pass of all members over a fixed list of videos.
 
-    Videos of fewer than `config.data.min_snippets` are left out: they have no outputs, so no
-    detections.
+    Videos of fewer than `config.data.min_snippets` snippets are skipped: they have no outputs and
+    no detections.
     """
 
     def __init__(
@@ -100,7 +112,7 @@ class Evaluator:
         self._draw = jax.jit(subsampled_batch_indices, static_argnames="time")
 
     def _feed(self):
-        """Features for each batch, or None where they are on the device."""
+        """Return the features of each batch, None where they are on the device."""
         host = self._placed.host
         if host is None:
             return [None] * len(self._batches)
@@ -115,9 +127,13 @@ class Evaluator:
         return prefetch(range(len(self._batches)), load)
 
     def compile(self, variables) -> None:
-        """Compile every bucket's program ahead of time."""
+        """Compile the forward pass of every bucket ahead of time.
+
+        Args:
+            variables: {"params": ..., ...}, arrays [M, ...].
+        """
         host = self._placed.host
-        # One program per padded length, whatever the number of batches.
+        # One compiled function per padded length, regardless of the number of batches.
         for time, videos, *batch in self._batches:
             if time not in self._compiled:
                 streamed = None
@@ -129,16 +145,16 @@ class Evaluator:
                 self._compiled[time] = self._forward.lower(*arguments, time=time).compile()
 
     def __call__(self, variables) -> list[list[dict[str, np.ndarray]]]:
-        """All members' outputs for every video.
+        """Compute all members' outputs for every video.
 
         Args:
-            variables: {"params": ..., ...}, leaves [M, ...].
+            variables: {"params": ..., ...}, arrays [M, ...].
 
         Returns:
-            For each member a list: of each video its outputs, each (T, ...) with the padding cut
-            off, or {} for one left out.
+            For each member a list with the outputs of each video, {name: (T, n)} without padding;
+            {} for a skipped video.
         """
-        # All batches are dispatched before the first is fetched: the host never waits in between.
+        # All batches are dispatched before the first is fetched, so that the host never waits.
         pending = [
             self._compiled[time](variables, self._placed.data, *batch, streamed)
             for (time, _, *batch), streamed in zip(self._batches, self._feed(), strict=True)
@@ -155,10 +171,13 @@ class Evaluator:
 
 
 def average_outputs(members: Sequence[list[dict[str, np.ndarray]]]) -> list[dict[str, np.ndarray]]:
-    """The mean of several models' outputs for every video: an ensemble's.
+    """Average the outputs of several models for every video, as an ensemble does.
 
     Args:
-        members: of each model the outputs of all videos, as of `Evaluator`.
+        members: for each model the outputs of all videos, as returned by `Evaluator`.
+
+    Returns:
+        The mean outputs of each video, {name: (T, n)}.
     """
     return [
         {name: np.mean([own[name] for own in outputs], axis=0) for name in outputs[0]}
@@ -167,10 +186,15 @@ def average_outputs(members: Sequence[list[dict[str, np.ndarray]]]) -> list[dict
 
 
 def pick_protocols(method: Method, dataset: Dataset, name: str = "") -> tuple[Protocol, Protocol]:
-    """The protocol that makes the result, and the official one beside it.
+    """Return the protocol of the result, and the official protocol of the data set.
 
     Args:
-        name: the protocol asked for; "" for the one of the method's authors.
+        method: decides on the default protocol.
+        dataset: its name decides on both protocols.
+        name: the wanted protocol; "" for that of the method's authors.
+
+    Raises:
+        ConfigError: there is no protocol of that name.
     """
     official = OFFICIAL.get(dataset.name, "official")
     name = name or method.protocols.get(dataset.name, method.default_protocol) or official
@@ -181,12 +205,18 @@ def pick_protocols(method: Method, dataset: Dataset, name: str = "") -> tuple[Pr
 
 
 def localize(method: Method, config, outputs, snippets, grid: TimeGrid) -> Segments:
-    """Detections in all videos, in seconds.
+    """Localize actions in all videos.
 
     Args:
-        outputs: of `Evaluator`; a video without outputs has no detections.
-        snippets: (V,) number of snippets of each video, which its outputs' rows are spread over.
-        grid: where snippets lie in time, of all videos or, as by `TimeGrid.of`, of each.
+        method: of the model.
+        config: of the run.
+        outputs: as returned by `Evaluator`; a video without outputs has no detections.
+        snippets: (V,) number of snippets of each video; the rows of its outputs are spread over
+            them.
+        grid: time grid of all videos, or of each as returned by `TimeGrid.of`.
+
+    Returns:
+        The detections, in seconds.
 
     Raises:
         NonFiniteError: an output is not finite.
@@ -211,11 +241,11 @@ def _check_finite(method: Method, outputs) -> None:
 def _localize_on_all_processes(
     method: Method, config, outputs, snippets, grid: TimeGrid
 ) -> Segments:
-    """`localize`, each process of a job its own share of the videos."""
+    """Localize, with the videos divided over the processes of a job."""
     if jax.process_count() == 1:
         return localize(method, config, outputs, snippets, grid)
     _check_finite(method, outputs)
-    # Localization is on the host and independent per video: each process does every n-th video.
+    # Localization runs on the host, independently per video: a process handles every n-th video.
     mine = range(jax.process_index(), len(outputs), jax.process_count())
     shared = [output if index in mine else {} for index, output in enumerate(outputs)]
     found = localize(method, config, shared, snippets, grid)
@@ -225,17 +255,20 @@ def _localize_on_all_processes(
 
 
 def evaluate_outputs(method: Method, config, dataset: Dataset, outputs) -> tuple[dict, Segments]:
-    """Localize in every test video and evaluate.
+    """Localize actions in all test videos and evaluate the detections.
 
     Args:
-        outputs: of `Evaluator` on `dataset.test`; a video without outputs has no detections, but
-            its ground truth counts.
+        method: of the model.
+        config: of the run.
+        dataset: with the test videos.
+        outputs: as returned by `Evaluator` for `dataset.test`; a video without outputs has no
+            detections, but its ground truth counts.
 
     Returns:
         The result under the method's protocol, with `classification_map` and, under "official",
-        the official one's; and the detections, in seconds.
+        the result under the official protocol; and the detections, in seconds.
     """
-    # Videos that are too short have no outputs; their instances count as missed all the same.
+    # Videos that are too short have no outputs; their instances count as missed nevertheless.
     seen = [index for index, output in enumerate(outputs) if output]
     snippets = [len(video.features) for video in dataset.test]
     grids = dataset.grid.of(dataset.test)

@@ -1,4 +1,4 @@
-"""The means of the steps' metrics on their way from the device to metrics.jsonl."""
+"""Fetch the metrics of training steps from the devices and write them to metrics.jsonl."""
 
 from typing import NamedTuple
 
@@ -10,7 +10,7 @@ from jaxtal.training.workdir import Workdir
 
 
 class _Window(NamedTuple):
-    """The reports of a window's dispatches, still on the device."""
+    """Metrics of the dispatches of a window, still on the device."""
 
     step: int
     means: list[dict]
@@ -21,9 +21,9 @@ class MetricsLog:
     """Metrics of windows of steps, fetched one window late so that the device never waits.
 
     Attributes:
-        step: the last step of the window that was fetched last.
-        consecutive_skipped: (M,) how many updates were left out in it without a good one between.
-        diverged: (M,) bool, members that the means leave out from now on.
+        step: last step of the most recently fetched window.
+        consecutive_skipped: (M,) longest series of skipped updates in that window.
+        diverged: (M,) bool, members that are excluded from the means from now on.
     """
 
     def __init__(self, files: Workdir, members: int):
@@ -35,17 +35,26 @@ class MetricsLog:
         self.diverged = np.zeros(members, bool)
 
     def add(self, step: int, means: dict, consecutive_skipped: jax.Array) -> None:
-        """Keep what a dispatch of steps, the last one `step`, reported: leaves [M]."""
+        """Add the metrics of one dispatch to the open window.
+
+        Args:
+            step: last step of the dispatch.
+            means: {metric: [M]}, means over the steps of the dispatch.
+            consecutive_skipped: [M], longest series of skipped updates.
+        """
         means, consecutive_skipped = sharding.replicate((means, consecutive_skipped))
         before = self._open or _Window(step, [], [])
         in_row = [*before.consecutive_skipped, consecutive_skipped]
         self._open = _Window(step, [*before.means, means], in_row)
 
     def flush(self, wait: bool = False) -> dict[str, float]:
-        """Close the window; write the one before it, with `wait` this one too.
+        """Close the open window and write the previous one.
+
+        Args:
+            wait: write the closed window, too, which waits for the devices.
 
         Returns:
-            The means over members written last, for the progress bar.
+            The last written means over members, for the progress bar; empty if none was written.
         """
         written: dict[str, float] = {}
         if self._pending:
@@ -57,7 +66,7 @@ class MetricsLog:
         return written
 
     def not_finite(self) -> list[str]:
-        """The metrics of which a member's last mean was not finite."""
+        """Return the metrics whose last mean was not finite for some member."""
         return [name for name, values in self._last.items() if not np.isfinite(values).all()]
 
     def _write(self, window: _Window) -> dict[str, float]:

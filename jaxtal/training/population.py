@@ -1,4 +1,4 @@
-"""Populations: M models trained at once that differ in their seeds and numbers."""
+"""Populations: M models that are trained together and differ in seeds and hyperparameters."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -14,13 +14,20 @@ from jaxtal.training.train_state import Hyperparams, hyperparams_from_config
 
 
 def members_of(config) -> list:
-    """The configs of single runs that the members of `config.population` equal.
+    """Return the single-run configs that the members of a population are equivalent to.
 
-    Member i has the seed `config.seed` + i and, of every field that `config.vary` names, its i-th
-    value: "optimizer.learning_rate=1e-4,5e-4 loss.weights.mutual=0,1" for a population of two.
+    Member i has the seed `config.seed` + i and the i-th value of every field in `config.vary`, e.g.
+    "optimizer.learning_rate=1e-4,5e-4 loss.weights.mutual=0,1" for a population of two.
+
+    Args:
+        config: of the run.
+
+    Returns:
+        M configs with `population` 1 and an empty `vary`.
 
     Raises:
-        ConfigError: `config.vary` cannot be read, names another kind of field or has not M values.
+        ConfigError: `config.vary` cannot be parsed, names a field that must not vary, or does not
+            have M values.
     """
     varied = _parse(config)
     members = []
@@ -39,13 +46,13 @@ def _set(member, field: str, value) -> None:
         member.update_from_flattened_dict({field: value})
     except TypeError:
         raise ConfigError(
-            f"config.vary: {field} is a whole number in this config, so it cannot be {value}; make "
+            f"config.vary: {field} is an integer in this config, so it cannot be {value}; make "
             "it a float there"
         ) from None
 
 
 def _parse(config) -> dict[str, list]:
-    """Field -> M numbers."""
+    """Parse `config.vary` into {field: M values}."""
     varied: dict[str, list] = {}
     for entry in config.vary.split():
         field, equals, text = entry.partition("=")
@@ -55,10 +62,10 @@ def _parse(config) -> dict[str, list]:
         if field not in _fields(config):
             raise ConfigError(
                 f"{where}: members cannot differ in {field!r}, only in "
-                f"{', '.join(_fields(config))}; train other differences in runs of their own"
+                f"{', '.join(_fields(config))}; train other differences in separate runs"
             )
         if field in varied:
-            raise ConfigError(f"{where}: {field} is there twice; name every field once")
+            raise ConfigError(f"{where}: {field} is given twice; give every field once")
         kind = int if field == "seed" else float
         try:
             varied[field] = [kind(value) for value in text.split(",")]
@@ -73,18 +80,30 @@ def _parse(config) -> dict[str, list]:
 
 
 def _fields(config) -> list[str]:
-    """What `Hyperparams` holds, by the names that the fields have in a config."""
+    """Return the config fields that correspond to the fields of `Hyperparams`."""
     weights = [f"loss.weights.{name}" for name in config.loss.weights]
     return ["seed", "optimizer.learning_rate", "optimizer.weight_decay", *weights]
 
 
 def hypers(members: Sequence) -> Hyperparams:
-    """The members' hyper-parameters, each [M]."""
+    """Stack the hyperparameters of the members' configs into arrays [M].
+
+    Args:
+        members: as returned by `members_of`.
+    """
     return jax.tree.map(lambda *leaves: jnp.stack(leaves), *map(hyperparams_from_config, members))
 
 
 def values_of(member, config) -> dict[str, float]:
-    """The numbers besides the seed in which a member's config differs from `config`'s others."""
+    """Return a member's values of the varied fields, without the seed.
+
+    Args:
+        member: config of the member.
+        config: of the run.
+
+    Returns:
+        {field: value} for the fields in `config.vary`.
+    """
     varied = [entry.partition("=")[0] for entry in config.vary.split()]
     flat = member.to_dict()
     return {field: _look_up(flat, field) for field in varied if field != "seed"}
@@ -97,10 +116,14 @@ def _look_up(tree: Any, field: str) -> float:
 
 
 def summary(results: Sequence) -> dict[str, Any]:
-    """A line on an evaluation: the single result, or means over the members and their criteria.
+    """Summarize an evaluation of all members for metrics.jsonl.
 
     Args:
-        results: the members', None for one that has diverged; one at least is there.
+        results: one per member, None for a diverged one; at least one is not None.
+
+    Returns:
+        The result of a single run; for a population the means over its members, with the selection
+        metric of each member under "members".
     """
     if len(results) == 1:
         return results[0]
@@ -115,24 +138,32 @@ def summary(results: Sequence) -> dict[str, Any]:
 
 
 def groups(members: Sequence, config) -> list[tuple[dict[str, float], list[int]]]:
-    """Which members differ in nothing but the seed: (`values_of` them, their numbers) each."""
+    """Group the members that differ in nothing but the seed.
+
+    Args:
+        members: as returned by `members_of`.
+        config: of the run.
+
+    Returns:
+        For each group its values, as returned by `values_of`, and the indices of its members.
+    """
     values = [values_of(member, config) for member in members]
     distinct = [value for index, value in enumerate(values) if value not in values[:index]]
     return [(value, [i for i, other in enumerate(values) if other == value]) for value in distinct]
 
 
 def result(members: Sequence[dict], grouped: Sequence, ensembles: Sequence) -> dict[str, Any]:
-    """What result.json holds of a population.
+    """Build the content of result.json for a population.
 
     Args:
-        members: results with "seed" and "values"; of one that has diverged there are no numbers.
-        grouped: as of `groups`.
-        ensembles: of each group the result of its members' mean outputs, or None.
+        members: results with "seed" and "values"; that of a diverged member has no numbers.
+        grouped: as returned by `groups`.
+        ensembles: for each group the result of its members' mean outputs, or None.
 
     Returns:
-        "population", the number of members; step and protocol; `statistics` over all of them
-        ("mean", "sd", "interval_95") and, where they differ in more than the seed, over each
-        group of equal values ("groups"); "ensemble", in the group's place; "members".
+        "population", the number of members; step and protocol; "diverged", indices; `statistics`
+        over all members ("mean", "sd", "interval_95"); if they differ in more than the seed, the
+        same for each group under "groups", with its "ensemble"; otherwise "ensemble"; "members".
     """
     kept = [member for member in members if "map" in member]
     parts = [
@@ -158,14 +189,14 @@ NUMBERS = ("map", "average", "classification_map", "f1", "official", "best_on_te
 
 
 def statistics(results: Sequence[Mapping]) -> dict[str, Any]:
-    """Mean, standard deviation (n - 1) and 95 % interval of members' results.
+    """Compute the mean, standard deviation (n - 1) and 95 % confidence interval of results.
 
     Args:
-        results: the members' results; their numbers are those under `NUMBERS`, at any depth.
+        results: of the members; the entries in `NUMBERS` are used, at any depth.
 
     Returns:
-        {"members": n, "mean": tree, "sd": tree, "interval_95": tree of [low, high]}: Student's
-        interval of the mean, whose ends, like the sd, are NaN for a single member.
+        {"members": n, "mean": tree, "sd": tree, "interval_95": tree of [low, high]}. The interval
+        is Student's interval of the mean; it and the sd are NaN for a single member.
     """
     kept = [{name: result[name] for name in NUMBERS if name in result} for result in results]
     if not kept:
@@ -184,7 +215,7 @@ def statistics(results: Sequence[Mapping]) -> dict[str, Any]:
 
 
 def _numbers(tree: Any) -> Any:
-    """Only the fractions of a result: no counts, no names, no step."""
+    """Return the fractions of a result, without counts, names and step."""
     return {
         key: _numbers(value) if isinstance(value, Mapping) else value
         for key, value in tree.items()
@@ -200,15 +231,18 @@ def _interval(x: np.ndarray) -> list[float]:
 
 
 def student_quantile(probability: float, degrees: int) -> float:
-    """Compute the quantile of Student's t distribution for a whole number of degrees of freedom.
+    """Compute a quantile of Student's t distribution with integer degrees of freedom.
 
     With t = sqrt(degrees) tan(angle), the probability between -t and t is a finite sum of positive
-    terms (Abramowitz and Stegun, 26.7.3 and 26.7.4), exact but for rounding. It is inverted by
-    bisection, down to neighboring floats.
+    terms (Abramowitz and Stegun, 26.7.3 and 26.7.4), exact up to rounding. It is inverted by
+    bisection, down to adjacent floats.
 
     Args:
-        probability: from 0.5 up to but not including 1.
-        degrees: of freedom, 1 or more.
+        probability: in [0.5, 1).
+        degrees: of freedom, at least 1.
+
+    Returns:
+        The t with this cumulative probability.
     """
     between = 2 * probability - 1
     low, high = 0.0, math.pi / 2
@@ -218,7 +252,7 @@ def student_quantile(probability: float, degrees: int) -> float:
 
 
 def _between(angle: float, degrees: int) -> float:
-    """The probability of Student's t between -t and t, see `student_quantile`."""
+    """Return the probability between -t and t, see `student_quantile`."""
     sine, cosine = math.sin(angle), math.cos(angle)
     odd = degrees % 2
     term, total = (cosine, 0.0) if odd else (1.0, 0.0)

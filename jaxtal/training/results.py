@@ -1,4 +1,4 @@
-"""Evaluations of a run's members, and the files that a finished run writes."""
+"""Evaluate the members of a run, and write the result files of a finished run."""
 
 import shutil
 from collections.abc import Sequence
@@ -20,11 +20,11 @@ class MemberEvaluation(NamedTuple):
     """The evaluation of a member on the test videos at a step.
 
     Attributes:
-        step: updates done.
+        step: number of training steps.
         result: as returned by `evaluator.evaluate_outputs`, with the step; None if the member has
             diverged.
-        detections: in seconds; none if it has diverged.
-        outputs: the model's, for every test video.
+        detections: in seconds; empty if the member has diverged.
+        outputs: of the model, {name: (T, n)} for every test video.
     """
 
     step: int
@@ -34,7 +34,12 @@ class MemberEvaluation(NamedTuple):
 
 
 def evaluate_member(setup: Setup, step: int, outputs: list[dict]) -> MemberEvaluation:
-    """Localize and evaluate with one member's outputs.
+    """Localize and evaluate with the outputs of one member.
+
+    Args:
+        setup: of the run.
+        step: number of training steps.
+        outputs: of the member, {name: (T, n)} for every test video.
 
     Raises:
         NonFiniteError: an output is not finite.
@@ -46,10 +51,14 @@ def evaluate_member(setup: Setup, step: int, outputs: list[dict]) -> MemberEvalu
 def evaluate_ensemble(
     setup: Setup, evaluations: Sequence[MemberEvaluation]
 ) -> MemberEvaluation | None:
-    """Evaluate the mean of several members' outputs, without those that diverged.
+    """Evaluate the mean outputs of several members, without diverged ones.
+
+    Args:
+        setup: of the run.
+        evaluations: of the members.
 
     Returns:
-        None if fewer than two are left.
+        The evaluation of the ensemble; None if fewer than two members have not diverged.
     """
     kept = [evaluation for evaluation in evaluations if evaluation.result]
     if len(kept) < 2:
@@ -74,8 +83,8 @@ def write_results(
         members: configs of the members.
         progress: see `Trainer.progress`.
         evaluations: of the members at the last step.
-        skipped: (M,) updates that were not finite.
-        seconds: of the parts of the run.
+        skipped: (M,) number of updates that were not finite.
+        seconds: duration of the parts of the run.
 
     Returns:
         The content of result.json.
@@ -119,7 +128,7 @@ def _member_result(
     index: int,
     skipped: int,
 ) -> dict[str, Any]:
-    """Return a member's part of result.json: of one that diverged only when."""
+    """Return a member's part of result.json; a diverged member has no numbers in it."""
     best, diverged = progress["best"][index], progress["diverged"][index]
     result: dict[str, Any] = {"seed": member.seed, "step": evaluation.step}
     if evaluation.result is not None:
@@ -134,7 +143,7 @@ def _member_result(
 
 
 def _write(setup: Setup, files: Workdir, evaluation: MemberEvaluation | None) -> None:
-    """Write detections and activations; without a result remove those of an earlier end."""
+    """Write detections and activations; without a result remove those of an earlier run."""
     if not files.writes:
         return
     if not evaluation or not evaluation.result:

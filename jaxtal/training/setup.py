@@ -1,4 +1,4 @@
-"""Everything that precedes the first step: checks, the data set, the devices, the features."""
+"""Prepare a run: validate the config, load the data set, make the mesh, place the features."""
 
 import dataclasses
 import logging
@@ -30,18 +30,18 @@ PRECISIONS = ("float32", "bfloat16")
 
 
 class Setup(NamedTuple):
-    """What a run works with.
+    """The prepared inputs of a run.
 
     Attributes:
         config: the validated config.
-        method: its method.
-        dataset: whose videos' features are those that were packed.
-        train_videos: where the training features are; None where nothing is left to train.
-        test_videos: where the test features are.
+        method: selected by `config.method`.
+        dataset: the data set, with the packed features.
+        train_videos: placed training features; None if all steps are done.
+        test_videos: placed test features.
         mesh: the devices.
         files: the work directory.
-        saved_step: the step of the latest complete checkpoint; -1 if there is none.
-        save_results: evaluations are logged and saved as checkpoints.
+        saved_step: step of the latest complete checkpoint; -1 if there is none.
+        save_results: whether evaluations are logged and saved as checkpoints.
     """
 
     config: ConfigDict
@@ -61,17 +61,20 @@ def prepare(
     mode: str = "train",
     dataset: Dataset | None = None,
 ) -> Setup:
-    """Check the config against data, devices and work directory, and place the features.
+    """Validate the config against data, devices and work directory, and place the features.
 
-    Nothing is written before everything has been checked.
+    Nothing is written before all checks have passed.
 
     Args:
-        config, workdir, mode, dataset: see `trainer.train_and_evaluate`.
+        config: of the run.
+        workdir: folder of the run.
+        mode: "train" or "eval".
+        dataset: with all features; None to load the one that `config.data` names.
 
     Raises:
-        ConfigError: the config cannot be used, or does not fit the data or the devices.
+        ConfigError: the config is invalid, or does not fit the data or the devices.
         DataError: the data set cannot be read.
-        CheckpointError: the work directory holds another run.
+        CheckpointError: the work directory belongs to a different run.
     """
     method = methods.get(config.method)
     files = Workdir(workdir, writes=multihost.is_primary_process())
@@ -96,9 +99,9 @@ def prepare(
 def _place(
     dataset: Dataset, config: ConfigDict, mesh: Mesh, training: bool
 ) -> tuple[Dataset, PlacedVideos | None, PlacedVideos]:
-    """Place the features, and return the data set with the packed ones.
+    """Place the features, and return the data set with the packed features.
 
-    Features are kept once: those that were read are freed, subset by subset.
+    The features that were read are freed subset by subset, so that memory holds one copy.
     """
     num_classes = len(dataset.classes)
     train_videos, used = None, 0
@@ -132,7 +135,7 @@ _MINIMUMS = {
 
 
 def _check_config(config: ConfigDict, method: Method, files: Workdir, mode: str) -> None:
-    """Raise ConfigError for a config that no data set could be used with."""
+    """Raise ConfigError for a config that is invalid for every data set."""
     at_least(config, _MINIMUMS)
     at_most(config, {"data.device_share": 1})
     one_of(
@@ -158,7 +161,7 @@ def _check_config(config: ConfigDict, method: Method, files: Workdir, mode: str)
 
 
 def _check_dataset(dataset: Dataset, method: Method, config: ConfigDict) -> None:
-    """Raise an error for a data set that the method and the config do not go with."""
+    """Raise an error if the data set does not fit the method and the config."""
     _check_lengths(dataset, config.data.min_snippets)
     method.validate_dataset(dataset, config)
     pick_protocols(method, dataset, config.evaluation.protocol)
@@ -177,7 +180,7 @@ def _check_lengths(dataset: Dataset, min_snippets: int) -> None:
 def _open_workdir(
     files: Workdir, config: ConfigDict, dataset: Dataset, seen: dict[str, int]
 ) -> None:
-    """Raise CheckpointError if the work directory is another run's; else open or create it."""
+    """Create or open the work directory; raise CheckpointError if it is of a different run."""
     multihost.check_same_on_all_processes(
         json_files.to_text({"config": config.to_dict(), "data": seen})
     )
@@ -189,17 +192,17 @@ def _open_workdir(
 
 
 def _latest_step(files: Workdir) -> int:
-    """Return the step of the latest complete checkpoint that process 0 finds, -1 for none."""
+    """Return the step of the latest complete checkpoint on process 0, -1 for none."""
     step = files.latest_step()
     return multihost.broadcast_from_primary(-1 if step is None else step)
 
 
 def _log_mesh(mesh: Mesh) -> None:
-    """Log one line, where there are several devices."""
+    """Log the mesh if there are several devices."""
     if jax.device_count() > 1:
         member, data = mesh.devices.shape
         _LOG.info(
-            "%d of %d devices in %d processes: %d share the population, %d a batch",
+            "%d of %d devices in %d processes: member axis %d, data axis %d",
             mesh.size,
             jax.device_count(),
             jax.process_count(),
@@ -209,7 +212,7 @@ def _log_mesh(mesh: Mesh) -> None:
 
 
 def _log_dataset(dataset: Dataset) -> None:
-    """Log one line on a data set, and a warning of annotations that cannot be right."""
+    """Log the size of a data set, and a warning of impossible annotations."""
     half = dataset.feature_width // 2
     _LOG.info(
         "%s: %d training and %d test videos, %d classes, %d + %d features a snippet",

@@ -1,4 +1,4 @@
-"""Training state, hyperparameters and the optimizer."""
+"""Training state and hyperparameters."""
 
 from typing import Any, NamedTuple
 
@@ -7,15 +7,15 @@ import jax.numpy as jnp
 
 
 class TrainState(NamedTuple):
-    """Everything that the next step depends on, and so what a checkpoint holds.
+    """Everything that the next step depends on; the content of a checkpoint.
 
     Attributes:
-        step: int32, updates tried so far; with the seed it gives every random key.
+        step: int32, number of attempted updates; every random key is derived from it and the seed.
         params: the model's parameters.
-        model_state: the model's variables without gradient.
+        model_state: the model's variables that have no gradient.
         opt_state: Adam's moments.
-        skipped: int32, updates left out because the loss or its gradient was not finite.
-        consecutive_skipped: int32, how many of those came last without a good one between.
+        skipped: int32, number of updates skipped because the loss or its gradient was not finite.
+        consecutive_skipped: int32, number of updates skipped since the last good one.
     """
 
     step: jax.Array
@@ -27,11 +27,12 @@ class TrainState(NamedTuple):
 
 
 class Hyperparams(NamedTuple):
-    """The numbers that may differ between members of a population; traced, never recompiled for.
+    """Hyperparameters that may differ between members of a population; traced, not compiled in.
 
     Attributes:
         seed: uint32.
-        learning_rate, weight_decay: float32.
+        learning_rate: float32.
+        weight_decay: float32.
         loss_weights: {name: float32} for every loss term.
     """
 
@@ -42,7 +43,7 @@ class Hyperparams(NamedTuple):
 
 
 def hyperparams_from_config(config) -> Hyperparams:
-    """The hyper-parameters of a config, as device scalars."""
+    """Return the hyperparameters of a single-run config as device scalars."""
     weights = {name: jnp.float32(value) for name, value in config.loss.weights.items()}
     return Hyperparams(
         jnp.uint32(config.seed),

@@ -1,4 +1,4 @@
-"""Training steps as pure functions: (state, hyper-parameters, data) to (state, metrics)."""
+"""Training steps as pure functions of state, hyperparameters and data."""
 
 import functools
 from typing import Any
@@ -19,7 +19,12 @@ from jaxtal.training.train_state import Hyperparams, TrainState
 
 
 def adam(learning_rate, weight_decay) -> optax.GradientTransformation:
-    """Adam with the decay added to the gradient before the moments (PyTorch's Adam, not AdamW)."""
+    """Return Adam with L2 decay added to the gradient, as in PyTorch's Adam (not AdamW).
+
+    Args:
+        learning_rate: scalar, may be traced.
+        weight_decay: scalar, may be traced.
+    """
     return optax.chain(
         optax.add_decayed_weights(weight_decay),
         optax.scale_by_adam(b1=0.9, b2=0.999, eps=1e-8),
@@ -28,7 +33,13 @@ def adam(learning_rate, weight_decay) -> optax.GradientTransformation:
 
 
 def init_state(model, hyper: Hyperparams, feature_width: int) -> TrainState:
-    """Fresh parameters from the seed; traceable, so it can be jitted and vmapped over seeds."""
+    """Initialize the training state from the seed; can be jitted, and vmapped over seeds.
+
+    Args:
+        model: the method's network.
+        hyper: hyperparameters of one member.
+        feature_width: 2D.
+    """
     snippet = jnp.zeros((1, 1, feature_width), jnp.float32)
     variables = model.init(jax.random.key(hyper.seed), snippet, jnp.ones((1, 1), bool))
     params = variables["params"]
@@ -41,7 +52,21 @@ def init_state(model, hyper: Hyperparams, feature_width: int) -> TrainState:
 def loss_fn(
     params, batch, context: Context, dropout_key, hyper: Hyperparams, model, method: Method, config
 ):
-    """Weighted total loss; auxiliary: the unweighted terms and the model's new state."""
+    """Compute the weighted total loss.
+
+    Args:
+        params: of the model, differentiated.
+        batch: features [B, T, 2D], mask and labels.
+        context: step, random keys and the model's state.
+        dropout_key: random key.
+        hyper: hyperparameters of one member.
+        model: the method's network.
+        method: computes the loss terms.
+        config: of the run.
+
+    Returns:
+        The loss, and (the unweighted loss terms, the model's new state) as auxiliary output.
+    """
     variables = {"params": cast_params(params, config.precision), **context.state}
     outputs = model.apply(
         variables, batch.features, batch.mask, train=True, rngs={"dropout": dropout_key}
@@ -65,16 +90,18 @@ def train_step(
     method: Method,
     config,
 ):
-    """Take one Adam step; an update that is not finite is left out and counted.
+    """Take one Adam step; an update that is not finite is skipped and counted.
 
     Args:
         state: before the step.
-        hyper: the numbers that may differ between members.
-        data: the training videos.
-        streamed: the step's draw and the features of its rows [B, T, 2D], where they are not on the
-            device; else both are found here.
-        active: False to leave the state as it is.
-        model, method, config: what is compiled.
+        hyper: hyperparameters of the member.
+        data: the packed training videos.
+        streamed: batch indices of the step and their features [B, T, 2D]; None to sample the
+            indices here and gather the features on the device.
+        active: False to return the state unchanged.
+        model: the method's network.
+        method: samples batches and computes the loss.
+        config: of the run.
 
     Returns:
         The next state, and {"loss": total, each loss term, "gradient_norm": ...} as scalars.
@@ -123,21 +150,23 @@ def train_steps(
     steps: int,
     **compiled,
 ):
-    """The steps up to `stop`, at most `steps` of them, as one loop on the device.
+    """Take the steps up to `stop`, at most `steps` of them, as one loop on the device.
 
-    Every step of a run goes through the same loop body, wherever a loop starts or stops, so that an
-    interrupted run ends as an undisturbed one, on the CPU bit for bit. Steps from `stop` on are
-    computed, but change nothing: a loop with a known number of turns never waits for the host on an
-    accelerator.
+    Every step of a run uses the same loop body, wherever a loop starts or stops, so that a resumed
+    run ends like an uninterrupted one, on the CPU bit for bit. Steps from `stop` on are computed,
+    but change nothing: a loop with a static trip count never waits for the host on an accelerator.
 
     Args:
+        state: before the first step.
+        hyper: hyperparameters of the member.
         stop: int32, the step to stop at.
-        streamed: as for `train_step`, with a leading axis of `steps`.
-        compiled: `model`, `method` and `config` of `train_step`.
+        data: the packed training videos.
+        streamed: see `train_step`, with a leading axis of `steps`.
+        steps: trip count of the loop.
+        **compiled: `model`, `method` and `config` of `train_step`.
 
     Returns:
-        The state, the means of the steps' metrics, and the largest `consecutive_skipped` on the
-        way.
+        The state, the means of the steps' metrics, and the largest `consecutive_skipped`.
     """
 
     def body(state, streamed):
@@ -152,18 +181,36 @@ def train_steps(
 
 
 def init_fn(model, config, mesh: Mesh, feature_width: int):
-    """A jitted function: all members' hyper-parameters, leaves [M], to fresh `TrainState`s."""
+    """Build the jitted initialization of all members.
+
+    Args:
+        model: the method's network.
+        config: of the run.
+        mesh: members are divided over its axis `member`.
+        feature_width: 2D.
+
+    Returns:
+        A function of `Hyperparams` with arrays [M], which returns a `TrainState` with arrays
+        [M, ...].
+    """
     of_one = functools.partial(init_state, model, feature_width=feature_width)
     of_members = vmap_members(of_one, config.population, (0,))
     return jax.jit(of_members, out_shardings=NamedSharding(mesh, MEMBER_SPEC))
 
 
 def train_fn(model, method, config, mesh: Mesh, steps: int):
-    """A jitted function: up to `steps` steps of all members, see `train_step.train_steps`.
+    """Build the jitted training loop of all members.
 
-    Its arguments are state, hyper-parameters, the step to stop at, the data and, if they are
-    streamed, the steps' batches; the state is donated, and has leading axes M like the hyper-
-    parameters, the batches and what is returned.
+    Args:
+        model: the method's network.
+        method: samples batches and computes the loss.
+        config: of the run.
+        mesh: members are divided over its axis `member`, videos of a batch over `data`.
+        steps: trip count of the loop, see `train_steps`.
+
+    Returns:
+        `train_steps` with a leading axis M of the state (which is donated), the hyperparameters,
+        the streamed batches and the results.
     """
     loop = functools.partial(train_steps, steps=steps, model=model, method=method, config=config)
     of_members = vmap_members(loop, config.population, (0, 0, None, None, 0), mesh)
@@ -172,14 +219,27 @@ def train_fn(model, method, config, mesh: Mesh, steps: int):
 
 
 def abstract_state(model, config, mesh: Mesh, feature_width: int) -> tuple[TrainState, Any]:
-    """Shapes and places of the members' states and hyper-parameters, for `train_fn`."""
+    """Return shapes, dtypes and shardings of all members' states and hyperparameters.
+
+    Args:
+        model: the method's network.
+        config: of the run.
+        mesh: see `train_fn`.
+        feature_width: 2D.
+    """
     hyper = jax.eval_shape(lambda: population.hypers(population.members_of(config)))
     state = jax.eval_shape(init_fn(model, config, mesh, feature_width), hyper)
     return with_sharding(mesh, (state, hyper), MEMBER_SPEC)
 
 
 def with_sharding(mesh: Mesh, shapes: Any, spec=REPLICATED) -> Any:
-    """The shapes of arrays that `sharding.device_put` would have placed."""
+    """Add shardings to the shapes of arrays, as `sharding.device_put` would place them.
+
+    Args:
+        mesh: the devices.
+        shapes: tree of `jax.ShapeDtypeStruct`.
+        spec: partition of every array.
+    """
     sharding = NamedSharding(mesh, spec)
     return jax.tree.map(
         lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), shapes
@@ -187,5 +247,5 @@ def with_sharding(mesh: Mesh, shapes: Any, spec=REPLICATED) -> Any:
 
 
 def step_number() -> jax.ShapeDtypeStruct:
-    """The shape of the step to stop at."""
+    """Return the shape and dtype of the step to stop at."""
     return jax.ShapeDtypeStruct((), jnp.int32)

@@ -1,4 +1,4 @@
-"""Training and evaluation, the same for every method."""
+"""Train and evaluate a run of any method."""
 
 import contextlib
 import logging
@@ -30,13 +30,18 @@ _LOG = logging.getLogger(__name__)
 
 MAX_SKIPPED_IN_ROW = 10
 
-# (first step, last step) -> a context that yields show(step, loss terms): a progress bar.
+# (first step, last step) -> a context that yields show(step, loss terms), e.g. a progress bar.
 Progress = Callable[[int, int], contextlib.AbstractContextManager[Callable[[int, dict], None]]]
 
 
 @contextlib.contextmanager
 def no_progress(start: int, steps: int) -> Iterator[Callable[[int, dict], None]]:
-    """Show nothing."""
+    """Show no progress; the default.
+
+    Args:
+        start: first step.
+        steps: last step.
+    """
     yield lambda step, terms: None
 
 
@@ -48,28 +53,31 @@ def train_and_evaluate(
     dataset: Dataset | None = None,
     progress: Progress = no_progress,
 ) -> dict[str, Any]:
-    """Run a config in a work directory, from its latest checkpoint if there is one.
+    """Run a config in a work directory; resume from its latest checkpoint if there is one.
 
-    Of a job's processes all run this alike; the first one writes (see `mesh`).
+    All processes of a job call this with the same arguments; only the primary process writes files.
 
-    What resumes: of every member the parameters, Adam's moments, the model's other variables, the
-    step (which with the seed gives every random choice), the counters of skipped updates, whether
-    it has diverged, and the best evaluation.
+    A checkpoint restores, for every member, the parameters, Adam's moments, the model's other
+    variables, the step (every random key is derived from it and the seed), the counters of skipped
+    updates, the divergence mark and the best evaluation.
 
     Args:
         config: an ml_collections config, see configs/co2net_thumos.py.
         workdir: folder for everything that the run writes.
-        mode: "train", or "eval" to evaluate the latest checkpoint only.
-        dataset: with all features, in place of the one that `config.data` names. Its name decides
-            on the protocol, as `config.data.name` does else.
-        progress: makes a context that shows the progress, see `console.progress`.
+        mode: "train", or "eval" to only evaluate the latest checkpoint.
+        dataset: with all features; replaces the one that `config.data` names. Its name selects the
+            protocol, as `config.data.name` does otherwise.
+        progress: returns a context that shows the progress, see `console.progress`.
 
     Returns:
-        What result.json holds.
+        The content of result.json.
 
     Raises:
-        ConfigError: something that the user can mend.
-        Interrupted: the run was told to stop, and has saved a checkpoint.
+        ConfigError: the config is invalid, or does not fit the data or the devices.
+        DataError: the data set cannot be read.
+        CheckpointError: the work directory belongs to a different run, or is damaged.
+        NonFiniteError: training has diverged.
+        Interrupted: SIGTERM was received, and a checkpoint has been saved.
     """
     setup = prepare(config, workdir, mode, dataset)
     files = setup.files
@@ -85,7 +93,7 @@ def train_and_evaluate(
 
 @contextlib.contextmanager
 def _translate_resource_errors(files: Workdir) -> Iterator[None]:
-    """Raise JaxtalError where the device's memory or the disk is full."""
+    """Raise JaxtalError for errors of full device memory or a full disk."""
     try:
         yield
     except JaxtalError:
@@ -93,7 +101,7 @@ def _translate_resource_errors(files: Workdir) -> Iterator[None]:
     except Exception as error:
         if isinstance(error, jax.errors.JaxRuntimeError) and "RESOURCE_EXHAUSTED" in str(error):
             raise JaxtalError(
-                f"the device's memory is full: {str(error)[:200]}; lower config.population, "
+                f"device memory is full: {str(error)[:200]}; lower config.population, "
                 "config.train.batch_size, or config.data.device_share, so that features are "
                 "streamed"
             ) from None
@@ -102,22 +110,22 @@ def _translate_resource_errors(files: Workdir) -> Iterator[None]:
         last = files.latest_step()
         kept = "nothing was saved yet" if last is None else f"the checkpoint of step {last} is good"
         raise JaxtalError(
-            f"{files.path}: the disk is full ({how}); {kept}: make room, and the same command goes "
-            "on from there"
+            f"{files.path}: the disk is full ({how}); {kept}; free some space, and the same "
+            "command resumes from there"
         ) from None
 
 
 class Trainer:
-    """One run: the members' state, the loop, and the progress that is saved with the state.
+    """One run: the training state of all members, the loop, and the saved progress.
 
     Attributes:
-        setup: what the run works with.
+        setup: inputs of the run.
         members: configs of the members, see `population.members_of`.
-        state: all members' state at `step`, leaves [M, ...].
-        step: the last step that was dispatched.
-        progress: per member the evaluation at the last checkpoint, the best one so far, and the
-            step before which it diverged; None where there is none.
-        seconds: seconds of the parts of the run.
+        state: training state of all members at `step`, arrays [M, ...].
+        step: last step that was dispatched.
+        progress: for each member the evaluation at the last checkpoint ("evaluation"), the best one
+            so far ("best"), and the step before which it diverged ("diverged"), or None.
+        seconds: duration of the parts of the run.
     """
 
     def __init__(self, setup: Setup, checkpoints: Checkpoints):
@@ -152,17 +160,25 @@ class Trainer:
         with self._timed("compile"):
             init = train_step.init_fn(self._model, setup.config, setup.mesh, width)
             state = init(self._hyper)
-        # Lines after the checkpoint are of steps that are going to be repeated.
+        # Lines after the checkpoint belong to steps that will be repeated.
         setup.files.truncate_metrics(setup.saved_step)
         if setup.saved_step < 0:
             params = setup.method.initialize(state.params, setup.dataset, setup.config)
             return state._replace(params=sharding.reshard(setup.mesh, params, MEMBER_SPEC))
         state, self.progress = self.checkpoints.restore(setup.saved_step, state)
-        _LOG.info("continuing from step %d", setup.saved_step)
+        _LOG.info("resuming from step %d", setup.saved_step)
         return state
 
     def train(self, progress: Progress = no_progress) -> None:
-        """Train to `config.train.steps`, evaluating and saving every `config.train.eval_every`."""
+        """Train to `config.train.steps`; evaluate and save every `config.train.eval_every` steps.
+
+        Args:
+            progress: returns a context that shows the progress.
+
+        Raises:
+            Interrupted: SIGTERM was received, and a checkpoint has been saved.
+            NonFiniteError: training has diverged.
+        """
         settings = self.setup.config.train
         if self.step == settings.steps:
             return
@@ -181,7 +197,7 @@ class Trainer:
                     for end in dispatch_ends(self.step, stop, window):
                         self.state = dispatcher.run_to(self.state, end, log)
                         self.step = end
-                        # Metrics arrive one window late: the device computes the next meanwhile.
+                        # Metrics arrive one window late, while the device computes the next one.
                         show(end, log.flush())
                         self._check_finite(log)
                         if preemption.preemption_requested():
@@ -193,23 +209,23 @@ class Trainer:
             self.checkpoints.wait()
 
     def _interrupt(self, log: MetricsLog) -> None:
-        """Save the present step without evaluating it, and raise Interrupted."""
+        """Save the current step without an evaluation, and raise Interrupted."""
         log.flush(wait=True)
         self._check_finite(log)
         self.checkpoints.save(self.state, self.step, self.progress)
         self.checkpoints.wait()
-        raise preemption.Interrupted(f"told to stop (SIGTERM); step {self.step} is saved")
+        raise preemption.Interrupted(f"stopped by SIGTERM; step {self.step} is saved")
 
     def _check_finite(self, log: MetricsLog) -> None:
-        """Mark members of whom too many updates in a row were not finite; stop if no other is."""
+        """Mark members with too many consecutive non-finite updates; stop if none remains."""
         for member in np.flatnonzero(log.consecutive_skipped >= MAX_SKIPPED_IN_ROW):
             self._mark_diverged(int(member), log.step)
         log.diverged = np.array([step is not None for step in self.progress["diverged"]])
         if log.diverged.all():
             names = ", ".join(log.not_finite()) or "gradient"
             raise self._divergence_error(
-                f"{log.consecutive_skipped.max()} updates in a row, the last ones up to step "
-                f"{log.step}, were not finite ({names})"
+                f"{log.consecutive_skipped.max()} consecutive updates up to step {log.step} were "
+                f"not finite ({names})"
             )
 
     def _divergence_error(self, how: str) -> NonFiniteError:
@@ -221,14 +237,14 @@ class Trainer:
         )
 
     def _mark_diverged(self, member: int, step: int) -> None:
-        diverged = list(self.progress["diverged"])  # the one before may still be being saved
+        diverged = list(self.progress["diverged"])  # the old list may still be in a pending save
         if diverged[member] is not None:
             return
         diverged[member] = step
         self.progress = {**self.progress, "diverged": diverged}
         if len(self.members) > 1:
             _LOG.info(
-                "member %d (seed %d) has diverged before step %d; the others go on",
+                "member %d (seed %d) diverged before step %d; the others continue",
                 member,
                 self.members[member].seed,
                 step,
@@ -236,21 +252,28 @@ class Trainer:
 
     def _log_skipped_updates(self) -> None:
         if skipped := int(sharding.device_get(self.state.skipped).sum()):
-            _LOG.info("%d updates so far were not finite and left out", skipped)
+            _LOG.info("skipped %d updates so far that were not finite", skipped)
 
     def evaluate(self) -> "list[MemberEvaluation]":
-        """Evaluate the present step on the test videos and save a checkpoint with the result."""
+        """Evaluate the current step on the test videos and save a checkpoint with the result.
+
+        Returns:
+            The evaluation of each member.
+
+        Raises:
+            NonFiniteError: the outputs of no member are finite.
+        """
         step = self.step
         if self._latest and self._latest[0].step == step:
             return self._latest
         with self._timed("evaluate"):
             outputs = self._evaluator(self._variables())
-            self._latest = [self._assess(step, *member) for member in enumerate(outputs)]
-        found = [assessment.result for assessment in self._latest]
+            self._latest = [self._evaluate_member(step, *each) for each in enumerate(outputs)]
+        found = [evaluation.result for evaluation in self._latest]
         if not any(found):
-            raise self._divergence_error(f"at step {step} no member's outputs are finite any more")
+            raise self._divergence_error(f"at step {step} the outputs of no member are finite")
         if self._is_evaluated(step):  # the run was resumed here, or is only evaluated
-            return self._latest  # the checkpoint's own evaluation, done again
+            return self._latest  # repeats the evaluation of the checkpoint
         best = [
             _better(now, before) for now, before in zip(found, self.progress["best"], strict=True)
         ]
@@ -268,8 +291,8 @@ class Trainer:
     def _is_evaluated(self, step: int) -> bool:
         return step in [result["step"] for result in self.progress["evaluation"] if result]
 
-    def _assess(self, step: int, member: int, outputs) -> "MemberEvaluation":
-        """A member's result and detections; of one that has diverged there are none."""
+    def _evaluate_member(self, step: int, member: int, outputs) -> "MemberEvaluation":
+        """Evaluate one member; a diverged member has neither result nor detections."""
         if self.progress["diverged"][member] is None:
             try:
                 return evaluate_member(self.setup, step, outputs)
@@ -280,7 +303,7 @@ class Trainer:
         return MemberEvaluation(step, None, concatenate([]), outputs)
 
     def evaluate_and_write_results(self) -> dict[str, Any]:
-        """Evaluate the last step; write result.json, detections.json, plots and activations."""
+        """Evaluate the last step, write the result files, and return the content of result.json."""
         evaluations = self.evaluate()
         skipped = sharding.device_get(self.state.skipped)
         return write_results(
@@ -289,13 +312,13 @@ class Trainer:
 
 
 def _in_one_line(result: dict[str, Any]) -> str:
-    """Return the averages of an evaluation in one line, in per cent."""
+    """Format the average mAPs of an evaluation as one line, in percent."""
     averages = "  ".join(f"{name} {100 * v:.1f}" for name, v in result["average"].items())
     return f"step {result['step']}: mAP {averages} ({result['protocol']})"
 
 
 def _better(now: dict | None, before: dict | None) -> dict | None:
-    """Return the evaluation with the higher selection metric; at a tie the earlier one."""
+    """Return the evaluation with the higher selection metric, the earlier one for a tie."""
     if now is None or before is None:
         return now or before
     return now if selection_metric(now) > selection_metric(before) else before

@@ -1,4 +1,4 @@
-"""The files of a run's work directory. Whole files appear at once or not at all."""
+"""Read and write the files of a run's work directory; complete files are written atomically."""
 
 import dataclasses
 import itertools
@@ -23,12 +23,19 @@ from jaxtal.training import checkpoint_integrity
 
 
 def fingerprint(dataset: Dataset, generated: bool) -> dict[str, int]:
-    """What must stay the same for a run on `dataset` to be continued: sizes and a checksum.
+    """Compute the fingerprint of a data set, which must not change when a run is resumed.
 
-    The checksum is over names, training labels and every video's first snippet, so that it costs
-    nothing and still tells features that were extracted again. Test annotations are not in it:
-    evaluating a run with corrected ones is legitimate. Neither are `generated` features: they
-    follow from the config, but on another processor the last bit may differ.
+    The checksum covers names, training labels and the first snippet of every video, so that it is
+    cheap and still detects features that were extracted again. It excludes test annotations:
+    evaluating a run with corrected ones is legitimate. It excludes generated features: they follow
+    from the config, but the last bit may differ on another processor.
+
+    Args:
+        dataset: with all features.
+        generated: whether the features are generated.
+
+    Returns:
+        Sizes and checksum; the content of data.json.
     """
     videos = (*dataset.train, *dataset.test)
     checksum = zlib.crc32(repr(dataset.classes).encode())
@@ -49,14 +56,21 @@ def fingerprint(dataset: Dataset, generated: bool) -> dict[str, int]:
 
 
 def summary_writer() -> type:
-    """TensorBoard's writer; CheckpointError where the extra is not installed."""
+    """Import TensorBoard's writer; raise JaxtalError if the extra is not installed."""
     with required("tensorboard", "config.train.tensorboard"):
         from tensorboardX import SummaryWriter
     return SummaryWriter
 
 
 class ModelDescription(NamedTuple):
-    """What model.json holds, see `Workdir.write_model`."""
+    """The content of model.json, see `Workdir.write_model`.
+
+    Attributes:
+        classes: names in the order of the model's outputs.
+        grid: time grid of the training data.
+        feature_width: 2D.
+        data: name of the training data.
+    """
 
     classes: tuple[str, ...]
     grid: TimeGrid
@@ -65,12 +79,18 @@ class ModelDescription(NamedTuple):
 
 
 class Workdir:
-    """config.json, data.json, model.json, metrics.jsonl, result.json, detections.json, ... .
+    """The files of a run: config.json, data.json, model.json, metrics.jsonl, result.json and more.
 
-    model.json is what predictions need beside config and parameters: classes, time grid, feature
-    width, the name of the data. Beside the files are checkpoints/ and plots/; a population's
-    detections are in members/<number>/, a trace in profile/. Where `writes` is false, as in all
-    processes of a job but one, nothing is written.
+    model.json holds what predictions need beside config and parameters: classes, time grid, feature
+    width and the name of the data. Beside the files are checkpoints/ and plots/; the detections of
+    a population are in members/<number>/, a profiler trace in profile/.
+
+    Attributes:
+        path: the work directory.
+        writes: whether files are written; false in all but the primary process of a job.
+        checkpoints: folder of the checkpoints.
+        plots: folder of the plots.
+        profile: folder of the profiler trace.
     """
 
     def __init__(self, path: str | os.PathLike[str], writes: bool = True):
@@ -83,11 +103,11 @@ class Workdir:
         self._board: Any = None
 
     def member_dir(self, member: int) -> "Workdir":
-        """The folder of a population's member, for detections and activations; created."""
+        """Create and return the folder for the detections and activations of a member."""
         return self._folder("members", str(member))
 
     def ensemble_dir(self) -> "Workdir":
-        """The same folder of what a population's members find together; created."""
+        """Create and return the folder of the ensemble of a population's members."""
         return self._folder("ensemble")
 
     def _folder(self, *names: str) -> "Workdir":
@@ -97,34 +117,45 @@ class Workdir:
         return files
 
     def check_config(self, config: dict[str, Any]) -> None:
-        """Raise CheckpointError if another config has been run here; changes nothing.
+        """Raise CheckpointError if the directory holds a run with a different config.
 
-        The number of steps and what is only shown may differ. What a config.json of an earlier
-        version lacks is what its run did, see `jaxtal.config.complete`.
+        The number of steps, what is only displayed and the placement on devices may differ. Fields
+        that a config.json of an earlier version lacks are added, see `jaxtal.config.complete`.
+
+        Args:
+            config: of the run.
         """
         if (before := self._read_earlier("config.json")) is None:
             return
         differing = _differences(complete(before), complete(_as_json(config)), "config.")
         if differing:
             raise CheckpointError(
-                f"{self.path} holds a run with another config: {'; '.join(differing)}; "
+                f"{self.path} holds a run with a different config: {'; '.join(differing)}; "
                 "give another workdir=..., or the same values"
             )
 
     def check_data(self, data: dict[str, Any]) -> None:
-        """Raise CheckpointError if other data have been used here; changes nothing."""
+        """Raise CheckpointError if the directory holds a run on different data.
+
+        Args:
+            data: as returned by `fingerprint`.
+        """
         if (before := self._read_earlier("data.json")) is None:
             return
         if differing := _differences(before, _as_json(data)):
             raise CheckpointError(
-                f"{self.path} holds a run on other data: {'; '.join(differing)}; "
+                f"{self.path} holds a run on different data: {'; '.join(differing)}; "
                 "give another workdir=..., or the same data"
             )
 
     def check_model(self, classes: tuple[str, ...], feature_width: int) -> None:
-        """Raise CheckpointError if model.json is of other classes or features; changes nothing.
+        """Raise CheckpointError if model.json has different classes or another feature width.
 
-        That of a converted checkpoint is there before any data have been used.
+        The model.json of a converted checkpoint exists before any data have been used.
+
+        Args:
+            classes: of the data set.
+            feature_width: of the data set, 2D.
         """
         path = self.path / "model.json"
         if not path.is_file():
@@ -136,20 +167,28 @@ class Workdir:
         for what, (there, here) in pairs.items():
             if there != here:
                 raise CheckpointError(
-                    f"{path}: the model there is not of these data: {what} is {short_repr(there)} "
-                    f"there, {short_repr(here)} here; give another workdir=..., or data with the "
-                    "model's features, and its classes in its order"
+                    f"{path}: trained on different data: {what} is {short_repr(there)} in "
+                    f"model.json, {short_repr(here)} in this data set; give another workdir=..., "
+                    "or data with the model's features and its classes in the same order"
                 )
 
     def _read_earlier(self, name: str) -> dict[str, Any] | None:
-        """Return the content of an earlier run's file, None where there was no run."""
+        """Return the content of a file of an earlier run, None if there is none."""
         path = self.path / name
         if not path.is_file():
             return None
-        return json_files.load(path, "what a run writes; give another workdir=...")
+        return json_files.load(path, "a file that a run wrote; give another workdir=...")
 
     def open(self, config: dict[str, Any], data: dict[str, Any]) -> None:
-        """Create the directory, or continue in it; CheckpointError if it cannot be written."""
+        """Create or reuse the directory, and write config.json and data.json.
+
+        Args:
+            config: of the run.
+            data: as returned by `fingerprint`.
+
+        Raises:
+            CheckpointError: the directory cannot be written.
+        """
         if not self.writes:
             return
         try:
@@ -167,9 +206,9 @@ class Workdir:
 
         Args:
             classes: names in the order of the model's outputs.
-            grid: of the training data; predictions assume it where nothing else is said.
+            grid: time grid of the training data, the default of predictions.
             feature_width: 2D.
-            data: the name of the training data.
+            data: name of the training data.
         """
         content = {
             "data": data,
@@ -180,16 +219,21 @@ class Workdir:
         self._write("model.json", json_files.to_text(content))
 
     def read_model(self) -> ModelDescription:
-        """What model.json says; CheckpointError where it is missing or something in it is."""
+        """Read model.json.
+
+        Raises:
+            CheckpointError: the file is missing, or has invalid values.
+            DataError: the file is no JSON object, or lacks an entry.
+        """
         path = self.path / "model.json"
         form = (
-            "model.json as a run writes it; delete it and evaluate the run again (mode=eval) to "
+            "a model.json that a run wrote; delete it and evaluate the run again (mode=eval) to "
             "write it"
         )
         if not path.is_file():
             raise CheckpointError(
-                f"{path}: no such file; the run there is older than this file: evaluate it again "
-                "(mode=eval) to write it"
+                f"{path}: no such file; the run is of an earlier version: evaluate it again "
+                "(mode=eval) to write the file"
             )
         content = json_files.load(path, form)
         data, width, grid, classes = (
@@ -204,39 +248,54 @@ class Workdir:
             raise CheckpointError(f"{path}: {error}; wanted {form}") from None
 
     def read_config(self) -> dict[str, Any]:
-        """The config of the run, lists for tuples; CheckpointError where there was none."""
+        """Read config.json.
+
+        Returns:
+            The config of the run, with lists in place of tuples.
+
+        Raises:
+            CheckpointError: there is no config.json.
+        """
         path = self.path / "config.json"
         if not path.is_file():
             raise CheckpointError(
-                f"{self.path}: no run's work directory, as there is no config.json in it; give "
-                "the workdir=... of a training run"
+                f"{self.path}: not the work directory of a run: it has no config.json; give the "
+                "workdir=... of a training run"
             )
-        return json_files.load(path, "the config that a run writes")
+        return json_files.load(path, "the config that a run wrote")
 
     def latest_step(self) -> int | None:
-        """The last complete checkpoint's step."""
+        """Return the step of the last complete checkpoint, None if there is none."""
         return checkpoint_integrity.latest_complete_step(self.checkpoints)
 
     def last_checkpoint(self) -> int:
-        """The same; CheckpointError where there is none, or none that is complete."""
+        """Return the step of the last complete checkpoint.
+
+        Raises:
+            CheckpointError: there is no checkpoint, or none is complete.
+        """
         step = self.latest_step()
         if step is not None:
             return step
         for broken in checkpoint_integrity.checkpoint_steps(self.checkpoints)[-1:]:
             how = checkpoint_integrity.find_corruption(self.checkpoints / str(broken))
             raise CheckpointError(
-                f"{self.checkpoints / str(broken)}: this checkpoint is cut short ({how}), and none "
+                f"{self.checkpoints / str(broken)}: this checkpoint is truncated ({how}), and none "
                 "is complete; train again, or give another workdir=..."
             )
         raise CheckpointError(f"{self.path} has no checkpoint; train first, or give another folder")
 
     def quarantine_truncated(self) -> None:
-        """Move checkpoints that were cut short to damaged/, so that their steps are done again."""
+        """Move truncated checkpoints to damaged/, so that their steps are repeated.
+
+        Raises:
+            CheckpointError: a folder cannot be moved.
+        """
         for step in checkpoint_integrity.checkpoint_steps(self.checkpoints):
             folder = self.checkpoints / str(step)
             if how := checkpoint_integrity.find_corruption(folder):
                 aside = self.path / "damaged" / str(step)
-                warn(f"{folder}: this checkpoint is cut short ({how}); it goes to {aside}")
+                warn(f"{folder}: this checkpoint is truncated ({how}); moving it to {aside}")
                 try:
                     shutil.rmtree(aside, ignore_errors=True)
                     aside.parent.mkdir(exist_ok=True)
@@ -245,7 +304,11 @@ class Workdir:
                     raise CheckpointError(f"{folder}: cannot be moved ({error.strerror})") from None
 
     def append_metrics(self, line: dict[str, Any]) -> None:
-        """Add a line to metrics.jsonl, and to TensorBoard's log if that is open."""
+        """Append a line to metrics.jsonl, and its numbers to an open TensorBoard log.
+
+        Args:
+            line: JSON object with "step".
+        """
         if not self.writes:
             return
         with open(self._metrics, "a", encoding="utf-8") as file:
@@ -257,19 +320,19 @@ class Workdir:
             self._board.flush()
 
     def open_tensorboard(self, step: int) -> None:
-        """From now on log to tensorboard/ too, in place of what it says of steps after `step`."""
+        """Open the TensorBoard log; entries of steps after `step` are discarded."""
         if self.writes:
             self._board = summary_writer()(str(self.path / "tensorboard"), purge_step=step + 1)
 
     def metrics(self) -> list[dict[str, Any]]:
-        """The lines of metrics.jsonl; a last one that was cut short by a kill is left out."""
+        """Return the lines of metrics.jsonl, without a truncated last one."""
         if not self._metrics.is_file():
             return []
         lines = self._metrics.read_text().split("\n")[:-1]
         return [json.loads(line) for line in lines]
 
     def truncate_metrics(self, step: int) -> None:
-        """Forget what metrics.jsonl says of steps after `step`, which will be done again."""
+        """Remove the lines of steps after `step` from metrics.jsonl, as they will be repeated."""
         kept = [line for line in self.metrics() if line["step"] <= step]
         self._write("metrics.jsonl", "".join(json.dumps(line) + "\n" for line in kept))
 
@@ -278,16 +341,22 @@ class Workdir:
         self._write("result.json", json_files.to_text(result))
 
     def write_detections(self, detections: Segments, dataset: Dataset) -> None:
-        """Write detections.json, ActivityNet form, from detections in seconds."""
+        """Write detections in the test videos, in seconds, to detections.json."""
         names = [video.name for video in dataset.test]
         self._write("detections.json", detection_files.to_json(detections, names, dataset.classes))
 
     def write_annotations(self, dataset: Dataset) -> None:
-        """Write annotations.json, the ground truth that the detections are judged against."""
+        """Write the ground truth of the test videos to annotations.json."""
         self._write("annotations.json", activitynet.to_json(dataset))
 
     def write_activations(self, outputs, dataset: Dataset, names: tuple[str, ...]) -> None:
-        """Write those outputs for the test videos to activations.npz."""
+        """Write outputs of the model for the test videos to activations.npz.
+
+        Args:
+            outputs: {name: (T, n)} for every test video, {} for a skipped one.
+            dataset: with the test videos.
+            names: of the outputs to write.
+        """
         if not self.writes:
             return
         activations.write(
@@ -325,7 +394,7 @@ def _as_json(content: dict[str, Any]) -> dict[str, Any]:
 
 
 def _differences(before: dict[str, Any], now: dict[str, Any], prefix: str = "") -> list[str]:
-    """Return what differs from an earlier run's file, as `config.a.b: 1 there, 2 here`."""
+    """List the differences to a file of an earlier run, as `config.a.b: 1 there, 2 here`."""
     differing = []
     for key in sorted(before.keys() | now.keys()):
         field, there, here = prefix + key, before.get(key), now.get(key)
@@ -337,7 +406,7 @@ def _differences(before: dict[str, Any], now: dict[str, Any], prefix: str = "") 
 
 
 def _short(value: Any) -> str:
-    """Return a field's value; of several fields, where there is one now, only a few."""
+    """Format a value; a group of fields is shortened."""
     return short_repr(value) if isinstance(value, dict) else str(value)
 
 

@@ -237,7 +237,7 @@ def finished(tmp_path_factory):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--config.seed=5"], r"holds a run with another config: config\.seed: 3552 there, 5 here; give"),
+        (["--config.seed=5"], r"holds a run with a different config: config\.seed: 3552 there, 5 here; give"),
         (["--config.loss.weights.norm=0", "--config.train.pairs=2"],
          r"config\.loss\.weights\.norm: 0\.8 there, 0\.0 here; config\.train\.pairs: 3 there, 2 here"),
         (["--config.train.steps=1"], r"already at step 2, beyond config\.train\.steps=1; raise it or"),
@@ -262,9 +262,9 @@ def copy(finished, tmp_path):
     ("changes", "message"),
     [
         ({"features": damaged(np.nan)}, r"video c: NaN features"),
-        ({"features": arrays(*[(4, 8)] * 4)}, r"other data: checksum: .* features a snippet: 6 there, 8 here; snippets: 40 there, 16 here; give"),
-        ({"labels_all": objects([["Jump"], ["Jump"], [], []])}, r"holds a run on other data: checksum: \d+ there, \d+ here; give another"),
-        ({"videoname": np.array(["a", "b", "c", "e"])}, r"holds a run on other data: checksum"),
+        ({"features": arrays(*[(4, 8)] * 4)}, r"different data: checksum: .* features a snippet: 6 there, 8 here; snippets: 40 there, 16 here; give"),
+        ({"labels_all": objects([["Jump"], ["Jump"], [], []])}, r"holds a run on different data: checksum: \d+ there, \d+ here; give another"),
+        ({"videoname": np.array(["a", "b", "c", "e"])}, r"holds a run on different data: checksum"),
     ],
 )  # fmt: skip
 def test_a_finished_run_outlives_its_data(copy, changes, message):
@@ -293,7 +293,7 @@ def test_checkpoints_that_are_cut_short(copy):
     for step in (copy / "run" / "checkpoints").iterdir():
         os.truncate(step / "state" / "manifest.ocdbt", 3)
     refused(
-        copy, r"checkpoints/2: this checkpoint is cut short \(state/manifest.ocdbt has 3 of",
+        copy, r"checkpoints/2: this checkpoint is truncated \(state/manifest.ocdbt has 3 of",
         *on(copy), "--mode=eval",
     )  # fmt: skip
 

@@ -163,6 +163,6 @@ def test_the_command_says_what_is_missing(tmp_path):
     code, out, err = run_program("export", f"--workdir={tmp_path}", f"--output={tmp_path / 'x'}")
     assert (code, out) == (2, "")
     assert err == (
-        f"error: {tmp_path}: no run's work directory, as there is no config.json in it; give the "
+        f"error: {tmp_path}: not the work directory of a run: it has no config.json; give the "
         "--workdir of a training run\n"
     )

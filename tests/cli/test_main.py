@@ -78,7 +78,7 @@ def test_more_steps_continue_and_equal_one_run(finished, tmp_path):
     workdir, _ = finished
     code, out, err = run(*TINY, f"--workdir={workdir}", "--config.train.steps=12")
     assert code == 0, err
-    assert "continuing from step 10" in out
+    assert "resuming from step 10" in out
     code, _, err = run(*TINY, f"--workdir={tmp_path}", "--config.train.steps=12", fresh=True)
     assert code == 0, err
     assert outcome(workdir)[1] == outcome(tmp_path)[1]  # the detections
@@ -165,7 +165,7 @@ def kill_and_compare(tmp_path: Path, arguments: list[str], moments) -> None:
         assert process.returncode == -signal.SIGKILL  # it was still running
     code, out, err = run(*arguments, f"--workdir={troubled}")
     assert code == 0, err
-    assert "continuing from step" in out
+    assert "resuming from step" in out
     assert outcome(troubled) == outcome(tmp_path / "calm")
     # The log, too, says every step once, and the same of it.
     logs = [(folder / "metrics.jsonl").read_text() for folder in (troubled, tmp_path / "calm")]

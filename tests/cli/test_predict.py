@@ -390,7 +390,9 @@ def test_pictures_of_the_first_videos(tmp_path, features):
 
 
 def test_work_directories_that_lack_something(tmp_path):
-    with pytest.raises(JaxtalError, match=r"no run's work directory, as there is no config.json"):
+    with pytest.raises(
+        JaxtalError, match=r"not the work directory of a run: it has no config.json"
+    ):
         restore.load_work_directory(tmp_path)
     config = CONFIGS["d2net"]
     (tmp_path / "config.json").write_text(config.to_json())
@@ -452,7 +454,7 @@ def test_a_damaged_checkpoint(trained, tmp_path):
     for path in (tmp_path / "run" / "checkpoints" / "0" / "state").rglob("*"):
         if path.is_file():
             path.write_bytes(b"")
-    with pytest.raises(JaxtalError, match=r"checkpoints/0: this checkpoint is cut short"):
+    with pytest.raises(JaxtalError, match=r"checkpoints/0: this checkpoint is truncated"):
         restore.load_work_directory(tmp_path / "run")
 
 

@@ -144,7 +144,7 @@ def swap_classes(folder: Path) -> None:
 
 
 DAMAGE = {
-    "no such folder": (shutil.rmtree, "no run's work directory, as there is no config.json in it"),
+    "no such folder": (shutil.rmtree, "not the work directory of a run: it has no config.json"),
     "no work directory": (lambda d: (d / "config.json").unlink(), "no config.json in it; give the"),
     "unfinished": (lambda d: (d / "result.json").unlink(), "the run there has not finished; run"),
     "result cut short": (edit("result.json", lambda t: t[:99]), "result.json: not a JSON file"),
@@ -192,7 +192,7 @@ def test_arguments_that_cannot_be(trained, tmp_path):
         ((once, f"--output={tmp_path}"), "is a folder; give the name of a file to write"),
         ((once, "--output="), "--output is missing"),
         ((once, "--videos=0"), "--videos=0: 0 is not a positive integer"),
-        ((f"--workdir={file}",), "no run's work directory"),
+        ((f"--workdir={file}",), "not the work directory of a run"),
     ):
         code, out, err = run_program("report", *arguments)
         assert (code, out) == (2, "")

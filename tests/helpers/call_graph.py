@@ -1,4 +1,4 @@
-"""Which functions of the package call which, while a block runs."""
+"""Record the call graph of the package while a block runs."""
 
 import sys
 from pathlib import Path
@@ -18,10 +18,10 @@ class Function(NamedTuple):
 
 
 class CallGraph:
-    """A context that records the calls between functions of the package, in this thread.
+    """A context that records the calls between functions of the package in this thread.
 
     The caller is the nearest function of the package on the stack, so a call through JAX or Flax
-    counts as one of whoever called JAX or Flax.
+    counts as a call by the function that called JAX or Flax.
 
     Attributes:
         functions: those that ran.

@@ -1,4 +1,4 @@
-"""Running the public commands as a user does, each in a process of its own."""
+"""Run the public commands as a user does, each in a separate process."""
 
 import atexit
 import hashlib
@@ -22,13 +22,13 @@ TINY = [
     "--config.evaluation.plot_videos=2",
 ]
 
-# One for all runs of a test session, which compile the same programs again and again.
+# Shared by all runs of a test session, which compile the same functions repeatedly.
 _COMPILED = tempfile.TemporaryDirectory(prefix="jaxtal_compiled_")
-_servers: list[ForkServer] = []  # none or one
+_servers: list[ForkServer] = []  # at most one
 
 
 def start(*arguments, program: str = "main", **options) -> subprocess.Popen:
-    """`jaxtal <program>` with pipes, in a process of its own."""
+    """Start `jaxtal <program>` with pipes, in a separate process."""
     return subprocess.Popen(
         [sys.executable, "-m", *_module(program), *map(str, arguments)],
         cwd=options.pop("cwd", ROOT),
@@ -41,14 +41,14 @@ def start(*arguments, program: str = "main", **options) -> subprocess.Popen:
 
 
 def run(*arguments, fresh: bool = False) -> tuple[int, str, str]:
-    """Exit code, standard output and standard error of a run."""
+    """Train; return exit code, standard output and standard error."""
     return run_program("main", *arguments, fresh=fresh)
 
 
 def run_program(
     program: str, *arguments, fresh: bool = False, folder: Path = ROOT
 ) -> tuple[int, str, str]:
-    """The same of any of the package's commands, "predict" or "data inspect".
+    """Run a command, e.g. "predict"; return exit code, standard output and standard error.
 
     It is forked from a process that has imported the package (see tests/helpers/fork_server.py),
     or, if `fresh`, started as a user does, which takes two seconds more.
@@ -62,12 +62,12 @@ def run_program(
 
 
 def _module(program: str) -> list[str]:
-    """The module that is the program, and its first arguments; "main" is `jaxtal.main`."""
+    """Return the module of a command and its first arguments; "main" is `jaxtal.main`."""
     return ["jaxtal.main"] if program == "main" else ["jaxtal", *program.split()]
 
 
 def fork_server() -> ForkServer:
-    """The server for commands in the present environment, started if need be."""
+    """Return the server for commands in the current environment; start it if needed."""
     environment = _environment()
     if _servers and _servers[0].environment != environment:
         _close_servers()
@@ -83,7 +83,7 @@ def _close_servers() -> None:
 
 
 def _environment() -> dict[str, str]:
-    """What commands are started with, the same for all tests that do not change os.environ."""
+    """Return the environment of commands, constant unless a test changes os.environ."""
     environment = {
         **os.environ,
         "JAX_PLATFORMS": "cpu",
@@ -96,14 +96,14 @@ def _environment() -> dict[str, str]:
 
 
 def outcome(workdir: Path) -> tuple[dict, bytes]:
-    """What must not depend on interruptions: result.json without seconds, detections.json."""
+    """Return result.json without seconds, and detections.json; interruptions preserve both."""
     result = json.loads((workdir / "result.json").read_text())
     del result["seconds"]
     return result, (workdir / "detections.json").read_bytes()
 
 
 def snapshot(folder: Path) -> dict[str, tuple]:
-    """Every path below `folder` with its time of change and contents."""
+    """Return every path below `folder` with its modification time and a digest."""
     return {
         str(path): (path.stat().st_mtime_ns, path.is_file() and _digest(path))
         for path in [folder, *sorted(folder.rglob("*"))]

@@ -1,4 +1,4 @@
-"""What batches and losses are given besides data, for tests that call them directly."""
+"""Contexts for tests that call samplers and losses directly."""
 
 import jax
 import jax.numpy as jnp
@@ -9,11 +9,11 @@ from jaxtal.methods.base import Method
 
 
 def context(state=None, *, step=0, key=None) -> Context:
-    """A context of the model's `state`; without `key` of a fixed one."""
+    """Return a context with the model's `state`; the default key is fixed."""
     key = jax.random.key(0) if key is None else key
     return Context(jnp.int32(step), key, jax.random.key(1), {} if state is None else state)
 
 
 def drawn(method: Method, data: PackedVideos, config, **where) -> Batch:
-    """The batch that a method draws in the context that `context` makes of `where`."""
+    """Return the batch that a method samples in the context `context(**where)`."""
     return gather(data, method.sample(context(**where), data.videos, config))

@@ -1,4 +1,4 @@
-"""Runs for tests of the report, with the localization of drawn activations, and a browser."""
+"""Runs for tests of the report, localized from random activations, and a browser."""
 
 import dataclasses
 import re
@@ -21,7 +21,7 @@ from jaxtal.training import evaluator
 
 
 def drawn_runs(videos: int, count: int, classes: int = 20) -> list[Run]:
-    """Return runs on the same drawn videos of THUMOS14's lengths; each has noise of its own."""
+    """Return runs on the same random videos with THUMOS14's lengths, each with its own noise."""
     size = dataclasses.replace(THUMOS14, videos=videos, classes=classes)
     truth, outputs = draw_activations(size)
     dataset = _dataset(size, truth, [len(output["cas"]) for output in outputs])
@@ -77,7 +77,7 @@ def _run(name: str, dataset: Dataset, outputs, method: Method, config, seed: int
 
 
 def chromium() -> str | None:
-    """Return the path of Chromium, None where there is none."""
+    """Return the path of Chromium, None if it is not installed."""
     names = ("chromium", "chromium-browser", "google-chrome")
     return next(filter(None, map(shutil.which, names)), None)
 

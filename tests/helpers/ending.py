@@ -1,4 +1,4 @@
-"""A program that does what its argument says, for tests of how programs end."""
+"""A program that executes its argument, for tests of exits."""
 
 import atexit  # noqa: F401, for the argument
 import os  # noqa: F401

@@ -1,13 +1,13 @@
-"""Commands of the package without the seconds of importing it: forked from a process that has.
+"""Run commands of the package without its import time: fork them from a process that imported it.
 
 `ForkServer` starts `python -m tests.helpers.fork_server`, which imports every module of the package
 but the two that are run (`jaxtal.__main__`, `jaxtal.main`), starts no thread and no JAX backend,
-and forks a child for each command. The child leaves the server's code and goes on as `python -m
-MODULE ARGUMENTS` would, with the same exit codes, tracebacks and exit handlers. What differs from a
-process of its own: a module that the program forgot to import may be there, all children order sets
-of strings alike, and objects are not deleted at the end. Therefore tests/cli/test_command.py
-compares the two for every program, and a test of repeatability takes one of its runs in a process
-of its own.
+and forks a child for each command. The child exits the server's code and continues like `python -m
+MODULE ARGUMENTS`, with the same exit codes, tracebacks and exit handlers. It differs from a
+separate process in three respects: a module that the program forgot to import may be present, all
+children iterate over sets of strings in the same order, and objects are not deleted at the end.
+Therefore tests/cli/test_command.py compares the two for every program, and a test of repeatability
+makes one of its runs in a separate process.
 """
 
 import atexit
@@ -32,13 +32,13 @@ _LONGEST_MESSAGE = 100_000
 
 
 class ForkServer:
-    """The client's side; `useless` says why commands cannot be forked, if they cannot."""
+    """The client; `useless` is the reason if commands cannot be forked, else empty."""
 
     def __init__(self, environment: dict[str, str], folder: Path):
         self.environment = environment
         self._lock = threading.Lock()
         self._messages = tempfile.TemporaryFile()  # noqa: SIM115, until close()
-        # Of packets, which arrive whole; standard input is left to the commands.
+        # A packet socket: messages are atomic. Standard input stays free for the commands.
         self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             self._process = subprocess.Popen(
@@ -49,7 +49,7 @@ class ForkServer:
                 stderr=self._messages,
                 pass_fds=[theirs.fileno()],
             )
-        # What importing printed, each command has to print: by importing it.
+        # If an import prints text, every command has to print it: by importing the module itself.
         self.useless = ""
         if not self._socket.recv(_LONGEST_MESSAGE):
             self._process.wait()
@@ -59,7 +59,7 @@ class ForkServer:
     def run(
         self, module: str, arguments: list[str], timeout: float, folder: str = ""
     ) -> tuple[int, str, str]:
-        """Return exit code, standard output and standard error of `python -m module arguments`.
+        """Run `python -m module arguments`; return exit code, standard output and standard error.
 
         It runs in `folder`, or else in the server's.
 
@@ -95,7 +95,7 @@ class ForkServer:
 
 
 def _text(file) -> str:
-    """All that was written to an open file, as subprocess reads text."""
+    """Return the content of an open file, decoded as subprocess decodes text."""
     file.seek(0)
     reader = TextIOWrapper(file)
     text = reader.read()
@@ -104,7 +104,7 @@ def _text(file) -> str:
 
 
 def _import_package() -> None:
-    """Import all modules of jaxtal; runpy warns if one that it is to run has been imported."""
+    """Import all modules of jaxtal but programs; runpy warns about an imported program."""
     for module in pkgutil.walk_packages([str(Path("jaxtal"))], "jaxtal."):
         source = Path(find_spec(module.name).origin).read_text()
         if 'if __name__ == "__main__":' not in source:
@@ -112,11 +112,11 @@ def _import_package() -> None:
 
 
 def _require_one_thread() -> None:
-    """Raise RuntimeError if there are threads other than OpenBLAS's, which it ends for a fork."""
+    """Raise RuntimeError if there are threads; OpenBLAS ends its own before a fork."""
     if (pid := os.fork()) == 0:
         os._exit(0)
     os.waitpid(pid, 0)
-    for _ in range(100):  # one that has ended is listed for a moment
+    for _ in range(100):  # a thread that has ended is listed for a moment
         if (threads := os.listdir("/proc/self/task")) == [str(os.getpid())]:
             return
         time.sleep(0.01)
@@ -131,7 +131,7 @@ def _require_no_backend() -> None:
 
 
 def _serve(connection: socket.socket) -> str:
-    """In a child, the module that it has to run; "" in the parent, when the client has gone."""
+    """Return in a child the module to run; in the parent "" when the client has closed."""
     import numpy as np
 
     while True:
@@ -142,7 +142,7 @@ def _serve(connection: socket.socket) -> str:
             for file, standard in zip(files, (1, 2), strict=True):
                 os.dup2(file, standard)
                 os.close(file)
-            np.random.seed()  # noqa: NPY002, by chance, as in every process
+            np.random.seed()  # noqa: NPY002, random, as in every process
             folder, module, *sys.argv[1:] = json.loads(request)
             if folder:
                 os.chdir(folder)
@@ -155,7 +155,7 @@ def _serve(connection: socket.socket) -> str:
 
 
 def _run(module: str) -> int:
-    """What `python -m module` does up to the exit code, which is returned."""
+    """Do the work of `python -m module`; return the exit code."""
     code = None
     try:
         runpy.run_module(module, run_name="__main__", alter_sys=True)
@@ -172,9 +172,9 @@ def _run(module: str) -> int:
 
 
 def _end(code: int) -> None:
-    """End this process as the interpreter does, but leave its memory to the system.
+    """End this process like the interpreter, but without deleting its objects.
 
-    To delete all objects takes half a second, as each page with one is copied for it.
+    Deleting them takes half a second, since each of their pages is copied first.
     """
     threading._shutdown()
     atexit._run_exitfuncs()
@@ -190,7 +190,7 @@ if __name__ == "__main__":
         _require_no_backend()
         _require_one_thread()
         gc.collect()
-        gc.freeze()  # a child's collections would copy every page of it
+        gc.freeze()  # a collection in a child would copy every page
         _connection.send(b"ready")
         _module = _serve(_connection)
     if _module:

@@ -1,4 +1,4 @@
-"""A small data set with everything that a layout may lose, for the tests of layouts."""
+"""A small data set with every property that a layout may lose, for the tests of layouts."""
 
 import dataclasses
 from pathlib import Path
@@ -16,7 +16,7 @@ SMALL = config.SyntheticConfig(
 
 
 def dataset(grid: TimeGrid = TimeGrid(), name: str = "Tiny", own_fps: bool = False) -> Dataset:  # noqa: B008
-    """Generated; labels that differ from the segments', a class without a video, odd segments."""
+    """Generate a data set with odd labels and segments, and a class without a video."""
     made = synthetic.generate(SMALL)
     first, second, *others = made.train
     first = dataclasses.replace(first, labels=np.array([0, 3]))
@@ -31,7 +31,7 @@ def dataset(grid: TimeGrid = TimeGrid(), name: str = "Tiny", own_fps: bool = Fal
 
 
 def source(data: Dataset, features: bool = True) -> LazyDataset:
-    """The data set as if it were read from somewhere."""
+    """Return the data set as a lazy one, as if read from a folder."""
     whole = {video.name: video.features for video in (*data.train, *data.test)}
     bare = data.map(lambda video: dataclasses.replace(video, features=np.empty((0, 0))))
     of_video = (lambda video: whole[video.name]) if features else None
@@ -39,7 +39,7 @@ def source(data: Dataset, features: bool = True) -> LazyDataset:
 
 
 def assert_same(ours: LazyDataset, wanted: LazyDataset) -> None:
-    """The same classes, grid, videos in order, segments and features, to the last bit."""
+    """Check that classes, grid, order of videos, segments and features are identical."""
     assert ours.dataset.name == wanted.dataset.name
     assert ours.dataset.classes == wanted.dataset.classes
     assert ours.dataset.grid == wanted.dataset.grid

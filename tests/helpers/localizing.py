@@ -1,4 +1,4 @@
-"""Localization as tests need it: settings with the configs' defaults, detections of one video."""
+"""Localization for tests: settings with the configs' defaults, detections of one video."""
 
 from typing import Any
 
@@ -14,6 +14,6 @@ def settings(**fields: Any) -> LocalizationConfig:
 
 
 def localize(method, outputs: dict, config) -> Segments:
-    """Of `outputs` ({name: (T, n)}), in rows."""
+    """Return the detections, in rows, from `outputs` ({name: (T, n)})."""
     numbers = method.localization_config_cls(**config.localization)
     return proposals.localize(*method.score_spec(config).compute(outputs), numbers)

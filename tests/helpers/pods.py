@@ -1,8 +1,7 @@
-"""One short run of every method, by several processes: `python -m tests.helpers.pods FOLDER --mesh
-2 4`.
+"""Train every method for a few steps: `python -m tests.helpers.pods FOLDER --mesh 2 4`.
 
-Started by `launch/local.py`, whose `--distributed` and `--expect_devices` it takes like
-`jaxtal.main`. Each run goes to FOLDER/METHOD.
+`launch/local.py` starts it in several processes; it accepts `--distributed` and `--expect_devices`
+like `jaxtal.main`. Each run is written to FOLDER/METHOD.
 """
 
 import argparse
@@ -16,7 +15,7 @@ METHODS = ("co2net", "d2net", "twostream")
 
 
 def config_of(method: str, member: int, data: int, **fields) -> ConfigDict:
-    """A demo's config on tiny data, with a population and a batch that a mesh can share."""
+    """Return a demo's config on tiny data, with a divisible population and batch."""
     config = importlib.import_module(f"configs.{method}_demo").get_config()
     config.population = 2
     config.mesh.update(member=member, data=data)
@@ -35,7 +34,7 @@ def config_of(method: str, member: int, data: int, **fields) -> ConfigDict:
 
 
 def main() -> None:
-    """Join the others, then train all."""
+    """Connect to the other processes, then train all methods."""
     from jaxtal.parallel import multihost
 
     parser = argparse.ArgumentParser(description=__doc__)

@@ -28,7 +28,7 @@ _TINY = {
 
 
 def tiny(name: str, **fields):
-    """A demo's config on few small videos, without a step of training; fields as a__b=value."""
+    """Return a demo's config for 0 steps on few small videos; fields are a__b=value."""
     config = importlib.import_module(f"configs.{name}_demo").get_config()
     given = {field.replace("__", "."): value for field, value in fields.items()}
     config.update_from_flattened_dict(_TINY | given)
@@ -36,7 +36,7 @@ def tiny(name: str, **fields):
 
 
 def toy_predictor(classes: int = 3, traces: list | None = None, **fields) -> Model:
-    """A random toy model; `traces` receives the shape of every batch that is traced."""
+    """Return a random toy model; `traces` receives the shape of every traced batch."""
     config = toy_config()
     model = toy.METHOD.build(config.model, classes)
     variables = model.init(
@@ -65,7 +65,7 @@ def toy_predictor(classes: int = 3, traces: list | None = None, **fields) -> Mod
 
 
 def stored(lengths, seed: int = 0) -> list[FeatureFile]:
-    """Videos v0, v1, ... of random features, drawn anew whenever they are read."""
+    """Return videos v0, v1, ... with random features, generated at every read."""
     return [
         FeatureFile(
             f"v{i}", (int(n), WIDTH), functools.partial(_draw, seed + i, int(n)), f"v{i}.npy"
@@ -79,7 +79,7 @@ def _draw(seed: int, length: int) -> np.ndarray:
 
 
 def write(folder: Path, lengths) -> Path:
-    """The same videos as .npy files."""
+    """Write the videos of `stored` as .npy files."""
     folder.mkdir(exist_ok=True)
     for video in stored(lengths):
         np.save(folder / f"{video.name}.npy", video.read())
@@ -87,7 +87,7 @@ def write(folder: Path, lengths) -> Path:
 
 
 def rows_of(results: dict) -> dict[str, list[tuple]]:
-    """{video: [(label, start, end)]} of detections in ActivityNet form, with its scores apart."""
+    """Return {video: [(label, start, end)]} of detections in the ActivityNet format."""
     return {
         name: [(entry["label"], *entry["segment"]) for entry in found]
         for name, found in results.items()
@@ -95,5 +95,5 @@ def rows_of(results: dict) -> dict[str, list[tuple]]:
 
 
 def scores_of(results: dict) -> list[float]:
-    """All scores, video after video."""
+    """Return all scores, video by video."""
     return [entry["score"] for found in results.values() for entry in found]

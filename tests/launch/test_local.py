@@ -16,11 +16,11 @@ spec = importlib.util.spec_from_file_location("local", ROOT / "launch" / "local.
 local = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(local)
 
-# Runs its first argument; k is the number of the process.
+# Executes its first argument; k is the number of the process.
 STAND_IN = """
 import os, signal, sys, time
 k = int(os.environ["JAX_PROCESS_ID"])
-def say(text, file=sys.stdout): os.write(file.fileno(), f"{text}\\n".encode())
+def report(text, file=sys.stdout): os.write(file.fileno(), f"{text}\\n".encode())
 mark = os.path.join(os.environ["PYTHONPATH"], "mark")
 def after_the_mark():
     while not os.path.exists(mark): time.sleep(0.01)
@@ -39,7 +39,7 @@ sys.exit(names["main"](module="stand_in"))
 
 @pytest.fixture
 def start(tmp_path):
-    """Starts the launcher on programs of a line, with other constants."""
+    """Return a function that starts the launcher on a one-line program, with other constants."""
     (tmp_path / "stand_in.py").write_text(STAND_IN)
     started = []
 
@@ -63,13 +63,13 @@ def start(tmp_path):
 
 
 def finish(process: subprocess.Popen) -> tuple[int, str, str]:
-    """Exit code, standard output and standard error."""
+    """Return exit code, standard output and standard error."""
     out, err = process.communicate(timeout=30)
     return process.returncode, out, err
 
 
 def is_running(pid: int) -> bool:
-    """Whether the process is there and no zombie, which a container may never clear away."""
+    """Return whether a process runs; a container may never reap a zombie."""
     try:
         with open(f"/proc/{pid}/stat") as file:
             return file.read().rpartition(")")[2].split()[0] != "Z"
@@ -78,7 +78,7 @@ def is_running(pid: int) -> bool:
 
 
 def lines_of(process: subprocess.Popen, number: int) -> list[str]:
-    """So many lines of standard output, when they come."""
+    """Read this number of lines of standard output."""
     return sorted(process.stdout.readline().strip() for _ in range(number))
 
 
@@ -119,7 +119,7 @@ def test_dry_run_prints_what_a_shell_can_run_and_starts_nothing(monkeypatch, cap
 
 
 def test_processes_get_their_variables_and_the_same_port(start):
-    show = "say(' '.join([*sys.argv[2:], os.environ['JAX_COORDINATOR_ADDRESS']]))"
+    show = "report(' '.join([*sys.argv[2:], os.environ['JAX_COORDINATOR_ADDRESS']]))"
     code, out, err = finish(start(show, processes=3))
     first, *others = sorted(out.splitlines(), key=lambda line: line.startswith("["))
     assert (code, err) == (0, "")
@@ -156,21 +156,23 @@ def test_lines_of_other_processes_are_prefixed(start):
     ],
 )
 def test_exit_code_and_message_are_of_the_process_that_failed_first(start, program, code, ending):
-    continues = "; the same command continues from the last checkpoint"
-    and_then = continues if code == 75 else ", see above"
+    resumes = "; the same command resumes from the last checkpoint"
+    and_then = resumes if code == 75 else ", see above"
     assert finish(start(program)) == (code, "", f"{ending}{and_then}\n")
 
 
-def test_others_have_time_to_notice_and_say_so(start):
+def test_others_have_time_to_report_the_failure(start):
     die = "if k: open(mark, 'w'); os.kill(os.getpid(), 9)"
-    notice = f"{die}\nafter_the_mark(); say('lost', sys.stderr); sys.exit(75)"
+    notice = f"{die}\nafter_the_mark(); report('lost', sys.stderr); sys.exit(75)"
     code, _, err = finish(start(notice))
     assert code == 75
     assert err.startswith("lost\nprocess 1 was killed")
 
 
 def test_a_process_that_hangs_after_another_is_lost_gets_sigterm_then_sigkill(start):
-    program = "on_term(lambda: say('term')); k and sys.exit(2); [time.sleep(9) for _ in range(9)]"
+    program = (
+        "on_term(lambda: report('term')); k and sys.exit(2); [time.sleep(9) for _ in range(9)]"
+    )
     begin = time.monotonic()
     code, out, err = finish(start(program, constants="GRACE_SECONDS=1 LOST_SECONDS=0.5"))
     assert (code, out) == (2, "term\n")
@@ -179,31 +181,31 @@ def test_a_process_that_hangs_after_another_is_lost_gets_sigterm_then_sigkill(st
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_signals_are_passed_on_as_sigterm(start, number):
-    program = "on_term(lambda: (say('saved'), sys.exit(75))); say('ready'); time.sleep(20)"
+def test_signals_are_forwarded_as_sigterm(start, number):
+    program = "on_term(lambda: (report('saved'), sys.exit(75))); report('ready'); time.sleep(20)"
     process = start(program)
     assert lines_of(process, 2) == ["[process 1] ready", "ready"]
     process.send_signal(number)
     code, out, err = finish(process)
     assert code == 75
     assert sorted(out.splitlines()) == ["[process 1] saved", "saved"]
-    assert "ended with exit code 75 after this launcher was asked to end; the same" in err
+    assert "ended with exit code 75 after the launcher received a signal; the same" in err
 
 
-def test_who_does_not_end_when_asked_is_killed(start):
-    program = "on_term(lambda: say('term')); say('ready'); [time.sleep(9) for _ in range(9)]"
-    process = start(program, constants="ASKED_SECONDS=0.5")
+def test_a_process_that_ignores_sigterm_is_killed(start):
+    program = "on_term(lambda: report('term')); report('ready'); [time.sleep(9) for _ in range(9)]"
+    process = start(program, constants="STOP_SECONDS=0.5")
     lines_of(process, 2)
     process.terminate()
     code, out, err = finish(process)
     assert code == 75
     assert sorted(out.splitlines()) == ["[process 1] term", "term"]
-    assert "was killed by signal 9 (SIGKILL) after this launcher was asked to end" in err
+    assert "was killed by signal 9 (SIGKILL) after the launcher received a signal" in err
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs prctl")
 def test_processes_die_with_a_launcher_that_is_killed(start):
-    process = start("say(os.getpid()); time.sleep(60)")
+    process = start("report(os.getpid()); time.sleep(60)")
     pids = [int(line.split()[-1]) for line in lines_of(process, 2)]
     assert all(map(is_running, pids))
     process.kill()
@@ -214,8 +216,8 @@ def test_processes_die_with_a_launcher_that_is_killed(start):
 
 
 @pytest.mark.parametrize("wrong", [["--processes=0"], ["--processes=2", "--devices=x"]])
-def test_wrong_numbers_are_refused(wrong, capsys):
+def test_wrong_numbers_are_rejected(wrong, capsys):
     with pytest.raises(SystemExit) as stop:
         local.main([*wrong, "--", "--config=c"])
     assert stop.value.code == 2
-    assert "wanted a number from 1 on" in capsys.readouterr().err
+    assert "wanted an integer of at least 1" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""The shell scripts: dry runs, refusals, and runs with stand-ins for gcloud, xpk and srun."""
+"""The shell scripts: dry runs, rejections, and runs with stand-ins for gcloud, xpk and srun."""
 
 import json
 import os
@@ -18,6 +18,7 @@ import pytest
 from tests.conftest import ROOT
 
 LAUNCH = ROOT / "launch"
+_NOT_LISTED = ("README.md", "__init__.py", "__pycache__", "Dockerfile.dockerignore")
 PLACE = ["--name=pod", "--zone=us-west4-a", "--project=mine"]
 WHERE = "--zone=us-west4-a --project=mine"
 MAIN = ["--", "--config=configs/co2net_thumos.py", "--workdir=/mnt/jaxtal/runs/it's 1"]
@@ -27,7 +28,7 @@ SSH = ["gcloud", "compute", "tpus", "tpu-vm", "ssh", "pod", "--worker=all"]
 
 
 def script(name: str, *arguments: str, **variables: str) -> tuple[int, list[str], str]:
-    """Exit code, lines of standard output, standard error."""
+    """Return exit code, lines of standard output, standard error."""
     outside = {k: v for k, v in os.environ.items() if not k.startswith("SLURM")}
     done = subprocess.run(
         ["bash", str(LAUNCH / name), *arguments],
@@ -42,21 +43,21 @@ def script(name: str, *arguments: str, **variables: str) -> tuple[int, list[str]
 
 
 def dry(name: str, *arguments: str, **variables: str) -> list[str]:
-    """What a dry run prints, in an environment without any of the tools."""
+    """Return the output of a dry run, in an environment without any of the tools."""
     code, lines, error = script(name, *arguments, **variables)
     assert (code, error) == (0, "")
     return lines
 
 
 def refusal(name: str, *arguments: str, **variables: str) -> str:
-    """The one line of a refusal."""
+    """Return the single error line of a rejected command."""
     code, _, error = script(name, *arguments, **variables)
     assert code == 2
     assert error.count("\n") == 1
     return error
 
 
-def test_shellcheck_has_nothing_to_say():
+def test_shellcheck_has_no_finding():
     beside = Path(sys.executable).with_name("shellcheck")
     program = shutil.which("shellcheck") or (str(beside) if beside.exists() else None)
     if program is None:
@@ -205,7 +206,7 @@ def test_slurm_dry_run():
     ]
 
 
-def test_slurm_asks_for_the_signal_before_the_options_end():
+def test_slurm_requests_the_signal_before_the_options_end():
     head = (LAUNCH / "slurm.sh").read_text().partition("\nset -")[0].splitlines()
     directives = [line for line in head if line.startswith("#SBATCH ")]
     assert all(line.startswith("#") for line in head)  # sbatch stops at the first command
@@ -231,7 +232,7 @@ MESH = ["--config.mesh.member=8", "--config.mesh.data", "4"]
         ("tpu_vm.sh", ["destroy", *PLACE], "unknown command 'destroy'; wanted create"),
         ("tpu_vm.sh", ["create", *PLACE, "--size=3"], "unknown option --size"),
         ("tpu_vm.sh", ["create", *PLACE, "x"], "unexpected argument 'x'"),
-        ("tpu_vm.sh", ["create", *PLACE, "--type"], "--type wants a value"),
+        ("tpu_vm.sh", ["create", *PLACE, "--type"], "--type needs a value"),
         ("tpu_vm.sh", ["delete", "--name=pod"], "--zone is missing"),
         ("tpu_vm.sh", ["run", *PLACE, V5E, "--", "--config=c"], "no --workdir after --"),
         ("gke.sh", ["run", *PLACE, V5E, "--image=i", "--", "--workdir=w"], "no --config after --"),
@@ -249,11 +250,11 @@ def test_refusals(name, arguments, message):
 
 
 @pytest.mark.parametrize("mesh", [["--config.mesh.member=8", "--config.mesh.data=-1"], MESH[:1]])
-def test_a_mesh_of_the_rest_of_the_devices_is_left_to_main(mesh):
+def test_a_mesh_of_the_remaining_devices_is_checked_by_main(mesh):
     assert dry("tpu_vm.sh", "run", *PLACE, V5E, "--dry-run", *MAIN, *mesh)
 
 
-def test_a_missing_tool_is_told(tmp_path):
+def test_a_missing_tool_is_reported(tmp_path):
     for tool in ("bash", "dirname", "sed"):
         (tmp_path / tool).symlink_to(shutil.which(tool))
     error = refusal("tpu_vm.sh", "delete", *PLACE, PATH=str(tmp_path))
@@ -261,7 +262,7 @@ def test_a_missing_tool_is_told(tmp_path):
 
 
 def tool(folder: Path, name: str, body: str) -> None:
-    """An executable stand-in that notes its arguments in the file `calls`."""
+    """Write an executable stand-in that logs its arguments to the file `calls`."""
     path = folder / name
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(f'#!/usr/bin/env bash\necho "{name.split("/")[-1]} $*" >>"$CALLS"\n{body}\n')
@@ -281,7 +282,7 @@ exit "$code\""""
 
 @pytest.fixture
 def worker(tmp_path):
-    """A worker's home, where the program ends with the codes of a file, one a start."""
+    """Make a worker's home; each start of the program exits with the next code of a file."""
     (tmp_path / "home/jaxtal").mkdir(parents=True)
     tool(tmp_path, "bin/gcloud", GCLOUD)
     tool(tmp_path, "home/jaxtal-venv/bin/python", NEXT_CODE)
@@ -319,7 +320,7 @@ def test_tpu_run_starts_again_when_interrupted(worker, codes, code, starts):
     }
     assert error.count(", restart ") == starts - 1
     assert out == ["topology: v5litepod-16 = 16 chips on 4 hosts"]
-    assert ("after 2 restarts; the same command continues" in error) == (codes == "75 75 75 75")
+    assert ("after 2 restarts; the same command resumes" in error) == (codes == "75 75 75 75")
 
 
 @pytest.mark.skipif(shutil.which("flock") is None, reason="workers have flock")
@@ -328,7 +329,7 @@ def test_a_signal_to_tpu_run_stops_the_workers(worker, tmp_path, number):
     wait = 'trap "echo saved; exit 75" TERM; echo ready; for i in {1..400}; do sleep 0.05; done'
     tool(tmp_path, "home/jaxtal-venv/bin/python", wait)
     process = subprocess.Popen(
-        # What runs in the background ignores SIGINT, and so would bash.
+        # Background processes ignore SIGINT, and bash would do so, too.
         [
             "env",
             "--default-signal=INT",
@@ -354,11 +355,11 @@ def test_a_signal_to_tpu_run_stops_the_workers(worker, tmp_path, number):
 
 
 @pytest.mark.skipif(shutil.which("flock") is None, reason="workers have flock")
-def test_a_worker_that_runs_already_is_left_alone(worker, tmp_path):
+def test_a_worker_with_an_active_run_is_not_used(worker, tmp_path):
     Path(worker["CODES"]).write_text("0\n")
-    tool(tmp_path, "bin/flock", "exit 3")  # as after waiting in vain
+    tool(tmp_path, "bin/flock", "exit 3")  # as after the timeout
     code, _, error = script("tpu_vm.sh", "run", *PLACE, V5E, *MAIN, **worker)
-    assert (code, error) == (2, "error: a run holds this worker; stop it\n")
+    assert (code, error) == (2, "error: another run is active on this worker; stop it\n")
 
 
 def test_stop_without_a_run_signals_nobody(worker):
@@ -385,7 +386,7 @@ JOB = {
 
 @pytest.fixture
 def cluster(tmp_path):
-    """A node where srun runs one task, which ends with the next code of a file."""
+    """Make a node where srun runs one task, which exits with the next code of a file."""
     tool(tmp_path, "bin/srun", 'shift; exec "$@"')
     tool(tmp_path, "bin/scontrol", "")
     tool(tmp_path, "bin/program", NEXT_CODE)
@@ -408,7 +409,7 @@ def cluster(tmp_path):
         ("75", "10", 75, False),
     ],
 )
-def test_slurm_requeues_what_was_interrupted(cluster, ended, restarts, code, requeued):
+def test_slurm_requeues_an_interrupted_job(cluster, ended, restarts, code, requeued):
     Path(cluster["CODES"]).write_text(ended + "\n")
     cluster["SLURM_RESTART_COUNT"] = restarts
     got, out, _ = script("slurm.sh", "--python=program", *MAIN, **cluster)
@@ -447,11 +448,11 @@ def test_slurm_runs_a_copy_of_the_script(cluster, tmp_path):
         ({"SLURM_NTASKS": "5"}, "SLURM_NTASKS is 5, but 2 nodes x 4 tasks = 8"),
     ],
 )
-def test_slurm_refuses_another_topology(changed, message):
+def test_slurm_rejects_another_topology(changed, message):
     assert message in refusal("slurm.sh", *MAIN, **{**JOB, **changed})
 
 
-def test_codes_that_a_restart_does_not_mend_are_a_slurm_task_s_highest(cluster):
+def test_codes_that_a_restart_does_not_fix_are_a_slurm_task_s_highest(cluster):
     codes = {"2": 102, "1": 101, "75": 75, "kill": 75, "134": 75, "0": 0}
     for ended, code in codes.items():
         Path(cluster["CODES"]).write_text(ended + "\n")
@@ -498,24 +499,33 @@ def test_the_image_s_extras_and_python_are_the_project_s():
     assert int(version) >= int(project["requires-python"].rpartition(".")[2])
 
 
-README = (LAUNCH / "README.md").read_text().replace("\\\n", " ")
-COMMANDS = re.findall(r"^    (launch/(?:tpu_vm|gke)\.sh \w+ .*)", README, re.MULTILINE)
+README = (LAUNCH / "README.md").read_text()
+GUIDE = (ROOT / "docs" / "guides" / "devices.md").read_text()
+COMMANDS = re.findall(
+    r"^(launch/(?:tpu_vm|gke)\.sh \w+ .*)", GUIDE.replace("\\\n", " "), re.MULTILINE
+)
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_commands_of_the_readme_are_accepted(command):
+def test_commands_of_the_guide_are_accepted(command):
     command = command.replace("$POD", " ".join(PLACE)).replace("$TYPE", "v6e-8")
     program, name, *rest = shlex.split(re.sub(r"\$\w+", "v", command))
     assert dry(Path(program).name, name, "--dry-run", *rest)
 
 
-def test_the_readme_shows_every_step():
+def test_the_guide_shows_every_step():
     for name in ("tpu_vm.sh", "gke.sh"):
         steps = re.search(r"\^\((create\S+)\)\$", (LAUNCH / name).read_text())[1].split("|")
         shown = {c.split()[1] for c in COMMANDS if name in c}
         assert shown == set(steps)
 
 
-def test_the_readme_s_paths_exist():
-    for path in re.findall(r"`((?:launch|configs|benchmarks|docs)/[\w./]+)`", README):
+def test_paths_of_the_guide_exist():
+    for path in re.findall(r"`((?:launch|configs|benchmarks|docs|tests)/[\w./]+)`", GUIDE):
         assert (ROOT / path).exists(), path
+
+
+def test_the_readme_lists_every_launcher():
+    assert set(re.findall(r"^\| `([\w.]+)`", README, re.MULTILINE)) == {
+        path.name for path in LAUNCH.iterdir() if path.name not in _NOT_LISTED
+    }

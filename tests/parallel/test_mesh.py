@@ -1,4 +1,4 @@
-"""The devices' mesh: its sizes, arrays on it, and functions whose videos are divided."""
+"""The mesh: its sizes, arrays on it, and functions that are divided over it."""
 
 import functools
 
@@ -29,8 +29,8 @@ def config_of(member: int, data: int, population: int = 4):
         (-1, 1, 6, (4, 1)), (-1, 1, 3, (2, 1)), (1, 1, 8, (1, 1)),
     ],
 )  # fmt: skip
-def test_the_rest_of_the_devices(member, data, devices, wanted):
-    """Of as many as a population of 4, or a batch of 6 parts, can be divided over."""
+def test_sizes_of_the_remaining_devices(member, data, devices, wanted):
+    """A population of 4 and a batch of 6 shards are divided over as many as possible."""
     mesh = mesh_from_config(config_of(member, data), 6, jax.devices()[:devices])
     assert dict(mesh.shape) == dict(zip(("member", "data"), wanted, strict=True))
 
@@ -39,12 +39,12 @@ def test_the_rest_of_the_devices(member, data, devices, wanted):
     ("member", "data", "message"),
     [
         (3, 1, "a population of 4 cannot be divided over 3 devices; set config.population to a"),
-        (1, 4, "this batch is of 6 equal parts, which cannot be divided over 4 devices; change"),
+        (1, 4, "this batch splits into 6 equal shards, which cannot be divided over 4 devices; c"),
         (4, 3, "a mesh of 4 x 3 = 12 devices, but there are 8; lower them, or start more"),
         (0, 1, "config.mesh.member=0, config.mesh.data=1: wanted numbers of devices, or -1"),
     ],
 )
-def test_sizes_that_do_not_go(member, data, message):
+def test_sizes_that_do_not_fit(member, data, message):
     with pytest.raises(JaxtalError) as error:
         mesh_from_config(config_of(member, data), 6)
     assert message in str(error.value)
@@ -60,7 +60,7 @@ def test_every_process_must_take_part(monkeypatch):
 @pytest.mark.parametrize(
     ("pairs", "singles", "parts"), [(3, 4, 1), (4, 8, 4), (6, 4, 2), (0, 5, 5), (3, 0, 3)]
 )
-def test_no_pair_is_in_two_parts(pairs, singles, parts):
+def test_no_pair_is_in_two_shards(pairs, singles, parts):
     assert sampling.num_shards_with_pairs(pairs, singles) == parts
     labels = jnp.ones((30, 1))
     key = jax.random.key(0)
@@ -82,7 +82,7 @@ def mesh_of(member: int, data: int):
 
 
 def on(member: int, data: int, function, axes, *arguments):
-    """`function` of 4 members on a mesh, jitted."""
+    """Call a jitted `function` of 4 members on a mesh."""
     mesh = mesh_of(member, data)
     return jax.jit(vmap_members(function, 4, axes, mesh))(*sharding.device_put(mesh, arguments))
 

@@ -1,4 +1,4 @@
-"""Eight devices, in whichever processes, train and evaluate as one does."""
+"""Eight devices, in any number of processes, train and evaluate like one device."""
 
 import json
 import os
@@ -14,10 +14,10 @@ from jaxtal.checkpoint_conversion.convert import latest_variables
 from tests.conftest import ROOT
 from tests.helpers import pods
 
-# Without LLVM's optimizations, which take most of the time: that is not what is compared.
+# Without LLVM's optimizations, which take most of the time and are not compared here.
 QUICKLY = "--xla_backend_optimization_level=0"
 LAYOUTS = {"1 x 8": (1, 8), "2 x 4": (2, 4), "4 x 2": (4, 2)}  # processes, devices of each
-# Two processes have all that the others have: communication within and between processes.
+# Two processes cover the other cases: communication within and between processes.
 _SELECTED = [
     pytest.param(name, marks=() if name == "2 x 4" else pytest.mark.slow) for name in LAYOUTS
 ]
@@ -25,7 +25,7 @@ RELATIVE = 1e-5
 
 
 def run(folder: Path, processes: int, devices: int, mesh: tuple[int, int]) -> None:
-    """All methods' runs."""
+    """Run all methods."""
     launcher = ["launch/local.py", f"--processes={processes}", f"--devices={devices}"]
     program = (
         "import runpy, sys; sys.path.insert(0, 'launch'); import local;"
@@ -81,6 +81,6 @@ def test_the_same_losses_parameters_and_map(one, several):
 
 
 def members_of(folder: Path) -> list[np.ndarray]:
-    """All of a model's variables as one vector, for each member."""
+    """Return the variables of each member as one vector."""
     leaves = jax.tree.leaves(latest_variables(folder))
     return [np.concatenate([leaf[member].ravel() for leaf in leaves]) for member in range(2)]

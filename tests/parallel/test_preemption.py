@@ -1,4 +1,4 @@
-"""Processes of a job that do not meet, are too few, or come to an end nobody asked for."""
+"""Processes of a job that do not connect, are too few, or end unexpectedly."""
 
 import os
 import subprocess
@@ -15,13 +15,13 @@ ENDINGS = {
     "nothing": ("pass", 0, ""),
     "interrupted": ("sys.exit(75)", 75, ""),
     "a lost process": ("os.abort()", 75, "aborted: another process of this job was lost"),
-    "out of memory": ("os.kill(os.getpid(), 9)", 75, "this process was ended by SIGKILL"),
+    "out of memory": ("os.kill(os.getpid(), 9)", 75, "this process was killed by SIGKILL"),
 }
 
 
 @pytest.mark.parametrize("ending", ENDINGS)
-def test_the_end_of_a_process_is_told(ending):
-    """In one line, by the one that waits for it."""
+def test_the_end_of_a_process_is_reported(ending):
+    """In one line, by its supervisor."""
     does, wanted, message = ENDINGS[ending]
     program = (
         "import os, sys\nfrom jaxtal.parallel import multihost, preemption\n"
@@ -35,11 +35,11 @@ def test_the_end_of_a_process_is_told(ending):
     assert done.returncode == wanted
     lines = done.stderr.splitlines()
     assert len(lines) == bool(message)
-    assert not message or (message in lines[0] and "the same command goes on" in lines[0])
+    assert not message or (message in lines[0] and "the same command resumes" in lines[0])
 
 
-def test_sigterm_has_an_end(tmp_path):
-    """Of a process that does not listen, after the seconds that there are."""
+def test_sigterm_kills_after_the_grace_period(tmp_path):
+    """A process that ignores the signal is killed."""
     program = (
         "import signal, sys, time\nfrom jaxtal.parallel import multihost, preemption\n"
         "def run():\n"
@@ -58,21 +58,21 @@ def test_sigterm_has_an_end(tmp_path):
     process.terminate()
     _, err = process.communicate(timeout=20)
     assert process.returncode == 75
-    assert "told to stop (SIGTERM) where nothing could be saved in time (SIGKILL)" in err
+    assert "stopped by SIGTERM and no checkpoint could be saved in time (SIGKILL)" in err
 
 
-def test_nobody_to_meet(monkeypatch, tmp_path):
+def test_no_other_process(monkeypatch, tmp_path):
     monkeypatch.setattr(os, "environ", {**os.environ, "JAX_NUM_PROCESSES": "two"})
     process = start(*TINY, "--distributed", f"--workdir={tmp_path / 'run'}")
     _, err = process.communicate(timeout=60)
     assert (process.returncode, err) == (
-        2, "error: JAX_NUM_PROCESSES=two, JAX_PROCESS_ID=None; wanted whole numbers\n"
+        2, "error: JAX_NUM_PROCESSES=two, JAX_PROCESS_ID=None; wanted integers\n"
     )  # fmt: skip
     del os.environ["JAX_NUM_PROCESSES"]
     process = start(*TINY, "--distributed", f"--workdir={tmp_path / 'run'}")
     _, err = process.communicate(timeout=60)
     assert process.returncode == 2
-    assert err.startswith("error: --distributed: the processes of this job did not meet (")
+    assert err.startswith("error: --distributed: the processes of this job did not connect (")
     assert not (tmp_path / "run").exists()
 
 

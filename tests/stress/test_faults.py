@@ -43,14 +43,14 @@ for step in seals.checkpoint_steps(checkpoints):
         (work / "damaged").mkdir(exist_ok=True)
         (checkpoints / str(step)).rename(work / "damaged" / str(step))
         if defect != "silent":
-            print("warning: this checkpoint is cut short", file=sys.stderr)
+            print("warning: this checkpoint is truncated", file=sys.stderr)
 start = seals.latest_complete_step(checkpoints) or 0
 if defect == "forgetful":
     start = max(start - 30, 0)
 lines = metrics.read_text().splitlines() if start else []
 metrics.write_text("".join(line + "\\n" for line in lines if json.loads(line)["step"] <= start))
 if start:
-    print(f"continuing from step {start}", flush=True)
+    print(f"resuming from step {start}", flush=True)
 print("compiled 1 step", flush=True)
 try:
     for step in range(start + 1, 241):
@@ -61,7 +61,7 @@ try:
             save(step)
         if signals:
             reported = step + (defect == "liar")
-            print(f"SIGTERM; step {reported} is saved", file=sys.stderr)
+            print(f"stopped by SIGTERM; step {reported} is saved", file=sys.stderr)
             sys.exit(75)
 except OSError as error:
     print(f"error: the disk is full ({error.strerror})", file=sys.stderr)
@@ -150,7 +150,7 @@ def test_sigterm(faulted):
     event, differing = one(faulted("none"), "SIGTERM job")
     assert (event.code, event.wrong, differing) == (75, [], [])
     assert event.complete == event.resumed >= event.step
-    assert event.message == f"SIGTERM; step {event.complete} is saved"
+    assert event.message == f"stopped by SIGTERM; step {event.complete} is saved"
 
 
 def test_truncate(faulted):
@@ -298,9 +298,9 @@ def test_command(tmp_path):
 
 
 def test_resumed_step():
-    lines = ["Synthetic: 12 videos", "continuing from step 30", "compiled 2"]
+    lines = ["Synthetic: 12 videos", "resuming from step 30", "compiled 2"]
     assert fault_jobs.resumed_step(lines) == 30
-    assert fault_jobs.resumed_step(["Synthetic: 12 videos", "compiled 20 steps a dispatch"]) == 0
+    assert fault_jobs.resumed_step(["Synthetic: 12 videos", "compiled 20 steps per dispatch"]) == 0
     assert fault_jobs.resumed_step(["Synthetic: 12 videos"]) is None
 
 
@@ -315,7 +315,9 @@ def test_the_message_is_the_cause_without_folders():
 
 
 LOST = ["[process 1] error: another process of this job was lost (Gloo)"]
-DISK = ["error: w: the disk is full (File too large); the checkpoint of step 50 is good: make room"]
+DISK = [
+    "error: w: the disk is full (File too large); the checkpoint of step 50 is good; free space"
+]
 
 
 @pytest.mark.parametrize(

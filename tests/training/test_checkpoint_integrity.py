@@ -1,4 +1,4 @@
-"""A checkpoint that lacks a byte is known for it."""
+"""Truncated checkpoints are detected."""
 
 import json
 
@@ -9,7 +9,7 @@ from jaxtal.training import checkpoint_integrity
 
 @pytest.fixture
 def folder(tmp_path):
-    """Checkpoints of two steps, sealed, and one in the making."""
+    """Return complete checkpoints of two steps, and an unfinished one."""
     for name in ("4", "12", "16.orbax-checkpoint-tmp"):
         (tmp_path / name / "state" / "d").mkdir(parents=True)
         (tmp_path / name / "state" / "d" / "data").write_bytes(b"x" * 100)
@@ -20,7 +20,7 @@ def folder(tmp_path):
     return tmp_path
 
 
-def test_whole(folder):
+def test_complete(folder):
     assert checkpoint_integrity.checkpoint_steps(folder) == [4, 12]
     assert checkpoint_integrity.latest_complete_step(folder) == 12
     assert json.loads((folder / "12" / "sealed.json").read_text()) == {
@@ -31,7 +31,7 @@ def test_whole(folder):
 
 
 @pytest.mark.parametrize("length", [0, 1, 99, 101])
-def test_cut_short(folder, length):
+def test_truncated(folder, length):
     (folder / "12" / "state" / "d" / "data").write_bytes(b"x" * length)
     assert (
         checkpoint_integrity.find_corruption(folder / "12")
@@ -49,20 +49,20 @@ def test_missing(folder):
 
 
 @pytest.mark.parametrize("text", ["", '{"state/d/data": 100', "[1, 2]", "3"])
-def test_a_seal_that_is_cut_short(folder, text):
+def test_a_truncated_manifest(folder, text):
     (folder / "12" / "sealed.json").write_text(text)
-    assert checkpoint_integrity.find_corruption(folder / "12") == "sealed.json is cut short"
+    assert checkpoint_integrity.find_corruption(folder / "12") == "sealed.json is truncated"
     assert checkpoint_integrity.latest_complete_step(folder) == 4
 
 
-def test_a_checkpoint_older_than_seals_counts(folder):
+def test_a_checkpoint_without_a_manifest_counts(folder):
     (folder / "12" / "sealed.json").unlink()
     (folder / "12" / "progress").mkdir()
     assert checkpoint_integrity.latest_complete_step(folder) == 12
 
 
 @pytest.mark.parametrize("name", ["_CHECKPOINT_METADATA", "state"])
-def test_a_checkpoint_that_is_half_deleted_does_not(folder, name):
+def test_a_partly_deleted_checkpoint_does_not_count(folder, name):
     for gone in ("sealed.json", name):
         path = folder / "12" / gone
         path.rename(folder / f"gone {gone}")

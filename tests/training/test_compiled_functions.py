@@ -1,4 +1,4 @@
-"""What devices tell each other: nothing about members, and of a batch gradients and means alone."""
+"""Collectives of the compiled steps: none between members, reductions within a batch."""
 
 import functools
 
@@ -23,7 +23,7 @@ B = 12  # videos of a batch, as tests.helpers.pods has it
 
 @functools.cache
 def setting(name: str):
-    """Config, method, model and mesh."""
+    """Return config, method, model and mesh."""
     config = config_of(name, MEMBER, DATA)
     method = methods.get(config.method)
     mesh = mesh_from_config(config, method.num_batch_shards(config))
@@ -39,7 +39,7 @@ def data(mesh) -> PackedVideos:
 
 @functools.cache
 def of_training(name: str) -> tuple[list[Collective], int]:
-    """The compiled steps' collectives, and how many numbers a model's parameters are."""
+    """Return the collectives of the compiled steps, and the number of a model's parameters."""
     config, method, model, mesh = setting(name)
     state, hyper = train_step.abstract_state(model, config, mesh, WIDTH)
     stop = train_step.with_sharding(mesh, jax.ShapeDtypeStruct((), jnp.int32))
@@ -51,15 +51,15 @@ def of_training(name: str) -> tuple[list[Collective], int]:
 
 
 @pytest.mark.parametrize("name", [*METHODS, "hybrid"])
-def test_members_tell_each_other_nothing(name):
+def test_members_train_without_communication(name):
     found, _ = of_training(name)
     assert found  # those of the batch
     assert {axes(one, setting(name)[3].shape) for one in found} == {("data",)}
 
 
 @pytest.mark.parametrize("name", [*METHODS, "hybrid"])
-def test_a_batch_is_added_up(name):
-    """All-reduces of every gradient and of scalars: counts, means, loss terms."""
+def test_a_batch_is_reduced(name):
+    """All-reduces of the gradients and of scalars: counts, means, loss terms."""
     found, numbers = of_training(name)
     assert all(one.in_loop for one in found)
     reduced = [one for one in found if one.kind == "all-reduce"]
@@ -70,15 +70,15 @@ def test_a_batch_is_added_up(name):
     if name in ("co2net", "twostream"):
         assert others == []
         return
-    # The losses that compare videos with each other: their embeddings, probabilities and labels,
-    # and three numbers each, forth and back.
+    # Losses that compare videos exchange embeddings, probabilities and labels, and three numbers
+    # per video, forward and backward.
     assert {one.kind for one in others} == {"all-gather"}
     embeddings = 2 * WIDTH // 2 if name == "d2net" else 0
     assert sum(one.bytes for one in others) <= 4 * B * (embeddings + 2 * C + 8)
 
 
 @pytest.mark.parametrize("name", ["co2net"])
-def test_evaluation_tells_nobody_anything(name):
+def test_evaluation_has_no_communication(name):
     config, method, model, mesh = setting(name)
     state, _ = train_step.abstract_state(model, config, mesh, WIDTH)
     program = evaluator.evaluation_fn(method, model, config, mesh)
@@ -90,8 +90,8 @@ def test_evaluation_tells_nobody_anything(name):
     assert cas.spec == jax.sharding.PartitionSpec("member", "data")
 
 
-def test_sharded_features_send_a_batch_s_rows():
-    """Each device finds those that it has, by their numbers, and sends them where they belong."""
+def test_collectives_of_sharded_features():
+    """An all-gather of the row indices, then a reduce-scatter of the features."""
     config, method, model, mesh = setting("twostream")
     config = config.copy_and_resolve_references()
     config.mesh.features = "sharded"

@@ -1,4 +1,4 @@
-"""Whole videos in length buckets: nothing lost, few programs, the same numbers as one by one."""
+"""Evaluation in length buckets: few compiled functions, the same outputs as one by one."""
 
 import types
 
@@ -33,7 +33,9 @@ def test_every_video_is_in_one_batch_of_its_bucket():
         assert (lengths[row[row >= 0]] <= time).all()
         assert time == 64 or (lengths[row[row >= 0]] > time / 2).all()
         sizes.setdefault(time, set()).add(len(row))
-    assert all(len(size) == 1 for size in sizes.values())  # one shape, so one program, a bucket
+    assert all(
+        len(size) == 1 for size in sizes.values()
+    )  # one shape, so one compiled function, per bucket
     assert set(sizes) == {64, 128, 256, 512, 1024, 2048, 4096}
 
 
@@ -48,7 +50,7 @@ def variables() -> dict:
 
 
 def of_one(tree):
-    """Variables of a population of one."""
+    """Return variables of a population of one."""
     return jax.tree.map(lambda leaf: leaf[None], tree)
 
 
@@ -67,7 +69,7 @@ def draw(lengths) -> tuple[Video, ...]:
 
 
 def test_as_many_traces_as_buckets(variables, monkeypatch):
-    """200 lengths, in any order: one program a bucket; nothing passes to the device in between."""
+    """200 lengths in any order: one compiled function per bucket, no transfer in between."""
     lengths = np.random.default_rng(0).permutation(np.arange(1, 2400, 12))
     traces, programs, compile = [], [], jax.stages.Lowered.compile
     monkeypatch.setattr(jax.stages.Lowered, "compile", lambda x: programs.append(1) or compile(x))
@@ -90,7 +92,7 @@ def test_as_many_traces_as_buckets(variables, monkeypatch):
     assert all(videos > 1 for videos, time, _ in traces if time <= 2048)
 
 
-def test_videos_that_are_too_short_are_left_out_but_count_as_ground_truth(variables):
+def test_videos_that_are_too_short_are_skipped_but_count_as_ground_truth(variables):
     lengths = [10, 11, 64, 3]
     dataset = Dataset("Tiny", ("a", "b", "c"), (), draw(lengths))
     config = co2net_demo.get_config()
@@ -110,7 +112,7 @@ def test_videos_that_are_too_short_are_left_out_but_count_as_ground_truth(variab
     assert result["map"]["0.5"] == 0.5
 
 
-def test_outputs_that_are_not_finite_are_told(variables):
+def test_outputs_that_are_not_finite_are_an_error(variables):
     videos = draw((64, 65))
     inference = inference_on(videos)
     inference.compile(variables)
@@ -137,8 +139,8 @@ def test_outputs_equal_those_of_single_videos(variables):
             np.testing.assert_allclose(value, wanted[name][0], atol=1e-5)
 
 
-def test_long_videos_are_thinned_out_and_detections_are_in_snippets():
-    """METHODS 4.a, 4.e: rows floor(i L / T'); a single snippet is fed twice."""
+def test_long_videos_are_subsampled_and_detections_are_in_snippets():
+    """The rows are floor(i L / T'); a single snippet is fed twice."""
     config = twostream_thumos.get_config()
     config.data.test_snippets = 70
     method = methods.get("twostream")

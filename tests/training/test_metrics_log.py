@@ -1,4 +1,4 @@
-"""Metrics on their way to metrics.jsonl: late by a window, means over windows and members."""
+"""Metrics in metrics.jsonl: fetched one window late, means over windows and members."""
 
 import jax.numpy as jnp
 import numpy as np

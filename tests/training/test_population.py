@@ -1,4 +1,4 @@
-"""Populations: which single runs the members are, and what is said of them together."""
+"""Populations: the single runs that their members equal, and statistics over members."""
 
 import math
 
@@ -17,7 +17,7 @@ def config_of(members: int, vary: str = ""):
     return config
 
 
-def test_members_are_single_runs_with_seeds_and_values_of_their_own():
+def test_members_are_single_runs_with_their_own_seeds_and_values():
     vary = "optimizer.learning_rate=1e-4,2e-4,3e-4 loss.weights.norm=0,1,0.5"
     config = config_of(3, vary)
     members = population.members_of(config)
@@ -32,7 +32,7 @@ def test_members_are_single_runs_with_seeds_and_values_of_their_own():
     np.testing.assert_array_equal(hyper.seed, [5, 6, 7])
     np.testing.assert_allclose(hyper.loss_weights["norm"], [0, 1, 0.5])
     np.testing.assert_allclose(hyper.loss_weights["mutual"], [1, 1, 1])
-    assert config.loss.weights.norm == 0.8  # what was given is as it was
+    assert config.loss.weights.norm == 0.8  # the argument is unchanged
 
 
 def test_seeds_can_be_given():
@@ -46,13 +46,13 @@ def test_seeds_can_be_given():
         ("loss.weights.norm", "'loss.weights.norm' is not FIELD=VALUE,VALUE"),
         ("train.steps=1,2", "members cannot differ in 'train.steps', only in seed, optimizer"),
         ("loss.weights.nrm=1,2", "members cannot differ in 'loss.weights.nrm'"),
-        ("seed=1,2 seed=1,2", "seed is there twice"),
+        ("seed=1,2 seed=1,2", "seed is given twice"),
         ("seed=1,x", "the values must be numbers"),
         ("seed=1.5,2", "the values must be numbers"),
         ("seed=1,2,3", "has 3 values, but config.population is 2; give one for each member"),
     ],
 )
-def test_mistakes_are_told(vary, message):
+def test_errors_of_vary(vary, message):
     with pytest.raises(JaxtalError, match=message):
         population.members_of(config_of(2, vary))
 
@@ -107,18 +107,18 @@ def test_quantiles_are_exact_where_there_is_a_formula(probability):
     assert quantile(p, 4) == pytest.approx(four, rel=1e-13)
 
 
-def test_a_single_run_is_summed_up_as_it_is():
+def test_the_summary_of_a_single_run_is_its_result():
     assert population.summary([result(0.5)]) == result(0.5)
 
 
-def test_a_summary_leaves_out_who_has_diverged():
+def test_a_summary_excludes_diverged_members():
     line = population.summary([result(0.2), None, result(0.4)])
     assert (line["step"], line["protocol"]) == (7, "co2")
     assert line["map"]["0.5"] == pytest.approx(0.3)
     assert line["members"] == {"0.1:0.7": [0.1, None, 0.2]}
 
 
-def test_groups_of_equal_values_and_the_diverged():
+def test_groups_of_equal_values_and_diverged_members():
     without, whole = {"loss.weights.norm": 0.0}, {"loss.weights.norm": 1.0}
     members = [
         result(0.1, seed=0, values=without),
@@ -145,7 +145,7 @@ def test_groups_of_equal_values_and_the_diverged():
     assert found["ensemble"] == together
 
 
-def test_members_are_grouped_by_what_they_differ_in_besides_the_seed():
+def test_members_are_grouped_by_their_values_besides_the_seed():
     config = config_of(4, "seed=1,2,3,4 loss.weights.norm=0,1,1,0")
     assert population.groups(population.members_of(config), config) == [
         ({"loss.weights.norm": 0.0}, [0, 3]), ({"loss.weights.norm": 1.0}, [1, 2])

@@ -1,6 +1,6 @@
-"""Runs that are told to stop, checkpoints that are cut short, a disk that is full, a lost process.
+"""SIGTERM, truncated checkpoints, a full disk, a lost process.
 
-Whatever happens, the same command goes on and ends as an undisturbed run, bit for bit.
+After each of them the same command resumes and ends like an uninterrupted run, bit for bit.
 """
 
 import json
@@ -35,7 +35,7 @@ def calm(tmp_path_factory) -> Path:
 
 
 def begun(folder: Path, **options) -> subprocess.Popen:
-    """A run that has saved its first checkpoint."""
+    """Start a run and wait for its first checkpoint."""
     return wait_for_checkpoint(start(*RUN, f"--workdir={folder}", **options), folder)
 
 
@@ -48,7 +48,7 @@ def wait_for_checkpoint(process: subprocess.Popen, folder: Path) -> subprocess.P
 
 
 def wait_until(condition, process: subprocess.Popen) -> None:
-    """For what a process is about to do; not for ever, and not without it."""
+    """Wait for an effect of a process, at most 300 seconds and while it runs."""
     begun = time.monotonic()
     while not condition():
         assert process.poll() is None, process.communicate()[1]
@@ -57,40 +57,38 @@ def wait_until(condition, process: subprocess.Popen) -> None:
 
 
 def ends_like(calm: Path, folder: Path) -> str:
-    """What the same command says that goes on in `folder`."""
+    """Resume in `folder` with the same command; return its stderr."""
     code, out, err = run(*RUN, f"--workdir={folder}")
     assert code == 0, err
-    assert "continuing from step" in out
+    assert "resuming from step" in out
     assert outcome(folder) == outcome(calm)
     assert (folder / "metrics.jsonl").read_text() == (calm / "metrics.jsonl").read_text()
     return err
 
 
-def test_told_to_stop(calm, tmp_path):
-    """SIGTERM: the present step is saved, and nothing lost."""
+def test_sigterm(calm, tmp_path):
+    """The current step is saved, and nothing is lost."""
     process = begun(tmp_path)
     process.terminate()
     _, err = process.communicate(timeout=30)
     assert process.returncode == 75
-    step = int(
-        re.search(r"told to stop \(SIGTERM\); step (\d+) is saved; the same command", err)[1]
-    )
+    step = int(re.search(r"stopped by SIGTERM; step (\d+) is saved; the same command", err)[1])
     assert checkpoint_integrity.latest_complete_step(tmp_path / "checkpoints") == step < STEPS
     assert json.loads((tmp_path / "metrics.jsonl").read_text().splitlines()[-1])["step"] == step
     ends_like(calm, tmp_path)
 
 
-def test_told_to_stop_before_there_is_anything_to_save(tmp_path):
+def test_sigterm_before_there_is_anything_to_save(tmp_path):
     process = start(*RUN, f"--workdir={tmp_path}")
-    wait_until((tmp_path / "config.json").exists, process)  # since when it listens to SIGTERM
+    wait_until((tmp_path / "config.json").exists, process)  # written after SIGTERM is handled
     process.terminate()
     _, err = process.communicate(timeout=20)
     assert process.returncode == 75
-    assert err.splitlines()[-1].startswith("error: told to stop (SIGTERM) where there was nothing")
+    assert err.splitlines()[-1].startswith("error: stopped by SIGTERM before there was anything")
     assert not (tmp_path / "result.json").exists()
 
 
-def test_a_checkpoint_that_is_cut_short_is_not_chosen(calm, tmp_path):
+def test_a_truncated_checkpoint_is_not_chosen(calm, tmp_path):
     process = begun(tmp_path, start_new_session=True)
     wait_until(
         lambda: len(checkpoint_integrity.checkpoint_steps(tmp_path / "checkpoints")) > 1, process
@@ -105,12 +103,12 @@ def test_a_checkpoint_that_is_cut_short_is_not_chosen(calm, tmp_path):
     os.truncate(largest, largest.stat().st_size - 1)
     assert checkpoint_integrity.latest_complete_step(tmp_path / "checkpoints") == before
     err = ends_like(calm, tmp_path)
-    assert re.search(rf"warning: .*checkpoints/{last}: this checkpoint is cut short \(state/", err)
+    assert re.search(rf"warning: .*checkpoints/{last}: this checkpoint is truncated \(state/", err)
     assert (tmp_path / "damaged" / str(last) / "sealed.json").exists()
 
 
 def test_a_full_disk(calm, tmp_path):
-    """Files that cannot grow beyond some length, as those of the next checkpoint have to."""
+    """Simulated by a limit of the file size that the next checkpoint exceeds."""
     code, _, err = run(*RUN, "--config.train.steps=40", f"--workdir={tmp_path}")
     assert code == 0, err
     process = start(*RUN, f"--workdir={tmp_path}", "--compilation_cache_dir=")
@@ -128,7 +126,7 @@ TWO = [*RUN, "--config.population=2"]
 
 
 def job_of_two(folder: Path) -> subprocess.Popen:
-    """A job of two processes that has saved its first checkpoint a moment ago."""
+    """Start a job of two processes and wait for its first checkpoint."""
     arguments = ["--processes=2", "--", *TWO, f"--workdir={folder}"]
     launcher = [sys.executable, "launch/local.py", *arguments]
     options = {"cwd": ROOT, "stderr": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
@@ -136,12 +134,12 @@ def job_of_two(folder: Path) -> subprocess.Popen:
 
 
 def test_a_lost_process_ends_a_job(tmp_path):
-    """After SIGTERM to all it goes on; of one that is killed the other one learns in time."""
+    """After SIGTERM to all it resumes; after a kill of one the other one notices in time."""
     job = job_of_two(tmp_path)
     job.terminate()
     _, err = job.communicate(timeout=30)
     assert job.returncode == 75
-    steps = re.findall(r"told to stop \(SIGTERM\); step (\d+) is saved; the same", err)
+    steps = re.findall(r"stopped by SIGTERM; step (\d+) is saved; the same", err)
     assert [*map(int, steps)] == [
         checkpoint_integrity.latest_complete_step(tmp_path / "checkpoints")
     ] * 2
@@ -160,5 +158,5 @@ def test_a_lost_process_ends_a_job(tmp_path):
     assert err.splitlines()[-1].startswith("process 1 was killed by signal 9")
     code, out, err = run(*TWO, f"--workdir={tmp_path}")  # with one process and one device
     assert code == 0, err
-    assert "continuing from step" in out
+    assert "resuming from step" in out
     assert json.loads((tmp_path / "result.json").read_text())["step"] == STEPS

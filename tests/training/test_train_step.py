@@ -1,4 +1,4 @@
-"""The training step: one program, keys from (seed, step), and updates that are not finite."""
+"""The training step: one compiled function, keys from (seed, step), skipped updates."""
 
 import functools
 
@@ -66,7 +66,7 @@ def leaves(state):
     return [np.asarray(leaf) for leaf in jax.tree.leaves(state)]
 
 
-def test_one_trace_whatever_the_numbers(step, config, data):
+def test_one_trace_for_all_hyperparameters(step, config, data):
     jitted, start, traces = step
     hyper = hyperparams_from_config(config)
     for seed in (0, 1):
@@ -96,7 +96,7 @@ def test_no_transfer_between_host_and_device(step, config, data):
         jax.block_until_ready(jitted(state, hyper, data))
 
 
-def test_an_update_that_is_not_finite_is_left_out_and_counted(step, config, data):
+def test_an_update_that_is_not_finite_is_skipped_and_counted(step, config, data):
     jitted, start, _ = step
     hyper = hyperparams_from_config(config)
     good, _ = run(jitted, start, hyper, data, 2)
@@ -115,7 +115,7 @@ def test_an_update_that_is_not_finite_is_left_out_and_counted(step, config, data
     )
 
 
-def test_a_weight_of_zero_leaves_a_term_out(step, config, data):
+def test_a_weight_of_zero_drops_a_term(step, config, data):
     jitted, start, _ = step
     hyper = hyperparams_from_config(config)
     _, metrics = jitted(start(hyper), hyper, data)
@@ -157,7 +157,7 @@ def test_members_of_a_population_can_be_vmapped(step, config, data):
 
 @pytest.fixture(scope="module")
 def loop(config):
-    """Up to four steps as one program, and how often it was traced."""
+    """Return a loop of up to four steps, and the list of its traces."""
     method = methods.get("co2net")
     model = method.build(config.model, C)
     traces = []
@@ -170,7 +170,7 @@ def loop(config):
 
 
 def test_where_loops_start_and_stop_changes_nothing(step, loop, config, data):
-    """Seven steps in loops that stop anywhere: the same bits, one program, right means."""
+    """Seven steps in loops that stop anywhere: the same bits, one trace, correct means."""
     _, start, _ = step
     looped, traces = loop
     hyper = hyperparams_from_config(config)

@@ -1,4 +1,4 @@
-"""The loop around the steps: windows, populations, divergence, streaming, profile; a toy method."""
+"""The training loop with a toy method: windows, populations, divergence, streaming, profile."""
 
 import itertools
 import json
@@ -36,7 +36,7 @@ def test_windows_end_at_the_same_steps_wherever_a_run_begins():
 
 
 def config_of(**fields) -> ConfigDict:
-    """The toy on tiny data, with other values of fields, dots written as double underscores."""
+    """Return the toy's config on tiny data; fields are overridden as `a__b=value`."""
     config = toy_config.get_config()
     config.data.num_snippets, config.train.batch_size = 16, 5
     config.data.generator = TINY_VIDEOS
@@ -69,7 +69,7 @@ def assert_same_detections(first, second) -> None:
 
 @pytest.fixture(scope="module", autouse=True)
 def _compiled_once(tmp_path_factory):
-    """The runs below compile the same few programs again and again."""
+    """Cache compiled functions, since the runs below compile the same few repeatedly."""
     settings = {
         "jax_compilation_cache_dir": str(tmp_path_factory.mktemp("compiled")),
         "jax_persistent_cache_min_compile_time_secs": 0.0,
@@ -110,7 +110,7 @@ def test_a_member_equals_the_single_run(population, tmp_path, member):
     assert mine["best_on_test"]["step"] == single["best_on_test"]["step"]
 
 
-def test_what_a_population_leaves(population):
+def test_files_of_a_population(population):
     folder, result = population
     assert json.loads((folder / "result.json").read_text())["population"] == 3
     values = [member["average"]["0.1:0.7"] for member in result["members"]]
@@ -131,8 +131,8 @@ def test_what_a_population_leaves(population):
     assert [len(line["members"]["0.1:0.7"]) for line in evaluations] == [3, 3]
 
 
-def test_an_ensemble_finds_what_its_members_find_on_average(tmp_path):
-    """Of all that differ in the seed alone and have not diverged."""
+def test_an_ensemble_averages_the_outputs_of_its_members(tmp_path):
+    """Its members differ in the seed only and have not diverged."""
     config = config_of(population=3, evaluation__save_activations=True)
     result = train_and_evaluate(config, tmp_path)
     assert result["ensemble"]["members"] == 3
@@ -149,13 +149,13 @@ def test_an_ensemble_finds_what_its_members_find_on_average(tmp_path):
     assert detections(tmp_path / "ensemble") not in map(detections, folders)
 
 
-def test_only_what_differs_in_the_seed_alone_is_an_ensemble(population):
+def test_only_members_that_differ_in_the_seed_alone_are_an_ensemble(population):
     folder, result = population
     assert not any("ensemble" in group for group in (result, *result["groups"]))
     assert not (folder / "ensemble").exists()
 
 
-def test_a_population_continues_bit_for_bit(population, tmp_path):
+def test_a_population_resumes_bit_for_bit(population, tmp_path):
     folder, _ = population
     for steps in (3, 8):
         train_and_evaluate(config_of(population=3, vary=VARY, seed=1, train__steps=steps), tmp_path)
@@ -164,17 +164,17 @@ def test_a_population_continues_bit_for_bit(population, tmp_path):
         assert parts.read_bytes() == whole.read_bytes()
 
 
-def test_a_member_that_diverges_is_told_and_hurts_nobody(population, tmp_path, caplog):
+def test_a_diverged_member_is_reported_and_does_not_affect_others(population, tmp_path, caplog):
     caplog.set_level("INFO", "jaxtal")
     vary = VARY.replace("1e-2,3e-3", "1e-2,1e38")
     config = config_of(population=3, vary=vary, seed=1, train__steps=16)
     result = train_and_evaluate(config, tmp_path)
     assert result["diverged"] == [1]
     lost = result["members"][1]
-    assert lost["diverged"] == 4  # its outputs were not finite any more
+    assert lost["diverged"] == 4  # its outputs were not finite
     assert lost["skipped_updates"] >= 10
     assert "map" not in lost
-    assert "member 1 (seed 2) has diverged before step" in caplog.text
+    assert "member 1 (seed 2) diverged before step" in caplog.text
     assert not (tmp_path / "members" / "1").exists()
     calm = tmp_path / "calm"
     train_and_evaluate(config_of(population=3, vary=VARY, seed=1, train__steps=16), calm)
@@ -193,19 +193,19 @@ def test_a_member_that_diverges_is_told_and_hurts_nobody(population, tmp_path, c
 
 
 @pytest.mark.parametrize("members", [1, 2])
-def test_nobody_left_stops_the_run(tmp_path, members):
+def test_a_run_without_a_remaining_member_stops(tmp_path, members):
     config = config_of(
         population=members, optimizer__learning_rate=1e38, train__steps=40, train__eval_every=40
     )
     with pytest.raises(
-        JaxtalError, match=r"diverged: \d\d updates in a row, .* step \d\d, were not finite \(.*mil"
+        JaxtalError, match=r"diverged: \d\d consecutive updates up to step \d\d were not .*mil"
     ):
         train_and_evaluate(config, tmp_path)
     assert not (tmp_path / "result.json").exists()
 
 
 def test_a_run_in_parts_of_any_length_ends_the_same(single, tmp_path):
-    """One step alone is another program: a loop of one turn."""
+    """A single step is another compiled function: a loop with one iteration."""
     for steps in (1, 2, 5, 7):
         train_and_evaluate(config_of(train__steps=steps), tmp_path)
     parts, whole = (at / "detections.json" for at in (tmp_path, single))
@@ -221,8 +221,8 @@ def test_evaluating_twice_changes_no_file_but_the_result(single):
     assert before == after
 
 
-def test_a_work_directory_of_an_earlier_version_continues(single, tmp_path):
-    """Its config.json lacks the fields that came later, and there is no model.json."""
+def test_a_work_directory_of_an_earlier_version_resumes(single, tmp_path):
+    """Its config.json lacks fields that were added later, and there is no model.json."""
     shutil.copytree(single, tmp_path / "run")
     before = json.loads((tmp_path / "run" / "config.json").read_text())
     for name in ("layout", "fps", "stride", "window", "skip_damaged"):
@@ -243,7 +243,7 @@ def single(tmp_path_factory):
 
 
 def test_streamed_features_give_the_same_run(single, tmp_path, caplog):
-    """Also in two parts, and with a population, each with draws of its own."""
+    """Also in two parts, and with a population, whose members sample independently."""
     caplog.set_level("INFO", "jaxtal")
     for steps in (2, 7):
         config = config_of(data__device_share=0.0, train__steps=steps)
@@ -269,7 +269,7 @@ def test_streamed_features_give_the_same_run(single, tmp_path, caplog):
     {"mesh__features": "sharded"}, {"data__device_share": 0.0}
 ])  # fmt: skip
 def test_features_of_several_devices(tmp_path, fields):
-    """Two members on two devices each that share their batches; then one device goes on."""
+    """Two members on two devices each that divide their batches; then resumed on one device."""
     config = config_of(train__steps=4, population=2, train__batch_size=6)
     train_and_evaluate(config_on(config, 1, 1), tmp_path / "one")
     config.update_from_flattened_dict({k.replace("__", "."): v for k, v in fields.items()})
@@ -306,7 +306,7 @@ def test_a_profile_is_written_on_request(single, tmp_path):
 
 
 def test_a_run_traces_one_training_program(tmp_path, monkeypatch):
-    """For whole windows, cut ones, all members; their values are arguments (test_step.py)."""
+    """For full and shortened windows and all members; values are arguments."""
     from jaxtal.training import train_step
 
     traces = itertools.count()

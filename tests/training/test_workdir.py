@@ -1,4 +1,4 @@
-"""The work directory's files: whole or absent, and honest about what they belong to."""
+"""Files of the work directory: written atomically, and checked against config and data."""
 
 import copy
 import json
@@ -20,7 +20,7 @@ CONFIG = {"seed": 0, "train": {"steps": 5, "log_every": 1}, "data": {"thresholds
 DATA = {"classes": 3, "checksum": 7}
 
 
-def test_the_same_config_or_more_steps_may_continue(tmp_path):
+def test_the_same_config_or_more_steps_can_resume(tmp_path):
     files = Workdir(tmp_path / "run")
     for config in (CONFIG, CONFIG, {**CONFIG, "train": {"steps": 9, "log_every": 3}}):
         files.check_config(config)
@@ -28,7 +28,7 @@ def test_the_same_config_or_more_steps_may_continue(tmp_path):
     assert json.loads((files.path / "config.json").read_text())["train"]["steps"] == 9
 
 
-def test_another_config_is_refused_and_named(tmp_path):
+def test_a_different_config_is_rejected_and_named(tmp_path):
     files = Workdir(tmp_path)
     files.open(CONFIG, DATA)
     before = (tmp_path / "config.json").read_text()
@@ -37,18 +37,21 @@ def test_another_config_is_refused_and_named(tmp_path):
     with pytest.raises(JaxtalError, match=r"config\.extra: None there, 3 here"):
         files.check_config({**CONFIG, "extra": 3})
     assert (tmp_path / "config.json").read_text() == before
-    for text, message in (("{", "not a JSON file"), ("[]", r"\[\]; wanted what a run writes")):
+    for text, message in (
+        ("{", "not a JSON file"),
+        ("[]", r"\[\]; wanted a file that a run wrote"),
+    ):
         (tmp_path / "config.json").write_text(text)
         with pytest.raises(JaxtalError, match=rf"config\.json: {message}.*; give another workdir="):
             files.check_config(CONFIG)
 
 
-def test_other_data_are_refused_and_named(tmp_path):
+def test_different_data_are_rejected_and_named(tmp_path):
     files = Workdir(tmp_path)
     files.check_data(DATA)
     files.open(CONFIG, DATA)
     files.check_data(DATA)
-    with pytest.raises(JaxtalError, match="other data: checksum: 7 there, 8 here; give another"):
+    with pytest.raises(JaxtalError, match="different data: checksum: 7 there, 8 here; give"):
         files.check_data({**DATA, "checksum": 8})
 
 
@@ -63,8 +66,8 @@ def test_a_field_that_one_config_lacks_is_a_difference(tmp_path):
         files.check_config(CONFIG)
 
 
-def test_fields_of_the_localization_that_came_later(tmp_path):
-    """They had the method's defaults; where a config says something else, that is a difference."""
+def test_fields_of_the_localization_that_were_added_later(tmp_path):
+    """They had the method's defaults; any other value in a config is a difference."""
     config = get_config("d2net_thumos").to_dict()
     old = copy.deepcopy(config)
     for name in ("inclusive", "upsample", "sigma"):
@@ -78,8 +81,8 @@ def test_fields_of_the_localization_that_came_later(tmp_path):
         files.check_config(config)
 
 
-def test_a_run_whose_generator_was_fifty_fields_is_another(tmp_path):
-    """One difference, of which a few are named."""
+def test_a_run_whose_generator_had_fifty_fields_is_different(tmp_path):
+    """One difference; the message names a few of its fields."""
     old = get_config("co2net_demo").to_dict()
     old["data"]["generator"] = {f"field_{number}": number for number in range(53)}
     files = Workdir(tmp_path)
@@ -89,18 +92,26 @@ def test_a_run_whose_generator_was_fifty_fields_is_another(tmp_path):
         files.check_config(get_config("co2net_demo").to_dict())
 
 
-def test_a_model_of_other_classes_is_refused_and_named(tmp_path):
+def test_a_model_of_other_classes_is_rejected_and_named(tmp_path):
     files = Workdir(tmp_path)
     files.check_model(("a", "b"), 8)
     files.write_model(("a", "b"), TimeGrid(), 8, "Tiny")
     files.check_model(("a", "b"), 8)
     for classes, width, message in (
-        (("b", "a"), 8, r"class 0 \(counted from 0\) is 'a' there, 'b' here; give another"),
-        (("a",), 8, r"class 1 \(counted from 0\) is 'b' there, None here"),
-        (("a", "b", "c"), 8, r"class 2 \(counted from 0\) is None there, 'c' here"),
-        (("b", "a"), 6, r"feature_width is 8 there, 6 here"),
+        (
+            ("b", "a"),
+            8,
+            r"class 0 \(counted from 0\) is 'a' in model.json, 'b' in this data set; give",
+        ),
+        (("a",), 8, r"class 1 \(counted from 0\) is 'b' in model.json, None in this data set"),
+        (
+            ("a", "b", "c"),
+            8,
+            r"class 2 \(counted from 0\) is None in model.json, 'c' in this",
+        ),
+        (("b", "a"), 6, r"feature_width is 8 in model.json, 6 in this data set"),
     ):
-        with pytest.raises(JaxtalError, match=f"model.json: .* not of these data: {message}"):
+        with pytest.raises(JaxtalError, match=f"model.json: trained on different data: {message}"):
             files.check_model(classes, width)
     (tmp_path / "model.json").write_text("{")
     with pytest.raises(

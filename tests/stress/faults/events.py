@@ -266,7 +266,7 @@ class Faulted:
 
     def _settle(self, run: Run, expected: int) -> None:
         """Set the step that a run resumed from in all events that still lack it."""
-        self._warned |= any("this checkpoint is cut short" in line for line in run.err)
+        self._warned |= any("this checkpoint is truncated" in line for line in run.err)
         if (step := resumed_step(run.out)) is None:
             return
         for event, aside in self._unsettled:

@@ -215,7 +215,7 @@ def handles_sigterm(pid: int) -> bool:
 def resumed_step(lines: list[str]) -> int | None:
     """Return the step that a run resumed from: 0 for a new run, None if it is not reported yet."""
     for line in lines:
-        if match := re.match(r"continuing from step (\d+)", line):
+        if match := re.match(r"resuming from step (\d+)", line):
             return int(match[1])
         if line.startswith("compiled "):
             return 0
