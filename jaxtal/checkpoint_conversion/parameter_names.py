@@ -220,8 +220,8 @@ def _checked(
     """Return the tensors that have a counterpart here, validated, as float32."""
     if unknown := tensors.keys() - wanted.keys():
         raise CheckpointError(
-            f"{where}: unknown tensors {_some(unknown)}; wanted {_some(wanted)} only, the published "
-            "network of the method that method=... names"
+            f"{where}: unknown tensors {_some(unknown)}; wanted {_some(wanted)} only, the "
+            "published network of the method that method=... names"
         )
     numbers = {}
     for name, (optional, shape) in wanted.items():

@@ -225,7 +225,8 @@ class Model:
             hint = " (give its transpose, so that rows are snippets)" if turned else ""
             raise DataError(
                 f"{video.where}: {video.shape[1]} features per snippet; wanted "
-                f"{self.feature_width}, RGB then flow, extracted with the network of the training data{hint}"
+                f"{self.feature_width}, RGB then flow, extracted with the network of the training "
+                f"data{hint}"
             )
         return video
 
