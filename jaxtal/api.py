@@ -48,7 +48,7 @@ class TrainResult:
             seconds.
         metrics: Lines of metrics.jsonl: loss terms and evaluations by step.
 
-    Example:
+    Examples:
         >>> result = jaxtal.train(jaxtal.get_config("co2net_demo"), "runs/co2net_demo")
         >>> detections = result.model().predict("features/")
     """
@@ -128,7 +128,7 @@ def train(
         DataError: The data set is invalid.
         CheckpointError: `workdir` holds a run that cannot be resumed.
 
-    Example:
+    Examples:
         >>> config = jaxtal.get_config("co2net_demo", overrides={"train.steps": 400})
         >>> result = jaxtal.train(config, "runs/co2net_demo")
     """
@@ -177,7 +177,7 @@ def evaluate(
 ) -> Evaluation:
     """Evaluate detections of any program against the test videos of a data set.
 
-    Detections in training videos are omitted and counted. Test videos without detections count as
+    Detections in training videos are skipped and counted. Test videos without detections count as
     missed. The function needs neither a model nor JAX.
 
     Args:
@@ -186,17 +186,17 @@ def evaluate(
         detections: `Detections`, or a JSON file in ActivityNet form, times in seconds.
         protocol: Name of a protocol (see `jaxtal.protocols.names`), with switches as in
             "thumos_d2+stop_at_empty_class", or a `Protocol`.
-        skip_unknown: Omit detections of unknown videos and classes, with a warning, instead of
+        skip_unknown: Skip detections of unknown videos and classes, with a warning, instead of
             raising.
 
     Returns:
-        mAP by t-IoU threshold, average precision by class, and the counts of omitted detections.
+        mAP by t-IoU threshold, average precision by class, and the counts of skipped detections.
 
     Raises:
         ConfigError: The protocol does not exist.
         DataError: A file is missing or malformed, or a video or class is unknown.
 
-    Example:
+    Examples:
         >>> result = jaxtal.evaluate("data/thumos14", "detections.json", "thumos14")
         >>> result.map[0.5]  # a fraction
     """
@@ -213,7 +213,7 @@ def evaluate(
 def _in_test_videos(
     detections: Detections, dataset: Dataset, skip_unknown: bool
 ) -> tuple[Segments, dict[str, int]]:
-    """Return the detections with the data set's indices, and counts of omitted detections."""
+    """Return the detections with the data set's indices, and counts of skipped detections."""
     given = detections.segments
     test = {video.name: index for index, video in enumerate(dataset.test)}
     training = {video.name for video in dataset.train} - test.keys()
@@ -240,14 +240,14 @@ def _report_unknown(
     what: str, where: np.ndarray, detections: Detections, dataset: Dataset, skip: bool
 ) -> None:
     if skip:
-        warn(f"{len(where)} detections {what} are omitted")
+        warn(f"{len(where)} detections {what} are skipped")
         return
     first = detections.to_records()[where[0]]
     kind, known = ("video", "test videos") if "video" in what else ("label", "classes")
     raise DataError(
         f"{len(where)} detections {what}, the first with {kind} {short_repr(first[kind])}, "
         f"which is not among the {known} of {dataset.name}; correct them, or "
-        "skip_unknown=True omits them"
+        "skip_unknown=True skips them"
     )
 
 
@@ -265,7 +265,7 @@ def analyze_errors(result: Evaluation, tiou: float = 0.5, top: int = 10) -> Erro
     Raises:
         ConfigError: The protocol does not have the threshold.
 
-    Example:
+    Examples:
         >>> result = jaxtal.evaluate("data/thumos14", "detections.json", "thumos14")
         >>> print(jaxtal.analyze_errors(result, tiou=0.5))
     """
@@ -304,7 +304,7 @@ def localize(
         ConfigError: An option does not exist.
         DataError: An array has another shape than specified, or is not finite.
 
-    Example:
+    Examples:
         >>> tcam = np.load("tcam.npy")  # (T, 2)
         >>> jaxtal.localize(tcam, classes=["jump", "throw"], class_threshold=0.1)
     """

@@ -42,7 +42,7 @@ def get_config(
         ConfigError: The config does not exist or cannot be loaded, or it does not have the preset
             or a field of `overrides`.
 
-    Example:
+    Examples:
         >>> config = jaxtal.get_config("co2net_thumos", overrides={"data.dir": "data/thumos14"})
         >>> config.train.steps = 2000
     """

@@ -14,7 +14,7 @@ class JaxtalError(Exception):
     fix it. It names arguments as `member=1` and config fields as `config.seed`; the console
     commands spell the arguments as flags.
 
-    Example:
+    Examples:
         >>> try: jaxtal.load_model("runs/none")
         ... except jaxtal.JaxtalError as error: print(error)
     """

@@ -1,4 +1,4 @@
-"""Strict defaults for every test: 8 CPU devices, no silent rank promotion, no chance."""
+"""Strict defaults for every test: 8 CPU devices, no rank promotion, fixed examples."""
 
 import logging
 import os
@@ -11,7 +11,7 @@ import hypothesis
 import jax
 import pytest
 
-# The same examples in every run: what fails here can be had again. Look further with
+# The same examples in every run, so that failures can be reproduced. For more examples:
 # `python -m pytest --hypothesis-profile=wide`.
 hypothesis.settings.register_profile("wide", max_examples=200, deadline=None)
 hypothesis.settings.register_profile("jaxtal", max_examples=15, deadline=None, derandomize=True)
@@ -24,7 +24,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 @pytest.fixture(autouse=True)
 def _library_log():
-    """Undo what a program that a test runs in this process does to the library's log."""
+    """Restore the library's logger after a test that runs a command in this process."""
     logger = logging.getLogger("jaxtal")
     before = logger.handlers[:], logger.level, logger.propagate
     yield
@@ -33,14 +33,14 @@ def _library_log():
 
 @pytest.fixture(scope="session")
 def shared() -> Path:
-    """The folder of real data; tests that need it are skipped where it is absent."""
+    """The folder of real data; tests that need it are skipped without it."""
     folder = Path(os.environ.get("JAXTAL_SHARED") or ROOT.parent / "shared")
     if not folder.is_dir():
         pytest.skip(f"no real data: {folder} does not exist (set JAXTAL_SHARED)")
     return folder
 
 
-# Rooms without JAX, or with small programs only, in the order of their tests' seconds.
+# Rooms without JAX, or with small programs only, fastest first.
 _FAST = (
     "test_architecture.py",
     "evaluation",
@@ -53,7 +53,7 @@ _FAST = (
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Run the fast rooms first, so that most mistakes show within the first minutes."""
+    """Run the fast rooms first, so that most failures show within minutes."""
 
     def rank(item: pytest.Item) -> int:
         room = item.path.relative_to(ROOT / "tests").parts[0]

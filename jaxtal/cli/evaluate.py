@@ -70,7 +70,7 @@ def add_flags(parser: flags.Parser) -> None:
     )
     parser.add_flag(
         "skip_unknown",
-        "Omit and count detections of unknown videos and classes, which are an error by default.",
+        "Skip and count detections of unknown videos and classes, which are an error by default.",
         type=flags.boolean,
         default=False,
     )

@@ -356,7 +356,7 @@ def add_reading(parser: Parser) -> None:
     )
     parser.add_flag(
         "skip_damaged",
-        "Omit videos with damaged features, with a warning, instead of failing.",
+        "Skip videos with damaged features, with a warning, instead of failing.",
         type=boolean,
         default=False,
     )

@@ -46,7 +46,7 @@ def predict(
             the data set or the model.
         plots: Folder for one figure per video; None for no figures.
         plot_videos: Number of videos to plot, the first ones in the order of `features`.
-        skip_damaged: Omit videos that cannot be used, with a warning, instead of raising.
+        skip_damaged: Skip videos that cannot be used, with a warning, instead of raising.
         layout: Layout of a data set; "" to detect it.
         name: Name of a data set; "" for the name in its files.
         progress: Function that makes a progress context, see `console.progress_bar`.

@@ -68,7 +68,7 @@ class Model:
             video's end, lengths (B,) int32 in rows) -> {name: (B, T, n) float32 array, or
             (B, 1, n) for outputs with one value per video}.
 
-    Example:
+    Examples:
         >>> model = jaxtal.load_model("runs/co2net_demo")
         >>> detections = model.predict("features/")
     """
@@ -111,7 +111,7 @@ class Model:
                 of them by video name.
             time_grid: Time grid of the features; None for the grid of `inputs`, if they have one,
                 else the grid of the training data.
-            skip_damaged: Omit videos that cannot be used, with a warning, instead of raising.
+            skip_damaged: Skip videos that cannot be used, with a warning, instead of raising.
             callback: Function that is called with the prediction of each video.
 
         Returns:
@@ -121,7 +121,7 @@ class Model:
             DataError: Features are damaged, of another width, or no usable video remains.
             NonFiniteError: An output of the network is not finite.
 
-        Example:
+        Examples:
             >>> features = np.load("features/video_a.npy")  # (T, 2D)
             >>> model.predict({"video_a": features}).to_json("detections.json")
         """
@@ -158,7 +158,7 @@ class Model:
         Raises:
             DataError: The features are invalid, or the video is shorter than `min_snippets`.
 
-        Example:
+        Examples:
             >>> outputs = model.outputs(np.load("features/video_a.npy"))
             >>> outputs["cas"].shape  # (T, C), or (T, C + 1) with background
         """
@@ -185,7 +185,7 @@ class Model:
             CheckpointError: The method scores proposals with its own code instead of a `ScoreSpec`.
             DataError: The file cannot be written.
 
-        Example:
+        Examples:
             >>> path = model.export("model.jaxtal")
             >>> detections = jaxtal.load_model(path).predict("features/")
         """
@@ -284,7 +284,7 @@ def load_model(
         ConfigError: `member` or `ensemble` is given for an exported file.
         DataError: A file cannot be read.
 
-    Example:
+    Examples:
         >>> model = jaxtal.load_model("runs/co2net_demo")
         >>> print(model.classes, model.feature_width)
     """
@@ -344,6 +344,6 @@ def skip_if_damaged(read: Callable[[], _T], skip_damaged: bool) -> _T | None:
         return read()
     except JaxtalError as error:
         if not skip_damaged:
-            raise DataError(f"{error}; skip_damaged=True omits such videos") from None
-        warn(f"left out: {error}")
+            raise DataError(f"{error}; skip_damaged=True skips such videos") from None
+        warn(f"skipped: {error}")
         return None

@@ -1,4 +1,4 @@
-"""A wheel that is built from a source distribution has the configs, too."""
+"""A wheel that is built from a source distribution contains the configs."""
 
 import os
 import shutil
@@ -24,7 +24,7 @@ BUILD_WHEEL = "from setuptools import build_meta; build_meta.build_wheel('dist')
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory) -> Path:
-    """A folder with what the wheel installs, built from a source distribution."""
+    """The installed files of a wheel that is built from a source distribution."""
     root = tmp_path_factory.mktemp("wheel")
     for name in SOURCES:
         copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
