@@ -18,7 +18,7 @@ def test_every_named_path_exists():
     named = re.findall(r"`((?:jaxtal|configs|launch|benchmarks|docs)/[\w/.]*)`", README)
     named += re.findall(r"\]\(([\w/.]+)\)", README)
     named += re.findall(r"--config (configs/\w+\.py)", README + RESULTS)
-    named += [f"docs/{path}" for path in re.findall(r"\]\(([\w/.]+)\)", RESULTS)]
+    named += [f"docs/results/{path}" for path in re.findall(r"\]\(([\w/.]+)\)", RESULTS)]
     assert len(named) > 5
     for path in named:
         assert (ROOT / path).exists(), path
