@@ -100,7 +100,9 @@ def test_an_ensemble_is_the_mean_of_the_members(trained, tmp_path):
         found = predicted(which, features, tmp_path / "found.json")
         assert rows_of(found) == rows_of(wanted)
         np.testing.assert_allclose(scores_of(found), scores_of(wanted), rtol=0, atol=1e-5)
-    with pytest.raises(JaxtalError, match="give either member=1 or ensemble=True, which is all"):
+    with pytest.raises(
+        JaxtalError, match="give either member=1 or ensemble=True, which averages all"
+    ):
         restore.load_work_directory(run, 1, ensemble=True)
 
 
