@@ -7,9 +7,8 @@
     detections = result.model().predict("features/")
     print(jaxtal.evaluate("annotations.json", detections, "thumos14"))
 
-Names are imported when they are first used: `import jaxtal` is fast, and data sets, evaluation and
-localization work without JAX. Shapes and words that the documentation uses are in
-docs/reference/glossary.md.
+Names are imported on first use: `import jaxtal` is fast, and data sets, evaluation and localization
+work without JAX. docs/reference/glossary.md defines the terms and shape letters of the docstrings.
 """
 
 import importlib
@@ -44,7 +43,7 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-# Public name -> (module, name in it; "" for the module itself).
+# Public name -> (module, name in the module; "" for the module itself).
 _LAZY = {
     "load_dataset": ("jaxtal.data.layouts", "load_dataset"),
     "generate_dataset": ("jaxtal.data.synthetic", "generate_dataset"),

@@ -1,4 +1,4 @@
-"""`python -m jaxtal COMMAND ...`, the same as the console command `jaxtal COMMAND ...`."""
+"""Entry point of `python -m jaxtal COMMAND ...`, the same as `jaxtal COMMAND ...`."""
 
 import sys
 

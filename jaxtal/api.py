@@ -1,6 +1,6 @@
-"""What `import jaxtal` offers beyond the rooms' own functions: train, evaluate, localize.
+"""High-level functions of `import jaxtal`: train, evaluate, analyze errors, localize.
 
-JAX is imported by `train` alone: evaluation and localization compute with NumPy.
+Only `train` imports JAX; evaluation and localization use NumPy.
 """
 
 import contextlib
@@ -40,12 +40,17 @@ _Path = str | os.PathLike[str]
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class TrainResult:
-    """A finished training run.
+    """Finished training run, as returned by `train`.
 
     Attributes:
-        workdir: the folder with everything that the run wrote.
-        result: what result.json holds: mAP of the last step and of the best one, and times.
-        metrics: the lines of metrics.jsonl: loss terms and evaluations by step.
+        workdir: Folder with all files of the run.
+        result: Content of result.json: mAP (fractions) of the last and the best step, times in
+            seconds.
+        metrics: Lines of metrics.jsonl: loss terms and evaluations by step.
+
+    Examples:
+        >>> result = jaxtal.train(jaxtal.get_config("co2net_demo"), "runs/co2net_demo")
+        >>> detections = result.model().predict("features/")
     """
 
     workdir: Path
@@ -53,13 +58,24 @@ class TrainResult:
     metrics: list[dict[str, Any]]
 
     def model(self, *, member: int | None = None, ensemble: bool = False) -> "Model":
-        """Return the trained model, that of the last step; arguments as of `load_model`."""
+        """Load the trained model of the last step.
+
+        Args:
+            member: Member of a population, counted from 0; None for a run with one model.
+            ensemble: Average the outputs of all members of a population that have not diverged.
+
+        Returns:
+            The model.
+
+        Raises:
+            CheckpointError: The member does not exist, or its training has diverged.
+        """
         from jaxtal.inference.model import load_model
 
         return load_model(self.workdir, member=member, ensemble=ensemble)
 
     def plot(self) -> "Figure":
-        """Return a figure of the loss terms and the test mAP by step."""
+        """Return a Matplotlib figure of the loss terms and the test mAP by step."""
         from jaxtal.visualization.plot import training
 
         return training(self)
@@ -72,7 +88,7 @@ class TrainResult:
 
     def _table(self) -> tuple[str, list[str], list[list[str]]]:
         result = self.result
-        mean = result.get("mean", result)  # of a population
+        mean = result.get("mean", result)  # the mean, for a population
         values = {**mean["map"], **mean["average"]}
         rows = [["last step", *map(reprs.per_cent, values.values())]]
         if "best_on_test" in mean:
@@ -93,27 +109,36 @@ def train(
     resume: bool = True,
     progress: bool = True,
 ) -> TrainResult:
-    """Train a method, evaluate it on the test videos, and write everything to a folder.
+    """Train a method and evaluate it on the test videos of a data set.
 
     Args:
-        config: as `get_config` returns it; it is not changed.
-        workdir: the folder for checkpoints, metrics, detections and plots. None: a temporary one,
-            which is removed with the returned object; give a folder to keep the run.
-        dataset: with features, in place of the one that `config.data` names. Its name decides on
-            the protocol unless `config.evaluation.protocol` does; a later run in the same folder
-            must be on the same data.
-        resume: continue a run that `workdir` holds; False: such a folder is an error.
-        progress: show a progress bar.
+        config: Config of the run, as returned by `get_config`; it is not modified.
+        workdir: Folder for checkpoints, metrics, detections and plots; None for a temporary folder,
+            which is removed together with the returned object.
+        dataset: Data set with features; None for the one that `config.data` names. Its name
+            selects the protocol, unless `config.evaluation.protocol` does.
+        resume: Resume a run in `workdir`; False raises an error if there is one.
+        progress: Show a progress bar.
+
+    Returns:
+        The finished run.
 
     Raises:
-        ConfigError, DataError: the config or the data cannot be used.
-        CheckpointError: `workdir` holds a run that cannot be continued.
+        ConfigError: The config is invalid, or `workdir` holds a run and `resume` is False.
+        DataError: The data set is invalid.
+        CheckpointError: `workdir` holds a run that cannot be resumed.
+
+    Examples:
+        >>> config = jaxtal.get_config("co2net_demo", overrides={"train.steps": 400})
+        >>> result = jaxtal.train(config, "runs/co2net_demo")
     """
     from jaxtal.training import trainer
     from jaxtal.training.workdir import Workdir
 
     if not hasattr(config, "to_dict"):
-        raise ConfigError(f"config is {short_repr(config)}; wanted what jaxtal.get_config returns")
+        raise ConfigError(
+            f"config is {short_repr(config)}; wanted a config as returned by jaxtal.get_config"
+        )
     show = _bar if progress else trainer.no_progress
     with contextlib.ExitStack() as on_error:
         if workdir is None:
@@ -124,7 +149,7 @@ def train(
         files = Workdir(folder)
         if not resume and files.latest_step() is not None:
             raise ConfigError(
-                f"{folder} holds a run, at step {files.latest_step()}; resume=True continues it, "
+                f"{folder} holds a run, at step {files.latest_step()}; resume=True resumes it, "
                 "or give another workdir=..."
             )
         result = trainer.train_and_evaluate(config, folder, dataset=dataset, progress=show)
@@ -137,7 +162,7 @@ def train(
 
 @contextlib.contextmanager
 def _bar(start: int, steps: int) -> Iterator:
-    from jaxtal.visualization import console  # rich, which takes long to import
+    from jaxtal.visualization import console  # imports rich, which is slow
 
     with console.progress(start, steps) as show:
         yield show
@@ -150,22 +175,30 @@ def evaluate(
     *,
     skip_unknown: bool = False,
 ) -> Evaluation:
-    """Evaluate detections in the test videos of a data set; needs no model and no JAX.
+    """Evaluate detections of any program against the test videos of a data set.
 
-    Detections in training videos, which a model that predicted a whole data set has too, are left
-    out. Test videos without detections count.
+    Detections in training videos are skipped and counted. Test videos without detections count as
+    missed. The function needs neither a model nor JAX.
 
     Args:
-        dataset: the ground truth: a `Dataset`, a JSON file in ActivityNet form, or a data set in
-            any layout that has annotations.
-        detections: from any program: `Detections`, or a JSON file in ActivityNet form.
-        protocol: its name (see `jaxtal.evaluation.protocols.names`), with any switches, or the
-            protocol.
-        skip_unknown: leave out, with a warning, detections of unknown videos and classes.
+        dataset: Ground truth: a `Dataset`, a JSON file in ActivityNet form, or a data set in any
+            layout that has annotations.
+        detections: `Detections`, or a JSON file in ActivityNet form, times in seconds.
+        protocol: Name of a protocol (see `jaxtal.protocols.names`), with switches as in
+            "thumos_d2+stop_at_empty_class", or a `Protocol`.
+        skip_unknown: Skip detections of unknown videos and classes, with a warning, instead of
+            raising.
+
+    Returns:
+        mAP by t-IoU threshold, average precision by class, and the counts of skipped detections.
 
     Raises:
-        ConfigError: there is no such protocol.
-        DataError: a file is missing or malformed; a video or class is unknown.
+        ConfigError: The protocol does not exist.
+        DataError: A file is missing or malformed, or a video or class is unknown.
+
+    Examples:
+        >>> result = jaxtal.evaluate("data/thumos14", "detections.json", "thumos14")
+        >>> result.map[0.5]  # a fraction
     """
     chosen = protocol if isinstance(protocol, Protocol) else protocols.get(protocol)
     truth = dataset if isinstance(dataset, Dataset) else layouts.load_annotations(Path(dataset))
@@ -180,7 +213,7 @@ def evaluate(
 def _in_test_videos(
     detections: Detections, dataset: Dataset, skip_unknown: bool
 ) -> tuple[Segments, dict[str, int]]:
-    """Return the detections by the data set's numbers, and how many were left out and why."""
+    """Return the detections with the data set's indices, and counts of skipped detections."""
     given = detections.segments
     test = {video.name: index for index, video in enumerate(dataset.test)}
     training = {video.name for video in dataset.train} - test.keys()
@@ -207,27 +240,34 @@ def _report_unknown(
     what: str, where: np.ndarray, detections: Detections, dataset: Dataset, skip: bool
 ) -> None:
     if skip:
-        warn(f"{len(where)} detections {what} are left out")
+        warn(f"{len(where)} detections {what} are skipped")
         return
     first = detections.to_records()[where[0]]
     kind, known = ("video", "test videos") if "video" in what else ("label", "classes")
     raise DataError(
         f"{len(where)} detections {what}, the first with {kind} {short_repr(first[kind])}, "
         f"which is not among the {known} of {dataset.name}; correct them, or "
-        "skip_unknown=True leaves them out"
+        "skip_unknown=True skips them"
     )
 
 
 def analyze_errors(result: Evaluation, tiou: float = 0.5, top: int = 10) -> ErrorAnalysis:
-    """Sort the detections of an evaluation by kind of error.
+    """Classify the detections of an evaluation by error type.
 
     Args:
-        result: as `evaluate` returns it.
-        tiou: the t-IoU threshold at which errors are told apart.
-        top: how many false positives with high scores are listed.
+        result: Result of `evaluate`.
+        tiou: t-IoU threshold at which detections are classified, one of the protocol's.
+        top: Number of false positives with the highest scores to list.
+
+    Returns:
+        Counts and mAP gains by error type, recall by instance, and the listed false positives.
 
     Raises:
-        ConfigError: the protocol does not have the threshold.
+        ConfigError: The protocol does not have the threshold.
+
+    Examples:
+        >>> result = jaxtal.evaluate("data/thumos14", "detections.json", "thumos14")
+        >>> print(jaxtal.analyze_errors(result, tiou=0.5))
     """
     return error_analysis.analyze_errors(result, tiou, top)
 
@@ -241,33 +281,43 @@ def localize(
     time_grid: TimeGrid | None = None,
     **options: Any,
 ) -> Detections:
-    """Turn class activation sequences of any model into detections; needs no JAX.
+    """Localize actions from the class activation sequences (T-CAMs) of any model, without JAX.
 
     Args:
-        activations: a (T, C) array for a video, values in 0 to 1, a row for every snippet and a
-            column for every class, without one for the background; or a list of such arrays
-            (videos video_0, ...), or a dict of them by video name.
-        classes: names of the C classes; by default their numbers.
-        gate: what the thresholds apply to, (T, C), or (T, 1) for all classes, e.g. an attention, in
-            the same form as `activations`; None: the activations.
-        video_scores: (C,) scores of the classes in a video, in the same form; None: the mean of the
-            max(1, floor(T / topk_divisor)) largest activations.
-        time_grid: where snippets lie in time; None: 25 fps, 16 frames a snippet.
-        options: fields of `jaxtal.localization.config.LocalizationConfig`, e.g.
-            `class_threshold=0.1`.
+        activations: (T, C) array of values from 0 to 1, one row per snippet and one column per
+            class, without background; or a list of such arrays (named video_0, video_1, ...), or
+            a dict of them by video name.
+        classes: Names of the C classes; by default "0", "1", ...
+        gate: Sequence that is thresholded, for example an attention: (T, C), or (T, 1) for all
+            classes, in a container like `activations`; None for the activations.
+        video_scores: (C,) class scores of a video, in a container like `activations`; None for
+            the mean of the max(1, floor(T / topk_divisor)) largest activations.
+        time_grid: Time grid of the snippets; None for 25 frames per second and 16 frames per
+            snippet.
+        **options: Fields of `jaxtal.localization.config.LocalizationConfig`, such as
+            `class_threshold=0.1`; the defaults are those of configs/common.py.
+
+    Returns:
+        The detections, times in seconds.
 
     Raises:
-        ConfigError: there is no such option.
-        DataError: an array is not what was wanted.
+        ConfigError: An option does not exist.
+        DataError: An array has another shape than specified, or is not finite.
+
+    Examples:
+        >>> tcam = np.load("tcam.npy")  # (T, 2)
+        >>> jaxtal.localize(tcam, classes=["jump", "throw"], class_threshold=0.1)
     """
     settings = _localization_config(options)
     sequences = _by_name(activations, "activations")
     if not sequences:
-        raise DataError("activations: there is no video in it; wanted (T, C) arrays")
+        raise DataError("activations: no video; wanted (T, C) arrays")
     num_classes = _columns_of(sequences)
     names = tuple(classes or map(str, range(num_classes)))
     if len(names) != num_classes:
-        raise DataError(f"activations have {num_classes} columns, but {len(names)} classes=...")
+        raise DataError(
+            f"activations have {num_classes} columns, but classes=... has {len(names)} names"
+        )
     gates = _alike(gate, sequences, "gate")
     scores = _alike(video_scores, sequences, "video_scores")
     evidence = [
@@ -285,7 +335,7 @@ def _localization_config(options: Mapping[str, Any]) -> LocalizationConfig:
     for name in options:
         if name not in known:
             raise ConfigError(f"localize has no option {name!r}, only {', '.join(known)}")
-    # The one source of defaults, which imports no JAX.
+    # The only source of defaults; it does not import JAX.
     from jaxtal.configs import common
 
     return LocalizationConfig(**{**common.get_config().localization, **options})
@@ -316,7 +366,7 @@ def _finite(value: Any, where: str) -> np.ndarray:
 
 
 def _columns_of(sequences: Mapping[str, np.ndarray]) -> int:
-    """Return C; DataError unless all arrays are (T, C)."""
+    """Return C; raise DataError unless all arrays are (T, C)."""
     shapes = {name: sequence.shape for name, sequence in sequences.items()}
     first = next(iter(shapes.values()))
     for name, shape in shapes.items():
@@ -329,7 +379,7 @@ def _columns_of(sequences: Mapping[str, np.ndarray]) -> int:
 
 
 def _alike(value: Any, sequences: Mapping[str, np.ndarray], what: str) -> dict[str, np.ndarray]:
-    """Return as `_by_name`; {} for None, DataError for other videos than the activations'."""
+    """Return {video: array}; {} for None. Raise DataError for other videos than `sequences`."""
     if value is None:
         return {}
     found = _by_name(value, what)
@@ -349,7 +399,7 @@ def _evidence(
     scores: np.ndarray | None,
     settings: LocalizationConfig,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return what `proposals.generate_proposals` gets: sequence, gate and class scores."""
+    """Return the arguments of `proposals.generate_proposals`: sequence, gate, class scores."""
     length, classes = sequence.shape
     gate = sequence if gate is None else gate
     if scores is None:

@@ -1,4 +1,4 @@
-"""Configs: load them by path or name, override and describe their fields, check their values."""
+"""Configs: loading by path or name, overriding, describing and validating fields."""
 
 import ast
 import contextlib
@@ -26,22 +26,30 @@ def get_config(
     preset: str | None = None,
     overrides: Mapping[str, Any] | None = None,
 ) -> ConfigDict:
-    """Return the config of a file, or of a shipped one.
+    """Load a config by the path of its file or by the name of a shipped config.
 
     Args:
-        name: a path of a Python file with `get_config()`, or a shipped name, from any folder:
-            "co2net_demo" or "configs/co2net_demo.py"; ":PRESET" may follow.
-        preset: passed to `get_config()`, as what follows ":".
-        overrides: field such as "train.steps" -> value, or text as on a command line.
+        name: Path of a Python file with `get_config()`, or a shipped name, such as "co2net_demo" or
+            "configs/co2net_demo.py", which works in any folder. ":PRESET" may follow.
+        preset: Preset that is passed to `get_config()`, like ":PRESET".
+        overrides: Values by field, such as {"train.steps": 2000}; text is parsed as on a command
+            line.
+
+    Returns:
+        The locked config: fields can be changed but not added.
 
     Raises:
-        ConfigError: there is no such config, it cannot be loaded, or it has not such a field or
-            preset.
+        ConfigError: The config does not exist or cannot be loaded, or it does not have the preset
+            or a field of `overrides`.
+
+    Examples:
+        >>> config = jaxtal.get_config("co2net_thumos", overrides={"data.dir": "data/thumos14"})
+        >>> config.train.steps = 2000
     """
     filename, of_name = split_name(name)
     if preset is not None and of_name is not None:
         raise ConfigError(
-            f"{os.fspath(name)!r} names the preset {of_name!r}, and preset={preset!r}"
+            f"{os.fspath(name)!r} names the preset {of_name!r}, and preset={preset!r}; give one"
         )
     config = _load(locate_config(filename), of_name if preset is None else preset)
     for field, value in _flat(overrides or {}):
@@ -50,12 +58,12 @@ def get_config(
 
 
 def config_names() -> list[str]:
-    """Return the names of the shipped configs."""
+    """Return the names of the shipped configs, sorted."""
     return sorted(_shipped())
 
 
 def split_name(name: str | os.PathLike[str]) -> tuple[str, str | None]:
-    """Split FILE:PRESET; the preset is None where there is none."""
+    """Split FILE:PRESET into the file and the preset, None if there is none."""
     drive, path = os.path.splitdrive(os.fspath(name))
     filename, colon, preset = path.partition(":")
     return drive + filename, preset if colon else None
@@ -64,13 +72,16 @@ def split_name(name: str | os.PathLike[str]) -> tuple[str, str | None]:
 def locate_config(filename: str) -> Path:
     """Return the path of a config file: `filename` if it exists, else that of a shipped config.
 
+    Args:
+        filename: Path or shipped name, without preset.
+
     Raises:
-        ConfigError: it is neither.
+        ConfigError: The file does not exist and is not the name of a shipped config.
     """
     path, shipped = Path(filename), _shipped()
     if path.is_file():
         return path
-    # Not any path that ends like a shipped one: a mistyped folder must not run another config.
+    # Only configs/NAME.py: a mistyped folder must not load a shipped config.
     is_name = path.parent in (Path(), Path("configs")) and path.suffix in ("", ".py")
     if is_name and path.stem in shipped:
         return shipped[path.stem]
@@ -94,12 +105,12 @@ def _modules() -> dict[str, Path]:
 
 
 def _load(path: Path, preset: str | None) -> ConfigDict:
-    """Return what the file's `get_config()` returns; it is given the preset, if there is one."""
+    """Return the result of a file's `get_config()`, called with the preset, if there is one."""
     with _naming_the_line(path):
         function = runpy.run_path(str(path))["get_config"]
         has_presets = len(inspect.signature(function).parameters) > 0
     if preset is not None and not has_presets:
-        raise ConfigError(f"{path} has no presets; leave {preset!r} out")
+        raise ConfigError(f"{path} has no presets; remove {preset!r}")
     with _naming_the_line(path):
         config = function(*([] if preset is None else [preset]))
     if not isinstance(config, ConfigDict):
@@ -109,7 +120,7 @@ def _load(path: Path, preset: str | None) -> ConfigDict:
 
 @contextlib.contextmanager
 def _naming_the_line(path: Path) -> Iterator[None]:
-    """Report whatever a config file raises, which is somebody's program, as a ConfigError."""
+    """Report any exception of a config file, which is a user's program, as a ConfigError."""
     try:
         yield
     except Exception as error:
@@ -117,7 +128,7 @@ def _naming_the_line(path: Path) -> Iterator[None]:
 
 
 def _failure(path: Path, error: Exception) -> JaxtalError:
-    """Return what a config file's error is reported as."""
+    """Return the ConfigError that reports an exception of a config file."""
     if isinstance(error, OSError) and error.filename == str(path):
         return ConfigError(f"{path}: {error.strerror}; wanted a config file that can be read")
     frames = traceback.extract_tb(error.__traceback__)
@@ -130,10 +141,15 @@ def _failure(path: Path, error: Exception) -> JaxtalError:
 
 
 def override(config: ConfigDict, field: str, text: str) -> None:
-    """Set a field such as "train.steps" to the value that `text`, of a command line, means.
+    """Set a field of a config from text, as on a command line.
+
+    Args:
+        config: The config, which is modified.
+        field: Path of the field, such as "train.steps".
+        text: Value as text, parsed according to the type of the field.
 
     Raises:
-        ConfigError: the config has no such field, or the text means no value of its type.
+        ConfigError: The field does not exist, or the text is not a value of its type.
     """
     parent, name = find_field(config, field)
     kind = parent.get_type(name)
@@ -148,10 +164,14 @@ def override(config: ConfigDict, field: str, text: str) -> None:
 
 
 def find_field(config: ConfigDict, field: str) -> tuple[ConfigDict, str]:
-    """Return the part of a config that holds a field such as "train.steps", and its own name.
+    """Return the section of a config that holds a field, and the field's name in it.
+
+    Args:
+        config: The config.
+        field: Path of the field, such as "train.steps".
 
     Raises:
-        ConfigError: the config has no such field; the nearest is suggested.
+        ConfigError: The field does not exist; the message suggests the most similar one.
     """
     here: Any = config
     path = parent = "config"
@@ -168,7 +188,7 @@ def find_field(config: ConfigDict, field: str) -> tuple[ConfigDict, str]:
 
 
 def _nearest(config: ConfigDict, path: str, known: list[str], name: str) -> str:
-    """Return a suggestion: a similar field beside it, else one of the same name anywhere."""
+    """Return a suggestion: a similar field of the section, else one of that name elsewhere."""
     if near := difflib.get_close_matches(name, known, 1):
         return f"; did you mean {path}.{near[0]}?"
     elsewhere = [field for field, _ in _flat(config) if field.rpartition(".")[2] == name]
@@ -204,7 +224,15 @@ def _flat(tree: Mapping[str, Any] | ConfigDict, prefix: str = "") -> Iterator[tu
 
 
 def parse_value(text: str, kind: Any) -> Any:
-    """Return the value of type `kind` that `text` means; ValueError if there is none."""
+    """Parse text as a value of a type.
+
+    Args:
+        text: The text, as on a command line.
+        kind: Type of the value.
+
+    Raises:
+        ValueError: The text is not a value of the type; for some types TypeError.
+    """
     return _KINDS[kind][1](text) if kind in _KINDS else kind(_literal(text))
 
 
@@ -223,7 +251,7 @@ def _int(text: str) -> int:
 
 
 def _tuple(text: str) -> tuple:
-    """Read "(1, 2)" or "1,2"; anything else that is one value is the only entry."""
+    """Parse "(1, 2)" or "1,2"; any other value becomes a tuple of one entry."""
     try:
         value = ast.literal_eval(text)
     except _UNREADABLE as error:
@@ -241,28 +269,28 @@ def _fields(text: str) -> ConfigDict:
 
 
 def _literal(text: str) -> Any:
-    """Return the Python literal that `text` is, or the text itself."""
+    """Parse a Python literal; return any other text as it is."""
     try:
         return ast.literal_eval(text)
     except _UNREADABLE:
         return text
 
 
-# What a field of a type is set to, in words, and how its value is read from a text.
+# Type of a field -> (its name in messages, the parser of its values).
 _KINDS: dict[Any, tuple[str, Callable[[str], Any]]] = {
     bool: ("true or false", _bool),
     int: ("an integer", _int),
     float: ("a number", float),
     str: ("a text", str),
     tuple: ("a tuple", _tuple),
-    ConfigDict: ("fields of its own, each set by itself", _fields),
+    ConfigDict: ("its fields, each set separately", _fields),
     type(None): ("a value", _literal),
     object: ("a value", _literal),
 }
 
 
-# Fields that came later than the first configs. Where a config.json lacks one, its run did what the
-# value in the method's THUMOS14 config does.
+# Fields that were added after the first configs. A config.json without one is of a run that behaved
+# like the value in the method's THUMOS14 config.
 _ADDED = (
     "data.layout", "data.generator", "data.fps", "data.stride", "data.window", "data.skip_damaged",
     "model.fusion", "model.ccm_main", "model.ccm_auxiliary",
@@ -274,8 +302,12 @@ _ADDED = (
 
 
 def complete(saved: dict[str, Any]) -> dict[str, Any]:
-    """Return a config.json's content with the fields that an earlier version did not write."""
-    # Compared with names, as the file may be anyone's: it must not choose what is executed.
+    """Return the content of a config.json with the fields that earlier versions did not have.
+
+    Args:
+        saved: Content of the file, which is not modified.
+    """
+    # Only a shipped name is loaded: an untrusted file must not choose the code that is executed.
     name = f"{saved.get('method')}_thumos"
     defaults = _load(_modules()[name if name in _shipped() else "common"], None)
     result = {key: {**part} if isinstance(part, dict) else part for key, part in saved.items()}
@@ -290,9 +322,9 @@ class ConfigField(NamedTuple):
     """A field of a config.
 
     Attributes:
-        field: its path, e.g. "train.steps".
-        value: in this config.
-        comment: what the config files say of it; "" where they say nothing.
+        field: Path of the field, such as "train.steps".
+        value: Value in the config.
+        comment: Comment on the field in the config files, or "".
     """
 
     field: str
@@ -301,10 +333,13 @@ class ConfigField(NamedTuple):
 
 
 def describe_config(name: str | os.PathLike[str]) -> list[ConfigField]:
-    """Return every field of a config with its value and its comment in the source.
+    """Return all fields of a config with their values and their comments in the source.
 
     Args:
-        name: as for `get_config`, which see for errors.
+        name: Path or name of the config, as for `get_config`.
+
+    Raises:
+        ConfigError: The config does not exist or cannot be loaded.
     """
     filename, preset = split_name(name)
     path = locate_config(filename)
@@ -357,7 +392,7 @@ def below(config: Any, limits: Mapping[str, float]) -> None:
 
 
 def one_of(config: Any, options: Mapping[str, Collection[str]]) -> None:
-    """Raise ConfigError unless every field `a.b` of `options` has one of the values named there."""
+    """Raise ConfigError unless every field `a.b` of `options` has one of the listed values."""
     for field, known in options.items():
         if (value := _get(config, field)) not in known:
             raise ConfigError(f"config.{field} is {value!r}; it must be one of {', '.join(known)}")

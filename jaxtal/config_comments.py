@@ -1,4 +1,4 @@
-"""The comments of config files on the fields that they set, read from their source."""
+"""Comments on config fields, read from the source of the config files."""
 
 import ast
 import tokenize
@@ -8,18 +8,18 @@ from typing import NamedTuple
 
 
 def comments_of(path: Path, modules: Mapping[str, Path]) -> dict[str, str]:
-    """Return {field: comment} of a config file and of those whose configs it takes.
+    """Return {field: comment} of a config file and of the config files that it imports.
 
-    Its own comments come before those of the file from whose config it starts, and those before
-    any other's.
+    The file's own comments take precedence over those of the file whose config it starts from,
+    and these over those of other imported files.
 
     Args:
-        path: the config file.
-        modules: files of `jaxtal.configs` by name.
+        path: The config file.
+        modules: Files of `jaxtal.configs` by name.
 
     Returns:
-        Fields such as "train.steps", "" for those without comment: those of the file that this one
-        starts from come first, each file's in its order.
+        Comments by field, such as "train.steps", or "" for a field without comment. The fields of
+        the file that this one starts from come first, each file's in its order.
     """
     with tokenize.open(path) as file:
         source = file.read()
@@ -35,7 +35,7 @@ def comments_of(path: Path, modules: Mapping[str, Path]) -> dict[str, str]:
 
 
 def _imported(tree: ast.AST, known: set[str]) -> list[str]:
-    """Return X of `config = X.get_config(...)`, or "", then the other config files imported."""
+    """Return X of `config = X.get_config(...)`, or "", followed by other imported files."""
     base, names = "", []
     for node in ast.walk(tree):
         match node:
@@ -51,7 +51,7 @@ def _imported(tree: ast.AST, known: set[str]) -> list[str]:
 
 
 class _Entry(NamedTuple):
-    """A field that is set in a line; comments above it are on it if it `begins` the line."""
+    """A field set in a line; comments above belong to it if it `begins` the line."""
 
     field: str
     line: int
@@ -59,7 +59,7 @@ class _Entry(NamedTuple):
 
 
 def _own(tree: ast.AST, source: str) -> dict[str, str]:
-    """Return the fields that a file sets with the comments beside them or, else, above them."""
+    """Return the fields that a file sets, with the comment beside or else above each."""
     lines = iter(source.splitlines(keepends=True))
     tokens = [t for t in tokenize.generate_tokens(lines.__next__) if t.type == tokenize.COMMENT]
     comments = {token.start[0]: token.string.lstrip("# ") for token in tokens}
@@ -73,7 +73,7 @@ def _own(tree: ast.AST, source: str) -> dict[str, str]:
         while begins and first - 1 in alone:
             first -= 1
         above = " ".join(comments[number] for number in range(first, line))
-        # A preset may set a field again further below: the first comment is the field's.
+        # A preset may set a field again below; the first comment counts.
         found[field] = found.get(field) or comment or above
     return found
 
@@ -98,7 +98,7 @@ def _entries(tree: ast.AST) -> Iterator[_Entry]:
 def _below(
     prefix: str, value: ast.expr, functions: Mapping[str, ast.FunctionDef]
 ) -> Iterator[_Entry]:
-    """Yield the fields of one that is set to a dict, a ConfigDict, or the dict of a function."""
+    """Yield the fields below one that is set to a dict, a ConfigDict, or a function's dict."""
     match value:
         case ast.Call(func=ast.Name("ConfigDict"), args=[content]):
             yield from _below(prefix, content, functions)

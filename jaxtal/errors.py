@@ -8,10 +8,15 @@ _LOG = logging.getLogger(__name__)
 
 
 class JaxtalError(Exception):
-    """Base class of every error that the user can fix.
+    """Base class of all errors that the user can fix.
 
-    The message is one line: what is wrong and where, what was found and what was wanted, and how
-    to fix it. It speaks of arguments (`member=1`) and config fields.
+    The message is one line: the place of the error, the value found, the value wanted, and how to
+    fix it. It names arguments as `member=1` and config fields as `config.seed`; the console
+    commands spell the arguments as flags.
+
+    Examples:
+        >>> try: jaxtal.load_model("runs/none")
+        ... except jaxtal.JaxtalError as error: print(error)
     """
 
     def __str__(self) -> str:
@@ -19,23 +24,23 @@ class JaxtalError(Exception):
 
 
 class ConfigError(JaxtalError, ValueError):
-    """An argument or a config field is unknown, impossible, or contradicts another one."""
+    """An argument or a config field is unknown, invalid, or conflicts with another one."""
 
 
 class DataError(JaxtalError, ValueError):
-    """A file, a data set or an array is missing, damaged, or not what was wanted."""
+    """A file, a data set or an array is missing, damaged, or of the wrong form."""
 
 
 class CheckpointError(JaxtalError):
-    """A checkpoint, a work directory or an exported model cannot be used."""
+    """A checkpoint, a work directory or an exported model is missing, damaged or unsuitable."""
 
 
 class NonFiniteError(JaxtalError, ArithmeticError):
-    """The outputs of a model are not finite: its training has diverged."""
+    """The outputs of a model are not finite, because its training has diverged."""
 
 
 def warn(message: str) -> None:
-    """Log a warning; the programs print it as one line on stderr."""
+    """Log a warning, which the console commands print as one line on stderr."""
     _LOG.warning("%s", message)
 
 
@@ -48,7 +53,12 @@ def one_line(text: str) -> str:
 
 
 def short_repr(value: Any, most: int = 80) -> str:
-    """Return a short repr of limited depth of an untrusted value, for error messages."""
+    """Return a short, depth-limited repr of an untrusted value, for error messages.
+
+    Args:
+        value: The value.
+        most: Largest number of characters.
+    """
     return _SHORT.repr(value)[:most]
 
 

@@ -1,4 +1,4 @@
-"""Optional packages, which come with an extra: `pip install 'jaxtal[report]'`."""
+"""Optional packages, installed by extras: `pip install 'jaxtal[report]'`."""
 
 import contextlib
 from collections.abc import Iterator
@@ -8,20 +8,20 @@ from jaxtal.errors import JaxtalError
 
 @contextlib.contextmanager
 def required(extra: str, purpose: str) -> Iterator[None]:
-    """Name the extra if a package is missing that the block imports.
+    """Report a missing package that the block imports, with the extra that installs it.
 
     Args:
-        extra: that the package comes with, as pyproject.toml names it.
-        purpose: what it is needed for, to begin the message.
+        extra: Name of the extra in pyproject.toml.
+        purpose: Subject of the message: the feature that needs the package.
 
     Raises:
-        JaxtalError: the package is not installed.
+        JaxtalError: The package is not installed.
     """
     try:
         yield
     except ModuleNotFoundError as error:
         package = (error.name or "").partition(".")[0]
-        if package == "jaxtal":  # not missing, but wrong
+        if package == "jaxtal":  # a defect of jaxtal, not a missing package
             raise
         raise JaxtalError(
             f"{purpose} needs the package {package}, which is not installed; "

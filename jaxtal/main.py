@@ -1,4 +1,4 @@
-"""Train and evaluate: `python -m jaxtal.main ...` is the command `jaxtal train ...`."""
+"""Entry point of `python -m jaxtal.main ...`, the same as `jaxtal train ...`."""
 
 import sys
 

@@ -5,7 +5,13 @@ from collections.abc import Iterable, Sequence
 
 
 def plain(title: str, header: Sequence[object], rows: Iterable[Sequence[object]]) -> str:
-    """Return a table of text: the first column aligned to the left, the others to the right."""
+    """Return a table as text, with the first column left-aligned and the others right-aligned.
+
+    Args:
+        title: Line above the table.
+        header: Names of the columns.
+        rows: Cells of the table.
+    """
     cells = [[str(cell) for cell in row] for row in (header, *rows)]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     lines = [
@@ -19,7 +25,13 @@ def plain(title: str, header: Sequence[object], rows: Iterable[Sequence[object]]
 
 
 def as_html(title: str, header: Sequence[object], rows: Iterable[Sequence[object]]) -> str:
-    """Return the same table as HTML; names in it may be anybody's, so all text is escaped."""
+    """Return a table as HTML, with all text escaped, because names in it are untrusted.
+
+    Args:
+        title: Caption of the table.
+        header: Names of the columns.
+        rows: Cells of the table.
+    """
     head = "".join(f"<th>{html.escape(str(cell))}</th>" for cell in header)
     body = "".join(
         "<tr>" + "".join(f"<td>{html.escape(str(cell))}</td>" for cell in row) + "</tr>"
@@ -32,5 +44,5 @@ def as_html(title: str, header: Sequence[object], rows: Iterable[Sequence[object
 
 
 def per_cent(value: float) -> str:
-    """Return a fraction as text in per cent; "" for NaN, which is what was not measured."""
+    """Return a fraction as text in percent with one decimal; "" for NaN (not measured)."""
     return "" if value != value else f"{100 * value:.1f}"

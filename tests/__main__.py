@@ -1,4 +1,4 @@
-"""python -m tests: everything that a change must pass, in the order of speed."""
+"""All checks that a change must pass, fastest first: `python -m tests`."""
 
 import subprocess
 import sys
@@ -7,7 +7,7 @@ STEPS = (
     ["ruff", "check", "."],
     ["ruff", "format", "--check", "."],
     ["mypy"],
-    # A file's tests share what they train. Each process has threads for all cores anyway.
+    # The tests of a file share trained models. Each process has threads for all cores.
     ["pytest", "--numprocesses=auto", "--maxprocesses=4", "--dist=loadfile"],
 )
 

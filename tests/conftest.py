@@ -51,7 +51,7 @@ def thumos14() -> Path:
     return GOLDEN / "thumos14"
 
 
-# Rooms without JAX, or with small programs only, in the order of their tests' seconds.
+# Rooms without JAX, or with small programs only, fastest first.
 _FAST = (
     "test_architecture.py",
     "evaluation",
@@ -64,7 +64,7 @@ _FAST = (
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Run the fast rooms first, so that most mistakes show within the first minutes."""
+    """Run the fast rooms first, so that most failures show within minutes."""
 
     def rank(item: pytest.Item) -> int:
         room = item.path.relative_to(ROOT / "tests").parts[0]

@@ -1,4 +1,4 @@
-"""The Python API: what a notebook meets, from `import jaxtal` to detections and errors."""
+"""The Python API, from `import jaxtal` to detections and errors."""
 
 import contextlib
 import dataclasses
@@ -43,7 +43,7 @@ SIGNATURES = {
     "analyze_errors": "(result, tiou, top)",
     "localize": "(activations, *, classes, gate, video_scores, time_grid, options)",
 }
-# As tests.helpers.command.TINY says it.
+# The data set of tests.helpers.command.TINY.
 GENERATED = {
     "num_train": 12,
     "num_test": 6,
@@ -75,7 +75,7 @@ def tiny() -> Dataset:
 
 @pytest.fixture(scope="module")
 def run_of_four_steps(tiny, tmp_path_factory) -> tuple[jaxtal.TrainResult, str]:
-    """A trained model and what was printed meanwhile."""
+    """A finished run and its output."""
     folder, printed = tmp_path_factory.mktemp("api") / "run", io.StringIO()
     config = jaxtal.get_config("co2net_demo", overrides=FIELDS)
     with contextlib.redirect_stdout(printed):
@@ -100,7 +100,7 @@ class TestImport:
         )
         assert min(float(in_a_process(program)) for _ in range(3)) < 0.1
 
-    def test_what_computes_with_numpy_does_not_import_jax(self):
+    def test_names_that_need_only_numpy_do_not_import_jax(self):
         names = sorted({*jaxtal.__all__} - {"train", "Model", "load_model", "methods", "losses"})
         in_a_process(
             f"import sys, jaxtal\nfor name in {names}: getattr(jaxtal, name)\n"
@@ -120,7 +120,7 @@ class TestImport:
             jaxtal.nothing  # noqa: B018
 
     def test_changes_nothing_outside(self):
-        """Of no module of the library: backend, warning filters, logging, absl's flags."""
+        """Imports change neither backend nor warning filters, loggers and absl's flags."""
         programs = ("main", "cli", "__main__")
         modules = [
             module.name
@@ -220,7 +220,7 @@ class TestDatasets:
 
 class TestTraining:
     def test_equal_to_the_commands(self, trained, tiny, tmp_path):
-        """Training on a data set in memory, and predicting it, do what the command does."""
+        """Training and prediction of a data set in memory equal the command."""
         code, _, err = run(*TINY, "--config.train.steps=4", f"--workdir={tmp_path}")
         assert code == 0, err
         ours = json.loads((trained.workdir / "detections.json").read_text())["results"]
@@ -248,10 +248,10 @@ class TestTraining:
             jaxtal.JaxtalError, match=r"different data: .*training videos: 12 there"
         ):
             jaxtal.train(config, trained.workdir, dataset=fewer, progress=False)
-        with pytest.raises(jaxtal.ConfigError, match="holds a run, at step 4; resume=True cont"):
+        with pytest.raises(jaxtal.ConfigError, match="holds a run, at step 4; resume=True resumes"):
             jaxtal.train(config, trained.workdir, dataset=tiny, resume=False)
 
-    def test_without_a_folder_nothing_is_left(self, tiny):
+    def test_without_a_folder_no_file_remains(self, tiny):
         config = jaxtal.get_config("co2net_demo", overrides=FIELDS | {"train.steps": 0})
         result = jaxtal.train(config, dataset=tiny)
         folder, model = result.workdir, result.model()
@@ -265,7 +265,7 @@ class TestTraining:
 
     def test_progress_is_shown(self, progress_shown):
         assert "loss" in progress_shown
-        assert "compiled" not in progress_shown  # the log is the application's
+        assert "compiled" not in progress_shown  # the application shows the log
 
     def test_data_that_cannot_be_used(self, tiny, tmp_path):
         config = jaxtal.get_config("co2net_demo", overrides=FIELDS)
@@ -292,7 +292,7 @@ class TestTraining:
             with pytest.raises(jaxtal.JaxtalError, match=message) as error:
                 jaxtal.train(config, tmp_path / "run", dataset=dataset)
             assert "\n" not in str(error.value)
-        with pytest.raises(jaxtal.ConfigError, match=r"config is 'co2net_demo'; wanted what"):
+        with pytest.raises(jaxtal.ConfigError, match=r"config is 'co2net_demo'; wanted a config"):
             jaxtal.train("co2net_demo")
         assert not (tmp_path / "run").exists()
 
@@ -340,7 +340,7 @@ class TestModels:
         assert found.videos == tuple(video.name for video in videos)
         ends = [found.of(name).segments.end for name in found.videos]
         grid = TimeGrid(25, 16, 16)
-        given = model.predict(dataset, time_grid=grid)  # whatever the videos say themselves
+        given = model.predict(dataset, time_grid=grid)  # overrides the videos' own frame rates
         np.testing.assert_array_equal(given.of(found.videos[0]).segments.end, ends[0])
         np.testing.assert_allclose(given.of(found.videos[1]).segments.end, 2 * ends[1])
 
@@ -356,8 +356,8 @@ class TestModels:
         ("inputs", "message"),
         [
             (np.ones(WIDTH), r"an array of shape \(8,\)"),
-            (np.ones((5, 6)), "6 features a snippet; wanted 8"),
-            (np.ones((WIDTH, 30)), "30 features a snippet; wanted 8.*transpose"),
+            (np.ones((5, 6)), "6 features per snippet; wanted 8"),
+            (np.ones((WIDTH, 30)), "30 features per snippet; wanted 8.*transpose"),
             (np.full((5, WIDTH), np.nan), "NaN features in 5 of 5 snippets"),
             (np.full((5, WIDTH), 1e300), "infinite features"),
             (np.ones((0, WIDTH)), "no snippets"),
@@ -378,9 +378,9 @@ class TestModels:
             toy_predictor().predict(inputs)
         assert str(error.value).isprintable()
 
-    def test_damaged_ones_are_left_out_if_asked(self, caplog):
+    def test_damaged_videos_are_skipped_on_request(self, caplog):
         arrays = {"good": np.ones((20, WIDTH)), "bad": np.full((20, WIDTH), np.nan)}
-        with pytest.raises(jaxtal.DataError, match=r"bad: NaN .*skip_damaged=True leaves such"):
+        with pytest.raises(jaxtal.DataError, match=r"bad: NaN .*skip_damaged=True skips such"):
             toy_predictor().predict(arrays)
         assert toy_predictor().predict(arrays, skip_damaged=True).videos == ("good",)
         assert [record.levelname for record in caplog.records] == ["WARNING"]
@@ -394,7 +394,9 @@ class TestModels:
 
     def test_export_and_load(self, trained, tiny, tmp_path):
         model = jaxtal.load_model(str(trained.workdir))
-        assert repr(model) == ("Model(co2net, 3 classes, 16 features a snippet, 25 fps, stride 16)")
+        assert repr(model) == (
+            "Model(co2net, 3 classes, 16 features per snippet, 25 fps, stride 16)"
+        )
         assert (model.classes, model.time_grid) == (tiny.classes, tiny.grid)
         path = model.export(str(tmp_path / "model.jaxtal"))
         loaded = jaxtal.load_model(path)
@@ -411,7 +413,7 @@ class TestModels:
 
 
 def found_in(tiny: Dataset) -> jaxtal.Detections:
-    """Detections in two test videos: an instance of each, and one that is wrong."""
+    """Return detections in two test videos: one instance of each, and one false positive."""
     rows = []
     for index, video in enumerate(tiny.test[:2]):
         (start, end), label = video.segments[0], video.segment_labels[0]
@@ -480,7 +482,7 @@ class TestEvaluation:
         assert quirk.summary()["protocol"] == "mine"
 
     def test_classes_and_videos_by_name(self, tiny):
-        """In whatever order; training videos' detections are left out, unknown ones are errors."""
+        """Their order does not matter; training videos are skipped, unknown ones are errors."""
         found = found_in(tiny)
         segments = dataclasses.replace(found.segments, label=2 - found.segments.label)
         turned = dataclasses.replace(found, segments=segments, classes=tiny.classes[::-1])
@@ -492,7 +494,7 @@ class TestEvaluation:
             ({"classes": ("x", "y", "z")}, "4 detections of unknown classes, "),
         ):
             strange = dataclasses.replace(found, **change)
-            with pytest.raises(jaxtal.DataError, match=f"{what}.*skip_unknown=True leaves"):
+            with pytest.raises(jaxtal.DataError, match=f"{what}.*skip_unknown=True skips"):
                 jaxtal.evaluate(tiny, strange)
             assert jaxtal.evaluate(tiny, strange, skip_unknown=True) is not None
 
@@ -538,24 +540,27 @@ class TestLocalize:
         ("arguments", "message"),
         [
             ({"activations": np.ones(3)}, r"shape \(3,\); wanted \(T, C\)"),
-            ({"activations": []}, "there is no video"),
+            ({"activations": []}, "activations: no video"),
             ({"activations": "abc"}, "wanted an array of numbers"),
             ({"activations": np.full((3, 2), np.nan)}, "not finite"),
             ({"activations": [np.ones((3, 2)), np.ones((3, 4))]}, "the same C"),
-            ({"activations": np.ones((3, 2)), "classes": ["a"]}, "2 columns, but 1 classes"),
+            (
+                {"activations": np.ones((3, 2)), "classes": ["a"]},
+                "2 columns, but classes=... has 1 names",
+            ),
             ({"activations": np.ones((3, 2)), "gate": np.ones((4, 1))}, r"gate.*wanted \(3, 2\)"),
             ({"activations": np.ones((3, 2)), "gate": {"x": np.ones((3, 1))}}, "the same videos"),
             ({"activations": np.ones((3, 2)), "video_scores": [1]}, r"wanted \(2,\)"),
             ({"activations": np.ones((3, 2)), "sigmas": 1}, "no option 'sigmas'"),
         ],
     )
-    def test_what_cannot_be(self, arguments, message):
+    def test_invalid_arguments(self, arguments, message):
         with pytest.raises(jaxtal.JaxtalError, match=message):
             jaxtal.localize(**arguments)
 
 
 class TestPlots:
-    def test_figures_belong_to_nobody(self, tiny, trained):
+    def test_figures_do_not_change_pyplot(self, tiny, trained):
         backend = matplotlib.rcParams["backend"]
         found = found_in(tiny)
         result = jaxtal.evaluate(tiny, found)
@@ -617,7 +622,7 @@ class TestErrors:
 
 
 class TestLogs:
-    """What a program of the command line shows of the library's log, and what a script does."""
+    """Output of the library's log in a console command and in a script."""
 
     def test_a_script_sees_warnings_alone(self):
         program = (
@@ -651,7 +656,7 @@ class TestLogs:
         logs.install()
         monkeypatch.setattr(jax.distributed, "is_initialized", lambda: True)
         monkeypatch.setattr(jax, "process_index", lambda: 1)
-        logging.getLogger("jaxtal").warning("nobody hears it")
+        logging.getLogger("jaxtal").warning("not printed")
         assert capsys.readouterr() == ("", "")
         monkeypatch.setattr(jax, "process_index", lambda: 0)
         logging.getLogger("jaxtal").warning("once")

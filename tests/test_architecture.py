@@ -1,4 +1,4 @@
-"""The rooms of the package: who may import whom, what needs no JAX, how far a reader has to go."""
+"""The rooms of the package: import rules, modules without JAX, length of the call paths."""
 
 import ast
 import itertools
@@ -32,7 +32,7 @@ ROOMS = (
 
 
 def lint_imports(folder: Path) -> subprocess.CompletedProcess:
-    """The import contracts of pyproject.toml, checked on the package in `folder`."""
+    """Check the import contracts of pyproject.toml on the package in `folder`."""
     script = "import sys; from importlinter.cli import lint_imports_command as run; run()"
     return subprocess.run(
         [sys.executable, "-c", script, "--no-cache"],
@@ -46,7 +46,7 @@ def lint_imports(folder: Path) -> subprocess.CompletedProcess:
 
 @pytest.fixture
 def copy(tmp_path):
-    """A copy of the package with the contracts."""
+    """A copy of the package and of the contracts."""
     ignored = shutil.ignore_patterns("__pycache__")
     shutil.copytree(ROOT / "jaxtal", tmp_path / "jaxtal", ignore=ignored)
     shutil.copy(ROOT / "pyproject.toml", tmp_path)
@@ -87,7 +87,8 @@ def test_data_localization_and_evaluation_need_no_jax():
         ".".join(path.relative_to(ROOT).with_suffix("").parts)
         for room in ("data", "localization", "evaluation")
         for path in sorted((ROOT / "jaxtal" / room).rglob("*.py"))
-        if path.stem not in ("builders", "preparation")  # whose library tfds imports what it finds
+        if path.stem
+        not in ("builders", "preparation")  # they import tfds, which imports JAX if it is installed
     ]
     program = (
         f"import importlib, sys\nfor name in {modules!r}: importlib.import_module("
@@ -98,7 +99,7 @@ def test_data_localization_and_evaluation_need_no_jax():
 
 
 def test_any_module_can_be_imported_first():
-    """No module needs another one to be imported before it: there is no cycle at load time."""
+    """No module needs an earlier import of another one: there is no import cycle."""
     modules = [
         ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
         for path in sorted((ROOT / "jaxtal").rglob("*.py"))
@@ -116,7 +117,7 @@ for name in {modules!r}:
 
 
 def functions_of(path: Path) -> list[int]:
-    """The lengths of all functions of a file, in lines."""
+    """Return the lengths of all functions of a file, in lines."""
     nodes = ast.walk(ast.parse(path.read_text()))
     functions = [node for node in nodes if isinstance(node, ast.FunctionDef)]
     return [node.end_lineno - node.lineno + 1 for node in functions]
@@ -149,7 +150,7 @@ def config(tmp_path_factory):
     return config
 
 
-def test_the_way_from_features_to_detections_is_short(config):
+def test_the_path_from_features_to_detections_is_short(config):
     method = methods.get(config.method)
     mesh = mesh_from_config(config, method.num_batch_shards(config))
     with CallGraph() as loading:
@@ -170,12 +171,12 @@ def test_the_way_from_features_to_detections_is_short(config):
     with CallGraph() as localizing:
         found = evaluator.localize(method, config, outputs, snippets, dataset.grid.of(dataset.test))
     assert len(found)
-    way = loading | placing | predicting | localizing
-    assert len(way.files()) < 20, sorted(way.files())
-    assert len(way.across_files()) < 70, sorted(way.across_files())
+    path = loading | placing | predicting | localizing
+    assert len(path.files()) < 20, sorted(path.files())
+    assert len(path.across_files()) < 70, sorted(path.across_files())
 
 
-def test_the_way_through_a_training_step_is_short(config):
+def test_the_path_through_a_training_step_is_short(config):
     method = methods.get(config.method)
     mesh = mesh_from_config(config, method.num_batch_shards(config))
     dataset = layouts.load_from_config(config.data)

@@ -1,4 +1,4 @@
-"""Loading, overriding and describing configs, and what is said where that cannot be done."""
+"""Loading, overriding and describing configs, and the errors."""
 
 import json
 
@@ -75,7 +75,7 @@ def test_presets():
     assert get_config("co2net_thumos").to_dict() != paper
     with pytest.raises(JaxtalError, match=r"names the preset 'paper', and preset='code'"):
         get_config("co2net_thumos:paper", preset="code")
-    with pytest.raises(JaxtalError, match=r"co2net_audio\.py has no presets; leave 'paper' out"):
+    with pytest.raises(JaxtalError, match=r"co2net_audio\.py has no presets; remove 'paper'"):
         get_config("co2net_audio:paper")
     with pytest.raises(JaxtalError, match=r"ValueError: preset 'papr'; wanted code or paper"):
         get_config("co2net_thumos:papr")
@@ -98,7 +98,7 @@ def test_presets():
         ("co2net_demo.txt", r"^co2net_demo\.txt: No such file or directory"),
     ],
 )
-def test_names_of_nothing(name, message, monkeypatch):
+def test_names_that_do_not_exist(name, message, monkeypatch):
     monkeypatch.chdir(ROOT)
     with pytest.raises(JaxtalError, match=message):
         get_config(name)
@@ -138,8 +138,8 @@ TEXTS = {
 @pytest.mark.parametrize(
     ("field", "text"), [(field, text) for field, texts in TEXTS.items() for text in texts]
 )
-def test_texts_mean_what_config_flags_take_them_for(mine, field, text):
-    """ml_collections itself, given the same option."""
+def test_texts_are_parsed_like_config_flags(mine, field, text):
+    """ml_collections parses the same option to the same value."""
     argv = ["program", f"--config.{field}={text}"]
     values = flags.FlagValues()
     holder = config_flags.DEFINE_config_dict(
@@ -190,7 +190,7 @@ def test_every_number_of_the_localization_can_be_overridden(method):
         ("train.steps", "1.5", r"config\.train\.steps is '1\.5'; wanted an integer"),
         ("loss.weights.norm", "x", r"norm is 'x'; wanted a number, as in the config file: 0\.8"),
         ("train.tensorboard", "maybe", r"train\.tensorboard is 'maybe'; wanted true or false"),
-        ("model", "3", r"config\.model is '3'; wanted fields of its own, each set by itself"),
+        ("model", "3", r"config\.model is '3'; wanted its fields, each set separately"),
         ("localization.thresholds", "(1, 2", r"thresholds is '\(1, 2'; wanted a tuple"),
     ],
 )  # fmt: skip
@@ -244,7 +244,7 @@ def test_descriptions():
     assert found["data.test_snippets"].value == 750
     fields = list(found)
     sections = [field.partition(".")[0] for field in fields]
-    assert sections == sorted(sections, key=sections.index)  # each in one piece
+    assert sections == sorted(sections, key=sections.index)  # each is contiguous
     assert sections[0] == "method"
 
 
@@ -261,8 +261,8 @@ def test_a_description_of_a_file(mine):
     }  # fmt: skip
 
 
-def test_what_an_earlier_version_did_not_write():
-    """Every field that came later has the value with which its method did the same before."""
+def test_fields_that_an_earlier_version_did_not_write():
+    """Every added field has the value that repeats the method's former behavior."""
     config = twostream_thumos.get_config()
     old = json.loads(config.to_json())
     for field in (
@@ -280,7 +280,7 @@ def test_what_an_earlier_version_did_not_write():
     assert "sigma" not in old["localization"]
 
 
-def test_what_was_never_left_out_is_still_missed():
+def test_fields_that_were_always_written_stay_missing():
     old = json.loads(co2net_thumos.get_config().to_json())
     del old["localization"]["class_threshold"], old["loss"]
     completed = complete(old)
@@ -316,7 +316,7 @@ def test_checks(function, good, bad, limit, message):
         function(ConfigDict({"part": {}}), {"part.other": limit})
 
 
-def test_none_is_no_number_but_may_be_left_out():
+def test_none_is_not_a_number_but_may_be_allowed():
     config = ConfigDict({"least": config_dict.placeholder(float)})
     configs.finite(config, {"least": 5})
     with pytest.raises(JaxtalError, match=r"config\.least is None; it must be at least 0"):

@@ -1,4 +1,4 @@
-"""The notebooks in examples/ run from top to bottom, and their stored outputs are whole."""
+"""The notebooks in examples/ run from top to bottom, and their stored outputs are complete."""
 
 import os
 from pathlib import Path
@@ -10,11 +10,11 @@ from nbclient import NotebookClient
 from tests.conftest import ROOT
 
 NOTEBOOKS = sorted((ROOT / "examples").glob("*.ipynb"))
-SECONDS = 180.0  # of processor time that one may take; both take 60 together on 2 cores
+SECONDS = 180.0  # CPU time limit of a notebook; both together need 60 on 2 cores
 
 
 def executed(path: Path, folder: Path, monkeypatch) -> nbformat.NotebookNode:
-    """Run a notebook in an empty folder, as somebody who downloaded it does."""
+    """Run a notebook in an empty folder, as a user who downloaded it does."""
     monkeypatch.setenv("JAX_PLATFORMS", "cpu")
     monkeypatch.setenv("XLA_FLAGS", "")
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
@@ -26,13 +26,13 @@ def executed(path: Path, folder: Path, monkeypatch) -> nbformat.NotebookNode:
 
 
 def _children() -> float:
-    """Processor time of this process's children that have ended, a notebook's kernel among them."""
+    """Return the CPU time in seconds of ended child processes, including a notebook's kernel."""
     times = os.times()
     return times.children_user + times.children_system
 
 
 def kinds(cell: nbformat.NotebookNode) -> set[str]:
-    """What a cell shows: types of data."""
+    """Return the MIME types of the outputs of a cell."""
     return {kind for output in cell.get("outputs", []) for kind in output.get("data", {})}
 
 

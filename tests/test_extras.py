@@ -1,4 +1,4 @@
-"""A part whose optional package is missing says in one line which extra to install."""
+"""A missing optional package is a one-line error that names the extra to install."""
 
 import re
 import sys
@@ -22,7 +22,7 @@ EXTRAS = PROJECT["optional-dependencies"]
 
 @pytest.fixture
 def without(monkeypatch, tmp_path):
-    """Makes a package look as if it were not installed, here and in commands that are started."""
+    """Function that hides an installed package, in this process and in commands."""
 
     def block(package: str) -> None:
         for name in [name for name in sys.modules if name.partition(".")[0] == package]:
@@ -47,7 +47,7 @@ def test_the_report(without, tmp_path):
     assert not (tmp_path / "a.html").exists()
 
 
-def test_exporting_and_what_was_exported(without, tmp_path):
+def test_exporting_and_loading(without, tmp_path):
     exported.export_model(tmp_path / "a.jaxtal", toy_predictor())
     without("flatbuffers")
     with pytest.raises(JaxtalError, match=message("flatbuffers", "export")):
@@ -85,13 +85,13 @@ def test_commands_end_with_one_line_and_exit_code_2(without, tmp_path, extra):
     assert err.rstrip().endswith(f"which is not installed; pip install 'jaxtal[{extra}]'")
 
 
-def test_a_defect_of_ours_is_no_missing_extra():
+def test_a_missing_module_of_jaxtal_is_not_a_missing_extra():
     with pytest.raises(ModuleNotFoundError, match="jaxtal"), extras.required("report", "this"):
         import jaxtal.nothing_like_it  # noqa: F401
 
 
 def test_every_extra_that_is_named_exists():
-    """And what is needed without any is twelve packages at most."""
+    """There are at most twelve mandatory packages."""
     sources = "".join(path.read_text() for path in Path(ROOT / "jaxtal").rglob("*.py"))
     named = set(re.findall(r'\brequired\("([a-z-]+)"', sources))
     assert named == {"export", "report", "tensorboard", "tfds"}

@@ -1,4 +1,4 @@
-"""The wheel: what is in it, and that it trains in an empty folder without the clone."""
+"""The wheel: its contents, and training in an empty folder without the clone."""
 
 import json
 import os
@@ -22,7 +22,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["
 
 
 def succeed(*command, **options) -> str:
-    """Standard output of a command that has to end well."""
+    """Run a command that must succeed, and return its stdout."""
     done = subprocess.run(
         [*map(str, command)], capture_output=True, text=True, check=False, timeout=900, **options
     )
@@ -32,10 +32,10 @@ def succeed(*command, **options) -> str:
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory) -> Path:
-    """Built in a copy, so that neither is anything left in the clone nor taken from before."""
+    """A wheel built in a copy of the clone, free of earlier build files."""
     clone, out = tmp_path_factory.mktemp("clone"), tmp_path_factory.mktemp("wheel")
-    left_out = shutil.ignore_patterns(".*", "*.egg-info", "__pycache__", "build", "dist", "runs")
-    shutil.copytree(ROOT, clone, ignore=left_out, dirs_exist_ok=True)
+    ignored = shutil.ignore_patterns(".*", "*.egg-info", "__pycache__", "build", "dist", "runs")
+    shutil.copytree(ROOT, clone, ignore=ignored, dirs_exist_ok=True)
     succeed(sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", out, cwd=clone)
     (built,) = out.iterdir()
     return built
@@ -48,12 +48,12 @@ def metadata(wheel):
         return Parser().parsestr(archive.read(name).decode())
 
 
-def test_an_index_would_take_it(wheel):
+def test_a_package_index_accepts_it(wheel):
     assert "PASSED" in succeed(sys.executable, "-m", "twine", "check", "--strict", wheel)
 
 
 def test_everything_is_in_it_and_nothing_else(wheel):
-    """Also configs, templates and the mark of a typed package; no tests and no benchmarks."""
+    """It includes configs, templates and py.typed, but no tests and no benchmarks."""
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
     wanted = {str(path.relative_to(ROOT)) for path in (ROOT / "jaxtal").rglob("*.py")}
@@ -65,7 +65,7 @@ def test_everything_is_in_it_and_nothing_else(wheel):
     assert {name.split("/")[0] for name in names if ".dist-info/" not in name} == {"jaxtal"}
 
 
-def test_what_the_index_shows(metadata):
+def test_metadata(metadata):
     assert metadata["Name"] == "jaxtal"
     assert metadata["Version"] == jaxtal.__version__
     assert metadata["License-Expression"] == "Apache-2.0"
@@ -77,20 +77,20 @@ def test_what_the_index_shows(metadata):
 
 @pytest.fixture(scope="module")
 def installed(wheel, tmp_path_factory) -> Path:
-    """The interpreter of an environment that has the wheel, and sees the packages it needs."""
+    """The interpreter of an environment with the wheel and access to its dependencies."""
     folder = tmp_path_factory.mktemp("environment")
     venv.create(folder, with_pip=False, symlinks=os.name != "nt")
     python = folder / ("Scripts" if os.name == "nt" else "bin") / Path(sys.executable).name
     own = succeed(python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))").strip()
-    with zipfile.ZipFile(wheel) as archive:  # a pure wheel is installed by unpacking it
+    with zipfile.ZipFile(wheel) as archive:  # unpacking installs a pure wheel
         archive.extractall(own)
-    # Its .pth files are not followed, an editable jaxtal's is one of them.
+    # The .pth files there are not processed: one of them may be of an editable jaxtal.
     (Path(own) / "needed.pth").write_text("\n".join(site.getsitepackages()), encoding="utf-8")
     return python
 
 
 def outside(installed: Path, folder: Path, *arguments) -> str:
-    """Run Python in a folder that is not the clone, without what would lead it there."""
+    """Run Python in a folder outside the clone, without PYTHONPATH."""
     environment = {**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": "", "COLUMNS": "100"}
     environment.pop("PYTHONPATH", None)
     return succeed(installed, *arguments, cwd=folder, env=environment)
@@ -111,7 +111,7 @@ jaxtal.train(jaxtal.get_config("co2net_demo", overrides=overrides), "by_name", p
 
 
 def test_two_steps_outside_the_clone(installed, tmp_path):
-    """By the command as in the clone, and from Python by the config's name: the same run."""
+    """The command, and Python with the config's name, give the same run."""
     arguments = [*TINY[1:], "--config.train.steps=2"]
     overrides = dict(a.removeprefix("--config.").split("=", 1) for a in arguments)
     command = ["--config=configs/co2net_demo.py", *arguments]
@@ -124,7 +124,7 @@ def test_two_steps_outside_the_clone(installed, tmp_path):
 
 
 def test_the_console_command(installed, tmp_path):
-    """As the wheel's entry point names it."""
+    """The wheel has the entry point, and the package runs as a module."""
     listed = "from importlib.metadata import entry_points as of; print(*of(name='jaxtal'))"
     assert "jaxtal.cli:main" in outside(installed, tmp_path, "-c", listed)
     assert "train" in outside(installed, tmp_path, "-m", "jaxtal", "--help")

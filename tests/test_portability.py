@@ -1,4 +1,4 @@
-"""The package on systems that lack what only Unix has: those names are taken away here."""
+"""The package on systems without Unix-only functions, which are removed here."""
 
 import os
 import subprocess
@@ -15,7 +15,7 @@ from jaxtal.training import checkpoint_integrity
 from tests.conftest import ROOT
 from tests.helpers.command import TINY, outcome, run
 
-# Run before the package is imported, and after the packages that it needs.
+# Executed after the imports of the dependencies and before the import of the package.
 WITHOUT_UNIX = """
 import ctypes, os, runpy, select, signal, sys
 import flax, jax, matplotlib.pyplot, optax, orbax.checkpoint, platformdirs, rich.progress
@@ -35,7 +35,7 @@ for name in ("fcntl", "resource", "termios", "pwd", "grp"):
 
 
 def without_unix(program: str, *arguments, **options) -> subprocess.CompletedProcess[str]:
-    """Run a program in a process of its own, on what looks like another system."""
+    """Run a program in its own process, without Unix-only functions."""
     return subprocess.run(
         [sys.executable, "-c", WITHOUT_UNIX + program, *arguments],
         cwd=ROOT, capture_output=True, text=True, check=False, timeout=600, **options,
@@ -60,7 +60,7 @@ def test_files_are_opened_if_they_are_regular(no_nonblock, tmp_path):
             open_regular(tmp_path / name)
 
 
-def test_text_is_utf_8_whatever_the_system_prefers(tmp_path):
+def test_text_is_utf_8_for_every_locale(tmp_path):
     program = (
         "import sys\nfrom pathlib import Path\nfrom jaxtal.data.io.files import atomic_write\n"
         "with atomic_write(Path(sys.argv[1])) as file:\n    file.write('\\u00e9\\u4e2d')\n"
@@ -74,7 +74,7 @@ def test_text_is_utf_8_whatever_the_system_prefers(tmp_path):
     assert path.read_bytes() == b"\xff"
 
 
-def test_checkpoints_are_sealed_where_folders_cannot_be_opened(monkeypatch, tmp_path):
+def test_manifests_are_written_where_folders_cannot_be_opened(monkeypatch, tmp_path):
     monkeypatch.delattr(os, "O_DIRECTORY")
     opened, really = [], os.open
 
@@ -89,13 +89,13 @@ def test_checkpoints_are_sealed_where_folders_cannot_be_opened(monkeypatch, tmp_
     (tmp_path / "state" / "a").write_bytes(b"123")
     checkpoint_integrity.write_manifest(tmp_path)
     assert checkpoint_integrity.find_corruption(tmp_path) == ""
-    assert opened == [os.O_RDWR] * 2  # the file and the seal; Windows syncs what may be written
+    assert opened == [os.O_RDWR] * 2  # the file and the manifest; Windows only syncs writable files
     (tmp_path / "state" / "a").write_bytes(b"12")
     assert checkpoint_integrity.find_corruption(tmp_path) == "state/a has 2 of 3 bytes"
 
 
 @pytest.mark.parametrize("system", ["unix", "windows"])
-def test_a_lock_is_held_by_one(monkeypatch, tmp_path, system):
+def test_a_lock_has_one_holder(monkeypatch, tmp_path, system):
     path = tmp_path / "lock"
     held: list[int] = []
 
@@ -114,14 +114,14 @@ def test_a_lock_is_held_by_one(monkeypatch, tmp_path, system):
     second.close()
     assert path.exists()
     first.close()
-    held.clear()  # as the system does
+    held.clear()  # the system releases it
     third = FileLock(path)
     assert third.acquire()
     third.remove()
     assert not path.exists()
 
 
-def test_a_lock_is_removed_where_no_open_file_can_be(monkeypatch, tmp_path):
+def test_a_lock_is_closed_before_it_is_removed(monkeypatch, tmp_path):
     lock = FileLock(tmp_path / "lock")
     unlink = type(tmp_path).unlink
 
@@ -135,7 +135,7 @@ def test_a_lock_is_removed_where_no_open_file_can_be(monkeypatch, tmp_path):
     assert not (tmp_path / "lock").exists()
 
 
-def test_a_process_of_a_job_where_nothing_can_be_forked(monkeypatch):
+def test_a_process_of_a_job_on_a_system_without_fork(monkeypatch):
     monkeypatch.delattr(os, "fork")
     monkeypatch.setattr(multihost, "_wait_for_all_processes", lambda run: run())
     assert multihost.run_supervised(lambda: 3) == 3
@@ -154,8 +154,8 @@ for module in pkgutil.walk_packages(["jaxtal"], "jaxtal."):
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_training_elsewhere_is_training_here(tmp_path):
-    """Commands alone do not need Unix, and compute what they do with it."""
+def test_training_without_unix_gives_the_same_result(tmp_path):
+    """Commands do not need Unix-only functions."""
     steps = [*TINY, "--config.train.steps=2", "--compilation_cache_dir="]
     code, _, err = run(*steps, f"--workdir={tmp_path / 'unix'}")
     assert code == 0, err
@@ -166,8 +166,8 @@ def test_training_elsewhere_is_training_here(tmp_path):
     assert outcome(tmp_path / "other") == outcome(tmp_path / "unix")
 
 
-def test_sigterm_is_heard_elsewhere(tmp_path):
-    """Through a socket, which is all that Windows announces signals on."""
+def test_sigterm_without_unix(tmp_path):
+    """Windows delivers signals through a socket only."""
     done = without_unix("""
 import time
 from jaxtal.parallel import preemption

@@ -1,4 +1,4 @@
-"""What the README promises exists, and CI runs its test command."""
+"""The paths in the README exist, and CI runs its test command."""
 
 import re
 
@@ -14,11 +14,11 @@ def test_ci_runs_the_readme_s_test_command():
     assert command in README
 
 
-def test_every_path_named_exists():
+def test_every_named_path_exists():
     named = re.findall(r"`((?:jaxtal|configs|launch|benchmarks|docs)/[\w/.]*)`", README)
     named += re.findall(r"\]\(([\w/.]+)\)", README)
     named += re.findall(r"--config (configs/\w+\.py)", README + RESULTS)
-    named += [f"docs/{path}" for path in re.findall(r"\]\(([\w/.]+)\)", RESULTS)]
+    named += [f"docs/results/{path}" for path in re.findall(r"\]\(([\w/.]+)\)", RESULTS)]
     assert len(named) > 5
     for path in named:
         assert (ROOT / path).exists(), path

@@ -1,1 +1,1 @@
-"""Checkpoints of the published PyTorch programs, in both directions."""
+"""Conversion of checkpoints from and to the published PyTorch programs."""

@@ -1,4 +1,4 @@
-"""Checkpoints of the published PyTorch programs as work directories of ours, and back."""
+"""Conversion between checkpoints of the published PyTorch programs and work directories."""
 
 import functools
 import math
@@ -26,11 +26,11 @@ from jaxtal.training.workdir import Workdir
 
 
 class Converted(NamedTuple):
-    """What was read.
+    """Result of a conversion.
 
     Attributes:
-        widths: of the network.
-        parameters: how many numbers are trained, as we count them: without what has no counterpart.
+        widths: Sizes of the network.
+        parameters: Number of trainable parameters, without those that have no counterpart here.
     """
 
     widths: Widths
@@ -44,21 +44,26 @@ def from_torch(
     config=None,
     classes: tuple[str, ...] = (),
 ) -> Converted:
-    """Make a published program's checkpoint the first one, step 0, of a work directory.
+    """Convert a checkpoint of a published program to step 0 of a work directory.
 
-    Shapes do not tell everything: D2-Net's dilation and CO2-Net's pool_window, by which the
-    networks of the two data sets differ, are what the config says.
+    A run in the work directory evaluates the checkpoint (mode=eval) or continues its training. The
+    shapes of the parameters do not determine D2-Net's dilation and CO2-Net's pool_window, which
+    differ between the data sets: the config of the run must match the checkpoint.
 
     Args:
         method: "co2net" or "d2net".
-        source: a state dict as `torch.save` writes it.
-        workdir: a run there then evaluates it (mode=eval), or trains on.
-        config: of the runs there, written to config.json; None to leave that to the first run.
-        classes: names in the order of the outputs; with them model.json is written.
+        source: File of a state dict, as written by `torch.save`.
+        workdir: Work directory to write.
+        config: Config of later runs, written to config.json; None if the first run is to write it.
+        classes: Class names in the order of the outputs, written to model.json; () for no such
+            file.
+
+    Returns:
+        The sizes and the number of parameters of the network.
 
     Raises:
-        CheckpointError: the file is not the method's, the config or the classes do not fit it, or
-            the directory has a checkpoint already or cannot be written.
+        CheckpointError: The file is not a checkpoint of the method, the config or the classes do
+            not match it, or the work directory has a checkpoint or cannot be written.
     """
     parameter_names.program(method)
     files = Workdir(workdir)
@@ -72,8 +77,8 @@ def from_torch(
     variables, widths = parameter_names.to_variables(method, state_dict, f"{source}")
     if classes and len(classes) != widths.classes:
         raise CheckpointError(
-            f"{source} is of {widths.classes} classes, but {len(classes)} names are given "
-            f"({', '.join(classes)[:60]}, ...); wanted those it was trained with, in their order"
+            f"{source} has {widths.classes} classes, but {len(classes)} names are given "
+            f"({', '.join(classes)[:60]}, ...); wanted the names of its training, in their order"
         )
     if config is not None:
         _check_fits(config, variables["params"], widths, f"{source}")
@@ -86,7 +91,7 @@ def from_torch(
 
 
 def _grid(config) -> TimeGrid:
-    """The published programs' time grid, but for what the config says of the features'."""
+    """Return the time grid of the published programs, with the values that the config sets."""
     if config is None:
         return TimeGrid()
     times = [config.data.get(name, 0) for name in ("fps", "stride", "window")]
@@ -98,17 +103,19 @@ def _grid(config) -> TimeGrid:
 
 def _check_config(method: str, config) -> None:
     if config.method != method:
-        raise CheckpointError(f"config.method is {config.method}, but method={method}; give one")
+        raise CheckpointError(
+            f"config.method is {config.method}, but method={method}; make them equal"
+        )
     if config.population != 1:
         raise CheckpointError(
-            f"config.population is {config.population}, but a checkpoint of PyTorch holds one "
+            f"config.population is {config.population}, but a PyTorch checkpoint holds one "
             "model; set it to 1"
         )
     methods.get(method).validate_config(config)
 
 
 def _check_fits(config, params: dict, widths: Widths, where: str) -> None:
-    """Raise CheckpointError unless the config's network has parameters of these shapes."""
+    """Raise CheckpointError if the parameters of the config's network have other shapes."""
     model = methods.get(config.method).build(config.model, widths.classes)
     init = functools.partial(init_state, model, feature_width=2 * widths.features)
     wanted = jax.eval_shape(init, hyperparams_from_config(config)).params
@@ -125,7 +132,7 @@ def _check_fits(config, params: dict, widths: Widths, where: str) -> None:
 
 
 def _as_published(widths: Widths) -> str:
-    """The fields on which shapes depend, with the values of a published checkpoint."""
+    """Return the fields that determine the shapes, with their published values."""
     if not widths.taps:
         return parameter_names.CO2NET_AS_PUBLISHED
     hidden, last = widths.taps
@@ -145,14 +152,14 @@ def _write(files: Workdir, variables: dict[str, Any], config) -> None:
     progress: dict[str, list] = {name: [None] for name in ("evaluation", "best", "diverged")}
     checkpoints = Checkpoints(files.checkpoints, writes=True)
     try:
-        # Worse than any evaluation: it does not stay for having been the best.
+        # A score below every evaluation, so that it is never kept as the best checkpoint.
         checkpoints.save(_state(variables), 0, progress, -1.0)
     finally:
         checkpoints.close()
 
 
 def _state(variables: dict[str, Any]) -> TrainState:
-    """That of a population of one that has not been trained here."""
+    """Return the training state of a population of one, with Adam's moments at zero."""
     params = variables["params"]
     others = {name: value for name, value in variables.items() if name != "params"}
     zero = jnp.int32(0)
@@ -161,14 +168,17 @@ def _state(variables: dict[str, Any]) -> TrainState:
 
 
 def read_classes(path: str | os.PathLike[str]) -> tuple[str, ...]:
-    """Class names in the order of a model's outputs.
+    """Read class names in the order of a model's outputs.
 
     Args:
-        path: a text file with a name a line, a classlist.npy, an ActivityNet-form JSON file, or a
-            folder in any layout that has annotations.
+        path: A text file with one name per line, a classlist.npy, a JSON file in ActivityNet form,
+            or a folder in any layout that has annotations.
+
+    Returns:
+        The class names.
 
     Raises:
-        CheckpointError: it is none of these, or a name is there twice.
+        JaxtalError: The file is none of these, or a name occurs twice.
     """
     path = Path(path)
     if path.is_dir() or path.suffix == ".json":
@@ -181,12 +191,12 @@ def read_classes(path: str | os.PathLike[str]) -> tuple[str, ...]:
                 lines = file.read().decode().splitlines()
             except ValueError:
                 raise CheckpointError(
-                    f"{path}: not a text file; wanted a class name a line"
+                    f"{path}: not a text file; wanted one class name per line"
                 ) from None
         names = [line.strip() for line in lines if line.strip()]
     check_unique(names, f"{path}")
     if not names:
-        raise CheckpointError(f"{path}: no class names; wanted one a line")
+        raise CheckpointError(f"{path}: no class names; wanted one per line")
     return tuple(names)
 
 
@@ -194,7 +204,7 @@ def _text(value: Any, path: Path) -> str:
     if isinstance(value, bytes):
         value = value.decode("utf-8", "replace")
     if not isinstance(value, str):
-        raise CheckpointError(f"{path}: {value!r:.40} among the class names; wanted names alone")
+        raise CheckpointError(f"{path}: {value!r:.40} among the class names; wanted names only")
     return str(value)
 
 
@@ -204,23 +214,24 @@ def to_torch(
     target: str | os.PathLike[str],
     member: int | None = None,
 ) -> int:
-    """Write the latest checkpoint's parameters as a state dict for the published program.
+    """Write the parameters of the latest checkpoint as a state dict for the published program.
 
-    What that program has and ours does not, the outer taps of CO2-Net's global layers and its
-    unused feat_encoder, is zero.
+    Parameters without a counterpart here are zero: the outer taps of CO2-Net's global layers and
+    its unused feat_encoder.
 
     Args:
         method: "co2net" or "d2net".
-        workdir: of a run.
-        target: the file.
-        member: which of a population; None for the first.
+        workdir: Work directory of a run.
+        target: PyTorch file to write.
+        member: Member of a population, counted from 0; None for the first one.
 
     Returns:
-        How many members the checkpoint has.
+        The number of members in the checkpoint.
 
     Raises:
-        CheckpointError: there is no checkpoint, no such member, or no such published network, or
-            the file cannot be written.
+        CheckpointError: The work directory has no checkpoint, the member does not exist, or the
+            network is not the published one.
+        DataError: The file cannot be written.
     """
     parameter_names.program(method)
     variables = latest_variables(workdir)
@@ -233,13 +244,17 @@ def to_torch(
 
 
 def latest_variables(workdir: str | os.PathLike[str]) -> dict[str, Any]:
-    """All members' variables in a work directory's latest checkpoint, whatever its config was.
+    """Read the variables of all members in the latest checkpoint, for any config.
+
+    Args:
+        workdir: Work directory of a run.
 
     Returns:
-        {"params": ..., and the model's other collections}, NumPy arrays with a leading axis M.
+        {"params": ...} and the model's other collections, NumPy arrays with a leading axis M
+        of members.
 
     Raises:
-        CheckpointError: there is no checkpoint, or it cannot be read.
+        CheckpointError: The work directory has no checkpoint, or it cannot be read.
     """
     files = Workdir(workdir)
     step = files.last_checkpoint()

@@ -1,13 +1,14 @@
-"""The parameters of the published PyTorch programs by their names there, and ours for them.
+"""Parameter names of the published PyTorch programs, and their counterparts here.
 
-CO2-Net is https://github.com/harlanhong/MM2021-CO2-Net, D2-Net https://github.com/naraysa/D2-Net;
-what their names mean was read off the programs (METHODS 2.b, 3.b). A convolution's weight is
-(out, in, taps) there and (taps, in, out) here. Two differences besides:
+The names are those of the modules in https://github.com/harlanhong/MM2021-CO2-Net and
+https://github.com/naraysa/D2-Net. The weight of a convolution is (out, in, taps) there and
+(taps, in, out) here. There are two more differences:
 
-- CO2-Net's global layers see sequences of length 1, so of their three taps one acts, and only that
-  is kept here; its `feat_encoder` is never called and has no counterpart. Written, these are zeros.
-- D2-Net's layers are grouped convolutions, whose first half of the outputs is RGB's; here a stream
-  has layers of its own.
+- CO2-Net's global layers process sequences of length 1, so only the middle one of their three taps
+  has an effect, and only that tap is kept here. Its `feat_encoder` is never called and has no
+  counterpart. `from_variables` writes zeros for both.
+- D2-Net's layers are grouped convolutions: the first half of the outputs belongs to RGB, the second
+  to flow. Here each stream has its own layers.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -19,19 +20,19 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 
 from jaxtal.errors import CheckpointError
 
-# The fields of a config on which CO2-Net's parameters depend, with what is published.
+# The config fields that determine CO2-Net's parameters, with their published values.
 CO2NET_AS_PUBLISHED = (
     "config.model.classifier=code, fusion=ccm, ccm_main=global and ccm_auxiliary=local"
 )
 
 
 class Widths(NamedTuple):
-    """What the shapes of published parameters say.
+    """Sizes of a published network, inferred from the shapes of its parameters.
 
     Attributes:
-        features: D of a modality.
-        classes: C, without background.
-        taps: of D2-Net's hidden convolutions and of its classifier; () of CO2-Net.
+        features: D, the feature width of one modality.
+        classes: C, the number of classes without background.
+        taps: Kernel sizes of D2-Net's hidden convolutions and of its classifier; () for CO2-Net.
     """
 
     features: int
@@ -40,13 +41,14 @@ class Widths(NamedTuple):
 
 
 class Layer(NamedTuple):
-    """A convolution.
+    """A convolution of a published network.
 
     Attributes:
-        theirs: its published name, without ".weight" and ".bias".
-        ours: the path of the layer or, for a grouped one, of RGB's and flow's.
-        shape: of the published weight, (out, in of a group, taps).
-        one_tap: whether we keep only the middle one.
+        theirs: Published name, without ".weight" and ".bias".
+        ours: Path of the layer here; for a grouped layer the paths of the RGB and the flow layer;
+            () for a layer without a counterpart.
+        shape: Shape of the published weight, (out, in per group, taps).
+        one_tap: True if only the middle tap is kept here.
     """
 
     theirs: str
@@ -56,7 +58,7 @@ class Layer(NamedTuple):
 
 
 def _co2net_layers(widths: Widths) -> Iterator[Layer]:
-    """The layers in the published order; that without a counterpart has no path."""
+    """Yield the layers in the published order."""
     width, both, hidden = widths.features, 2 * widths.features, max(1, widths.features // 2)
     for theirs, ours in (("vAttn", "ccm_rgb"), ("fAttn", "ccm_flow")):
         yield Layer(f"{theirs}.bit_wise_attn.0", (f"{ours}/local",), (width, width, 3))
@@ -85,7 +87,7 @@ def _d2net_layers(widths: Widths) -> Iterator[Layer]:
 
 
 class _Tensors:
-    """Published tensors, whose shapes are asked for before they are known to be right."""
+    """Published tensors whose shapes have not been validated yet."""
 
     def __init__(self, tensors: Mapping[str, np.ndarray], where: str):
         self.tensors, self.where = tensors, where
@@ -93,8 +95,8 @@ class _Tensors:
     def shape(self, name: str, dimensions: int) -> tuple[int, ...]:
         if name not in self.tensors:
             raise CheckpointError(
-                f"{self.where}: no tensor {name}, only {_some(self.tensors)}; wanted the method's "
-                "own state dict (method=... says which method's)"
+                f"{self.where}: no tensor {name}, only {_some(self.tensors)}; wanted a state dict "
+                "of the method that method=... names"
             )
         shape = self.tensors[name].shape
         if len(shape) != dimensions or 0 in shape:
@@ -109,7 +111,7 @@ def _co2net_widths(tensors: _Tensors) -> Widths:
     outputs = tensors.shape("classifier.4.weight", 3)[0]
     if outputs < 2:
         raise CheckpointError(
-            f"{tensors.where}: classifier.4.weight has 1 output; wanted one a class, and background"
+            f"{tensors.where}: classifier.4.weight has 1 output; wanted the classes and background"
         )
     return Widths(width, outputs - 1)
 
@@ -124,12 +126,12 @@ def _d2net_widths(tensors: _Tensors) -> Widths:
 
 
 class Program(NamedTuple):
-    """What a published program calls its parameters.
+    """Parameter names of a published program.
 
     Attributes:
-        widths: published tensors -> Widths.
-        layers: Widths -> its layers.
-        background: the name of the running background embedding, (1, D); "" if it has none.
+        widths: Function from published tensors to `Widths`.
+        layers: Function from `Widths` to the layers.
+        background: Name of the running background embedding, (1, D); "" if there is none.
     """
 
     widths: Callable[[_Tensors], Widths]
@@ -144,7 +146,14 @@ _PROGRAMS = {
 
 
 def program(method: str) -> Program:
-    """A method's published program; CheckpointError if there is none that we know the names of."""
+    """Return the published program of a method.
+
+    Args:
+        method: Name of the method.
+
+    Raises:
+        CheckpointError: The method has no published PyTorch program.
+    """
     if method not in _PROGRAMS:
         raise CheckpointError(
             f"method={method}: no program with PyTorch checkpoints is published for it; wanted "
@@ -156,18 +165,20 @@ def program(method: str) -> Program:
 def to_variables(
     method: str, tensors: Mapping[str, np.ndarray], where: str
 ) -> tuple[dict[str, Any], Widths]:
-    """Our variables from the published program's state dict.
+    """Convert the state dict of a published program to variables.
 
     Args:
         method: "co2net" or "d2net".
-        tensors: name -> array of floats; all names may begin with "module.", as DataParallel's do.
-        where: the file, for messages.
+        tensors: Arrays of any float type by name; all names may begin with "module.", the prefix
+            of DataParallel.
+        where: Name of the file, for error messages.
 
     Returns:
-        {"params": ...} as float32, with {"running": ...} for D2-Net, and the widths.
+        The variables {"params": ...} as float32, for D2-Net with {"running": ...}, and the sizes
+        of the network.
 
     Raises:
-        CheckpointError: a tensor is missing, unknown, of another shape or type, or not finite.
+        CheckpointError: A tensor is missing, unknown, not finite, or has another shape or type.
     """
     theirs = program(method)
     if all(name.startswith("module.") for name in tensors):
@@ -193,7 +204,7 @@ def to_variables(
 
 
 def _shapes(theirs: Program, layers: list[Layer], widths: Widths) -> dict[str, tuple[bool, tuple]]:
-    """Name -> whether it may be missing, its shape."""
+    """Return {name: (optional, shape)} of all published tensors."""
     shapes: dict[str, tuple[bool, tuple]] = {}
     if theirs.background:
         shapes[theirs.background] = False, (1, widths.features)
@@ -206,22 +217,22 @@ def _shapes(theirs: Program, layers: list[Layer], widths: Widths) -> dict[str, t
 def _checked(
     tensors: dict[str, np.ndarray], wanted: dict[str, tuple[bool, tuple]], where: str
 ) -> dict[str, np.ndarray]:
-    """The tensors that we have a use for, as float32."""
+    """Return the tensors that have a counterpart here, validated, as float32."""
     if unknown := tensors.keys() - wanted.keys():
         raise CheckpointError(
-            f"{where}: unknown tensors {_some(unknown)}; wanted {_some(wanted)} alone, the "
-            "published network as it is (method=... says which)"
+            f"{where}: unknown tensors {_some(unknown)}; wanted {_some(wanted)} only, the "
+            "published network of the method that method=... names"
         )
     numbers = {}
     for name, (optional, shape) in wanted.items():
         if name not in tensors and not optional:
             raise CheckpointError(
-                f"{where}: no tensor {name}, only {_some(tensors)}; save all of them"
+                f"{where}: no tensor {name}, only {_some(tensors)}; save the whole state dict"
             )
         if name in tensors and tensors[name].shape != shape:
             raise CheckpointError(
-                f"{where}: {name} is {_times(tensors[name].shape)}; wanted {_times(shape)}, to fit "
-                "the other tensors"
+                f"{where}: {name} is {_times(tensors[name].shape)}; wanted {_times(shape)}, to "
+                "match the other tensors"
             )
         if not optional:
             numbers[name] = _finite(tensors[name], f"{where}: {name}")
@@ -235,31 +246,34 @@ def _finite(tensor: np.ndarray, where: str) -> np.ndarray:
         numbers = tensor.astype(np.float32, copy=False)
     if not np.isfinite(numbers).all():
         raise CheckpointError(
-            f"{where} has numbers that are not finite in float32: its training has diverged; take "
+            f"{where} has numbers that are not finite in float32: its training has diverged; use "
             "an earlier checkpoint"
         )
     return numbers
 
 
 def from_variables(method: str, variables: dict[str, Any], where: str) -> dict[str, np.ndarray]:
-    """The published program's state dict from our variables, the inverse of `to_variables`.
+    """Convert variables to the state dict of the published program, the inverse of `to_variables`.
 
     Args:
         method: "co2net" or "d2net".
-        variables: {"params": ...}, with {"running": ...} for D2-Net, of a single model.
-        where: the work directory, for messages.
+        variables: {"params": ...} of a single model, for D2-Net with {"running": ...}.
+        where: Work directory, for error messages.
+
+    Returns:
+        float32 arrays by their published names, in the published order.
 
     Raises:
-        CheckpointError: these are not the published network's variables.
+        CheckpointError: The variables are not those of the published network.
     """
     theirs = program(method)
     params = flatten_dict(variables["params"], sep="/")
-    names = list(theirs.layers(Widths(2, 1, (1, 1))))  # of whatever widths
+    names = list(theirs.layers(Widths(2, 1, (1, 1))))  # the widths do not matter
     wanted = {f"{path}/{kind}" for layer in names for path in layer.ours for kind in _OURS}
     if params.keys() != wanted:
         other = params.keys() ^ wanted
         raise CheckpointError(
-            f"{where}: no {method} as published, differing in {_some(other)}; wanted another "
+            f"{where}: not {method} as published, it differs in {_some(other)}; wanted another "
             f"method=..., or for co2net a run with {CO2NET_AS_PUBLISHED}"
         )
     found = {}
@@ -275,7 +289,7 @@ def from_variables(method: str, variables: dict[str, Any], where: str) -> dict[s
     widths = theirs.widths(_Tensors(found, where))
     if theirs.background:
         found[theirs.background] = np.asarray(variables["running"]["background"])[None]
-    # In the published order; what has no counterpart is zero.
+    # In the published order, with zeros for tensors without a counterpart.
     shapes = _shapes(theirs, list(theirs.layers(widths)), widths)
     return {
         name: found[name] if name in found else np.zeros(shape, np.float32)

@@ -1,11 +1,10 @@
-"""PyTorch's files of named tensors, read and written without PyTorch.
+"""Reading and writing of PyTorch's files of named tensors, without PyTorch.
 
-What `torch.save(model.state_dict(), path)` writes is a pickle that refers to raw storages: in a zip
-archive since PyTorch 1.6, one after the other in one file before. Pickles can run code. Here one
-may build tensors, mappings, lists, tuples, numbers and strings, and nothing else: the names that
-PyTorch's pickles refer to stand for plain records of this module, and of the pickle's instructions
-only those that `torch.save` writes are followed. No code of PyTorch's or of the file's choosing
-runs, and no more memory is taken than what the file really holds.
+`torch.save(model.state_dict(), path)` writes a pickle that refers to raw storages: in a zip archive
+since PyTorch 1.6, concatenated in one file before. Pickles can run code. The unpickler here builds
+tensors, mappings, lists, tuples, numbers and strings only: the names in PyTorch's pickles stand for
+plain records of this module, and instructions that `torch.save` does not write are rejected. No
+code of PyTorch or of the file runs, and memory is bounded by the size of the file.
 """
 
 import dataclasses
@@ -45,21 +44,21 @@ _DTYPES = {
     "BoolStorage": np.dtype(np.bool_),
 }
 _NESTED = ("state_dict", "model_state_dict", "model")  # where training programs put the tensors
-_MAGIC, _PROTOCOL = 0x1950A86A20F9469CFC6C, 1001  # of the older form
+_MAGIC, _PROTOCOL = 0x1950A86A20F9469CFC6C, 1001  # of the older format
 _MOST_PICKLED = _MOST_LISTED = 2**21  # bytes of a pickle, of an archive's list: 10,000 tensors
 _WANTED = "the tensors alone, as torch.save(model.state_dict(), path) writes them"
 
 
 @dataclasses.dataclass(frozen=True, eq=False, slots=True)
 class _StorageType:
-    """Stands for `torch.FloatStorage` and its like."""
+    """Stand-in for `torch.FloatStorage` and similar types."""
 
     dtype: np.dtype
 
 
 @dataclasses.dataclass(frozen=True, eq=False, slots=True)
 class _Storage:
-    """Raw numbers elsewhere in the file."""
+    """Reference to raw numbers elsewhere in the file."""
 
     dtype: np.dtype
     key: str
@@ -68,7 +67,7 @@ class _Storage:
 
 @dataclasses.dataclass(frozen=True, eq=False, slots=True)
 class _Tensor:
-    """Some of a storage's numbers; offset and strides count numbers."""
+    """View of a storage; offset and strides are counted in numbers, not in bytes."""
 
     storage: _Storage
     offset: int
@@ -76,7 +75,7 @@ class _Tensor:
     strides: tuple[int, ...]
 
     def array(self, raw: Any) -> np.ndarray:
-        """The array, a view of the storage's bytes."""
+        """Return the tensor as an array, a view of the storage's bytes `raw`."""
         size = self.storage.dtype.itemsize
         strides = [
             stride * size if length > 1 else 0
@@ -86,28 +85,28 @@ class _Tensor:
 
 
 class _Mapping(dict):
-    """Stands for dict and `collections.OrderedDict`."""
+    """Stand-in for dict and `collections.OrderedDict`."""
 
     def __setitem__(self, key: Any, value: Any) -> None:
-        # Keys of other types could be made to collide, which takes a time without end.
+        # Keys of other types could be crafted to collide, which takes unbounded time.
         if type(key) is not str and not (type(key) is int and 0 <= key < 2**31):
             raise RefusedError(f"a mapping with keys of type {type(key).__name__}")
         super().__setitem__(key, value)
 
 
-# What stands for functions takes no arbitrary number of arguments: a file could name its longest
-# list as those of a thousand calls.
+# The stand-ins for functions have a fixed number of arguments: a file could pass its longest list
+# as the arguments of a thousand calls.
 def _ordered_dict() -> _Mapping:
     return _Mapping()
 
 
 def _size(sizes: Any) -> Any:
-    """`torch.Size`."""
+    """Stand in for `torch.Size`."""
     return sizes
 
 
 def _tensor(storage, offset, shape, strides, grad=False, hooks=None, metadata=None) -> _Tensor:
-    """`torch._utils._rebuild_tensor_v2`: a tensor that lies within its storage."""
+    """Stand in for `torch._utils._rebuild_tensor_v2`; the tensor must lie within its storage."""
     for part in (shape, strides):
         counts = type(part) is tuple and len(part) <= 16
         if not counts or any(type(n) is not int or not 0 <= n < 2**60 for n in part):
@@ -125,7 +124,7 @@ def _tensor(storage, offset, shape, strides, grad=False, hooks=None, metadata=No
 
 
 def _parameter(data, grad=False, hooks=None) -> _Tensor:
-    """`torch._utils._rebuild_parameter`."""
+    """Stand in for `torch._utils._rebuild_parameter`."""
     if type(data) is not _Tensor:
         raise RefusedError("a malformed tensor")
     return data
@@ -153,10 +152,10 @@ def _empty_mapping(unpickler: Any) -> None:
 
 
 def _build(unpickler: Any) -> None:
-    """A state dict's own state, the versions of its modules, is let go."""
+    """Discard the state of a state dict, which holds the versions of its modules."""
     unpickler.stack.pop()
     if type(unpickler.stack[-1]) is not _Mapping:
-        raise RefusedError("a state for something else than a mapping")
+        raise RefusedError("a state for an object that is not a mapping")
 
 
 _FOLLOWED = (
@@ -166,7 +165,7 @@ _FOLLOWED = (
 )
 
 
-# The pure-Python unpickler: its memo is a dict, where the C one allocates whatever index is named.
+# The pure-Python unpickler: its memo is a dict, but the C one allocates up to any index in a file.
 class _Unpickler(pickle._Unpickler):
     dispatch: ClassVar[dict[int, Callable[[Any], None]]] = {
         **dict.fromkeys(range(256), _refuse),
@@ -188,7 +187,7 @@ class _Unpickler(pickle._Unpickler):
         return _ALLOWED[module, name]
 
     def persistent_load(self, saved: Any) -> _Storage:
-        """A storage, named as ("storage", type, key, device, count) and in the older form None."""
+        """Return the storage ("storage", type, key, device, count[, None in the older format])."""
         if type(saved) is not tuple or len(saved) not in (5, 6):
             raise RefusedError("a malformed storage")
         kind, of_type, key, _, count = saved[:5]
@@ -204,18 +203,18 @@ class _Unpickler(pickle._Unpickler):
 
 
 def load(path: Path) -> dict[str, np.ndarray]:
-    """Read a file of named tensors, or one that holds them under "state_dict", "model" or so.
+    """Read named tensors from a PyTorch file; they may be the entry "state_dict" or "model" of it.
 
     Args:
-        path: of either form, the zip archive or the older one.
+        path: File in either format, the zip archive or the older one.
 
     Returns:
-        Name -> read-only array of the tensor's own type (bfloat16 as of ml_dtypes), in the file's
-        order. Tensors that share a storage share memory.
+        Read-only arrays by name, in the file's order and in the type of the tensor (bfloat16 from
+        ml_dtypes). Tensors that share a storage share memory.
 
     Raises:
-        CheckpointError: the file is missing, is none that `torch.save` writes, is cut short, or
-            holds anything but tensors (a whole model, say, whose classes are code).
+        DataError: The file is missing, truncated, not written by `torch.save`, or contains other
+            objects than tensors, for example a whole model, whose classes are code.
     """
     with open_regular(path) as file, parse_errors_as_data_error(path, "PyTorch", _WANTED):
         size = os.fstat(file.fileno()).st_size
@@ -224,12 +223,12 @@ def load(path: Path) -> dict[str, np.ndarray]:
         if start == b"PK":
             return _load_archive(file, size)
         if start[:1] != pickle.PROTO:
-            raise RefusedError(f"something of another kind, which begins with {start!r}")
+            raise RefusedError(f"data of another kind, which begins with {start!r}")
         return _load_sequence(file, size)
 
 
 class _Bounded:
-    """A file of which nobody reads more than `most` bytes at once."""
+    """A file from which at most `most` bytes are read at once."""
 
     def __init__(self, file: BinaryIO, most: int):
         self._file, self.most = file, most
@@ -267,7 +266,7 @@ def _load_archive(file: BinaryIO, size: int) -> dict[str, np.ndarray]:
 
 
 def _members(archive: zipfile.ZipFile, size: int) -> dict[str, zipfile.ZipInfo]:
-    """The archive's members by their names below its one folder; all lie in it as they are."""
+    """Return the archive's members by their names below its one folder, all uncompressed."""
     listed = archive.infolist()
     if any(info.compress_type != zipfile.ZIP_STORED for info in listed):
         raise RefusedError("compressed members")
@@ -284,17 +283,17 @@ def _members(archive: zipfile.ZipFile, size: int) -> dict[str, zipfile.ZipInfo]:
 
 
 def _swap(raw: bytes, size: int) -> np.ndarray:
-    """Numbers of `size` bytes with their bytes in the other order."""
+    """Return numbers of `size` bytes with their bytes in reverse order."""
     return np.frombuffer(raw, f"u{size}").byteswap().view(np.uint8)
 
 
 def _load_sequence(file: BinaryIO, size: int) -> dict[str, np.ndarray]:
-    """The older form: five pickles, then for every storage its count and its numbers."""
+    """Read the older format: five pickles, then the count and the numbers of every storage."""
     start = io.BytesIO(file.read(_MOST_PICKLED))
     for number in (_MAGIC, _PROTOCOL):
         found = _Unpickler(start).load()
         if type(found) is not int or found != number:
-            raise RefusedError("a pickle of something else")
+            raise RefusedError("a pickle of another kind")
     system = _Unpickler(start).load()
     if type(system) is not _Mapping or system.get("little_endian") is not True:
         raise RefusedError("numbers of an unknown byte order")
@@ -315,11 +314,11 @@ def _load_sequence(file: BinaryIO, size: int) -> dict[str, np.ndarray]:
 def _places(
     file: BinaryIO, size: int, start: int, keys: Any, storages: dict[str, _Storage]
 ) -> dict[str, int]:
-    """Where in the file the numbers of every storage begin, from the order of their keys."""
+    """Return the offset in bytes of the numbers of every storage, from the order of the keys."""
     if type(keys) is not list or any(type(key) is not str for key in keys):
         raise RefusedError("a malformed list of storages")
     if sorted(keys) != sorted(storages):
-        raise RefusedError("another list of storages than its tensors name")
+        raise RefusedError("a list of storages that does not match its tensors")
     places, place = {}, start
     for key in keys:
         file.seek(place)
@@ -329,20 +328,20 @@ def _places(
         places[key] = place + 8
         place += 8 + count * storages[key].dtype.itemsize
         if place > size:
-            raise EOFError(f"of storage {key:.40} {place - size} bytes are missing")
+            raise EOFError(f"{place - size} bytes of storage {key:.40} are missing")
     return places
 
 
 def _arrays(saved: Any, read: Callable[[_Storage], Any]) -> dict[str, np.ndarray]:
-    """The arrays of a state dict; `read` gives a storage's bytes."""
+    """Return the arrays of a state dict; `read` returns the bytes of a storage."""
     once = functools.cache(read)
     return {name: tensor.array(once(tensor.storage)) for name, tensor in _tensors(saved).items()}
 
 
 def _tensors(saved: Any) -> dict[str, _Tensor]:
-    """The state dict in what was saved."""
+    """Return the state dict in a saved object."""
     if type(saved) is not _Mapping:
-        raise RefusedError(f"no names of tensors, but a {type(saved).__name__.lstrip('_')}")
+        raise RefusedError(f"no named tensors, but a {type(saved).__name__.lstrip('_')}")
     for candidate in (saved, *(saved.get(name) for name in _NESTED)):
         if type(candidate) is _Mapping and candidate:
             named = all(type(name) is str for name in candidate)
@@ -350,19 +349,19 @@ def _tensors(saved: Any) -> dict[str, _Tensor]:
                 return candidate
     names = [str(name)[:40] for name, value in saved.items() if type(value) is not _Tensor]
     raise RefusedError(
-        f"other things than tensors: {', '.join(names[:5])}" if names else "no named tensors"
+        f"entries that are not tensors: {', '.join(names[:5])}" if names else "no named tensors"
     )
 
 
 def save(path: Path, tensors: Mapping[str, np.ndarray]) -> None:
-    """Write named tensors as `torch.save` writes a state dict; `torch.load` returns them.
+    """Write named tensors in the format of `torch.save`, for `torch.load`.
 
     Args:
-        path: the zip archive.
-        tensors: name -> array, of a type that PyTorch has.
+        path: File to write, a zip archive.
+        tensors: Arrays by name, of types that PyTorch has.
 
     Raises:
-        CheckpointError: it cannot be written.
+        DataError: The file cannot be written.
     """
     arrays = [np.asarray(value, order="C") for value in tensors.values()]
     with (
@@ -378,7 +377,7 @@ def save(path: Path, tensors: Mapping[str, np.ndarray]) -> None:
 
 
 def _pickled(tensors: Mapping[str, np.ndarray]) -> bytes:
-    """The pickle of a state dict, its storages numbered in its order."""
+    """Return the pickle of a state dict, with the storages numbered in its order."""
     entries = [
         _text(name) + _tensor_call(str(key), np.asarray(value))
         for key, (name, value) in enumerate(tensors.items())
@@ -388,7 +387,7 @@ def _pickled(tensors: Mapping[str, np.ndarray]) -> bytes:
 
 
 def _tensor_call(key: str, array: np.ndarray) -> bytes:
-    """A call of `_rebuild_tensor_v2` for a contiguous array."""
+    """Return the instructions that call `_rebuild_tensor_v2` for a contiguous array."""
     kind = next(name for name, dtype in _DTYPES.items() if dtype == array.dtype)
     storage = _tuple(
         _text("storage"), _name("torch", kind), _text(key), _text("cpu"), _int(array.size)

@@ -1,7 +1,7 @@
-"""The console command `jaxtal`: arguments become library calls, errors one line and an exit code.
+"""The console command `jaxtal`: library calls from arguments, one-line errors, exit codes.
 
-No flag is defined when a module is imported, and none of these modules imports JAX, NumPy or
-Matplotlib before a command runs.
+Importing a module of this package defines no flag. None of the modules imports JAX, NumPy or
+Matplotlib before a command runs, so that --help prints at once.
 """
 
 import contextlib
@@ -42,21 +42,21 @@ COMMANDS: dict[str, Command] = {
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command.
+    """Run a command of `jaxtal`.
 
     Args:
-        argv: its name and arguments; those of the process if None.
+        argv: The command's name and its arguments; None for the arguments of the process.
 
     Returns:
-        The exit code: 0 success, 2 an error that the user can fix (the last line of stderr says
-        what), 75 interrupted (the same command resumes).
+        The exit code: 0 success, 2 user error (see the last line of stderr), 75 interrupted (the
+        same command resumes).
     """
     arguments = [*(sys.argv[1:] if argv is None else argv)]
     if arguments and arguments[0] in ("--version", "-version"):
         return _print_version()
     words = _words(arguments)
     name = " ".join(words)
-    if name not in COMMANDS and (not words or name == "data") and flags.asks_for_help(arguments):
+    if name not in COMMANDS and (not words or name == "data") and flags.help_requested(arguments):
         return _print_help(name)
     if name not in COMMANDS:
         return runtime.fail(f"{_wrong_command(words, name)} (jaxtal --help lists the commands)")
@@ -64,7 +64,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _words(arguments: Sequence[str]) -> list[str]:
-    """Return the words that name the command: one, or two of `jaxtal data`."""
+    """Return the words that name the command: two after `data`, else one."""
     words: list[str] = []
     for argument in arguments[:2]:
         if argument.startswith("-") or (words and words != ["data"]):
@@ -74,14 +74,14 @@ def _words(arguments: Sequence[str]) -> list[str]:
 
 
 def _wrong_command(words: Sequence[str], name: str) -> str:
-    """Return what is wrong with a command's name."""
+    """Return the message about a missing or unknown command name."""
     if words[:1] == ["data"]:
         known = [other for other in COMMANDS if other.startswith("data ")]
     else:
         known = [*dict.fromkeys(other.partition(" ")[0] for other in COMMANDS)]
     if not words or name == "data":
         return f"a command is missing; wanted one of {', '.join(known)}"
-    return f"{name!r} is no command; wanted one of {', '.join(known)}{flags.near(name, known)}"
+    return f"{name!r} is not a command; wanted one of {', '.join(known)}{flags.near(name, known)}"
 
 
 def _run(command: Command, arguments: Sequence[str]) -> int:
@@ -90,14 +90,14 @@ def _run(command: Command, arguments: Sequence[str]) -> int:
 
     parser = command.parser()
     try:
-        if flags.asks_for_help(arguments):
+        if flags.help_requested(arguments):
             print(flags.help_text(parser, arguments), end="")
             return 0
         logs.install()
         args = flags.parse(parser, arguments)
     except JaxtalError as error:
         return runtime.fail_with(error, parser, f" ({parser.prog} --help lists the options)")
-    with contextlib.suppress(OSError, RuntimeError):  # standard error may be no file
+    with contextlib.suppress(OSError, RuntimeError):  # stderr may have no file descriptor
         faulthandler.enable()
     return runtime.reporting_errors(command.run, args)
 
@@ -110,7 +110,7 @@ def _print_version() -> int:
 
 
 def _print_help(group: str) -> int:
-    """Print the commands with their summaries; of a group only its own."""
+    """Print the commands, or those of a group, with their summaries."""
     print(f"usage: jaxtal {group} COMMAND [--flag=value ...]".replace("  ", " "))
     if not group:
         print("\nWeakly supervised temporal action localization on JAX.")

@@ -1,4 +1,4 @@
-"""What one of the commands of `jaxtal` consists of."""
+"""The description of a command of `jaxtal`."""
 
 import argparse
 from collections.abc import Callable
@@ -8,14 +8,14 @@ from jaxtal.cli.flags import Parser
 
 
 class Command(NamedTuple):
-    """A command.
+    """A command of `jaxtal`.
 
     Attributes:
-        name: its words, "predict" or "data inspect".
-        description: printed by --help; its first line also by `jaxtal --help`.
-        add_flags: defines its flags.
-        run: does the work, and returns the exit code; may raise JaxtalError.
-        paths: names of its positional arguments.
+        name: The words after `jaxtal`, such as "predict" or "data inspect".
+        description: The text that --help prints; `jaxtal --help` prints its first line.
+        add_flags: Function that defines the command's flags on a parser.
+        run: Function that runs the command and returns its exit code; may raise JaxtalError.
+        paths: Names of the positional arguments.
     """
 
     name: str
@@ -26,11 +26,11 @@ class Command(NamedTuple):
 
     @property
     def summary(self) -> str:
-        """The first line of the description."""
+        """First line of the description."""
         return self.description.partition("\n")[0]
 
     def parser(self) -> Parser:
-        """Return a parser of the command's flags."""
+        """Return a parser with the command's flags."""
         parser = Parser(f"jaxtal {self.name}", self.description, self.paths)
         self.add_flags(parser)
         return parser

@@ -3,7 +3,9 @@
     jaxtal configs
     jaxtal train --config co2net_demo --help
 
-`jaxtal train --config NAME` runs one of them from any folder, with --help it lists every field.
+`jaxtal train --config NAME` trains with one of them, from any folder. With --help in addition it
+lists every field of the config.
+Exit code: 0 success.
 """
 
 import argparse
@@ -14,11 +16,11 @@ from jaxtal.cli.command import Command
 
 
 def add_flags(parser: flags.Parser) -> None:
-    """Define no flags: the command has none."""
+    """Define no flag: the command has none."""
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print each config's name and the first line of its docstring."""
+    """Print the name and the summary of every shipped config."""
     from jaxtal.config import config_names
 
     for name in config_names():
@@ -27,7 +29,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _summary(name: str) -> str:
-    """Return the first line of a shipped config's docstring, without running the file."""
+    """Return the first line of a shipped config's docstring; the file is not executed."""
     from jaxtal.config import locate_config
 
     source = locate_config(name).read_text(encoding="utf-8")

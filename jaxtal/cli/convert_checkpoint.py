@@ -4,12 +4,14 @@ r"""Convert checkpoints of the published PyTorch programs, and back, without PyT
         --config co2net_thumos --config.data.dir=FOLDER --classes FOLDER
     jaxtal convert-checkpoint --method co2net --workdir runs/mine --to_torch mine.pkl
 
-The first writes a checkpoint of step 0, which `jaxtal train --mode=eval` evaluates and
-`jaxtal train` trains on from (with Adam's moments zero: PyTorch's state dicts have none). --config
-and --classes are optional; with both the work directory holds all that predictions need. Of
-D2-Net's networks d2net_anet12 is the config for ActivityNet 1.2, of CO2-Net's co2net_anet12: shapes
-do not tell everything. The second writes what the published program's load_state_dict takes.
-Exit codes: 0 success, 2 an error that you can fix (the last line says what).
+The first command writes a checkpoint of step 0. `jaxtal train --mode=eval` evaluates it, and
+`jaxtal train` continues training from it, with Adam's moments at zero, because PyTorch's state
+dicts do not contain them. --config and --classes are optional; with both, the work directory holds
+everything that `jaxtal predict` needs. Give the config of the data set that the checkpoint was
+trained on: for ActivityNet 1.2 co2net_anet12 or d2net_anet12. The shapes of the parameters do not
+determine CO2-Net's pool_window and D2-Net's dilation. The second command writes a state dict for
+load_state_dict of the published program. PyTorch is not needed in either direction.
+Exit codes: 0 success, 2 user error (see the last line of stderr).
 """
 
 import argparse
@@ -22,30 +24,33 @@ from jaxtal.cli.command import Command
 
 def add_flags(parser: flags.Parser) -> None:
     """Define the command's flags."""
-    parser.add_flag("method", "co2net or d2net.")
-    parser.add_flag("workdir", "The work directory to write, or to read.")
-    parser.add_flag("torch", "PyTorch's file, to be made a work directory.")
+    parser.add_flag("method", "Method of the checkpoint: co2net or d2net.")
+    parser.add_flag("workdir", "Work directory, which --torch writes and --to_torch reads.")
+    parser.add_flag("torch", "PyTorch file to read and convert to a work directory.")
     parser.add_flag(
-        "to_torch", "PyTorch's file to write, from the work directory's latest checkpoint."
+        "to_torch", "PyTorch file to write from the latest checkpoint of the work directory."
     )
     flags.add_config(
         parser,
-        "With --torch, optional: the config of the runs in the work directory, a file or a name.",
+        "Config of later runs in the work directory, a Python file or a name; optional, with "
+        "--torch only.",
         required=False,
     )
     parser.add_flag(
         "classes",
-        "With --torch, optional: class names in the order of the outputs; a text file with a name "
-        "a line, classlist.npy, a JSON file in ActivityNet form, or a folder in any layout that "
-        "has annotations.",
+        "Class names in the order of the outputs: a text file with one name per line, "
+        "classlist.npy, an ActivityNet JSON file, or a folder in any layout that has annotations; "
+        "optional, with --torch only.",
     )
     parser.add_flag(
-        "member", "With --to_torch: which member of a population.", type=flags.integer()
+        "member",
+        "Member of a population, counted from 0, with --to_torch only; default: the first one.",
+        type=flags.integer(),
     )
 
 
 def run(args: argparse.Namespace) -> int:
-    """Convert in the direction that the flags ask for."""
+    """Convert in the direction that the flags select."""
     runtime.quiet_absl("error")  # Orbax logs a page for every checkpoint
     _check_flags(args)
     method, workdir = flags.required(args, "method"), Path(flags.required(args, "workdir"))
@@ -54,7 +59,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _check_flags(args: argparse.Namespace) -> None:
-    """Raise UsageError unless the flags ask for one direction and no flag is of the other."""
+    """Raise UsageError for two directions, none, or a flag of the other direction."""
     if bool(args.torch) == bool(args.to_torch):
         raise flags.UsageError(
             "wanted either --torch, a file to read, or --to_torch, a file to write"
@@ -63,7 +68,7 @@ def _check_flags(args: argparse.Namespace) -> None:
     for name in wrong:
         if getattr(args, name) is not None:
             other = "to_torch" if args.torch else "torch"
-            raise flags.UsageError(f"--{name} only acts with --{other}; leave it out")
+            raise flags.UsageError(f"--{name} is for --{other} only; remove it")
 
 
 def _from_torch(args: argparse.Namespace, method: str, workdir: Path) -> None:
@@ -75,14 +80,14 @@ def _from_torch(args: argparse.Namespace, method: str, workdir: Path) -> None:
         method, source, workdir, args.loaded_config, classes
     )
     print(
-        f"{method}, {count} classes, {features} features a modality, {parameters:,} parameters: "
+        f"{method}, {count} classes, {features} features per modality, {parameters:,} parameters: "
         f"{source} is step 0 in {workdir}"
     )
     print(f"to evaluate it: {_evaluation(args, method, workdir)}")
 
 
 def _evaluation(args: argparse.Namespace, method: str, workdir: Path) -> str:
-    """Return the command that evaluates a work directory, with the config's overrides."""
+    """Return the command that evaluates the work directory, with the overrides of the config."""
     options = [("config", f"{method}_thumos"), ("config.data.dir", "FOLDER")]
     if args.config is not None:
         changed = [(f"config.{field}", text) for field, text in args.overrides]
@@ -99,7 +104,7 @@ def _to_torch(args: argparse.Namespace, method: str, workdir: Path) -> None:
     chosen = f", member {args.member or 0} of {members}" if members > 1 else ""
     hint = " (--member chooses another)" if chosen and args.member is None else ""
     print(
-        f"{method} from {workdir}{chosen}{hint} is in {args.to_torch}; the published program reads "
+        f"{method} from {workdir}{chosen}{hint} is in {args.to_torch}; the published program loads "
         "it with load_state_dict(torch.load(FILE))"
     )
 

@@ -1,4 +1,4 @@
-"""The commands `jaxtal data inspect`, `convert` and `prepare`."""
+"""The commands `jaxtal data inspect`, `jaxtal data convert` and `jaxtal data prepare`."""
 
 import argparse
 from collections.abc import Callable
@@ -14,60 +14,66 @@ if TYPE_CHECKING:
     from jaxtal.data.dataset import TimeGrid
     from jaxtal.data.lazy_dataset import LazyDataset
 
-INSPECT = r"""Print and draw what a data set holds, and what is wrong with it.
+INSPECT = r"""Print and plot the contents of a data set and its defects.
 
     jaxtal data inspect PATH
 
-PATH is a folder in any of the layouts, or a JSON file of annotations. The layout is detected, or
-given by --layout; where the time grid of the features is not what is assumed, --fps, --stride and
---window say so.
+PATH is a folder in one of the layouts below, or a JSON file of annotations. The layout is detected
+unless --layout gives it. Give --fps, --stride and --window where the time grid of the features
+differs from the one that the layout implies.
 
-Layouts: wtalc, hamnet, basnet, acmnet, actionformer, opentad, activitynet (annotations alone), tfds
+Layouts: wtalc, hamnet, basnet, acmnet, actionformer, opentad, activitynet (annotations only), tfds
 (see jaxtal data prepare --help).
-Exit codes: 0 success, 2 an error that you can fix (the last line says what).
+Exit codes: 0 success, 2 user error (see the last line of stderr).
 """
 
-CONVERT = r"""Convert a data set to another of the field's layouts.
+CONVERT = r"""Convert a data set to another layout.
 
     jaxtal data convert PATH --to basnet OUT
 
-Every bit of features and segments is kept, a time grid given by --fps, --stride and --window is
-recorded, and the memory of a few videos is needed. The same command resumes an interrupted
-conversion. OUT holds SHA256SUMS, which `sha256sum -c` and `jaxtal data inspect` check.
+Features and segments are copied bit by bit, and the time grid is recorded in OUT. The command needs
+memory for a few videos only. The same command resumes an interrupted conversion. OUT receives a
+file SHA256SUMS, which `sha256sum -c` and `jaxtal data inspect` verify.
 
-Layouts: wtalc, hamnet, basnet, acmnet, actionformer, opentad, activitynet (annotations alone); tfds
-(see jaxtal data prepare --help) can be converted from.
-Exit codes: 0 success, 2 an error that you can fix (the last line says what).
+Layouts: wtalc, hamnet, basnet, acmnet, actionformer, opentad, activitynet (annotations only). PATH
+may also be in the layout tfds (see jaxtal data prepare --help).
+Exit codes: 0 success, 2 user error (see the last line of stderr).
 """
 
-PREPARE = r"""Prepare a data set once as a TFDS data set, which is read at random, video by video.
+PREPARE = r"""Prepare a data set as a TFDS data set with random access to its videos.
 
     jaxtal data prepare --builder jaxtal_thumos14 --manual_dir FOLDER --data_dir DIR
     jaxtal train --config co2net_thumos --config.data.layout=tfds --config.data.dir=DIR \
         --config.data.name=jaxtal_thumos14
 
-Builders: jaxtal_thumos14, jaxtal_activitynet/1.2 and /1.3, jaxtal_videos/NAME for any other data
-set, all of which read what is in --manual_dir, in any layout that jaxtal data inspect --help lists;
-and jaxtal_untrimmed/demo and /thumos14, which generate videos. TensorFlow is not needed. The data
-set is written atomically.
-Exit codes: 0 success, 2 an error that you can fix (the last line says what).
+The builders jaxtal_thumos14, jaxtal_activitynet/1.2, jaxtal_activitynet/1.3 and, for any other data
+set, jaxtal_videos/NAME read the folder --manual_dir, in any layout that jaxtal data inspect --help
+lists. The builders jaxtal_untrimmed/demo and jaxtal_untrimmed/thumos14 generate videos. TensorFlow
+is not needed. The data set is written atomically.
+Exit codes: 0 success, 2 user error (see the last line of stderr).
 """
 
-# convert.LAYOUTS, which imports NumPy; a test compares the two.
+# A copy of conversion.LAYOUTS, whose module imports NumPy; a test compares the two.
 LAYOUTS = ("wtalc", "hamnet", "basnet", "acmnet", "opentad", "actionformer", "activitynet")
 
 
 def _add_inspect_flags(parser: flags.Parser) -> None:
     flags.add_reading(parser)
     parser.add_flag(
-        "quick", "Do not read features and checksums.", type=flags.boolean, default=False
+        "quick",
+        "Check annotations only, without reading features and checksums.",
+        type=flags.boolean,
+        default=False,
     )
-    parser.add_flag("output", "JSON file for every number.")
-    parser.add_flag("figure", "Figure (.png, .pdf, .svg); default inspect_<name>.png, '' for none.")
+    parser.add_flag("output", "JSON file for all numbers; without it none is written.")
+    parser.add_flag(
+        "figure",
+        "File for the figure (.png, .pdf, .svg); default: inspect_<name>.png, '' for none.",
+    )
 
 
 def _inspect(args: argparse.Namespace) -> int:
-    """Print what is in a data set and what is wrong, and draw it."""
+    """Print the contents and defects of a data set, and plot them."""
     flags.check_outputs(args, ["output", "figure"])
     from jaxtal.data import inspection
     from jaxtal.data.io import json_files
@@ -88,23 +94,23 @@ def _inspect(args: argparse.Namespace) -> int:
 
 
 def _draw(source: "LazyDataset", report: dict[str, Any], figure: Path) -> None:
-    """Save a figure of a data set."""
+    """Save the figure of a data set."""
     from jaxtal.visualization import console, plots
 
     try:
         plots.save(plots.draw_dataset(source.dataset, report), figure)
     except (OSError, ValueError) as error:
         raise flags.UsageError(f"--figure {figure}: cannot be written ({error})") from None
-    console.say(f"a picture is in {figure}")
+    console.say(f"the figure is in {figure}")
 
 
 def _add_convert_flags(parser: flags.Parser) -> None:
-    parser.add_flag("to", f"Layout to convert to: {', '.join(LAYOUTS)}.")
+    parser.add_flag("to", f"Layout of the converted data set: {', '.join(LAYOUTS)}.")
     flags.add_reading(parser)
 
 
 def _convert(args: argparse.Namespace) -> int:
-    """Write a data set into another folder in another layout."""
+    """Write a data set to another folder in another layout."""
     layout, folder = flags.required(args, "to"), Path(args.paths[1])
     from jaxtal.data import conversion
     from jaxtal.visualization import console
@@ -123,7 +129,7 @@ def _convert(args: argparse.Namespace) -> int:
     console.say(f"{what} of {count} videos are in {folder} ({source.layout} to {layout})")
     if layout != "activitynet" and written.grid != (assumed := conversion.assumed(layout, written)):
         warn(
-            f"the time grid that is recorded is {_words(written.grid)}; other programs that read "
+            f"the recorded time grid is {_words(written.grid)}; other programs that read "
             f"the layout {layout!r} assume {_words(assumed)}"
         )
     return 0
@@ -141,22 +147,22 @@ def _read(args: argparse.Namespace) -> "LazyDataset":
 
 
 def _counting(what: str) -> Callable[[int, int], AbstractContextManager[Callable[[], None]]]:
-    """Return a progress bar, as `inspect` and `convert` take one."""
+    """Return a function that makes the progress bar of `inspect` and `convert`."""
     from jaxtal.visualization import console
 
     return lambda total, done: console.progress_bar(what, total, done)
 
 
 def _add_prepare_flags(parser: flags.Parser) -> None:
-    parser.add_flag("builder", "<name> or <name>/<config>; see above.")
-    parser.add_flag("manual_dir", "The folder with annotations and features, in any layout.")
-    parser.add_flag("data_dir", "The TFDS data folder to write to.")
+    parser.add_flag("builder", "Builder of the data set, NAME or NAME/CONFIG, from the list above.")
+    parser.add_flag("manual_dir", "Folder with annotations and features, in any layout.")
+    parser.add_flag("data_dir", "TFDS data folder that the data set is written to.")
     flags.add_reading(parser)
 
 
 def _prepare(args: argparse.Namespace) -> int:
-    """Prepare a data set, and print how to train from it."""
-    runtime.quiet_absl("error")  # TFDS warns of every configuration that is not its own
+    """Prepare a data set, and print the command that trains on it."""
+    runtime.quiet_absl("error")  # TFDS logs a warning for every builder config that is not its own
     name, data_dir = flags.required(args, "builder"), Path(flags.required(args, "data_dir"))
     from jaxtal.data.tfds.preparation import prepare
 
@@ -172,7 +178,7 @@ def _prepare(args: argparse.Namespace) -> int:
 
 
 def _print_prepared(folder: Path, name: str, data_dir: Path) -> None:
-    """Print where the data set is and how to train from it."""
+    """Print the folder of a data set and the command that trains on it."""
     from jaxtal.data.tfds import reader
 
     source = reader.read(folder)

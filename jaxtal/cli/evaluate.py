@@ -3,12 +3,13 @@ r"""Evaluate detections under named protocols, and analyze their errors.
     jaxtal evaluate --annotations thumos14.json --detections detections.json \
         --protocol thumos14 --protocol thumos_co2 --output scores.json --figure errors.png
 
-Neither a model nor JAX is needed. Annotations: a JSON file in ActivityNet form, a data set in any
-layout that has annotations (as jaxtal data inspect --help lists them), or its folder
-<DS>-Annotations alone; of several, which must have the same classes, each is evaluated against.
-Detections: JSON in that form, in seconds. Published quirks are switches behind a protocol's name,
-as in thumos_d2+stop_at_empty_class.
-Exit codes: 0 success, 2 an error that you can fix (the last line says what).
+The command needs neither a model nor JAX. Annotations are a JSON file in ActivityNet form, a data
+set in any layout that has annotations (see jaxtal data inspect --help), or its folder
+<DS>-Annotations. Several annotations must have the same classes; the detections are evaluated
+against each of them. Detections are a JSON file in ActivityNet form, in seconds. A switch behind
+the protocol's name turns on a peculiarity of a published program, for example
+thumos_d2+stop_at_empty_class.
+Exit codes: 0 success, 2 user error (see the last line of stderr).
 """
 
 import argparse
@@ -21,7 +22,7 @@ from jaxtal.cli.command import Command
 if TYPE_CHECKING:
     from jaxtal.evaluation.files import FileEvaluation
 
-# protocols.PROTOCOLS, which imports NumPy; a test compares the two.
+# A copy of protocols.PROTOCOLS, whose module imports NumPy; a test compares the two.
 PROTOCOLS = (
     "thumos14",
     "thumos_co2",
@@ -41,28 +42,42 @@ def add_flags(parser: flags.Parser) -> None:
     """Define the command's flags."""
     parser.add_flag(
         "annotations",
-        "Ground truth: JSON file in ActivityNet form, or a folder in any layout that has "
-        "annotations; may be repeated.",
+        "Ground truth: an ActivityNet JSON file, or a folder in any layout that has annotations; "
+        "may be repeated.",
         repeated=True,
     )
-    parser.add_flag("detections", "JSON file in ActivityNet form.")
-    parser.add_flag("protocol", f"May be repeated; one of {', '.join(PROTOCOLS)}.", repeated=True)
-    parser.add_flag("output", "JSON file for every number.")
-    parser.add_flag("figure", "Figure (.png, .pdf, .svg) of the errors under the first protocol.")
+    parser.add_flag("detections", "JSON file in ActivityNet form, with times in seconds.")
     parser.add_flag(
-        "errors_at", "t-IoU at which errors are told apart.", type=flags.number, default=0.5
+        "protocol", f"Protocol, one of {', '.join(PROTOCOLS)}; may be repeated.", repeated=True
     )
-    parser.add_flag("top", "How many false positives to list.", type=flags.integer(0), default=10)
+    parser.add_flag("output", "JSON file for all numbers; without it none is written.")
+    parser.add_flag(
+        "figure",
+        "File for the figure (.png, .pdf, .svg) of the errors under the first protocol; without it "
+        "none is written.",
+    )
+    parser.add_flag(
+        "errors_at",
+        "t-IoU threshold at which detections are classified by error type.",
+        type=flags.number,
+        default=0.5,
+    )
+    parser.add_flag(
+        "top",
+        "Number of false positives with the highest scores to list.",
+        type=flags.integer(0),
+        default=10,
+    )
     parser.add_flag(
         "skip_unknown",
-        "Leave out, and count, detections of unknown videos and classes.",
+        "Skip and count detections of unknown videos and classes, which are an error by default.",
         type=flags.boolean,
         default=False,
     )
 
 
 def run(args: argparse.Namespace) -> int:
-    """Evaluate, write the figure and the numbers, and print tables."""
+    """Evaluate detections, write the figure and the numbers, and print tables."""
     annotations = [*dict.fromkeys(map(Path, flags.required(args, "annotations")))]
     detections = Path(flags.required(args, "detections"))
     names = [*dict.fromkeys(flags.required(args, "protocol"))]
@@ -81,7 +96,7 @@ def run(args: argparse.Namespace) -> int:
     )
     if args.figure:
         _draw(Path(args.figure), evaluated)
-    if args.output:  # first, whatever becomes of what is printed
+    if args.output:  # before anything is printed: stdout may be closed
         json_files.write(Path(args.output), json_files.to_text(evaluated.report))
     rows = evaluated.report["protocols"]
     console.print_evaluations(rows)
@@ -90,7 +105,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _draw(path: Path, evaluated: "FileEvaluation") -> None:
-    """Save a figure of the errors under the first protocol."""
+    """Save the figure of the errors under the first protocol."""
     from jaxtal.visualization import plots
 
     try:

@@ -1,12 +1,13 @@
-r"""Export a trained model as one file.
+r"""Export a trained model to one file.
 
     jaxtal export --workdir runs/co2net_demo --output model.jaxtal
     jaxtal predict --exported model.jaxtal --features FOLDER --output detections.json
 
-The file holds the network of the work directory's latest checkpoint, for CPUs, GPUs and TPUs, with
-its parameters, the class names, the time grid and how to localize. Predicting with it needs no
-config, no work directory and none of the model's code.
-Exit codes: 0 success, 2 an error that you can fix (the last line says what).
+The file contains the network of the latest checkpoint, lowered for CPU, GPU and TPU, its
+parameters, the class names, the time grid and the localization settings. `jaxtal predict` with this
+file needs no config, no work directory and no code of the method. The file is a program: load files
+from trusted sources only.
+Exit codes: 0 success, 2 user error (see the last line of stderr).
 """
 
 import argparse
@@ -19,8 +20,8 @@ from jaxtal.cli.predict import add_members
 
 def add_flags(parser: flags.Parser) -> None:
     """Define the command's flags."""
-    parser.add_flag("workdir", "The work directory of the run.")
-    parser.add_flag("output", "The file to write.", default="model.jaxtal")
+    parser.add_flag("workdir", "Work directory of the run to export.")
+    parser.add_flag("output", "File to write.", default="model.jaxtal")
     add_members(parser)
 
 
@@ -38,7 +39,7 @@ def run(args: argparse.Namespace) -> int:
     )
     console.say(
         f"{header['method']}, {len(header['classes'])} classes, {header['feature_width']} features "
-        f"a snippet, for {', '.join(header['platforms'])}: {output}, "
+        f"per snippet, for {', '.join(header['platforms'])}: {output}, "
         f"{output.stat().st_size / 2**20:.1f} MiB; jaxtal predict --exported {output} predicts "
         "with it"
     )

@@ -1,12 +1,12 @@
 """Command-line flags: argparse, with the spellings that absl and ml_collections accept.
 
-Flags can be given as `--flag=value`, `--flag value` or `-flag=value`, with `_` or `-` in their
-names; a boolean one also as `--flag` and `--noflag`; the last one of a repeated flag counts, unless
-it collects values. `--flagfile=FILE` inserts flags from a file, one per line. Of commands with a
-config, `--config.a.b=value` overrides a field; a boolean field also as `--config.a.b` and
+A flag is given as `--flag=value`, `--flag value` or `-flag=value`, with `_` or `-` in its name, and
+a boolean one also as `--flag` and `--noflag`. The last value of a repeated flag counts, unless the
+flag collects values. `--flagfile=FILE` inserts flags from a file, one per line. In commands with a
+config, `--config.a.b=value` overrides a field; a boolean field also accepts `--config.a.b` and
 `--noconfig.a.b`.
 
-Nothing here imports JAX, NumPy or ml_collections, so that `--help` and wrong flags answer at once.
+The module imports neither JAX nor NumPy nor ml_collections: `--help` prints at once.
 """
 
 import argparse
@@ -28,25 +28,25 @@ _FIRST_RUN = "--config is missing; for a first run --config co2net_demo"
 
 
 class UsageError(JaxtalError):
-    """The command line is wrong: a flag is unknown or missing, or its value cannot be used."""
+    """A flag is unknown or missing, or has an invalid value."""
 
 
 class Parser(argparse.ArgumentParser):
-    """The flags of one command.
+    """Parser of the flags of one command.
 
     Attributes:
-        flags: every flag's action by its name, spelled with underscores.
-        takes_config: whether --config and --config.FIELD are flags of the command.
-        requires_config: whether the command cannot do without.
+        flags: Action of every flag by its name, spelled with underscores.
+        takes_config: True if the command has --config and --config.FIELD.
+        requires_config: True if --config is mandatory.
     """
 
     def __init__(self, prog: str, description: str | None, paths: Sequence[str] = ()):
-        """Define no flag but --help.
+        """Create a parser with the flag --help only.
 
         Args:
-            prog: what the command is called, "jaxtal predict".
-            description: printed by --help.
-            paths: names of the positional arguments; empty if the command has none.
+            prog: Name of the command, such as "jaxtal predict".
+            description: Text printed by --help.
+            paths: Names of the positional arguments; empty if the command has none.
         """
         super().__init__(
             prog=prog,
@@ -73,11 +73,11 @@ class Parser(argparse.ArgumentParser):
         """Define a flag.
 
         Args:
-            name: spelled with underscores, without dashes.
-            help: one sentence for --help.
-            type: `str`, or what `integer`, `number`, `boolean` and `choice` are for.
-            default: the value if the flag is not given.
-            repeated: collect the values of all occurrences in a list.
+            name: Name spelled with underscores, without dashes.
+            help: One sentence for --help.
+            type: `str`, `number`, `boolean`, or as returned by `integer` and `choice`.
+            default: Value of a flag that is not given.
+            repeated: Collect the values of all occurrences in a list.
         """
         self._help[name] = help
         shown = f" (default: {default})" if default else ""
@@ -91,24 +91,24 @@ class Parser(argparse.ArgumentParser):
         )
 
     def error(self, message: str) -> NoReturn:
-        """Raise UsageError; argparse would print the usage and exit."""
+        """Raise UsageError, where argparse would print the usage and exit."""
         raise UsageError(message)
 
     def help_of(self, name: str) -> str:
-        """Return a flag's description."""
+        """Return the description of a flag."""
         return self._help[name]
 
     def check_paths(self, given: Sequence[str]) -> None:
-        """Raise UsageError for more or fewer positional arguments than the command has."""
+        """Raise UsageError for a wrong number of positional arguments."""
         if given and not self._paths:
             raise UsageError(f"unexpected argument {given[0]!r}; options begin with --")
         if len(given) != len(self._paths):
             wanted = " and ".join(self._paths)
-            raise UsageError(f"{self.prog} wants {wanted}; got {len(given)} paths")
+            raise UsageError(f"{self.prog} needs {wanted}; got {len(given)} paths")
 
 
 def _named(metavar: str) -> Callable[[Callable[[str], Any]], Any]:
-    """Set what --help prints in place of a flag's value."""
+    """Set the placeholder that --help prints for a flag's value."""
 
     def name(convert: Callable[[str], Any]) -> Callable[[str], Any]:
         convert.metavar = metavar  # type: ignore[attr-defined]
@@ -119,7 +119,7 @@ def _named(metavar: str) -> Callable[[Callable[[str], Any]], Any]:
 
 @_named("true|false")
 def boolean(text: str) -> bool:
-    """Convert the value of a boolean flag; such a flag also stands without a value."""
+    """Convert the value of a boolean flag, which may also be given without a value."""
     if (value := _BOOLEANS.get(text.lower())) is None:
         raise argparse.ArgumentTypeError(f"={text}: wanted true or false")
     return value
@@ -127,7 +127,7 @@ def boolean(text: str) -> bool:
 
 @_named("NUMBER")
 def number(text: str) -> float:
-    """Convert the value of a flag that is a number."""
+    """Convert the value of a floating-point flag."""
     try:
         return float(text)
     except ValueError:
@@ -135,7 +135,7 @@ def number(text: str) -> float:
 
 
 def integer(lowest: int | None = None) -> Callable[[str], int]:
-    """Return the type of a flag that is an integer, at least `lowest` (None, 0 or 1)."""
+    """Return the type of an integer flag of at least `lowest`: None (any), 0 or 1."""
     kind = {None: "an integer", 0: "a non-negative integer", 1: "a positive integer"}[lowest]
 
     @_named("INTEGER")
@@ -152,7 +152,7 @@ def integer(lowest: int | None = None) -> Callable[[str], int]:
 
 
 def choice(*values: str) -> Callable[[str], str]:
-    """Return the type of a flag that takes one of a few values."""
+    """Return the type of a flag with a fixed set of values."""
 
     @_named("|".join(values))
     def convert(text: str) -> str:
@@ -166,27 +166,31 @@ def choice(*values: str) -> Callable[[str], str]:
 
 
 def near(name: str, names: Sequence[str], prefix: str = "") -> str:
-    """Return "; did you mean ...?" with the most similar of `names`, or ""."""
+    """Return "; did you mean X?" for the most similar of `names`, "" if none is similar."""
     found = difflib.get_close_matches(name, names, 1)
     return f"; did you mean {prefix}{found[0]}?" if found else ""
 
 
-def asks_for_help(argv: Sequence[str]) -> bool:
-    """Return whether the arguments ask for help."""
+def help_requested(argv: Sequence[str]) -> bool:
+    """Return True if the arguments contain a help flag."""
     return bool(_HELP & set(argv))
 
 
 def parse(parser: Parser, argv: Sequence[str]) -> argparse.Namespace:
     """Parse the arguments of a command.
 
+    Args:
+        parser: The flags of the command.
+        argv: Arguments, without the name of the command.
+
     Returns:
-        The flags' values by name, `paths` (the positional arguments), `parser`, and of commands
-        with a config `config` (the text given), `loaded_config` (a ConfigDict, or None) and
-        `overrides` (pairs of a field and its text).
+        The values of the flags by name, `paths` (the positional arguments), `parser` and
+        `overrides` (pairs of config field and text), and for commands with a config `config` (the
+        text of the flag) and `loaded_config` (a ConfigDict, or None).
 
     Raises:
-        UsageError: a flag is unknown, or its value of the wrong type.
-        JaxtalError: the config or one of its fields is wrong.
+        UsageError: A flag is unknown, or its value has the wrong type.
+        JaxtalError: The config or one of its fields is invalid.
     """
     arguments = list(_with_flagfiles(argv))
     config = _Config(parser, arguments)
@@ -202,7 +206,7 @@ def parse(parser: Parser, argv: Sequence[str]) -> argparse.Namespace:
 
 
 def _with_flagfiles(argv: Sequence[str], within: tuple[str, ...] = ()) -> Iterator[str]:
-    """Yield the arguments, with those of files in the place of --flagfile."""
+    """Yield the arguments, with --flagfile replaced by the arguments in the file."""
     rest = iter(argv)
     for argument in rest:
         if argument == "--":
@@ -215,9 +219,9 @@ def _with_flagfiles(argv: Sequence[str], within: tuple[str, ...] = ()) -> Iterat
 
 
 def _lines_of(name: str, within: tuple[str, ...]) -> list[str]:
-    """Read the arguments in a flag file; blank lines and comments (#, //) are none."""
+    """Return the lines of a flag file without blank lines and comments (# and //)."""
     if name in within:
-        raise UsageError(f"--flagfile={name}: the file names itself; remove that line")
+        raise UsageError(f"--flagfile={name}: the file includes itself; remove that line")
     try:
         lines = Path(name).read_text(encoding="utf-8").splitlines()
     except (OSError, ValueError) as error:
@@ -230,7 +234,7 @@ def _lines_of(name: str, within: tuple[str, ...]) -> list[str]:
 def _split(
     parser: Parser, argv: Sequence[str], config: "_Config"
 ) -> tuple[list[str], list[str], list[tuple[str, str]]]:
-    """Sort arguments: `--flag=value` for argparse, positional ones, overrides of config fields."""
+    """Split the arguments into flags (`--flag=value`), paths and overrides of config fields."""
     given: list[str] = []
     paths: list[str] = []
     fields: list[tuple[str, str]] = []
@@ -245,11 +249,11 @@ def _split(
             fields.append(_field(match[1], match[2], rest, config))
         else:
             given.append(_flag(parser, match[1], match[2], rest))
-    return given, paths, [*dict(fields).items()]  # of a repeated field the last one
+    return given, paths, [*dict(fields).items()]  # the last override of a field
 
 
 def _flag(parser: Parser, name: str, value: str | None, rest: Iterator[str]) -> str:
-    """Return a flag as `--name=value`; the value may be the next argument, or be implied."""
+    """Return a flag as `--name=value`; the value may be the next argument or implied."""
     spelled = name.replace("-", "_")
     if spelled in parser.flags:
         if value is None and parser.flags[spelled].type is boolean:
@@ -263,25 +267,25 @@ def _flag(parser: Parser, name: str, value: str | None, rest: Iterator[str]) -> 
 
 
 def _field(name: str, value: str | None, rest: Iterator[str], config: "_Config") -> tuple[str, str]:
-    """Return a config field and its text; without a value a boolean field is implied."""
+    """Return a config field and its text, which is implied for a boolean field."""
     no, field = name.startswith("no"), name.partition(".")[2].replace("-", "_")
     if value is None and config.is_boolean(field):
         return field, "false" if no else "true"
     if no:
-        raise UsageError(f"--{name}: config.{field} is no boolean field; give --config.{field}=...")
+        raise UsageError(f"--{name}: config.{field} is not boolean; give --config.{field}=...")
     return field, _value(name, value, rest)
 
 
 def _value(name: str, value: str | None, rest: Iterator[str]) -> str:
-    """Return a flag's value, or the next argument if it has none."""
+    """Return the value of a flag, or the next argument if it has none."""
     value = next(rest, None) if value is None else value
     if value is None:
-        raise UsageError(f"--{name} is without a value; give --{name}=...")
+        raise UsageError(f"--{name} has no value; give --{name}=...")
     return value
 
 
 class _Config:
-    """The config that --config names, loaded when it is first needed."""
+    """The config that --config names, loaded on first use."""
 
     def __init__(self, parser: Parser, argv: Sequence[str]):
         self._required = parser.requires_config
@@ -289,7 +293,7 @@ class _Config:
         self._config: ConfigDict | None = None
 
     def load(self) -> "ConfigDict":
-        """Return the config; UsageError without --config."""
+        """Return the config; raise UsageError if --config is missing."""
         from jaxtal.config import get_config
 
         if self._name is None:
@@ -299,14 +303,14 @@ class _Config:
         return self._config
 
     def is_boolean(self, field: str) -> bool:
-        """Return whether a field of the config is boolean; raise JaxtalError for an unknown one."""
+        """Return True for a boolean field; raise JaxtalError for an unknown one."""
         from jaxtal.config import find_field
 
         parent, name = find_field(self.load(), field)
         return parent.get_type(name) is bool
 
     def overridden(self, fields: Sequence[tuple[str, str]]) -> "ConfigDict | None":
-        """Return the config with fields overridden; None if none was named and none is needed."""
+        """Return the config with overridden fields; None if --config is optional and missing."""
         if self._name is None and not fields and not self._required:
             return None
         from jaxtal.config import override
@@ -318,7 +322,7 @@ class _Config:
 
 
 def config_name(argv: Sequence[str]) -> str | None:
-    """Return the value of the last --config; None without one."""
+    """Return the value of the last --config flag, or None."""
     found = None
     for index, argument in enumerate(argv):
         if match := re.fullmatch(r"--?config(?:=(.*))?", argument, re.DOTALL):
@@ -328,7 +332,7 @@ def config_name(argv: Sequence[str]) -> str | None:
 
 
 def add_config(parser: Parser, help: str, *, required: bool = True) -> None:
-    """Define --config and, with it, --config.FIELD."""
+    """Define --config and --config.FIELD."""
     parser.add_flag("config", help)
     parser.takes_config, parser.requires_config = True, required
 
@@ -337,45 +341,45 @@ def add_compilation_cache(parser: Parser) -> None:
     """Define --compilation_cache_dir."""
     parser.add_flag(
         "compilation_cache_dir",
-        "Folder for compiled programs, so that the next run need not compile them again; default: "
-        "jaxtal/ in the user's cache folder, or JAX_COMPILATION_CACHE_DIR; '' keeps none.",
+        "Folder where compiled programs are cached; default: JAX_COMPILATION_CACHE_DIR or jaxtal/ "
+        "in the user's cache folder; '' disables the cache.",
     )
 
 
 def add_reading(parser: Parser) -> None:
-    """Define the flags that say how a data set is read, alike in all commands that read one."""
-    parser.add_flag("layout", "The data set's layout, if it is not to be detected.", default="")
+    """Define the flags of all commands that read a data set."""
+    parser.add_flag("layout", "Layout of the data set; default: detected.", default="")
     parser.add_flag(
         "name",
-        "The data set's name, <DS>; by default what its files or its builder say.",
+        "Name <DS> of the data set; default: the name in its files or its builder.",
         default="",
     )
     parser.add_flag(
         "skip_damaged",
-        "Leave out, with a warning, videos whose features cannot be used.",
+        "Skip videos with damaged features, with a warning, instead of failing.",
         type=boolean,
         default=False,
     )
     for name, what in (
-        ("fps", "Frames per second of the features"),
-        ("stride", "Frames from one snippet to the next"),
-        ("window", "Frames that a snippet is computed from"),
+        ("fps", "Frame rate of the features in frames per second"),
+        ("stride", "Frames from the start of one snippet to the next"),
+        ("window", "Frames that the features of a snippet are computed from"),
     ):
         parser.add_flag(
             name,
-            f"{what}; 0: as the data set, its layout or a model says.",
+            f"{what}; default: 0, the value of the data set, its layout or the model.",
             type=number,
             default=0.0,
         )
 
 
 def reading(args: argparse.Namespace) -> dict[str, Any]:
-    """Return the arguments of `layouts.read` that the flags of `add_reading` give."""
+    """Return the flags of `add_reading` as keyword arguments of `layouts.read`."""
     return {name: getattr(args, name) for name in ("layout", "name", "fps", "stride", "window")}
 
 
 def required(args: argparse.Namespace, name: str) -> Any:
-    """Return a flag's value; UsageError if it was not given."""
+    """Return the value of a flag; raise UsageError if it is missing."""
     if not (value := getattr(args, name)):
         raise UsageError(f"--{name} is missing; {args.parser.help_of(name)}")
     return value
@@ -384,7 +388,13 @@ def required(args: argparse.Namespace, name: str) -> Any:
 def check_outputs(
     args: argparse.Namespace, names: Sequence[str], inputs: Sequence[Path] = ()
 ) -> None:
-    """Raise UsageError unless the files that flags name can be written and are no input."""
+    """Raise UsageError for output files that cannot be written or overwrite another file.
+
+    Args:
+        args: Parsed flags.
+        names: Flags that name output files.
+        inputs: Input files, which must not be overwritten.
+    """
     taken = {path.resolve() for path in inputs}
     for name in names:
         if not getattr(args, name):
@@ -396,7 +406,7 @@ def check_outputs(
 
 
 def _unwritable(path: Path, taken: set[Path]) -> str:
-    """Return why a file cannot be written, or ""."""
+    """Return the reason why a file cannot be written, or ""."""
     if path.is_dir():
         return "is a folder"
     if not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
@@ -405,10 +415,10 @@ def _unwritable(path: Path, taken: set[Path]) -> str:
 
 
 def as_flags(message: str, parser: Parser) -> str:
-    """Rewrite a library error's arguments as flags of the command.
+    """Return a library error's message with its arguments spelled as flags.
 
     `skip_damaged=True` becomes `--skip_damaged`, `ensemble=False` `--noensemble`, `member=3`
-    `--member=3` and `workdir=...` `--workdir`; other words with `=`, such as config.seed=1, stay.
+    `--member=3` and `workdir=...` `--workdir`; other text with `=`, such as config.seed=1, stays.
     """
 
     def flag(match: re.Match[str]) -> str:
@@ -423,14 +433,14 @@ def as_flags(message: str, parser: Parser) -> str:
 
 
 def help_text(parser: Parser, argv: Sequence[str]) -> str:
-    """Return a command's help, with every field of the config that --config names."""
+    """Return the help of a command, with the fields of the config that --config names."""
     text = parser.format_help()
     name = config_name(list(_with_flagfiles(argv))) if parser.takes_config else None
     return text + (_fields_text(name) if name else "")
 
 
 def _fields_text(name: str) -> str:
-    """Return every field of a config with its value and its comment, one per line."""
+    """Return one line per field of a config, with its value and its comment."""
     from jaxtal.config import describe_config
 
     lines = [f"\nfields of {name}, each set by --config.FIELD=VALUE:"]

@@ -1,4 +1,4 @@
-r"""Localize from saved activations: tune thresholds without a model or an accelerator.
+r"""Localize actions from saved activations, without a model or an accelerator.
 
     jaxtal train --config co2net_demo --mode=eval --config.evaluation.save_activations=True
     jaxtal localize --activations runs/co2net_demo/activations.npz --config co2net_demo \
@@ -6,8 +6,9 @@ r"""Localize from saved activations: tune thresholds without a model or an accel
     jaxtal evaluate --annotations runs/co2net_demo/annotations.json \
         --detections detections.json --protocol co2
 
-What the file holds is in `jaxtal/data/activations.py`, for activations from elsewhere.
-Exit codes: 0 success, 2 an error that you can fix (the last line says what).
+The command is meant for tuning thresholds. The docstring of `jaxtal/data/activations.py` specifies
+the file, for activations from other programs.
+Exit codes: 0 success, 2 user error (see the last line of stderr).
 """
 
 import argparse
@@ -27,15 +28,15 @@ if TYPE_CHECKING:
 
 def add_flags(parser: flags.Parser) -> None:
     """Define the command's flags."""
-    flags.add_config(
-        parser, "The config of the method: a Python file with get_config(), or a name."
+    flags.add_config(parser, "Config of the method, a Python file with get_config() or a name.")
+    parser.add_flag("activations", "File activations.npz of a run.")
+    parser.add_flag(
+        "output", "JSON file in ActivityNet form, times in seconds.", default="detections.json"
     )
-    parser.add_flag("activations", "The .npz file.")
-    parser.add_flag("output", "JSON file in ActivityNet form.", default="detections.json")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Write the detections in the videos of a file of activations."""
+    """Write the detections in all videos of an activations file."""
     activations = Path(flags.required(args, "activations"))
     flags.check_outputs(args, ["output"], [activations])
     localize(args.loaded_config, activations, Path(flags.required(args, "output")))
@@ -43,7 +44,16 @@ def run(args: argparse.Namespace) -> int:
 
 
 def localize(config: "ConfigDict", path: Path, output: Path) -> None:
-    """Read activations, localize as the config says, and write the detections."""
+    """Write the detections that follow from saved activations.
+
+    Args:
+        config: Config of the method, of which `localization` and `method` are read.
+        path: File activations.npz.
+        output: JSON file to write, in ActivityNet form.
+
+    Raises:
+        JaxtalError: The config or the activations are invalid, or they do not match.
+    """
     from jaxtal import methods
     from jaxtal.data import detections
     from jaxtal.data.activations import read
@@ -59,21 +69,21 @@ def localize(config: "ConfigDict", path: Path, output: Path) -> None:
     json_files.write(output, detections.to_json(found, saved.videos, saved.classes))
     console.say(
         f"{len(found)} detections in {len(saved.videos)} videos are in {output}; "
-        "jaxtal evaluate --help says how to evaluate them"
+        "evaluate them with jaxtal evaluate (see its --help)"
     )
 
 
 def _check_classes(
     path: Path, saved: "Activations", method: "Method", config: "ConfigDict"
 ) -> None:
-    """Raise JaxtalError unless the activations are of as many classes as the file names."""
+    """Raise JaxtalError unless the activations have one column per class name."""
     video = next(filter(None, saved.outputs), None)  # all videos have the same columns
     if video is None:
         return
     columns = method.score_spec(config).activations(video).shape[1]
     if columns != len(saved.classes):
         raise JaxtalError(
-            f"{path}: activations of {columns} classes, but the file names {len(saved.classes)}; "
+            f"{path}: activations of {columns} classes, but {len(saved.classes)} class names; "
             f"wanted {method.name}'s outputs: {', '.join(method.localization_inputs)}"
         )
 

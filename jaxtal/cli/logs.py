@@ -1,7 +1,7 @@
-"""Show the library's log on the terminal, as the console programs do.
+"""Logging of the console commands.
 
-The library logs to `logging.getLogger("jaxtal")` and its children, and leaves to the application
-where the records go. A console program calls `install` once, before it calls the library.
+The library logs to `logging.getLogger("jaxtal")` and its children, and the application decides
+where the records go. A console command calls `install` once, before it calls the library.
 """
 
 import logging
@@ -13,9 +13,9 @@ _NAME = "jaxtal"
 
 
 class _OnConsole(logging.Handler):
-    """Info lines on stdout, above a progress bar; warnings and errors as one line on stderr.
+    """Handler that prints info to stdout, above a progress bar, and other records to stderr.
 
-    Streams are looked up for each record: tests and notebooks exchange them.
+    It looks the streams up for each record, because tests and notebooks replace them.
     """
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -33,9 +33,9 @@ class _OnConsole(logging.Handler):
 
 
 def install() -> None:
-    """Print the library's info lines and warnings; a second call changes nothing.
+    """Print the library's info records and warnings; a second call has no effect.
 
-    Records do not reach the root logger any more, whose handlers (absl installs one) would print
+    Records no longer propagate to the root logger, whose handlers (absl installs one) would print
     them a second time.
     """
     logger = logging.getLogger(_NAME)
@@ -47,15 +47,15 @@ def install() -> None:
 
 
 def _print_info(message: str) -> None:
-    import rich  # takes long to import, and --help prints nothing here
+    import rich  # slow to import, and not needed by --help
 
     rich.get_console().print(message, markup=False, highlight=False)
 
 
 def _is_primary() -> bool:
-    """Return whether this process is the only one of its job, or the first one.
+    """Return True for the only or the first process of a job.
 
-    JAX is not imported for that: without it there is one process.
+    JAX is not imported: a program that has not imported it has one process.
     """
     jax = sys.modules.get("jax")
     if jax is None or not jax.distributed.is_initialized():

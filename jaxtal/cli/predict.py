@@ -1,14 +1,14 @@
-r"""Predict unlabeled videos from their features with a trained model.
+r"""Detect actions in unlabeled videos from their features, with a trained model.
 
     jaxtal predict --workdir runs/co2net_demo --features FOLDER --output detections.json
     jaxtal predict --exported model.jaxtal --features VIDEO.npy --output detections.json \
         --plots figures
 
-Features are a .npy file (T, 2D) of one video, RGB columns before flow; a folder of such files, the
-video's name being the file's; a folder with rgb/ and flow/, (T, D) each; or a data set in one of
-the known layouts (detected, or given by --layout), of which all videos are predicted, training and
-test. They are read batch by batch, so the folder may be larger than the memory.
-Exit codes: 0 success, 2 an error that you can fix (the last line says what).
+--features is one of: a .npy file (T, 2D) of one video, RGB columns before flow; a folder of such
+files, named after their videos; a folder with rgb/VIDEO.npy and flow/VIDEO.npy, (T, D) each; a data
+set in one of the known layouts (detected, or given by --layout), of which all training and test
+videos are predicted. Features are read batch by batch, so the folder may exceed the memory.
+Exit codes: 0 success, 2 user error (see the last line of stderr).
 """
 
 import argparse
@@ -24,25 +24,31 @@ if TYPE_CHECKING:
 
 def add_flags(parser: flags.Parser) -> None:
     """Define the command's flags."""
-    parser.add_flag("workdir", "The work directory of a run, the model.")
-    parser.add_flag("exported", "Instead: a file that jaxtal export wrote.")
+    parser.add_flag("workdir", "Work directory of the run whose latest checkpoint is the model.")
+    parser.add_flag("exported", "File written by jaxtal export, instead of --workdir.")
     add_members(parser)
-    parser.add_flag("features", "A .npy file, a folder, or a data set.")
+    parser.add_flag("features", "File VIDEO.npy, folder of such files, or data set.")
     flags.add_reading(parser)
-    parser.add_flag("output", "JSON file in ActivityNet form.", default="detections.json")
-    parser.add_flag("plots", "Folder for a figure of each video.")
     parser.add_flag(
-        "plot_videos", "How many videos are drawn at most.", type=flags.integer(0), default=20
+        "output", "JSON file in ActivityNet form, times in seconds.", default="detections.json"
+    )
+    parser.add_flag("plots", "Folder for one figure per video; without it none is drawn.")
+    parser.add_flag(
+        "plot_videos", "Largest number of videos to plot.", type=flags.integer(0), default=20
     )
     flags.add_compilation_cache(parser)
 
 
 def add_members(parser: flags.Parser) -> None:
-    """Define the flags that choose the model of a population."""
-    parser.add_flag("member", "Which member of a population, counted from 0.", type=flags.integer())
+    """Define the flags that select a model of a population."""
+    parser.add_flag(
+        "member",
+        "Member of a population, counted from 0; not needed for a run with a single model.",
+        type=flags.integer(),
+    )
     parser.add_flag(
         "ensemble",
-        "All members of a population, averaged.",
+        "Average the outputs of all members of a population.",
         type=flags.boolean,
         default=False,
     )
@@ -74,7 +80,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _load(args: argparse.Namespace) -> "Model":
-    """Load the model that the flags name."""
+    """Return the model that the flags name."""
     if bool(args.workdir) == bool(args.exported):
         raise flags.UsageError(
             "give either --workdir, of a run, or --exported, a file of jaxtal export"
@@ -87,7 +93,7 @@ def _load(args: argparse.Namespace) -> "Model":
         raise flags.UsageError(
             "--member and --ensemble are for --workdir; an exported file holds one model"
         )
-    from jaxtal.inference import exported  # and neither flax nor the methods' modules
+    from jaxtal.inference import exported  # imports neither flax nor the methods
 
     return exported.load_exported(Path(args.exported))
 

@@ -1,11 +1,12 @@
-r"""Write one HTML page about finished runs; it needs no network.
+r"""Write one HTML page about finished runs.
 
     jaxtal report --workdir runs/co2net_demo --workdir runs/d2net_demo --output report.html
 
-Tables of results, training curves, AP by class, errors, and every test video with ground truth,
-detections, attention and T-CAM on one time axis. The latter are there for runs with
---config.evaluation.save_activations=True (with --mode=eval also afterwards).
-Exit codes: 0 success, 2 an error that you can fix (the last line says what).
+The page has tables of results, training curves, AP by class, errors, and every test video with
+ground truth, detections, attention and T-CAM on one time axis. It needs no network. Attention and
+T-CAM need activations.npz, which a run writes with --config.evaluation.save_activations=True (also
+afterwards, with --mode=eval).
+Exit codes: 0 success, 2 user error (see the last line of stderr).
 """
 
 import argparse
@@ -19,20 +20,18 @@ from jaxtal.errors import warn
 
 def add_flags(parser: flags.Parser) -> None:
     """Define the command's flags."""
-    parser.add_flag(
-        "workdir", "The work directory of a finished run; may be repeated.", repeated=True
-    )
-    parser.add_flag("output", "HTML file.", default="report.html")
+    parser.add_flag("workdir", "Work directory of a finished run; may be repeated.", repeated=True)
+    parser.add_flag("output", "HTML file to write.", default="report.html")
     parser.add_flag(
         "videos",
-        "How many test videos of each data set the page has, at most.",
+        "Largest number of test videos per data set on the page.",
         type=flags.integer(1),
         default=500,
     )
 
 
 def run(args: argparse.Namespace) -> int:
-    """Write the page of the runs in some work directories."""
+    """Write the page about the runs in the given work directories."""
     folders = [*map(Path, flags.required(args, "workdir"))]
     output = Path(flags.required(args, "output"))
     flags.check_outputs(args, ["output"])
@@ -49,7 +48,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _with_flags(line: str) -> str:
-    """Spell what a warning says of the run's command as flags of `jaxtal train`."""
+    """Spell the arguments in a warning as flags of `jaxtal train`."""
     return re.sub(r"(?<![\w.\-])(?=mode=|config\.\w+\.)", "--", line)
 
 

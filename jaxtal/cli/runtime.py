@@ -1,4 +1,4 @@
-"""What commands set up in their process, and how they end it."""
+"""Process setup and error reporting of the commands."""
 
 import argparse
 import os
@@ -10,13 +10,18 @@ from jaxtal.errors import JaxtalError
 
 
 def fail(message: str) -> int:
-    """Print an error in one line on stderr; return the exit code that goes with it."""
+    """Print an error as one line on stderr, and return the exit code 2."""
     print(f"error: {' '.join(message.split())}", file=sys.stderr)
     return 2
 
 
 def reporting_errors(run: Callable[[argparse.Namespace], int], args: argparse.Namespace) -> int:
-    """Run a command; print an error of its user, and return the exit code."""
+    """Run a command, print a JaxtalError as one line, and return the exit code.
+
+    Args:
+        run: Function that runs the command and returns its exit code.
+        args: Parsed flags, with the command's `parser`.
+    """
     try:
         return run(args)
     except JaxtalError as error:
@@ -24,16 +29,23 @@ def reporting_errors(run: Callable[[argparse.Namespace], int], args: argparse.Na
 
 
 def fail_with(error: JaxtalError, parser: Parser, hint: str = "") -> int:
-    """Print an error, with arguments spelled as the flags of a command, as `fail` does."""
+    """Print an error with its arguments spelled as flags, and return the exit code 2.
+
+    Args:
+        error: The error to print.
+        parser: Parser of the command, which knows its flags.
+        hint: Text appended to the message.
+    """
     return fail(as_flags(str(error), parser) + hint)
 
 
 def enable_compilation_cache(folder: str | None) -> None:
-    """Turn JAX's persistent compilation cache on.
+    """Enable JAX's persistent compilation cache.
 
     Args:
-        folder: where compiled programs are kept; None for JAX_COMPILATION_CACHE_DIR or, without
-            it, the user's cache folder; "" for nowhere.
+        folder: Folder for compiled programs; None for the environment variable
+            JAX_COMPILATION_CACHE_DIR or, if it is not set, the user's cache folder; "" disables
+            the cache.
     """
     import jax
     import platformdirs
@@ -47,10 +59,10 @@ def enable_compilation_cache(folder: str | None) -> None:
 
 
 def quiet_absl(level: str) -> None:
-    """Silence absl's logger below a level: Orbax logs a page per checkpoint, TFDS a warning each.
+    """Silence absl's logger below a level: Orbax and TFDS log pages of details.
 
     Args:
-        level: "warning", "error" or "fatal".
+        level: Lowest level to print: "warning", "error" or "fatal".
     """
     from absl import logging
 

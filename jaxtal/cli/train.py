@@ -1,18 +1,18 @@
-r"""Train and evaluate a run that a config describes.
+r"""Train a method and evaluate it, as a config describes.
 
     jaxtal train --config co2net_demo
     jaxtal train --config co2net_thumos --config.seed=1 --config.data.dir=FOLDER \
         --config.data.name=MyDataSet --config.train.steps=2000
     jaxtal train --config co2net_thumos:paper --help
 
---config takes a Python file with get_config(), or the name of a config that comes with the package
-(`jaxtal configs` lists them); any field can be overridden, and with --help all are listed. The work
-directory receives config.json, metrics.jsonl, result.json, detections.json (of a population in
-members/), checkpoints/ and plots/. The same command resumes an interrupted run. Compiled programs
-are kept in the user's cache folder. `python -m jaxtal.main` is the same command.
-Exit codes: 0 success, 2 an error that you can fix (the last line says what), 75 interrupted (the
-same command resumes): the run was told to stop by SIGTERM, or another process of its job was lost;
-see launch/README.md.
+--config is a Python file with get_config(), or the name of a shipped config (`jaxtal configs` lists
+them). --config.FIELD=VALUE overrides a field, and --config NAME --help lists all fields. The work
+directory receives config.json, metrics.jsonl, result.json, detections.json (for each member of a
+population in members/), checkpoints/ and plots/. The same command resumes an interrupted run.
+Compiled programs are cached in the user's cache folder. `python -m jaxtal.main` is the same
+command.
+Exit codes: 0 success, 2 user error (see the last line of stderr), 75 interrupted by SIGTERM or by
+the loss of another process of the job (the same command resumes; see launch/README.md).
 """
 
 import argparse
@@ -29,37 +29,37 @@ def add_flags(parser: flags.Parser) -> None:
     """Define the command's flags."""
     flags.add_config(
         parser,
-        "The config, a Python file with get_config() or a name, such as configs/co2net_demo.py or "
-        "co2net_demo; FILE:TEXT passes a preset's name to it.",
+        "Config, a Python file with get_config() or a name, such as configs/co2net_demo.py or "
+        "co2net_demo; FILE:PRESET selects a preset.",
     )
     parser.add_flag(
         "workdir",
-        "Folder for everything that the run writes; default: runs/<config name>, for FILE:TEXT "
-        "runs/<config name>_TEXT.",
+        "Folder for all files of the run; default: runs/<config name>, for FILE:PRESET "
+        "runs/<config name>_PRESET.",
     )
     parser.add_flag(
         "mode",
-        "eval: only evaluate the work directory's latest checkpoint.",
+        "Train and evaluate, or (eval) evaluate the latest checkpoint of the work directory.",
         type=flags.choice("train", "eval"),
         default="train",
     )
     flags.add_compilation_cache(parser)
     parser.add_flag(
         "distributed",
-        "This is one of the processes of a job that share the work; see launch/README.md.",
+        "Run as one process of a multi-process job; see launch/README.md.",
         type=flags.boolean,
         default=False,
     )
     parser.add_flag(
         "expect_devices",
-        "Start with this number of devices only, all processes' together: a host that is missing "
-        "is noticed.",
+        "Number of devices of all processes together that the run needs, so that a missing host is "
+        "an error; default: any number.",
         type=flags.integer(1),
     )
 
 
 def default_workdir(config_file: str) -> Path:
-    """Return where a run without --workdir goes; two presets of one file must not meet."""
+    """Return the work directory of a run without --workdir, a different one for each preset."""
     from jaxtal.config import split_name
 
     filename, text = split_name(config_file)
@@ -68,7 +68,7 @@ def default_workdir(config_file: str) -> Path:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Train, in a supervised process of its own if it is one of a job's."""
+    """Train; a process of a job trains in a supervised child process."""
     from jaxtal.parallel import multihost, preemption
 
     if args.distributed:
@@ -82,7 +82,7 @@ def _train(args: argparse.Namespace) -> int:
     from jaxtal.training.trainer import train_and_evaluate
     from jaxtal.visualization import console
 
-    # Orbax logs a page for every checkpoint, and again what it then raises, which is reported here.
+    # Orbax logs a page per checkpoint, and repeats errors that are reported below.
     runtime.quiet_absl("fatal")
     logging.getLogger("asyncio").setLevel(logging.CRITICAL)
     runtime.enable_compilation_cache(args.compilation_cache_dir)
@@ -96,7 +96,7 @@ def _train(args: argparse.Namespace) -> int:
         )
         console.print_run(result, workdir)
     except preemption.Interrupted as how:
-        print(f"{how}; the same command goes on", file=sys.stderr)
+        print(f"{how}; the same command resumes", file=sys.stderr)
         return preemption.INTERRUPTED
     return 0
 

@@ -1,7 +1,7 @@
 """The shipped config files, which are in the folder configs/ of a checkout.
 
-That folder is installed as this package, in the place of this file. In a checkout, which need not
-be installed, this file is found, and makes the folder beside `jaxtal` the package's own.
+An installation replaces this package by that folder. In a checkout, installed or not, this file
+redirects the package to the folder configs/ beside `jaxtal`.
 """
 
 from pathlib import Path
@@ -14,9 +14,9 @@ if TYPE_CHECKING:
         """A module of this package."""
 
         def get_config(self, preset: str = ...) -> ConfigDict:
-            """Return the config; few files have presets."""
+            """Return the config; only some files accept a preset."""
 
-    # Type checkers do not follow `__path__`: for them every module of the package is like this.
+    # Type checkers do not follow `__path__`: they treat every module of the package like this.
     def __getattr__(name: str) -> ConfigFile: ...
 
 

@@ -1,1 +1,1 @@
-"""Trained models on new videos: restore, predict, export."""
+"""Inference with trained models: restoring, prediction, export."""

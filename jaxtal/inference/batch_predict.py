@@ -1,4 +1,4 @@
-"""Predict the videos of a folder, write their detections to a file, and draw some of them."""
+"""Prediction of a folder of videos: detections to a file, and figures."""
 
 import contextlib
 import logging
@@ -14,13 +14,13 @@ from jaxtal.inference.model import Model, VideoPrediction, skip_if_damaged
 
 _LOG = logging.getLogger(__name__)
 
-# (what is done, how many) -> a context that yields advance(): a progress bar.
+# (description, total) -> a context that yields advance(): a progress bar.
 Progress = Callable[[str, int], contextlib.AbstractContextManager[Callable[[], None]]]
 
 
 @contextlib.contextmanager
 def no_progress(what: str, total: int) -> Iterator[Callable[[], None]]:
-    """Show nothing."""
+    """Make a progress context that prints nothing."""
     yield lambda: None
 
 
@@ -36,22 +36,24 @@ def predict(
     name: str = "",
     progress: Progress = no_progress,
 ) -> None:
-    """Write the detections in all videos of `features`.
+    """Detect actions in all videos of a path and write the detections to a JSON file.
 
     Args:
-        model: as `load_model` returns it.
-        features: a file, a folder or a data set, see `inputs.in_path`.
-        output: the JSON file.
-        times: fps, stride and window of the features; 0 for what the data set or the model says.
-        plots: folder for pictures.
-        plot_videos: how many of the first videos, as `features` lists them, are drawn.
-        skip_damaged: leave out what cannot be used.
-        layout: of a data set; "" for the one that is recognized, if any.
-        name: of a data set; "" for what its files say.
-        progress: makes a context that shows the progress, see `console.progress_bar`.
+        model: A trained model, as returned by `load_model`.
+        features: A file VIDEO.npy, a folder of such files, or a data set, see `inputs.in_path`.
+        output: JSON file to write, in ActivityNet form, times in seconds.
+        times: Frames per second, stride and window (frames) of the features; 0 for the value of
+            the data set or the model.
+        plots: Folder for one figure per video; None for no figures.
+        plot_videos: Number of videos to plot, the first ones in the order of `features`.
+        skip_damaged: Skip videos that cannot be used, with a warning, instead of raising.
+        layout: Layout of a data set; "" to detect it.
+        name: Name of a data set; "" for the name in its files.
+        progress: Function that makes a progress context, see `console.progress_bar`.
 
     Raises:
-        DataError: nothing has been written then but pictures.
+        DataError: Features are missing or invalid, or a file cannot be written. Figures may have
+            been written, detections have not.
     """
     start = time.perf_counter()
     features, output = Path(features), Path(output)
@@ -97,14 +99,14 @@ def _usable(path: Path, reads: list[Callable], skip_damaged: bool) -> list:
     found = [skip_if_damaged(read, skip_damaged) for read in reads]
     videos = [video for video in found if video is not None]
     if not videos:
-        raise DataError(f"{path}: no video that can be used; the warnings above say why")
+        raise DataError(f"{path}: no usable video; see the warnings above")
     return videos
 
 
 def _drawing(
     model: Model, where: str | os.PathLike[str] | None, names: set[str]
 ) -> Callable[[VideoPrediction], None]:
-    """Return a function that draws what was found in a video, if it is among `names`."""
+    """Return a function that plots the prediction of a video, if `names` contains it."""
     if where is None:
         return lambda found: None
     folder = Path(where)

@@ -1,23 +1,24 @@
-r"""Exported models: one file with program, parameters and all that goes with them.
+r"""Exported models: one file with the compiled network, its parameters and all settings.
 
     import jaxtal
     model = jaxtal.load_model("model.jaxtal")
 
-The model's code is not needed, neither flax nor the method's module: the network is StableHLO, made
-by `jax.export` for any number of videos B and any multiple T of 64 rows, and what comes after it is
-said by data (`jaxtal/localization/scoring.py`, `jaxtal/localization/proposals.py`). A file is
+Loading needs neither flax nor the code of the method. The network is StableHLO, made by
+`jax.export` for any number of videos B and any multiple T of 64 rows. Scoring and localization
+follow from settings in the header (`jaxtal/localization/scoring.py`,
+`jaxtal/localization/proposals.py`). The format of a file:
 
-| bytes | what |
+| bytes | content |
 |---|---|
 | 16 | `jaxtal exported\n` |
-| 32 | SHA-256 of all that follows |
-| 8 | length of the header, little endian |
+| 32 | SHA-256 of the rest of the file |
+| 8 | length of the header in bytes, little endian |
 | header | JSON, see `_header` |
 | the rest | the serialized program, then every parameter, little endian, in the header's order |
 
-The checksum tells files that were cut short or altered, before JAX sees them. It does not tell who
-wrote them: a file is a program. It can compute and nothing else, open no file and no connection,
-but what it computes, how long it takes and how much memory, is up to whoever made it.
+The checksum detects truncated and altered files before JAX reads them. It does not authenticate the
+author, and a file is a program: it cannot open files or connections, but its results, running time
+and memory are under the control of its author. Load files from trusted sources only.
 """
 
 import dataclasses
@@ -53,17 +54,23 @@ _FORM = "an exported model's header"
 
 
 def export_model(path: str | os.PathLike[str], model: Model) -> dict[str, Any]:
-    """Export a model for `PLATFORMS`; the file appears at once or not at all.
+    """Write a model to one file for all `PLATFORMS`; the file is written atomically.
+
+    Args:
+        path: File to write.
+        model: The model to export.
 
     Returns:
-        The header.
+        The header of the file, see the module's docstring.
 
     Raises:
-        CheckpointError: the method's score_spec is code of its own; the file cannot be written.
+        CheckpointError: The method scores proposals with its own code instead of a `ScoreSpec`.
+        DataError: The file cannot be written.
+        JaxtalError: The package flatbuffers is not installed.
     """
     if not isinstance(model.score_spec, ScoreSpec):
         raise CheckpointError(
-            f"config.method {model.method}: its score_spec is no "
+            f"config.method {model.method}: its score_spec is not a "
             "jaxtal.localization.scoring.ScoreSpec, which an export needs; predict "
             "with workdir=... instead"
         )
@@ -82,13 +89,13 @@ def export_model(path: str | os.PathLike[str], model: Model) -> dict[str, Any]:
 
 
 def _require_flatbuffers() -> None:
-    """JAX imports it where programs are written and read."""
+    """Raise JaxtalError if flatbuffers is missing, which JAX needs to read and write programs."""
     with required("export", "an exported model"):
         import flatbuffers  # noqa: F401
 
 
 def _export(model: Model) -> export.Exported:
-    """The program with B and T / 64 left open; parameters are a list."""
+    """Return the program for symbolic sizes B and T / 64, with the parameters as a list."""
     leaves, tree = jax.tree.flatten(model.variables)
 
     def program(leaves: list, features: jax.Array, lengths: jax.Array) -> dict:
@@ -103,7 +110,7 @@ def _export(model: Model) -> export.Exported:
 
 
 def _header(model: Model, arrays: list[np.ndarray], program: bytes) -> dict[str, Any]:
-    """Everything but program and parameters, and their sizes."""
+    """Return the header: all settings, and the sizes of program and parameters."""
     return {
         "format": _FORMAT,
         "jaxtal": __version__,
@@ -128,10 +135,19 @@ def _to_bytes(array: np.ndarray) -> bytes:
 
 
 def load_exported(path: str | os.PathLike[str]) -> Model:
-    """The model in a file that `export_model` wrote; trust it as you would a program.
+    """Load a model from a file written by `export_model`.
+
+    The file is a program: load files from trusted sources only.
+
+    Args:
+        path: The exported file.
+
+    Returns:
+        The model; its `apply_fn` runs the program in the file.
 
     Raises:
-        CheckpointError: the file is missing, damaged, of another version, or not for this machine.
+        CheckpointError: The file is damaged, of another version, or for other platforms.
+        DataError: The file cannot be read.
     """
     path = Path(path)
     header, body = _read(path)
@@ -139,7 +155,7 @@ def load_exported(path: str | os.PathLike[str]) -> Model:
         sizes = [_size(*entry) for entry in header["parameters"]]
         program = body[: int(header["program"])]
         if int(header["program"]) + sum(sizes) != len(body):
-            raise ValueError("its parts are not as long as it says")
+            raise ValueError("the lengths of its parts do not match its header")
         arrays = _arrays(header["parameters"], sizes, body[len(program) :])
         _check_platform(path, header["platforms"])
         _require_flatbuffers()
@@ -160,27 +176,27 @@ def load_exported(path: str | os.PathLike[str]) -> Model:
         )
     except JaxtalError:
         raise
-    except Exception as error:  # whatever JAX raises at a program of another version
+    except Exception as error:  # JAX raises various types for a program of another version
         raise CheckpointError(
             f"{path}: cannot be used with jaxtal {__version__} and jax {jax.__version__} "
-            f"({type(error).__name__}: {str(error)[:200]}), it is of jaxtal {header['jaxtal']} and "
-            f"jax {header['jax']}; export it again"
+            f"({type(error).__name__}: {str(error)[:200]}); it was written by jaxtal "
+            f"{header['jaxtal']} and jax {header['jax']}; export it again"
         ) from None
 
 
 def _read(path: Path) -> tuple[dict[str, Any], memoryview]:
-    """The header and what follows it, once the checksum has been found to be right."""
+    """Return the header and the bytes after it; raise CheckpointError for a wrong checksum."""
     with open_regular(path) as file:
         start = file.read(len(_MAGIC) + hashlib.sha256().digest_size)
         if not start.startswith(_MAGIC):
             raise CheckpointError(
-                f"{path}: no exported model; wanted a file that jaxtal export wrote"
+                f"{path}: not an exported model; wanted a file written by jaxtal export"
             )
         rest = file.read()
     if hashlib.sha256(rest).digest() != start[len(_MAGIC) :]:
         raise CheckpointError(
-            f"{path}: damaged, its checksum is not that of its {len(rest):,} bytes; copy it again, "
-            "or export it again"
+            f"{path}: damaged, its checksum does not match its {len(rest):,} bytes; copy it "
+            "again, or export it again"
         )
     length = int.from_bytes(rest[:8], "little")
     try:
@@ -188,12 +204,10 @@ def _read(path: Path) -> tuple[dict[str, Any], memoryview]:
             raise ValueError(f"{length:,} bytes long")
         header = json.loads(rest[8 : 8 + length])
     except (ValueError, RecursionError) as error:
-        raise CheckpointError(
-            f"{path}: its header is not one ({error}); export the model again"
-        ) from None
+        raise CheckpointError(f"{path}: invalid header ({error}); export the model again") from None
     if field(header, "format", f"{path}", _FORM) != _FORMAT:
         raise CheckpointError(
-            f"{path}: of format {header['format']!r:.20}, this version of jaxtal reads {_FORMAT}; "
+            f"{path}: format {header['format']!r:.20}, but this version of jaxtal reads {_FORMAT}; "
             "export the model again"
         )
     for name in _FIELDS:
@@ -217,7 +231,7 @@ def _settings(saved: dict[str, Any]) -> LocalizationConfig:
 
 
 def _size(dtype: str, shape: list[int]) -> int:
-    """Bytes of a parameter; ValueError for what cannot be one."""
+    """Return the size of a parameter in bytes; raise ValueError for an invalid description."""
     if dtype not in _DTYPES or not all(isinstance(n, int) and 0 <= n < 2**40 for n in shape):
         raise ValueError(f"a parameter of type {dtype!r:.20} and shape {shape!r:.40}")
     return math.prod(shape) * jnp.dtype(dtype).itemsize
@@ -234,26 +248,26 @@ def _arrays(entries, sizes: list[int], body: memoryview) -> list[np.ndarray]:
 
 
 def _check_platform(path: Path, platforms: list[str]) -> None:
-    """Raise CheckpointError if the program was not lowered for what this process computes on."""
+    """Raise CheckpointError if the program was not lowered for this process's platform."""
     here = jax.default_backend()
     if not {"gpu": {"cuda", "rocm"}}.get(here, {here}) & set(platforms):
         raise CheckpointError(
-            f"{path}: exported for {', '.join(platforms)}, but this process computes on {here}; "
+            f"{path}: exported for {', '.join(platforms)}, but this process runs on {here}; "
             "set JAX_PLATFORMS=cpu, or predict with workdir=..."
         )
 
 
 def _check_shapes(called: export.Exported, arrays: list[np.ndarray], header: dict) -> None:
-    """Raise ValueError if a program does not take, or return, what its file says."""
+    """Raise ValueError if the arguments or results of a program do not match its header."""
     *parameters, features, _ = called.in_avals
     wanted = [(leaf.shape, leaf.dtype) for leaf in parameters]
     if wanted != [(array.shape, array.dtype) for array in arrays]:
-        raise ValueError("its program wants other parameters")
+        raise ValueError("its program needs other parameters")
     if len(features.shape) != 3 or features.shape[2] != header["feature_width"]:
-        raise ValueError(f"its program wants features of shape {features.shape}")
+        raise ValueError(f"its program needs features of shape {features.shape}")
     outputs = jax.tree.unflatten(called.out_tree, called.out_avals)
     if missing := {"cas", *header["localization_inputs"]} - set(outputs):
         raise ValueError(f"its program does not return {', '.join(sorted(missing))}")
     classes = outputs["cas"].shape[-1] - bool(header["score_spec"]["background"])
     if classes != len(header["classes"]):
-        raise ValueError(f"its program knows {classes} classes, not {len(header['classes'])}")
+        raise ValueError(f"its program has {classes} classes, not {len(header['classes'])}")

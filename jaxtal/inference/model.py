@@ -1,7 +1,7 @@
 """Trained models: detections in new videos, without the code of the network.
 
-What a `Model` holds comes from a run's work directory (`jaxtal/inference/restore.py`) or from an
-exported file (`jaxtal/inference/exported.py`).
+A `Model` is made from a run's work directory (`jaxtal/inference/restore.py`) or from an exported
+file (`jaxtal/inference/exported.py`).
 """
 
 import dataclasses
@@ -26,18 +26,18 @@ from jaxtal.localization.proposals import localize_videos
 from jaxtal.localization.scoring import ScoreSpec, check_finite
 
 _T = TypeVar("_T")
-_Output = tuple[int, dict[str, np.ndarray]]  # a video's index and its outputs, {} if too short
+_Output = tuple[int, dict[str, np.ndarray]]  # index and outputs of a video, {} if it is too short
 
 
 class VideoPrediction(NamedTuple):
-    """What was found in one video, as soon as it was.
+    """Prediction for one video, as passed to the `callback` of `Model.predict`.
 
     Attributes:
-        video: where its features lie.
-        outputs: the model's, {name: (rows, n)}, or (1, n) for what a video has once; {} for a video
-            that is too short.
-        detections: in seconds.
-        grid: its time grid.
+        video: Name and feature file of the video.
+        outputs: Outputs of the network as {name: float32 array (rows, n)}, or (1, n) for outputs
+            with one value per video; {} for a video shorter than `Model.min_snippets`.
+        detections: Detections of the video, times in seconds.
+        grid: Time grid of the video's features.
     """
 
     video: FeatureFile
@@ -48,21 +48,29 @@ class VideoPrediction(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Model:
-    """A trained model and all that detections in new videos need besides features.
+    """Trained model, with everything besides features that detections in new videos need.
+
+    `load_model` and `TrainResult.model` return one.
 
     Attributes:
-        method: name of the method.
-        classes: names, in the order of the model's outputs.
-        time_grid: of the training data; predictions assume it where the inputs state none.
-        feature_width: numbers a snippet, 2D.
-        min_snippets: shorter videos have no detections.
-        test_length_limits: (least, most) rows per video, spread uniformly over it; None: no limit.
-        score_spec: how evidence follows from the outputs.
-        localization_inputs: names of the outputs that it reads.
-        localization: the numbers of the localization.
-        variables: what `apply_fn` is called with first, arrays in a tree.
-        apply_fn: (variables, features [B, T, 2D] float32, 0 after a video's end, lengths [B] int32)
-            -> {name: [B, T, n], or [B, 1, n] for what a video has once}; jitted.
+        method: Name of the method, such as "co2net".
+        classes: Names of the C classes, in the order of the network's outputs.
+        time_grid: Time grid of the training data, the default for inputs without their own.
+        feature_width: Features per snippet, 2D: D RGB features, then D of optical flow.
+        min_snippets: Length in snippets below which a video has no detections.
+        test_length_limits: Smallest and largest number of rows per video that the network gets,
+            subsampled uniformly; None for no upper limit.
+        score_spec: Mapping from the outputs of the network to proposal scores.
+        localization_inputs: Names of the outputs that `score_spec` reads.
+        localization: Settings of the localization: thresholds, non-maximum suppression.
+        variables: Parameters, a tree of arrays, the first argument of `apply_fn`.
+        apply_fn: The jitted network: (variables, features (B, T, 2D) float32 with zeros after a
+            video's end, lengths (B,) int32 in rows) -> {name: (B, T, n) float32 array, or
+            (B, 1, n) for outputs with one value per video}.
+
+    Examples:
+        >>> model = jaxtal.load_model("runs/co2net_demo")
+        >>> detections = model.predict("features/")
     """
 
     method: str
@@ -80,7 +88,7 @@ class Model:
     def __repr__(self) -> str:
         grid = self.time_grid
         return (
-            f"Model({self.method}, {len(self.classes)} classes, {self.feature_width} features a "
+            f"Model({self.method}, {len(self.classes)} classes, {self.feature_width} features per "
             f"snippet, {grid.fps:g} fps, stride {grid.stride:g})"
         )
 
@@ -92,22 +100,30 @@ class Model:
         skip_damaged: bool = False,
         callback: Callable[[VideoPrediction], None] | None = None,
     ) -> Detections:
-        """Return the detections in all videos of `inputs`.
+        """Detect actions in videos.
 
-        Files are read one after the other: no more than two batches of features are in memory.
+        Feature files are read batch by batch, with at most two batches in memory.
 
         Args:
-            inputs: a path (VIDEO.npy, a folder of such files, or a data set), a `Dataset`, a
-                (T, 2D) array of features, RGB columns before flow, a list of such arrays, or a
-                dict of them by video name.
-            time_grid: of the features; None for what `inputs` states, or else the training data's.
-            skip_damaged: leave out, with a warning, videos that cannot be used.
-            callback: called with what was found in each video, batch after batch.
+            inputs: Features of the videos. A path: VIDEO.npy, a folder of such files, or a data
+                set. In memory: a `Dataset`, a (T, 2D) array of any float type with the RGB columns
+                before optical flow, a list of such arrays (named video_0, video_1, ...), or a dict
+                of them by video name.
+            time_grid: Time grid of the features; None for the grid of `inputs`, if they have one,
+                else the grid of the training data.
+            skip_damaged: Skip videos that cannot be used, with a warning, instead of raising.
+            callback: Function that is called with the prediction of each video.
+
+        Returns:
+            The detections of all videos, times in seconds, classes in the order of `classes`.
 
         Raises:
-            DataError: features are damaged or of another width, and not to be skipped; or no video
-                is left.
-            NonFiniteError: an output is not finite.
+            DataError: Features are damaged, of another width, or no usable video remains.
+            NonFiniteError: An output of the network is not finite.
+
+        Examples:
+            >>> features = np.load("features/video_a.npy")  # (T, 2D)
+            >>> model.predict({"video_a": features}).to_json("detections.json")
         """
         reads, grid, _ = inputs_of.find(inputs, self.time_grid, time_grid)
         opened = [skip_if_damaged(read, skip_damaged) for read in reads]
@@ -119,7 +135,7 @@ class Model:
                 if callback is not None:
                     callback(found)
         if not detections:
-            raise DataError("no video is left to predict; the warnings above say why")
+            raise DataError("no usable video to predict; see the warnings above")
         kept = sorted(detections)
         parts = [
             dataclasses.replace(detections[index], video=np.full(len(detections[index]), number))
@@ -129,17 +145,22 @@ class Model:
         return Detections(concatenate(parts), names, self.classes)
 
     def outputs(self, features: Any) -> dict[str, np.ndarray]:
-        """Return the network's outputs for one video.
+        """Compute the outputs of the network for one video.
 
         Args:
-            features: a (T, 2D) array, RGB columns before flow.
+            features: (T, 2D) array of any float type, RGB columns before optical flow.
 
         Returns:
-            {name: (rows, n)}, "cas" among them, a row for every snippet that was fed (all of them,
-            unless the method limits them); (1, n) for what a video has once.
+            Outputs as {name: float32 array (rows, n)}, or (1, n) for outputs with one value per
+            video. "cas" is the class activation sequence. There is one row per snippet, unless
+            `test_length_limits` subsamples a long video.
 
         Raises:
-            DataError: the features cannot be used, or the video is shorter than `min_snippets`.
+            DataError: The features are invalid, or the video is shorter than `min_snippets`.
+
+        Examples:
+            >>> outputs = model.outputs(np.load("features/video_a.npy"))
+            >>> outputs["cas"].shape  # (T, C), or (T, C + 1) with background
         """
         video = inputs_of.from_array("video_0", features)
         for batch in self._batches([video], skip_damaged=False):
@@ -147,17 +168,28 @@ class Model:
                 if outputs:
                     return outputs
         raise DataError(
-            f"features: {video.shape[0]} snippets; this model was trained to leave out videos of "
+            f"features: {video.shape[0]} snippets; this model was trained without videos of "
             f"fewer than {self.min_snippets}"
         )
 
     def export(self, path: str | os.PathLike[str]) -> Path:
-        """Write the model to one file, which `load_model` reads without the network's code.
+        """Export the model to one file that `load_model` reads without the code of the network.
+
+        Args:
+            path: File to write, such as "model.jaxtal".
+
+        Returns:
+            The path.
 
         Raises:
-            DataError: the method's score_spec is code of its own; the file cannot be written.
+            CheckpointError: The method scores proposals with its own code instead of a `ScoreSpec`.
+            DataError: The file cannot be written.
+
+        Examples:
+            >>> path = model.export("model.jaxtal")
+            >>> detections = jaxtal.load_model(path).predict("features/")
         """
-        from jaxtal.inference import exported  # which builds models of this class
+        from jaxtal.inference import exported  # imports this module
 
         exported.export_model(path, self)
         return Path(path)
@@ -165,9 +197,9 @@ class Model:
     def _batches(
         self, videos: Sequence[FeatureFile], skip_damaged: bool
     ) -> Iterator[list[_Output]]:
-        """The outputs of all videos that are not left out, those that are too short first.
+        """Yield the outputs of all usable videos, too short ones first.
 
-        While the device computes a batch the next one is read.
+        The next batch is read while the device computes the present one.
         """
         usable = [skip_if_damaged(partial(self._fitting, video), skip_damaged) for video in videos]
         known = np.array([video is not None for video in usable], bool)
@@ -187,18 +219,19 @@ class Model:
             yield _fetch(*pending)
 
     def _fitting(self, video: FeatureFile) -> FeatureFile:
-        """`video`; DataError if its features are not as wide as the model's."""
+        """Return `video`; raise DataError if the width of its features is not the model's."""
         if video.shape[1] != self.feature_width:
             turned = video.shape[0] == self.feature_width
             hint = " (give its transpose, so that rows are snippets)" if turned else ""
             raise DataError(
-                f"{video.where}: {video.shape[1]} features a snippet; wanted {self.feature_width}, "
-                f"RGB then flow, from the network that the training data's are from{hint}"
+                f"{video.where}: {video.shape[1]} features per snippet; wanted "
+                f"{self.feature_width}, RGB then flow, extracted with the network of the training "
+                f"data{hint}"
             )
         return video
 
     def _read(self, videos, members, rows, chosen, skip_damaged: bool):
-        """Features [B, T, 2D] of the `chosen` snippets (B, T), and lengths [B]; 0: left out."""
+        """Return features (B, T, 2D) of the `chosen` snippets, and lengths (B,), 0 if skipped."""
         features = np.zeros((*chosen.shape, self.feature_width), np.float32)
         lengths = np.zeros(len(members), np.int32)
         for row, member in enumerate(members):
@@ -231,17 +264,29 @@ class Model:
 def load_model(
     path: str | os.PathLike[str], *, member: int | None = None, ensemble: bool = False
 ) -> Model:
-    """Load a trained model.
+    """Load a trained model from a work directory or an exported file.
+
+    An exported file is a program: load files from trusted sources only.
 
     Args:
-        path: the work directory of a run, or a file that `Model.export` wrote; trust such a file
-            as you would a program.
-        member: of a population, counted from 0; None where there is one, or with `ensemble`.
-        ensemble: all members of a population that have not diverged, their outputs averaged.
+        path: Work directory of a run, of which the latest checkpoint is loaded, or a file written
+            by `Model.export`.
+        member: Member of a population, counted from 0; None for a run with one model, or with
+            `ensemble`.
+        ensemble: Average the outputs of all members of a population that have not diverged.
+
+    Returns:
+        The model.
 
     Raises:
-        DataError: something is missing, damaged or of another version; there is no such member, or
-            its training has diverged.
+        CheckpointError: A file is missing, damaged or of another version, the member does not
+            exist, or its training has diverged.
+        ConfigError: `member` or `ensemble` is given for an exported file.
+        DataError: A file cannot be read.
+
+    Examples:
+        >>> model = jaxtal.load_model("runs/co2net_demo")
+        >>> print(model.classes, model.feature_width)
     """
     path = Path(path)
     if path.is_dir():
@@ -251,29 +296,29 @@ def load_model(
     if not path.exists():
         raise CheckpointError(
             f"{path}: no such work directory and no such file; give the workdir=... of a training "
-            "run, or a file that Model.export wrote"
+            "run, or a file written by Model.export"
         )
     if member is not None or ensemble:
         raise ConfigError(
             f"member=... and ensemble=True are for a work directory; {path} is a file, which holds "
             "one model"
         )
-    from jaxtal.inference import exported  # and neither flax nor the methods' modules
+    from jaxtal.inference import exported  # imports neither flax nor the methods
 
     return exported.load_exported(path)
 
 
 def _fill(into: np.ndarray, video: FeatureFile, wanted: np.ndarray) -> int:
-    """Put the `wanted` snippets of a video into the first rows; how many they are."""
+    """Copy the `wanted` snippets of a video to the first rows, and return their number."""
     features = video.read()
     if features.shape != video.shape:
-        raise DataError(f"{video.where}: the file has changed while it was read; predict again")
+        raise DataError(f"{video.where}: the file changed while it was read; predict again")
     into[: len(wanted)] = features[wanted]
     return len(wanted)
 
 
 def _fetch(members, lengths, outputs) -> list[_Output]:
-    """The outputs of the videos of a batch that were not left out, without padding."""
+    """Return the outputs of the videos of a batch, without padding and skipped videos."""
     lengths, outputs = jax.device_get((lengths, outputs))
     return [
         (int(member), {name: out[row, : lengths[row]] for name, out in outputs.items()})
@@ -283,11 +328,22 @@ def _fetch(members, lengths, outputs) -> list[_Output]:
 
 
 def skip_if_damaged(read: Callable[[], _T], skip_damaged: bool) -> _T | None:
-    """What `read` returns; None, with a warning, if it raises DataError and may be left out."""
+    """Return the result of `read`; skip a video that cannot be used, if allowed.
+
+    Args:
+        read: Function without arguments that raises JaxtalError for an unusable video.
+        skip_damaged: Log a warning and return None instead of raising.
+
+    Returns:
+        The result of `read`, or None for a skipped video.
+
+    Raises:
+        DataError: `read` raised JaxtalError, and `skip_damaged` is False.
+    """
     try:
         return read()
     except JaxtalError as error:
         if not skip_damaged:
-            raise DataError(f"{error}; skip_damaged=True leaves such videos out") from None
-        warn(f"left out: {error}")
+            raise DataError(f"{error}; skip_damaged=True skips such videos") from None
+        warn(f"skipped: {error}")
         return None

@@ -1,4 +1,4 @@
-"""A trained model from a run's work directory, as a `Model`."""
+"""Restoring of a `Model` from the work directory of a run."""
 
 import contextlib
 import dataclasses
@@ -29,16 +29,20 @@ from jaxtal.training.workdir import Workdir
 def load_work_directory(
     folder: str | os.PathLike[str], member: int | None = None, ensemble: bool = False
 ) -> Model:
-    """The latest checkpoint's model; neither the run's data nor its config file are needed.
+    """Load the model of the latest checkpoint; data and config file of the run are not needed.
 
     Args:
-        folder: the work directory.
-        member: of a population, counted from 0; None where there is one, or with `ensemble`.
-        ensemble: all members of a population that have not diverged, their outputs averaged.
+        folder: Work directory of the run.
+        member: Member of a population, counted from 0; None for a run with one model, or with
+            `ensemble`.
+        ensemble: Average the outputs of all members of a population that have not diverged.
+
+    Returns:
+        The model.
 
     Raises:
-        CheckpointError: something is missing, damaged or of another version; there is no such
-            member, or its training has diverged.
+        CheckpointError: A file is missing, damaged or of another version, the member does not
+            exist, or its training has diverged.
     """
     folder = Path(folder)
     files = Workdir(folder)
@@ -70,7 +74,7 @@ def load_work_directory(
 
 @contextlib.contextmanager
 def _naming(path: Path) -> Iterator[None]:
-    """Raise CheckpointError for a config that was edited or is of another version."""
+    """Report errors of an edited or outdated config as a CheckpointError that names its file."""
     try:
         yield
     except JaxtalError as error:
@@ -83,7 +87,7 @@ def _naming(path: Path) -> Iterator[None]:
 
 
 def _from_config(config, method: Method) -> dict[str, Any]:
-    """Those fields of a `Model` that follow from the config alone."""
+    """Return the fields of a `Model` that depend on the config only."""
     settings = method.localization_config_cls(**config.localization)
     of_all = {field.name for field in dataclasses.fields(LocalizationConfig)}
     return {
@@ -97,10 +101,13 @@ def _from_config(config, method: Method) -> dict[str, Any]:
 
 
 def program_of(method: Method, model, precision: str, ensemble: bool = False):
-    """`evaluator.forward` as `Model.apply_fn` is: lengths in place of a mask.
+    """Return the network as a function with the signature of `Model.apply_fn`.
 
     Args:
-        ensemble: the variables have a leading axis of members, over which outputs are averaged.
+        method: Method of the model.
+        model: The flax module.
+        precision: "float32" or "bfloat16", as in the config.
+        ensemble: Average the outputs over the leading axis of the variables, one entry per member.
     """
     of_one = evaluator.forward(method, model, precision)
 
@@ -118,9 +125,13 @@ def program_of(method: Method, model, precision: str, ensemble: bool = False):
 
 
 def config_from(saved: dict[str, Any]) -> ConfigDict:
-    """Return the config that config.json was written from: JSON has lists where it has tuples.
+    """Return the config of which config.json is a copy, with tuples in place of JSON's lists.
 
-    Fields that came later than the file are added, see `jaxtal.config.complete`.
+    Fields that were added to jaxtal after the file was written get their former values, see
+    `jaxtal.config.complete`.
+
+    Args:
+        saved: Content of config.json.
     """
 
     def with_tuples(value):
@@ -134,8 +145,8 @@ def config_from(saved: dict[str, Any]) -> ConfigDict:
 def _pick(member: int | None, count: int, folder: Path) -> int:
     if member is None and count > 1:
         raise CheckpointError(
-            f"{folder} holds a population of {count}; say which with member=..., 0 to {count - 1} "
-            "(result.json has everyone's result), or ensemble=True for all"
+            f"{folder} holds a population of {count}; select one with member=..., 0 to {count - 1} "
+            "(result.json has the results of all), or ensemble=True for all"
         )
     if not 0 <= (member or 0) < count:
         raise CheckpointError(
@@ -146,16 +157,18 @@ def _pick(member: int | None, count: int, folder: Path) -> int:
 
 def _check_ensemble(member: int | None, config, folder: Path) -> None:
     if member is not None:
-        raise CheckpointError(f"give either member={member} or ensemble=True, which is all members")
+        raise CheckpointError(
+            f"give either member={member} or ensemble=True, which averages all members"
+        )
     if len(population.groups(population.members_of(config), config)) > 1:
         raise CheckpointError(
             f"{folder} holds a population whose members differ in more than the seed: "
-            f"{config.vary}; what they find on average was never evaluated, so give a member=..."
+            f"{config.vary}; their average was never evaluated, so give a member=..."
         )
 
 
 def _shapes(config, model, feature_width: int) -> dict[str, Any]:
-    """{"a/b": shape} of all members' parameters and other variables."""
+    """Return {"a/b": shape} of the parameters and other variables of all members."""
     state = jax.eval_shape(
         lambda: init_state(model, hyperparams_from_config(config), feature_width)
     )
@@ -164,9 +177,9 @@ def _shapes(config, model, feature_width: int) -> dict[str, Any]:
 
 
 def _variables(files: Workdir, wanted: dict[str, Any], member: int | None) -> dict[str, Any]:
-    """{"params": ..., ...} of one member from the latest checkpoint; of None, of all that are left.
+    """Return {"params": ..., ...} of a member in the latest checkpoint.
 
-    The latter have a leading axis.
+    For None, return those of all members that have not diverged, with a leading axis.
     """
     step = files.last_checkpoint()
     checkpoints = Checkpoints(files.checkpoints)
@@ -179,7 +192,7 @@ def _variables(files: Workdir, wanted: dict[str, Any], member: int | None) -> di
         if found.get(name) != wanted.get(name):
             raise CheckpointError(
                 f"{files.checkpoints / str(step)}: {name} is {found.get(name, 'absent')}, but "
-                f"{wanted.get(name, 'absent')} by config.json and model.json; they are of another "
+                f"{wanted.get(name, 'absent')} in config.json and model.json; they are of another "
                 "run or were edited, so delete them and evaluate the run again (mode=eval) "
                 "to write them"
             )

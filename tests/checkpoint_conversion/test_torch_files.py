@@ -1,4 +1,4 @@
-"""PyTorch's files are read and written without it, and nothing that they say is executed."""
+"""PyTorch's files are read and written without PyTorch, and no code in them is executed."""
 
 import dataclasses
 import os
@@ -23,7 +23,7 @@ TYPES = ("f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "?")
 
 @dataclasses.dataclass
 class Name:
-    """A reference to module.name in a pickle."""
+    """Reference to module.name in a pickle."""
 
     module: str
     name: str
@@ -31,14 +31,14 @@ class Name:
 
 @dataclasses.dataclass
 class Op:
-    """Values on the stack, then an instruction: R calls, Q refers to a storage, b sets a state."""
+    """Values on the stack and an instruction: R calls, Q refers to a storage, b sets a state."""
 
     code: bytes
     values: tuple
 
 
 def emit(value: Any) -> bytes:
-    """A pickle's instructions for a value, one memo-less protocol 2."""
+    """Return the instructions of a pickle for a value, in protocol 2 without memo."""
     match value:
         case Name(module, name):
             return f"c{module}\n{name}\n".encode()
@@ -88,7 +88,7 @@ def archive(path: Path, pickled: bytes, storages: dict[str, bytes], order="littl
 
 
 def sequence(path: Path, pickled: bytes, keys: list[str], arrays: list[np.ndarray]) -> Path:
-    """The form before PyTorch 1.6."""
+    """Write a file in the format before PyTorch 1.6."""
     system = {"protocol_version": 1001, "little_endian": True, "type_sizes": {"short": 2}}
     head = dumps(0x1950A86A20F9469CFC6C) + dumps(1001) + dumps(system)
     data = b"".join(struct.pack("<q", array.size) + array.tobytes() for array in arrays)
@@ -155,7 +155,7 @@ def test_state_metadata_parameters_nesting_and_strides(tmp_path):
 
 
 def tensors() -> dict[str, np.ndarray]:
-    """One of every type, and shapes that need care."""
+    """Return one tensor of every type, and unusual shapes."""
     rng = np.random.default_rng(0)
     found = {kind: (rng.uniform(0, 100, (2, 3)) > 50).astype(kind) for kind in TYPES}
     found["bf"] = rng.normal(size=(3, 1)).astype(ml_dtypes.bfloat16)
@@ -279,24 +279,24 @@ def test_hostile_pickles_give_one_line(tmp_path, monkeypatch, what, older):
 
 
 def refusal(path: Path) -> str:
-    """What the reader says of a file, "" if it reads it; anything else fails the test.
+    """Return the error message for a file, "" for a file that loads; fail for other exceptions.
 
-    It must take less than a second and 8 MB, of files of some kilobytes.
+    The reader must need less than a second and 8 MB for files of some kilobytes.
     """
     tracemalloc.start()
     started = time.process_time()
     try:
         torch_files.load(path)
-        said = ""
+        message = ""
     except JaxtalError as error:
-        said = str(error)
+        message = str(error)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert time.process_time() - started < 1
     assert peak < 8e6
-    assert "\n" not in said
-    assert said.isprintable()
-    return said
+    assert "\n" not in message
+    assert message.isprintable()
+    return message
 
 
 @pytest.mark.parametrize("write", [good_archive, good_sequence])
@@ -315,7 +315,7 @@ def test_flipped_bits(tmp_path, write):
         position, bit = draw.randrange(len(content)), 1 << draw.randrange(8)
         content[position] ^= bit
         (tmp_path / "a.pkl").write_bytes(content)
-        refusal(tmp_path / "a.pkl")  # or it is read: a name or a number may be another one
+        refusal(tmp_path / "a.pkl")  # or it loads with another name or number
         content[position] ^= bit
 
 
@@ -356,8 +356,8 @@ def test_many_members_and_many_instructions_take_bounded_time(tmp_path):
 
 @pytest.mark.parametrize(("content", "message"), [
     (b"{'not': 'a checkpoint'}", "of another kind, which begins with b\"{'\""),
-    (pickle.dumps({"a": [1.0]}), "a pickle of something else"),
-    (dumps(0x1950A86A20F9469CFC6C) + dumps(1002) + dumps({}), "a pickle of something else"),
+    (pickle.dumps({"a": [1.0]}), "a pickle of another kind"),
+    (dumps(0x1950A86A20F9469CFC6C) + dumps(1002) + dumps({}), "a pickle of another kind"),
     (dumps(0x1950A86A20F9469CFC6C) + dumps(1001) + dumps({}), "an unknown byte order"),
     (b"", "of another kind"),
     (b"PK", "not a complete PyTorch file"),
@@ -367,7 +367,7 @@ def test_other_files(tmp_path, content, message):
     assert message in refusal(tmp_path / "a.pkl")
 
 
-def test_what_is_no_file(tmp_path):
+def test_paths_that_are_not_files(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     for path in (tmp_path / "pipe", tmp_path, tmp_path / "none", Path("/dev/zero")):
         assert f"{path}: cannot be read" in refusal(path)

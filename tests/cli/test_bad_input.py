@@ -1,5 +1,6 @@
-"""Everything that can be wrong with data, config and work directory: one clear line, exit code 2,
-and every file and folder as it was.
+"""Invalid data, configs and work directories: a one-line error and exit code 2.
+
+Every file and folder stays as it was.
 """
 
 import os
@@ -14,7 +15,7 @@ from tests.helpers.command import TINY, TINY_VIDEOS, run, snapshot
 
 
 def damaged(value) -> np.ndarray:
-    """Features of four videos with `value` in the last snippet of the third."""
+    """Return features of four videos, with `value` in the last snippet of the third."""
     features = [np.ones((4, 6), np.float32) for _ in range(4)]
     features[2][3, 1] = value
     return objects(features)
@@ -25,7 +26,7 @@ def arrays(*shapes, dtype=np.float32) -> np.ndarray:
 
 
 def streams(rgb: np.ndarray, flow: np.ndarray):
-    """Writes the two modalities as files of their own."""
+    """Return a function that writes the two modalities to separate files."""
 
     def prepare(folder):
         write(folder, features=None)
@@ -55,7 +56,7 @@ def hostile(folder) -> None:
 
 FOUR = [(4, 6)] * 4
 
-# What: (what writes the data set, what is said).
+# Case: (function that writes the data set, message).
 DATA = {
     "no data": (lambda folder: None, r"no data set 'Tiny' in .*videoname\.npy is missing, and 7 more; looked for"),
     "no features": (changed(features=None), r"Tiny-I3D-JOINTFeatures\.npy is missing; looked for"),
@@ -92,7 +93,7 @@ DATA = {
     "classes of one video each": (changed(labels_all=objects([["Jump"], ["Dive"], [], []])), r"no class is carried by two training videos.*; set config\.train\.pairs=0"),
 }  # fmt: skip
 
-# Arguments: what is said.
+# Argument: message.
 CONFIG = {
     "--config.train.stepz=4": r"config\.train has no field 'stepz', only batch_size, .*; did you mean config\.train\.steps\?",
     "--config.model.depth=4": r"config\.model has no field 'depth', only attention_unit, ",
@@ -101,7 +102,7 @@ CONFIG = {
     "--config.train.steps=1.5": r"config\.train\.steps is '1\.5'; wanted an integer",
     "--config.loss.weights.norm=x": r"config\.loss\.weights\.norm is 'x'; wanted a number, as in the config file: 0\.8",
     "--config.train.tensorboard=maybe": r"config\.train\.tensorboard is 'maybe'; wanted true or false",
-    "--config.model=3": r"config\.model is '3'; wanted fields of its own, each set by itself",
+    "--config.model=3": r"config\.model is '3'; wanted its fields, each set separately",
     "--config.localization.thresholds=(1,2)": r"thresholds is \(1, 2\); wanted \(first, last, how many\)",
     "--config.localization.thresholds=(0.1,0.9,x)": r"thresholds is \('?\(?0\.1.*; wanted \(first, last, how many\)",
     "--config.localization.thresholds=(0.1,0.9,10.0)": r"thresholds is \(0\.1, 0\.9, 10\.0\); wanted \(first, last, how many\)",
@@ -144,7 +145,7 @@ CONFIG = {
 
 
 def refused(root, message: str, *arguments) -> None:
-    """The command ends with this message, exit code 2, and `root` as it was."""
+    """Check that a command fails with a message and exit code 2, and that `root` is unchanged."""
     before = snapshot(root)
     code, _, err = run(*arguments)
     lines = [line for line in err.splitlines() if line.strip()]
@@ -156,7 +157,7 @@ def refused(root, message: str, *arguments) -> None:
 
 
 def on(root, config: str = "co2net_thumos") -> list[str]:
-    """Arguments for the data set and the work directory below `root`."""
+    """Return the arguments for the data set and the work directory below `root`."""
     return [
         f"--config=configs/{config}.py", "--config.data.name=Tiny",
         f"--config.data.dir={root / 'data'}", f"--workdir={root / 'run'}",
@@ -174,7 +175,7 @@ def test_data(tmp_path, what):
 
 @pytest.fixture(scope="module")
 def good(tmp_path_factory):
-    """A data set that there is nothing wrong with."""
+    """A valid data set."""
     root = tmp_path_factory.mktemp("good")
     (root / "data").mkdir()
     write(root / "data")
@@ -250,7 +251,7 @@ def test_a_finished_run_stays_as_it_is(finished, arguments, message):
 
 @pytest.fixture
 def copy(finished, tmp_path):
-    """A copy of the finished run that may be spoilt."""
+    """A copy of the finished run that a test may damage."""
     root = tmp_path / "copy"
     shutil.copytree(finished, root)
     config = (root / "run" / "config.json").read_text()
@@ -289,7 +290,7 @@ def test_a_damaged_checkpoint(copy):
 
 
 def test_checkpoints_that_are_cut_short(copy):
-    """Nobody evaluates or predicts with one; `tests/training/test_survival.py` trains after one."""
+    """Evaluation rejects one; `tests/training/test_survival.py` covers training after one."""
     for step in (copy / "run" / "checkpoints").iterdir():
         os.truncate(step / "state" / "manifest.ocdbt", 3)
     refused(

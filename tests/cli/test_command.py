@@ -1,4 +1,4 @@
-"""A command that is forked from a warm process does what one of its own process does."""
+"""A command forked from a warm process behaves like a command in its own process."""
 
 import functools
 import io
@@ -27,7 +27,7 @@ RUN = [
 
 _SECONDS = r"\s*\b([\d.]+\s*(m?s\b|seconds)|\d+:\d\d:\d\d)"
 
-# A whole run of every program, in one of the folders that `folders` makes.
+# A complete run of every program, in one of the folders that `folders` makes.
 COMMANDS = {
     "main": [*RUN, "--mode=eval"],
     "localize": [
@@ -71,19 +71,22 @@ ENDINGS = {
 
 
 def test_commands_are_forked():
-    """Here they can be; otherwise they would be started, only more slowly."""
+    """Without the fork server, commands would be started in their own processes, more slowly."""
     assert command.fork_server().useless == ""
 
 
 def test_every_program_is_compared():
-    assert {*cli.COMMANDS, "main"} == {*COMMANDS, "train"}  # which main is
+    assert {*cli.COMMANDS, "main"} == {*COMMANDS, "train"}  # main is the same command
 
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory) -> dict[Path, bool]:
-    """Whether commands are started in a folder with data, features and a finished run."""
+    """Folders with data, features and a finished run -> True if commands are started there."""
     root = tmp_path_factory.mktemp("both")
-    made = {root / "start": True, root / "forks": False}  # of one length, for tables with paths
+    made = {
+        root / "start": True,
+        root / "forks": False,
+    }  # names of equal length, for tables with paths
     for folder, fresh in made.items():
         folder.mkdir()
         (folder / "data").mkdir()
@@ -97,7 +100,7 @@ def folders(tmp_path_factory) -> dict[Path, bool]:
 
 
 def same_for_both(text: str, folder: Path) -> str:
-    """Without the folder's name, and without seconds and the line breaks that they shift."""
+    """Return the text without the folder's name, seconds, and the line breaks that they shift."""
     text = text.replace(folder.name, "folder")
     if re.search(_SECONDS, text):
         text = re.sub(r"\s*\n", " ", text)
@@ -105,7 +108,7 @@ def same_for_both(text: str, folder: Path) -> str:
 
 
 def test_times_are_compared_alike_wherever_lines_break():
-    """A busy machine takes longer, and one digit more can move a word to the next line."""
+    """On a busy machine one more digit can move a word to the next line."""
 
     def printed(path: str, seconds: float) -> str:
         file = io.StringIO()
@@ -153,7 +156,7 @@ def test_endings(ending):
         check=False, cwd=ROOT, env=server.environment, capture_output=True, text=True,
     )  # fmt: skip
     code, out, err = server.run(arguments[0], arguments[1:], timeout=60)
-    # The ways into the program differ, and are runpy's.
+    # The frames of runpy differ.
     started_err, err = (
         re.sub(r"  File .*runpy.*\n(    .*\n)*", "", text) for text in (started.stderr, err)
     )
@@ -161,7 +164,7 @@ def test_endings(ending):
 
 
 def test_chance_is_not_shared():
-    """NumPy's global generator would be the parent's in every child."""
+    """Every child would inherit the state of NumPy's global generator."""
     draw = "import numpy, random; print(numpy.random.random(), random.random())"
     drawn = [
         command.fork_server().run("tests.helpers.ending", [draw], 60)[1].split() for _ in range(2)
@@ -181,7 +184,7 @@ def test_a_command_that_hangs():
 
 
 def test_a_server_for_each_environment(monkeypatch):
-    """Variables are read by imports, too, so a command must not see those of another time."""
+    """Imports read environment variables, so each environment needs its own server."""
     closed = []
 
     def server(environment, folder):
@@ -199,12 +202,12 @@ def test_a_server_for_each_environment(monkeypatch):
 
 
 def test_an_import_that_fails_or_prints(tmp_path):
-    """Then commands are started, which shows everything."""
+    """The server is then useless, and commands are started in their own processes."""
     (tmp_path / "jaxtal").mkdir()
     (tmp_path / "tests").symlink_to(ROOT / "tests")
-    for text, said in (("import nothing_like_it", "ModuleNotFoundError"), ("print(3)", "3\n")):
+    for text, message in (("import nothing_like_it", "ModuleNotFoundError"), ("print(3)", "3\n")):
         (tmp_path / "jaxtal" / "__init__.py").write_text("")
         (tmp_path / "jaxtal" / "part.py").write_text(text)
         server = fork_server.ForkServer(command.fork_server().environment, tmp_path)
-        assert said in server.useless
+        assert message in server.useless
         server.close()

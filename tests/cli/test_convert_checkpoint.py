@@ -1,4 +1,4 @@
-"""Checkpoints of the published programs become work directories of ours, and the other way."""
+"""Conversion of checkpoints of the published programs to work directories, and back."""
 
 import json
 import os
@@ -29,7 +29,7 @@ OUTER = ("vAttn.channel_conv.0.weight", "fAttn.channel_conv.0.weight")
 
 
 def shapes(method: str) -> dict[str, tuple[int, ...]]:
-    """The published program's state dict for features of width 2D and C classes."""
+    """Return the shapes in the published state dict for features of width 2D and C classes."""
     if method == "d2net":
         layers = {
             "conv": (2 * D, D, 3),
@@ -67,14 +67,14 @@ def published(method: str) -> dict[str, np.ndarray]:
 
 
 def write(path: Path, method: str, **changed) -> Path:
-    """A checkpoint; `changed` names have another array, or none where it is None."""
+    """Write a checkpoint, with the arrays in `changed` replaced, or removed where they are None."""
     tensors = {**published(method), **changed}
     torch_files.save(path, {name: value for name, value in tensors.items() if value is not None})
     return path
 
 
 def tiny(method: str):
-    """The demo's config on few small videos of D features and C classes."""
+    """Return the demo's config on few small videos of D features and C classes."""
     config = CONFIGS[method].get_config()
     config.data.generator += (
         f" num_train=8 num_test=2 num_classes={C} feature_width={D} min_snippets=50 max_snippets=60"
@@ -85,7 +85,7 @@ def tiny(method: str):
 
 @pytest.fixture
 def compiled_once(tmp_path):
-    """Two runs of one network compile the same program."""
+    """A compilation cache, because two runs of one network compile the same program."""
     settings = {
         "jax_compilation_cache_dir": str(tmp_path / "compiled"),
         "jax_persistent_cache_min_compile_time_secs": 0.0,
@@ -153,7 +153,7 @@ def test_other_types_and_what_may_be_missing(tmp_path):
 
 @pytest.mark.parametrize("method", list(CONFIGS))
 def test_detections_are_those_of_the_network(tmp_path, method, compiled_once):
-    """Evaluated as converted, and once more after the way to PyTorch's form and back."""
+    """Evaluate after conversion, and again after conversion to PyTorch's form and back."""
     config, source = tiny(method), write(tmp_path / "a.pkl", method)
     first, second = tmp_path / "first", tmp_path / "second"
     convert.from_torch(method, source, first)
@@ -169,7 +169,7 @@ def test_detections_are_those_of_the_network(tmp_path, method, compiled_once):
 
 
 def test_classes_in_another_order_than_the_data(tmp_path):
-    """Told before anything is written."""
+    """The error is raised before anything is written."""
     config, source, run = tiny("d2net"), write(tmp_path / "a.pkl", "d2net"), tmp_path / "run"
     names = layouts.load_from_config(config.data).classes
     convert.from_torch("d2net", source, run, config, names[::-1])
@@ -207,7 +207,7 @@ def test_the_command(tmp_path):
     assert (code, err) == (0, "")
     read, command = out.splitlines()
     assert read == (
-        f"co2net, 3 classes, 8 features a modality, 1,982 parameters: {source} is step 0 in "
+        f"co2net, 3 classes, 8 features per modality, 1,982 parameters: {source} is step 0 in "
         f"{workdir}"
     )
     assert command == (
@@ -228,7 +228,7 @@ def test_the_command(tmp_path):
 @pytest.mark.parametrize(("options", "message"), [
     ([], "either --torch, a file to read, or --to_torch"),
     (["--torch=a", "--to_torch=b"], "either --torch, a file to read, or --to_torch"),
-    (["--torch=a", "--member=1"], "--member only acts with --to_torch"),
+    (["--torch=a", "--member=1"], "--member is for --to_torch only"),
     (["--to_torch=a", "--method=d2net"], "--workdir is missing"),
     (["--torch=a", "--config.seed=1"], "--config is missing"),
 ])  # fmt: skip
@@ -266,7 +266,7 @@ def test_state_dicts_that_do_not_fit(tmp_path, method, changed, message):
 
 
 def of(module, **changed):
-    """A config with other fields."""
+    """Return a config with changed fields."""
     config = module.get_config()
     config.update_from_flattened_dict(changed)
     return config
@@ -280,7 +280,7 @@ def of(module, **changed):
     ("d2net", of(d2net_anet12), (),
      "flow/cls/kernel is (1, 8, 3), but (5, 8, 3) in the config's network; set "
      "config.model.kernel_size=3 and config.model.classifier_kernel_size=1"),
-    ("d2net", None, ("a", "b"), "is of 3 classes, but 2 names are given"),
+    ("d2net", None, ("a", "b"), "has 3 classes, but 2 names are given"),
     ("twostream", None, (), "method=twostream: no program with PyTorch checkpoints"),
 ])  # fmt: skip
 def test_what_does_not_go_together(tmp_path, method, config, classes, message):
@@ -299,7 +299,7 @@ def test_work_directories_that_do_not_fit(tmp_path):
         "has a checkpoint already": lambda: convert.from_torch("d2net", source, run),
         "cannot be written": lambda: convert.from_torch("d2net", source, tmp_path / "file"),
         "has no checkpoint": lambda: convert.to_torch("d2net", tmp_path / "none", target),
-        "no co2net as published": lambda: convert.to_torch("co2net", run, target),
+        "not co2net as published": lambda: convert.to_torch("co2net", run, target),
         "holds members 0 to 0": lambda: convert.to_torch("d2net", run, target, 1),
         "method=twostream": lambda: convert.to_torch("twostream", run, target),
     }.items():

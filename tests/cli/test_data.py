@@ -1,4 +1,4 @@
-"""`jaxtal data inspect` and `convert`, as a user runs them."""
+"""The commands `jaxtal data inspect` and `jaxtal data convert`, as a user runs them."""
 
 import json
 
@@ -16,7 +16,7 @@ def datasets(command, *arguments):
 
 
 def failed(*arguments) -> str:
-    """The one line that a command ends with."""
+    """Return the error line of a command that fails."""
     code, _, err = datasets(*arguments)
     assert code == 2
     assert "Traceback" not in err
@@ -26,24 +26,24 @@ def failed(*arguments) -> str:
 
 def test_inspect(tmp_path):
     write_wtalc(tmp_path)
-    picture, numbers = tmp_path / "p.png", tmp_path / "n.json"
-    code, out, err = datasets("inspect", tmp_path, f"--figure={picture}", f"--output={numbers}")
+    figure, numbers = tmp_path / "p.png", tmp_path / "n.json"
+    code, out, err = datasets("inspect", tmp_path, f"--figure={figure}", f"--output={numbers}")
     assert (code, err) == (0, "")
     assert "Tiny, layout wtalc" in out
     assert "time grid: 25 fps, stride 16, window 16 frames, assumed" in out
     assert "features: 40 snippets of 4 videos, 3 + 3 float16" in out
     assert "2 videos, 3 instances" in out
     assert "1 videos without a label: d" in out
-    assert picture.stat().st_size > 10_000
+    assert figure.stat().st_size > 10_000
     assert json.loads(numbers.read_text())["subsets"]["train"]["instances"] == 3
 
 
 def test_convert_and_back(tmp_path):
     actionformer(tmp_path / "a", fps=24.0)
     out = tmp_path / "b"
-    code, said, err = datasets("convert", tmp_path / "a", "--to", "wtalc", out, "--name=New")
+    code, printed, err = datasets("convert", tmp_path / "a", "--to", "wtalc", out, "--name=New")
     assert code == 0, err
-    assert "annotations and features of 2 videos" in said
+    assert "annotations and features of 2 videos" in printed
     assert "30 fps, stride 4, window 16; other programs that read the layout 'wtalc' assume" in err
     back = layouts.read(out)
     assert (back.dataset.name, back.videos[0].fps) == ("New", 24)
@@ -58,8 +58,8 @@ def test_convert_and_back(tmp_path):
 def test_mistakes_are_one_line(tmp_path):
     error = failed("look", tmp_path)
     assert "wanted one of data inspect, data convert, data prepare" in error
-    assert "inspect wants PATH; got 0 paths" in failed("inspect")
-    assert "convert wants PATH and OUT; got 1 paths" in failed("convert", tmp_path)
+    assert "inspect needs PATH; got 0 paths" in failed("inspect")
+    assert "convert needs PATH and OUT; got 1 paths" in failed("convert", tmp_path)
     assert "no data set is detected" in failed("inspect", tmp_path)
     assert "--to is missing" in failed("convert", tmp_path, tmp_path / "o")
     assert "Unknown command line flag 'nothing'" in failed("inspect", tmp_path, "--nothing")
@@ -68,7 +68,7 @@ def test_mistakes_are_one_line(tmp_path):
     assert "layout 'x' cannot be written" in failed("convert", tmp_path, tmp_path / "o", "--to=x")
 
 
-def test_a_damaged_video_is_named_and_left_out_on_request(tmp_path):
+def test_a_damaged_video_is_named_and_skipped_on_request(tmp_path):
     actionformer(tmp_path / "a")
     path = tmp_path / "a/i3d_features/b.npy"
     path.write_bytes(path.read_bytes()[:-100])

@@ -1,4 +1,4 @@
-"""The console command: which command runs, help, suggestions, and what is imported for them."""
+"""The console command: dispatch, help, suggestions, and the imports that they need."""
 
 import subprocess
 import sys
@@ -19,7 +19,7 @@ HEAVY = ("absl", "flax", "jax", "matplotlib", "ml_collections", "numpy", "orbax"
 
 
 def python(program: str) -> str:
-    """What a program prints in a process of its own."""
+    """Return the output of a program in its own process."""
     command = [sys.executable, "-c", program]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
 
@@ -32,7 +32,7 @@ def help_of(capsys, *arguments: str) -> str:
 
 
 def failed(capsys, *arguments: str) -> str:
-    """The one line that a command ends with."""
+    """Return the error line of a command that fails."""
     assert cli.main(arguments) == 2
     out, err = capsys.readouterr()
     assert (out, err.count("\n")) == ("", 1)
@@ -41,7 +41,7 @@ def failed(capsys, *arguments: str) -> str:
 
 
 def test_all_modules_together_and_all_flags_import_nothing_heavy():
-    """So that --help answers at once."""
+    """--help prints at once."""
     program = f"""
 import importlib, pkgutil, sys
 from jaxtal import cli
@@ -75,7 +75,7 @@ def test_help_of_all_commands(capsys):
 
 
 def test_help_lists_the_fields_of_a_config(capsys):
-    """With what the config file has, and its comment."""
+    """Each line has the value in the config file, and its comment."""
     out = help_of(capsys, "train", "--config", "co2net_thumos")
     assert "fields of co2net_thumos" in out
     lines = {line.split(" = ")[0].strip(): line for line in out.splitlines() if " = " in line}
@@ -106,16 +106,16 @@ def test_configs(capsys):
     ("arguments", "messages"),
     [
         ("", ["a command is missing; wanted one of train, predict, ", ", data, "]),
-        ("tran --config x", ["'tran' is no command", "did you mean train? (jaxtal --help"]),
+        ("tran --config x", ["'tran' is not a command", "did you mean train? (jaxtal --help"]),
         ("data", ["a command is missing; wanted one of data inspect, data convert, data prepare"]),
-        ("data inspct x", ["'data inspct' is no command", "did you mean data inspect?"]),
+        ("data inspct x", ["'data inspct' is not a command", "did you mean data inspect?"]),
         ("convert_checkpnt", ["did you mean convert-checkpoint?"]),
         ("--config=x", ["a command is missing"]),
         ("predict --worksdir=x", ["flag 'worksdir'; did you mean --workdir? (jaxtal predict --h"]),
         ("evaluate --noskip_unknwn", ["flag 'noskip_unknwn'; did you mean --noskip_unknown?"]),
         ("report x", ["unexpected argument 'x'; options begin with --"]),
-        ("data inspect", ["jaxtal data inspect wants PATH; got 0 paths"]),
-        ("data convert a b c", ["jaxtal data convert wants PATH and OUT; got 3 paths"]),
+        ("data inspect", ["jaxtal data inspect needs PATH; got 0 paths"]),
+        ("data convert a b c", ["jaxtal data convert needs PATH and OUT; got 3 paths"]),
         ("train", ["--config is missing; for a first run --config co2net_demo (jaxtal train"]),
         ("train --confg=x", ["flag 'confg'; did you mean --config?"]),
         ("train --config=co2net_dmo", ["co2net_dmo: ", "did you mean co2net_demo"]),
@@ -140,7 +140,7 @@ def test_the_console_script_is_main():
 
 
 def test_as_modules():
-    """`python -m jaxtal`, and `python -m jaxtal.main`, which trains."""
+    """`python -m jaxtal COMMAND` and `python -m jaxtal.main`, which trains."""
     assert run_program("--version", fresh=True)[:2] == (0, f"jaxtal {jaxtal.__version__}\n")
     code, out, err = run_program("main", "--help", fresh=True)
     assert (code, err) == (0, "")
@@ -148,6 +148,6 @@ def test_as_modules():
 
 
 def test_names_in_help_are_those_of_the_library():
-    """They are written down twice, as the library imports NumPy."""
+    """The names have copies in the commands, because the library imports NumPy."""
     assert tuple(protocols.PROTOCOLS) == evaluate.PROTOCOLS
     assert data.LAYOUTS == conversion.LAYOUTS

@@ -1,4 +1,4 @@
-"""`jaxtal evaluate` and `jaxtal localize`, as a user runs them."""
+"""The commands `jaxtal evaluate` and `jaxtal localize`, as a user runs them."""
 
 import json
 import re
@@ -16,7 +16,7 @@ from tests.helpers.command import TINY, run, run_program, start
 
 
 def entry(subset: str, *segments) -> dict:
-    """A video with instances (label, start, end)."""
+    """Return a video with instances (label, start, end)."""
     annotations = [{"label": label, "segment": [start, end]} for label, start, end in segments]
     return {"subset": subset, "duration": 60.0, "annotations": annotations}
 
@@ -37,7 +37,7 @@ RESULTS = {
 
 @pytest.fixture
 def files(tmp_path):
-    """Writes annotations and detections, and gives the arguments that name them."""
+    """Function that writes annotations and detections, and returns the arguments for them."""
 
     def write(database=None, results=RESULTS, name="truth.json"):
         (tmp_path / name).write_text(json.dumps({"database": database or DATABASE}))
@@ -48,7 +48,7 @@ def files(tmp_path):
 
 
 def test_every_number_in_one_file(files, tmp_path):
-    """By hand: Dive has 3 instances, hits at ranks 1 and 3, between them a wrong label."""
+    """By hand: Dive has 3 instances, true positives at ranks 1 and 3, a wrong label at rank 2."""
     output, figure = tmp_path / "scores.json", tmp_path / "errors.png"
     code, out, err = run_program(
         "evaluate", *files(), "--protocol=official", "--protocol", "co2", f"--output={output}",
@@ -75,9 +75,9 @@ def test_every_number_in_one_file(files, tmp_path):
     assert kinds["wrong label"]["gain"] == pytest.approx(2 / 3 / 2 - dive / 2)
     (worst,) = row["top_false_positives"]
     assert (worst["video"], worst["kind"], worst["score"]) == ("b", "wrong label", 0.8)
-    picture = image.imread(figure)
-    assert picture.shape[0] > 500
-    assert np.ptp(picture[..., :3]) > 0.9
+    pixels = image.imread(figure)
+    assert pixels.shape[0] > 500
+    assert np.ptp(pixels[..., :3]) > 0.9
 
 
 def test_wtalc_folder_and_json_file_agree(thumos14, tmp_path):
@@ -118,7 +118,7 @@ def test_it_needs_no_jax():
     assert subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=False).returncode == 0
 
 
-def test_what_is_unknown_is_counted_if_so_wished(files):
+def test_unknown_videos_are_counted_on_request(files):
     results = {**RESULTS, "elsewhere": RESULTS["a"]}
     arguments = *files(results=results), "--protocol=official"
     code, _, err = run_program("evaluate", *arguments)
@@ -139,7 +139,7 @@ def test_nothing_is_written_if_a_protocol_lacks_the_threshold(files, tmp_path):
     assert not (tmp_path / "errors.png").exists()
 
 
-def test_inputs_are_not_written_over(files):
+def test_inputs_are_not_overwritten(files):
     truth, found = files()
     code, _, err = run_program(
         "evaluate", truth, found, "--protocol=co2", found.replace("--detections", "--output")
@@ -159,8 +159,8 @@ def test_ground_truths_of_different_classes(files, tmp_path):
     assert err.count("\n") == 1
 
 
-def test_what_thumos_protocols_need_and_a_file_has_not(files):
-    """Labels of the videos, ambiguous intervals, the videos that are left out."""
+def test_annotations_that_thumos_protocols_need_and_a_file_lacks(files):
+    """Labels of the videos, ambiguous intervals, the excluded videos."""
     names = ("thumos14", "thumos_co2", "thumos_d2", "thumos_210", "d2")
     code, _, err = run_program("evaluate", *files(), *(f"--protocol={name}" for name in names))
     assert code == 0
@@ -181,7 +181,7 @@ def test_instances_that_cannot_be_right_are_counted(files):
 
 
 def test_names_are_shown_as_they_are_and_tests_need_no_training(files):
-    """Square brackets are no markup; the only subset is what is evaluated."""
+    """Square brackets are not markup; a single subset is evaluated."""
     database = {"v [x]": entry("Test", ("[/Dive]", 0, 10))}
     results = {"v [x]": [{"label": "[/Dive]", "segment": [5, 30], "score": 1}]}
     code, out, err = run_program("evaluate", *files(database, results), "--protocol=official")
@@ -241,8 +241,8 @@ def trained(tmp_path_factory):
     return workdir
 
 
-def test_localising_saved_activations_is_localizing(trained, tmp_path):
-    """Byte by byte the detections of the run, and their evaluation its result."""
+def test_localizing_saved_activations_repeats_the_run(trained, tmp_path):
+    """The detections are those of the run byte by byte, and their evaluation is its result."""
     found, scores = tmp_path / "found.json", tmp_path / "scores.json"
     saved = f"--activations={trained / 'activations.npz'}"
     code, out, err = run_program("localize", *TINY[:1], saved, f"--output={found}", fresh=True)
@@ -272,7 +272,7 @@ def test_localising_saved_activations_is_localizing(trained, tmp_path):
 
 def test_activations_of_another_method(trained, tmp_path):
     for config, message in {
-        "d2net_demo": "activations.npz: activations of 4 classes, but the file names 3; wanted d2",
+        "d2net_demo": "activations.npz: activations of 4 classes, but 3 class names; wanted d2",
         "twostream_demo": "no array 'scores', only videos, classes, rows, snippets, grid, cas, att",
     }.items():
         code, out, err = run_program(

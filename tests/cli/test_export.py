@@ -1,4 +1,4 @@
-"""Exported models: one file, no model code, nothing that is damaged gets as far as JAX."""
+"""Exported models: one file, no model code, damaged files are rejected before JAX reads them."""
 
 import dataclasses
 import hashlib
@@ -46,7 +46,7 @@ def test_for_cpu_gpu_and_tpu(file):
 
 
 def test_parameters_of_other_types_come_back(tmp_path):
-    """Also those that NumPy has no type of its own for."""
+    """Types that NumPy lacks, such as bfloat16, are restored."""
     predictor = toy_predictor()
     leaves = {"a": jnp.arange(6, dtype=jnp.bfloat16).reshape(2, 3), "b": jnp.float16(3)}
     variables = {**predictor.variables, "other": leaves}
@@ -73,8 +73,8 @@ print([name for name in names if name in sys.modules])
 """
 
 
-def test_none_of_the_models_code_is_needed(file, tmp_path):
-    """Neither by the predictor nor by the command."""
+def test_the_code_of_the_model_is_not_needed(file, tmp_path):
+    """Neither for the library nor for the command."""
     found = subprocess.run(
         [sys.executable, "-c", _ALONE, file], cwd=ROOT, capture_output=True, text=True, check=True
     )
@@ -88,7 +88,7 @@ def test_none_of_the_models_code_is_needed(file, tmp_path):
 
 
 def rewritten(file: Path, change) -> bytes:
-    """The file with another header, and a checksum that is right again."""
+    """Return the file with another header and a matching checksum."""
     header, body = exported._read(file)
     text = change(header)
     text = text if isinstance(text, bytes) else json.dumps(header).encode()
@@ -99,10 +99,10 @@ def rewritten(file: Path, change) -> bytes:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda content: b"", "no exported model; wanted a file that jaxtal export wrote"),
-        (lambda content: b"PK\3\4" + content, "no exported model"),
+        (lambda content: b"", "not an exported model; wanted a file written by jaxtal export"),
+        (lambda content: b"PK\3\4" + content, "not an exported model"),
         (lambda content: content[:40], "damaged, its checksum"),
-        (lambda content: content[:-1], "damaged, its checksum is not that of its"),
+        (lambda content: content[:-1], "damaged, its checksum does not match its"),
         (lambda content: content + b"\0", "damaged, its checksum"),
         (lambda content: content[:500] + b"?" + content[501:], "damaged, its checksum"),
         (lambda content: content[:-9] + b"?" + content[-8:], "damaged, its checksum"),
@@ -117,24 +117,24 @@ def test_damaged_files(file, tmp_path, change, message):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda header: b"[1", r"its header is not one \("),
-        (lambda header: b"[" * 100000, r"its header is not one \("),
+        (lambda header: b"[1", r"invalid header \("),
+        (lambda header: b"[" * 100000, r"invalid header \("),
         (lambda header: b"[1]", r'no "format"'),
-        (lambda header: header.update(format=2), "of format 2, this version of jaxtal reads 1"),
+        (lambda header: header.update(format=2), "format 2, but this version of jaxtal reads 1"),
         (lambda header: header.pop("classes") and None, 'no "classes"'),
-        (lambda header: header.update(program=3), "its parts are not as long as it says"),
+        (lambda header: header.update(program=3), "the lengths of its parts do not match"),
         (lambda header: header.update(program="x"), r"cannot be used with jaxtal .* \(ValueError"),
-        (lambda header: header.update(program=-5), "its parts are not as long as it says"),
+        (lambda header: header.update(program=-5), "the lengths of its parts do not match"),
         (lambda header: header["parameters"].append(["object", [1]]), "a parameter of type 'obj"),
         (lambda header: header["parameters"].append(["int32", [-1]]), r"and shape \[-1\]"),
         (lambda header: header["score_spec"].update(gate="x"), "gate is 'x', none of attention"),
         (lambda header: header["localization"].update(x=1), "unexpected keyword argument 'x'"),
-        (lambda header: header.update(feature_width=6), "its program wants features of shape"),
-        (lambda header: header["classes"].pop() and None, "its program knows 3 classes, not 2"),
+        (lambda header: header.update(feature_width=6), "its program needs features of shape"),
+        (lambda header: header["classes"].pop() and None, "its program has 3 classes, not 2"),
         (lambda header: header.update(localization_inputs=["x"]), "its program does not return x"),
         (lambda header: header.update(test_length_limits=[1, "x"]), "invalid literal for int"),
         (lambda header: header.update(platforms=["tpu"]), "for tpu, but this process .* on cpu"),
-        (lambda header: header["parameters"].reverse(), "its program wants other parameters"),
+        (lambda header: header["parameters"].reverse(), "its program needs other parameters"),
     ],
 )
 def test_headers_that_do_not_fit(file, tmp_path, change, message):
@@ -143,23 +143,23 @@ def test_headers_that_do_not_fit(file, tmp_path, change, message):
         exported.load_exported(tmp_path / "model")
 
 
-def test_a_file_that_is_none(tmp_path):
+def test_paths_that_are_not_files(tmp_path):
     with pytest.raises(JaxtalError, match=r"missing: cannot be read \(No such file"):
         exported.load_exported(tmp_path / "missing")
     with pytest.raises(JaxtalError, match="cannot be read"):
         exported.load_exported(tmp_path)
 
 
-def test_a_recipe_of_ones_own_cannot_be_exported(tmp_path):
+def test_custom_scoring_code_cannot_be_exported(tmp_path):
     predictor = dataclasses.replace(toy_predictor(), score_spec=object())
     with pytest.raises(
-        JaxtalError, match=r"toy: its score_spec is no jaxtal.localization.scoring.ScoreSpec"
+        JaxtalError, match=r"toy: its score_spec is not a jaxtal.localization.scoring.ScoreSpec"
     ):
         exported.export_model(tmp_path / "model", predictor)
     assert not any(tmp_path.iterdir())
 
 
-def test_the_command_says_what_is_missing(tmp_path):
+def test_the_command_reports_a_missing_file(tmp_path):
     code, out, err = run_program("export", f"--workdir={tmp_path}", f"--output={tmp_path / 'x'}")
     assert (code, out) == (2, "")
     assert err == (

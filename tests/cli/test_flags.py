@@ -1,4 +1,4 @@
-"""Flags: every spelling that is accepted, values, flag files, config fields, and errors."""
+"""Flags: accepted spellings, values, flag files, config fields, and errors."""
 
 import argparse
 
@@ -16,7 +16,7 @@ def parser() -> flags.Parser:
     parser.add_flag("whole", "A number.", type=flags.integer(1), default=7)
     parser.add_flag("any_whole", "A number.", type=flags.integer())
     parser.add_flag("real", "A number of 50 %.", type=flags.number, default=0.5)
-    parser.add_flag("yes", "Whether.", type=flags.boolean, default=False)
+    parser.add_flag("yes", "A switch.", type=flags.boolean, default=False)
     parser.add_flag("mode", "One.", type=flags.choice("train", "eval"), default="train")
     parser.add_flag("many", "Texts.", repeated=True)
     return parser
@@ -85,7 +85,7 @@ def test_spellings(parser, arguments, name, value):
         ("--nomode", "Unknown command line flag 'nomode'; did you mean --mode?"),
         ("--noyes=true", "Unknown command line flag 'noyes'"),
         ("--config=a", "Unknown command line flag 'config'"),
-        ("--whole", "--whole is without a value; give --whole=..."),
+        ("--whole", "--whole has no value; give --whole=..."),
         ("a", "unexpected argument 'a'; options begin with --"),
         ("-", "unexpected argument '-'; options begin with --"),
         ("--flagfile=none", "--flagfile=none: cannot be read (No such file or directory)"),
@@ -98,7 +98,7 @@ def test_errors(parser, argument, message):
 
 
 def test_flags_from_files(parser, tmp_path):
-    """At the place where the file is named; comments and blank lines are none."""
+    """Flags are inserted at the place of --flagfile; comments and blank lines are ignored."""
     inner, outer = tmp_path / "inner", tmp_path / "outer"
     inner.write_text("--many=b\n")
     outer.write_text(f"# of the\n// day\n\n  --whole=3\n--flagfile={inner}\n--many=c c\n--yes\n")
@@ -106,7 +106,7 @@ def test_flags_from_files(parser, tmp_path):
     assert (found.many, found.whole, found.yes) == (["a", "b", "c c"], 4, True)
     assert given(parser, "-flagfile", str(inner)).many == ["b"]
     inner.write_text(f"--flagfile={inner}")
-    with pytest.raises(flags.UsageError, match="inner: the file names itself"):
+    with pytest.raises(flags.UsageError, match="inner: the file includes itself"):
         given(parser, f"--flagfile={inner}")
     inner.write_bytes(b"\xff\xfe")
     with pytest.raises(flags.UsageError, match=r"inner: cannot be read \(not a text file\)"):
@@ -140,7 +140,7 @@ def test_paths_stand_anywhere():
     ],
 )  # fmt: skip
 def test_config_fields(with_config, arguments, field, value):
-    """Before --config, too, of which the last one counts."""
+    """Overrides may precede --config, of which the last one counts."""
     name = "configs/co2net_demo.py"
     for around in (
         (f"--config={name}", *arguments),
@@ -163,11 +163,11 @@ def test_overrides_are_kept_as_given(with_config):
     ("arguments", "message"),
     [
         ((), "--config is missing; for a first run --config co2net_demo"),
-        (("--config",), "--config is without a value; give --config=..."),
+        (("--config",), "--config has no value; give --config=..."),
         (("--config=",), "--config is missing"),
         (("--config.seed=3",), "--config is missing"),
-        (("--config=co2net_demo", "--noconfig.seed"), "config.seed is no boolean field; give"),
-        (("--config=co2net_demo", "--config.seed"), "--config.seed is without a value; give"),
+        (("--config=co2net_demo", "--noconfig.seed"), "config.seed is not boolean; give"),
+        (("--config=co2net_demo", "--config.seed"), "--config.seed has no value; give"),
         (("--config=co2net_demo", "--config.sed"), "config has no field 'sed'"),
         (("--config=co2net_demo", "--config.seed=x"), "config.seed is 'x'; wanted an integer"),
     ],
@@ -187,15 +187,17 @@ def test_a_config_may_be_optional():
         given(parser, "--config.seed=3")
 
 
-def test_help_says_types_and_defaults(parser, capsys):
+def test_help_shows_types_and_defaults(parser, capsys):
     parser.print_help()
     out = " ".join(capsys.readouterr().out.split())
     assert "--text_of TEXT A text. (default: ours)" in out
     assert "--whole INTEGER A number. (default: 7)" in out
     assert "--real NUMBER A number of 50 %. (default: 0.5)" in out
     assert "--mode train|eval" in out
-    assert all(flags.asks_for_help(["--whole=3", word]) for word in ("--help", "-help", "-h", "-?"))
-    assert not flags.asks_for_help(["--whole=3", "help"])
+    assert all(
+        flags.help_requested(["--whole=3", word]) for word in ("--help", "-help", "-h", "-?")
+    )
+    assert not flags.help_requested(["--whole=3", "help"])
 
 
 def test_required_flags(parser):
@@ -210,7 +212,7 @@ def test_required_flags(parser):
 @pytest.mark.parametrize(
     ("message", "wanted"),
     [
-        ("a: damaged; yes=True leaves it out", "a: damaged; --yes leaves it out"),
+        ("a: damaged; yes=True skips it", "a: damaged; --yes skips it"),
         ("give text_of=..., or yes=False", "give --text_of, or --noyes"),
         ("give another text_of=...", "give another --text_of"),
         ("whole=3: wanted 0 to 2", "--whole=3: wanted 0 to 2"),

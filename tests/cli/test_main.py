@@ -1,4 +1,4 @@
-"""The public command: a run, its files, resuming, a kill at any time, and errors for people."""
+"""The public command: a run, its files, resuming, kills at random times, and errors."""
 
 import json
 import os
@@ -19,7 +19,7 @@ from tests.helpers.command import TINY, outcome, run, start
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory) -> tuple[Path, str]:
-    """A finished tiny run and what it printed."""
+    """A finished tiny run and its output."""
     workdir = tmp_path_factory.mktemp("runs") / "tiny"
     code, out, err = run(*TINY, f"--workdir={workdir}", "--config.train.steps=10")
     assert code == 0, err
@@ -101,8 +101,9 @@ def test_more_steps_continue_and_equal_one_run(finished, tmp_path):
     ],
 )
 def test_other_methods_through_the_public_command(tmp_path, name, protocol, options, late):
-    """A run in two parts equals one, for all that a checkpoint has to hold, and --mode=eval
-    repeats it: D2-Net's state; a dictionary before it is trained, in the middle of an epoch.
+    """A resumed run equals an uninterrupted one, and --mode=eval repeats its result.
+
+    The checkpoint holds D2-Net's state, or an untrained dictionary in the middle of an epoch.
     """
     tiny = [f"--config=configs/{name}_demo.py", *TINY[1:], "--config.train.batch_size=5", *options]
     parts, whole = tmp_path / "parts", tmp_path / "whole"
@@ -139,7 +140,7 @@ def test_kill_at_any_moment_ends_the_same(tmp_path):
 
 @pytest.mark.slow
 def test_twenty_kills_of_the_demo_end_the_same(tmp_path):
-    """Ten while it starts, compiles or begins to train, nine in training, one while it ends."""
+    """Ten kills during start and compilation, nine in training, one at the end."""
     rng = np.random.default_rng(time.time_ns())
     starting = [(0, delay) for delay in rng.uniform(0, 15, 10)]
     training = zip(np.sort(rng.integers(1, 1250, 9)), rng.uniform(0, 3, 9), strict=True)
@@ -151,7 +152,7 @@ def test_twenty_kills_of_the_demo_end_the_same(tmp_path):
 
 
 def kill_and_compare(tmp_path: Path, arguments: list[str], moments) -> None:
-    """Kill a run `delay` seconds after it logged `step`, again and again; then let it finish."""
+    """Kill a run `delay` seconds after it logged `step`, for each moment; then let it finish."""
     code, _, err = run(*arguments, f"--workdir={tmp_path / 'calm'}")
     assert code == 0, err
     troubled = tmp_path / "troubled"
@@ -167,7 +168,7 @@ def kill_and_compare(tmp_path: Path, arguments: list[str], moments) -> None:
     assert code == 0, err
     assert "resuming from step" in out
     assert outcome(troubled) == outcome(tmp_path / "calm")
-    # The log, too, says every step once, and the same of it.
+    # The log has every step once, with the same values.
     logs = [(folder / "metrics.jsonl").read_text() for folder in (troubled, tmp_path / "calm")]
     assert logs[0] == logs[1]
 
@@ -194,7 +195,7 @@ def test_default_work_directory(config_file, workdir):
     assert default_workdir(config_file) == Path(workdir)
 
 
-def test_compiled_programs_are_kept_in_the_user_s_cache_folder(monkeypatch, tmp_path):
+def test_compiled_programs_are_cached_in_the_user_s_cache_folder(monkeypatch, tmp_path):
     settings = ("jax_compilation_cache_dir", "jax_persistent_cache_min_compile_time_secs")
     before = {name: getattr(jax.config, name) for name in settings}
     monkeypatch.setattr(platformdirs, "user_cache_dir", lambda *_, **__: str(tmp_path))
@@ -215,7 +216,7 @@ def test_compiled_programs_are_kept_in_the_user_s_cache_folder(monkeypatch, tmp_
 
 
 def test_programs_are_compiled_once(tmp_path):
-    """The second run finds what the first has left in the folder."""
+    """The second run reads the compiled programs of the first."""
     steps = [*TINY, "--config.train.steps=2", f"--compilation_cache_dir={tmp_path / 'compiled'}"]
     seconds = []
     for name in ("first", "second"):
@@ -229,7 +230,7 @@ def test_programs_are_compiled_once(tmp_path):
     assert outcome(tmp_path / "first") == outcome(tmp_path / "second")
 
 
-def test_help_is_worth_reading():
+def test_help_names_the_main_flags_and_files():
     code, out, err = run("--help")
     assert (code, err) == (0, "")
     for words in ("--config", "--workdir", "--mode", "configs/co2net_demo.py", "result.json"):
@@ -237,7 +238,7 @@ def test_help_is_worth_reading():
 
 
 def test_the_written_data_set_trains(tmp_path):
-    """What test_wtalc writes is a data set: two classes, two training videos, float16."""
+    """The data set of test_wtalc trains: two classes, two training videos, float16."""
     (tmp_path / "data").mkdir()
     write(tmp_path / "data")
     code, out, err = run(
@@ -268,7 +269,7 @@ def test_segments_that_cannot_be_right_are_reported_and_not_fatal(tmp_path):
 
 
 def test_the_real_annotations_of_activitynet12(shared, tmp_path):
-    """configs/co2net_anet12.py on 7,202 videos; the features are noise, 4 + 4 a snippet."""
+    """configs/co2net_anet12.py on 7,202 videos; the features are noise, 4 + 4 per snippet."""
     source = shared / "activitynet" / "ActivityNet1.2-Annotations"
     (tmp_path / "ActivityNet1.2-Annotations").symlink_to(source.resolve())
     durations = np.load(source / "duration.npy")

@@ -1,4 +1,4 @@
-"""Predictions equal the evaluation's, whatever the batches; features are read a few at a time."""
+"""Predictions equal the evaluation's for all batches; features are read batch by batch."""
 
 import dataclasses
 import functools
@@ -46,7 +46,7 @@ MEMBER = {"co2net": None, "d2net": 1, "twostream": None}
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
-    """Of a method, by name: work directory, features of the test videos, the run's detections."""
+    """Function: method -> work directory, features of the test videos, the run's detections."""
 
     @functools.cache
     def of(name: str) -> tuple[Path, Path, dict]:
@@ -65,7 +65,7 @@ def trained(tmp_path_factory):
 
 
 def far_from_zero(scale: float, *arguments, **options):
-    """An initial state whose activations differ from snippet to snippet, as trained ones do."""
+    """Return an initial state whose activations vary over time, as trained ones do."""
     state = init_state(*arguments, **options)
     return state._replace(params=jax.tree.map(lambda leaf: scale * leaf, state.params))
 
@@ -77,7 +77,7 @@ def predicted(predictor, features: Path, output: Path, *arguments, **options) ->
 
 @pytest.mark.parametrize("name", CONFIGS)
 def test_equal_to_the_evaluation_of_the_run(trained, name, tmp_path, caplog):
-    """From the work directory, in which nothing changes, and from the exported file."""
+    """The model is read from the work directory, which is not changed, or from an export."""
     run, features, wanted = trained(name)
     before = snapshot(run)
     predictor = restore.load_work_directory(run, MEMBER[name])
@@ -100,7 +100,9 @@ def test_an_ensemble_is_the_mean_of_the_members(trained, tmp_path):
         found = predicted(which, features, tmp_path / "found.json")
         assert rows_of(found) == rows_of(wanted)
         np.testing.assert_allclose(scores_of(found), scores_of(wanted), rtol=0, atol=1e-5)
-    with pytest.raises(JaxtalError, match="give either member=1 or ensemble=True, which is all"):
+    with pytest.raises(
+        JaxtalError, match="give either member=1 or ensemble=True, which averages all"
+    ):
         restore.load_work_directory(run, 1, ensemble=True)
 
 
@@ -120,7 +122,7 @@ def as_rows(prediction) -> list[tuple]:
 
 
 def test_as_many_programs_as_buckets_and_alone_as_together(tmp_path):
-    """However many videos; the exported form too."""
+    """The number of videos does not matter, also for an exported model."""
     traces: list = []
     predictor = toy_predictor(traces=traces)
     videos = stored(np.random.default_rng(0).permutation(np.arange(1, 1000, 9)))
@@ -136,8 +138,8 @@ def test_as_many_programs_as_buckets_and_alone_as_together(tmp_path):
         np.testing.assert_allclose(alone, mine, atol=1e-5)
 
 
-def test_thinned_out_rows_are_spread_over_the_video():
-    """A video of which every third snippet is fed has the detections of those, on a grid of 3."""
+def test_subsampled_rows_are_spread_over_the_video():
+    """Subsampling every third snippet equals features on a three times coarser time grid."""
     predictor = toy_predictor(test_length_limits=(2, 50))
     (video,) = stored([150])
     third = dataclasses.replace(video, shape=(50, WIDTH), read=lambda: video.read()[::3])
@@ -146,13 +148,15 @@ def test_thinned_out_rows_are_spread_over_the_video():
 
 
 def test_memory_is_that_of_two_batches():
-    """One video's features are alive at a time, and of batches no more than a few."""
-    nothing = localization_config(thresholds=(2, 2, 1))  # proposals would take more than features
+    """One video's features are in memory at a time, and a few batches."""
+    nothing = localization_config(
+        thresholds=(2, 2, 1)
+    )  # proposals would need more memory than features
     predictor = dataclasses.replace(toy_predictor(), localization=nothing)
     alive, most = weakref.WeakSet(), []
 
     class Features(np.ndarray):
-        """An array that can be found again in a set."""
+        """An array that can be an element of a set."""
 
         __hash__ = object.__hash__
 
@@ -210,14 +214,14 @@ def test_time_grid_of_flags_data_set_and_model(tmp_path, caplog):
 
 
 def logged(caplog) -> str:
-    """What the library has logged since the last question."""
+    """Return the messages that the library has logged since the last call."""
     messages = " ".join(caplog.messages)
     caplog.clear()
     return messages
 
 
 def test_an_annotated_data_set(tmp_path, caplog):
-    """All its videos, training and test, on its own time grid."""
+    """All training and test videos are predicted, on the data set's time grid."""
     predictor = dataclasses.replace(toy_predictor(), time_grid=TimeGrid(30, 8, 8))
     features = [video.read() for video in stored((10, 14, 7, 9))]
     write_wtalc(tmp_path, features=objects(features))
@@ -230,7 +234,7 @@ def test_an_annotated_data_set(tmp_path, caplog):
     features[2][3] = np.nan
     write_wtalc(tmp_path, features=objects(features))
     with pytest.raises(
-        JaxtalError, match=r"c.*: NaN features .*; skip_damaged=True leaves such videos"
+        JaxtalError, match=r"c.*: NaN features .*; skip_damaged=True skips such videos"
     ):
         predict(predictor, tmp_path, tmp_path / "found.json")
     left = predicted(predictor, tmp_path, tmp_path / "found.json", skip_damaged=True)
@@ -252,8 +256,8 @@ def test_a_data_set_by_its_layout_and_name(tmp_path, features):
         predict(predictor, features, output, name="x")
 
 
-def test_shapes_that_are_known_are_not_read(tmp_path, monkeypatch, caplog):
-    """And videos with frames per second of their own are counted."""
+def test_known_shapes_are_not_read(tmp_path, monkeypatch, caplog):
+    """Videos with their own frame rate are counted."""
     write_wtalc(tmp_path, features=objects([video.read() for video in stored((5, 6, 7, 8))]))
     source, read = layouts.read(tmp_path), []
     shapes = {video.name: source.read(video).features.shape for video in source.videos}
@@ -273,7 +277,7 @@ def test_shapes_that_are_known_are_not_read(tmp_path, monkeypatch, caplog):
 
 
 def test_windows_shorter_than_strides_begin_at_zero(tmp_path):
-    """What no evaluation would take: detections that begin before their video."""
+    """Detections that begin before their video would be rejected by an evaluation."""
     features, output = write(tmp_path / "features", [80]), tmp_path / "found.json"
     times = [
         np.array(
@@ -315,31 +319,31 @@ def whole_numbers(path):
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (other_width, "v0.npy: 6 features a snippet; wanted 8, RGB then flow, from the network"),
+        (other_width, "v0.npy: 6 features per snippet; wanted 8, RGB then flow, extracted with"),
         (with_nan, "v0.npy: NaN features in 1 of 20 snippets, first in snippet 3"),
         (cut_short, "v0.npy: not a complete .npy file"),
         (empty, "v0.npy: no snippets"),
         (whole_numbers, r"v0.npy: an array of shape \(20, 8\) and type int64"),
     ],
 )
-def test_what_cannot_be_used_is_an_error_or_left_out(features, tmp_path, caplog, spoil, message):
+def test_unusable_features_are_an_error_or_skipped(features, tmp_path, caplog, spoil, message):
     spoil(features / "v0.npy")
     predictor, output = toy_predictor(), tmp_path / "found.json"
-    with pytest.raises(JaxtalError, match=f"{message}.*; skip_damaged=True leaves such videos out"):
+    with pytest.raises(JaxtalError, match=f"{message}.*; skip_damaged=True skips such videos"):
         predict(predictor, features, output)
     assert not output.exists()
     found = predicted(predictor, features, output, skip_damaged=True)
     assert list(found) == ["v1"]
     assert found["v1"]
-    assert "left out: " in logged(caplog)
-    with pytest.raises(JaxtalError, match=r"no video .*; the warnings above say why"):
+    assert "skipped: " in logged(caplog)
+    with pytest.raises(JaxtalError, match=r"no usable video.*; see the warnings above"):
         predict(predictor, features / "v0.npy", output, skip_damaged=True)
 
 
-def test_a_file_that_changes_meanwhile():
+def test_a_file_that_changes_while_it_is_read():
     (video,) = stored([20])
     changed = dataclasses.replace(video, shape=(30, WIDTH))
-    with pytest.raises(JaxtalError, match=r"v0.npy: the file has changed while it was read"):
+    with pytest.raises(JaxtalError, match=r"v0.npy: the file changed while it was read"):
         toy_predictor().predict([changed])
 
 
@@ -350,7 +354,7 @@ def test_a_model_that_is_not_finite():
         toy_predictor().predict([huge])
 
 
-def test_folders_that_are_none(tmp_path, features):
+def test_invalid_folders(tmp_path, features):
     for path, message in (
         (tmp_path / "nothing", "nothing: no such file or folder; wanted VIDEO.npy, a folder"),
         (tmp_path / "file.txt", "file.txt: not a .npy file"),
@@ -377,13 +381,13 @@ def test_streams_that_do_not_fit(tmp_path):
         predict(toy_predictor(), tmp_path, tmp_path / "found.json")
 
 
-def test_pictures_of_the_first_videos(tmp_path, features):
+def test_figures_of_the_first_videos(tmp_path, features):
     write(features, [20, 70, 30])
-    pictures = tmp_path / "a" / "pictures"
+    figures = tmp_path / "a" / "figures"
     predict(
-        toy_predictor(min_snippets=25), features, tmp_path / "found", plots=pictures, plot_videos=2
+        toy_predictor(min_snippets=25), features, tmp_path / "found", plots=figures, plot_videos=2
     )
-    assert [path.name for path in pictures.iterdir()] == ["v1.png"]  # v0 is too short
+    assert [path.name for path in figures.iterdir()] == ["v1.png"]  # v0 is too short
     (tmp_path / "file").touch()
     with pytest.raises(JaxtalError, match=r"plots=.*file: cannot be created"):
         predict(toy_predictor(), features, tmp_path / "found", plots=tmp_path / "file")
@@ -396,7 +400,7 @@ def test_work_directories_that_lack_something(tmp_path):
         restore.load_work_directory(tmp_path)
     config = CONFIGS["d2net"]
     (tmp_path / "config.json").write_text(config.to_json())
-    with pytest.raises(JaxtalError, match=r"population of 2; say which with member=\S+ 0 to 1 \("):
+    with pytest.raises(JaxtalError, match=r"population of 2; select one with member=\S+ 0 to 1 \("):
         restore.load_work_directory(tmp_path)
     config.vary = "loss.weights.video_denoising=0,0.1"
     (tmp_path / "config.json").write_text(config.to_json())
@@ -464,13 +468,13 @@ def test_a_checkpoint_of_another_network(trained, tmp_path):
     files = Workdir(tmp_path / "run")
     model = files.read_model()
     files.write_model(("a", *model.classes), model.grid, model.feature_width, model.data)
-    message = r"0: params/cls1/bias is \(1, 4\), but \(1, 5\) by config.json and model.json; they"
+    message = r"0: params/cls1/bias is \(1, 4\), but \(1, 5\) in config.json and model.json; they"
     with pytest.raises(JaxtalError, match=message):
         restore.load_work_directory(tmp_path / "run")
 
 
 def test_the_command(trained, tmp_path):
-    """In a process of its own, and what it says where flags are wrong."""
+    """The command in its own process, and its error for wrong flags."""
     run, features, wanted = trained("twostream")
     output = tmp_path / "found.json"
     arguments = [f"--workdir={run}", f"--features={features}", f"--output={output}"]

@@ -1,4 +1,4 @@
-"""The command `jaxtal data prepare`: what it writes, prints and refuses."""
+"""The command `jaxtal data prepare`: its files, output and errors."""
 
 import re
 import shutil
@@ -21,7 +21,7 @@ def prepare(*arguments) -> tuple[int, str, str]:
 
 
 def test_generated(tmp_path):
-    # Stopped in the middle, nothing is under the final name.
+    # After a kill in the middle there is nothing under the final name.
     stopping = f"""
 import os, signal
 from pathlib import Path
@@ -40,7 +40,7 @@ preparation.prepare("jaxtal_untrimmed/demo", Path({str(tmp_path)!r}))
     assert killed.returncode == -signal.SIGKILL
     assert [*(tmp_path / "jaxtal_untrimmed" / "demo").glob("incomplete.*")]
     assert not reader.detect(tmp_path)
-    # The same command completes, and says what is left of the other.
+    # The same command completes, and reports the incomplete folder.
     arguments = "--builder=jaxtal_untrimmed/demo", f"--data_dir={tmp_path}"
     code, out, err = prepare(*arguments)
     assert code == 0
@@ -49,7 +49,7 @@ preparation.prepare("jaxtal_untrimmed/demo", Path({str(tmp_path)!r}))
     assert f"--config.data.dir={tmp_path} --config.data.name=jaxtal_untrimmed/demo\n" in out
     assert "is from an unfinished run" in err
     assert "WARNING" not in err
-    # Once more, it stays as it is.
+    # A second time, the data set stays as it is.
     before = folder.stat().st_mtime_ns
     code, again, err = prepare(*arguments)
     assert (code, again, folder.stat().st_mtime_ns) == (0, out, before)

@@ -1,4 +1,4 @@
-"""`jaxtal report` on what runs leave, whole, in part and damaged."""
+"""The command `jaxtal report` on complete, partial and damaged runs."""
 
 import json
 import re
@@ -17,7 +17,7 @@ from tests.reporting.test_html import Elements
 def trained(tmp_path_factory) -> Path:
     """A folder with a run and a population, both with their activations.
 
-    The latter is not trained: compiling takes long, and a report sees no difference.
+    The population is not trained: compilation is slow, and makes no difference for a report.
     """
     folder = tmp_path_factory.mktemp("runs")
     for name, config, steps, members in (("single", "co2net", 4, 1), ("seeds", "d2net", 0, 2)):
@@ -31,7 +31,7 @@ def trained(tmp_path_factory) -> Path:
 
 
 def report(output: Path, *folders: Path) -> tuple[Elements, str]:
-    """The page, and what was said on standard error."""
+    """Return the page and the output on stderr."""
     code, out, err = run_program(
         "report", *(f"--workdir={folder}" for folder in folders), f"--output={output}"
     )
@@ -72,7 +72,7 @@ def test_a_run_and_a_population(trained, tmp_path):
 
 
 def test_the_annotations_are_saved_with_every_run(trained, tmp_path):
-    """Without the activations everything but the curves is there."""
+    """Without the activations only the curves are missing."""
     for name in ("single", "seeds"):
         shutil.copytree(trained / name, tmp_path / name)
         for path in (tmp_path / name).rglob("activations.npz"):
@@ -88,14 +88,14 @@ def test_the_annotations_are_saved_with_every_run(trained, tmp_path):
             "activations.npz; evaluate the run again (--mode=eval, "
             "--config.evaluation.save_activations=True) to write what is missing"
         )
-        # The page, which needs no command line, says it without dashes.
+        # The page, which is not about commands, spells arguments without dashes.
         assert re.sub("--(?=mode|config)", "", line).removeprefix("warning: ") in elements.text
     (group,) = json.loads(elements.raw["script"][0])["groups"]
     assert all(video["curves"] == [None] * 3 for video in group["videos"])
 
 
 def test_a_run_of_an_earlier_version(trained, tmp_path):
-    """Which has neither annotations nor, here, metrics: its results stand alone."""
+    """Without annotations and metrics, the page has the results only."""
     for name in ("new", "a/old"):
         shutil.copytree(trained / "single", tmp_path / name)
     for name in ("annotations.json", "metrics.jsonl"):
@@ -110,7 +110,7 @@ def test_a_run_of_an_earlier_version(trained, tmp_path):
     assert "Synthetic, annotations not saved" in elements.text
 
 
-def test_a_member_that_has_diverged_is_left_out(trained, tmp_path):
+def test_a_member_that_has_diverged_is_omitted(trained, tmp_path):
     shutil.copytree(trained / "seeds", tmp_path / "seeds")
     path = tmp_path / "seeds" / "result.json"
     result = result_of(path.parent)
@@ -124,7 +124,7 @@ def test_a_member_that_has_diverged_is_left_out(trained, tmp_path):
     assert [model["name"] for model in group["models"]] == ["seeds, member 1", "seeds, ensemble"]
 
 
-def test_a_method_of_ones_own_has_no_curves(trained, tmp_path):
+def test_a_custom_method_has_no_curves(trained, tmp_path):
     shutil.copytree(trained / "single", tmp_path / "single")
     path = tmp_path / "single" / "config.json"
     path.write_text(path.read_text().replace('"co2net"', '"mine"'))
@@ -134,7 +134,7 @@ def test_a_method_of_ones_own_has_no_curves(trained, tmp_path):
 
 
 def edit(name: str, change: Callable[[str], str]) -> Callable[[Path], None]:
-    """A damage to a text file."""
+    """Return a function that damages a text file."""
     return lambda folder: (folder / name).write_text(change((folder / name).read_text()))
 
 
@@ -181,12 +181,12 @@ def test_damage_is_one_line_and_nothing_is_written(damage, trained, tmp_path):
     assert snapshot(tmp_path) == before
 
 
-def test_arguments_that_cannot_be(trained, tmp_path):
+def test_invalid_arguments(trained, tmp_path):
     once = f"--workdir={trained / 'single'}"
     file = tmp_path / "file"
     file.write_text("")
     for arguments, message in (
-        ((), "--workdir is missing; The work directory of a finished run"),
+        ((), "--workdir is missing; Work directory of a finished run"),
         ((once, f"--workdir={trained}/seeds/../single"), "is given twice; name each folder once"),
         ((once, f"--output={tmp_path / 'no' / 'report.html'}"), "no folder .* to write in; give"),
         ((once, f"--output={tmp_path}"), "is a folder; give the name of a file to write"),

@@ -1,4 +1,4 @@
-"""The shipped configs: every field that a run reads is there, has a comment, and one default."""
+"""The shipped configs: every field of a run exists and has a comment and one default."""
 
 import dataclasses
 import inspect
@@ -16,7 +16,7 @@ from jaxtal.configs import common
 from jaxtal.localization.config import LocalizationConfig
 from tests.conftest import ROOT
 
-METHODS = ("co2net", "d2net", "twostream", "hybrid")  # the tests register others, too
+METHODS = ("co2net", "d2net", "twostream", "hybrid")  # the tests register more
 PRESETS = {
     "co2net": ["paper"],
     "d2net": ["paper"],
@@ -29,7 +29,7 @@ NAMES = [
 
 
 def fields(config: ConfigDict, prefix: str = "") -> set[str]:
-    """Every path in a config, sections included."""
+    """Return every path in a config, including sections."""
     found = set()
     for name, value in config.items():
         found.add(prefix + name)
@@ -69,8 +69,8 @@ def test_every_option_of_the_network_is_a_field(name):
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_defaults_stand_in_the_configs_only(name):
-    """A class with defaults of its own would hide that a config lacks a field."""
+def test_defaults_are_in_the_configs_only(name):
+    """Defaults in a class would hide a field that is missing in a config."""
     config, method = get_config(f"{name}_thumos"), methods.get(name)
     network = type(method.build(config.model, 3))
     for settings in (LocalizationConfig, method.localization_config_cls, network):
@@ -105,7 +105,7 @@ print(get_config("mine.py").train.steps, get_config("co2net_demo").train.steps, 
 
 
 def test_a_checkout_need_not_be_installed(tmp_path):
-    """Its own configs are found, from any folder, also where another `configs` is importable."""
+    """Its configs are found from any folder, also if another `configs` can be imported."""
     checkout, elsewhere = tmp_path / "checkout", tmp_path / "elsewhere"
     ignored = shutil.ignore_patterns("__pycache__")
     for folder in ("jaxtal", "configs"):

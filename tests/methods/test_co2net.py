@@ -346,6 +346,6 @@ def test_runs_from_before_the_variants(tmp_path):
 def test_no_variant_is_converted_as_the_published_network(name):
     """The names of the layers differ, also where all shapes agree."""
     with pytest.raises(
-        JaxtalError, match=r"run: no co2net as published.*classifier=code, fusion=ccm"
+        JaxtalError, match=r"run: not co2net as published.*classifier=code, fusion=ccm"
     ):
         parameter_names.from_variables("co2net", shapes(VARIANTS[name], 16), "run")
