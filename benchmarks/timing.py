@@ -101,6 +101,7 @@ class Rows:
             file.write_text("")
 
     def __call__(self, content: Mapping[str, Any]) -> None:
+        """Print one row and append it to the file."""
         line = json.dumps(content)
         print(line, flush=True)
         if self._file:

@@ -1,4 +1,4 @@
-"""What devices say to each other is read from compiled programs and from lines in TPUs' forms."""
+"""Collectives are read from compiled programs and from lines in the forms of TPU programs."""
 
 from functools import partial
 
@@ -21,7 +21,7 @@ def mesh():
 
 
 def compiled(function, mesh, *arguments: tuple[tuple[int, ...], P]) -> list[Collective]:
-    """The collectives of a function of sharded float32."""
+    """The collectives of a function of sharded float32 arrays."""
     abstract = [
         jax.ShapeDtypeStruct(shape, jnp.float32, sharding=NamedSharding(mesh, spec))
         for shape, spec in arguments

@@ -97,7 +97,7 @@ def test_memory(monkeypatch, capsys):
     needed = [found[name] for name in ("features", "parameters", "optimizer", "activations")]
     assert row["ratio"] == pytest.approx((found["peak"] - found["before"]) / sum(needed))
     assert found["optimizer"] == pytest.approx(2 * found["parameters"], rel=0.1)
-    assert "peak less before" in table
+    assert "peak minus before" in table
 
 
 def test_everything_names_programs_that_exist(monkeypatch, capsys, tmp_path):
