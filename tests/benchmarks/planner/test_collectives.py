@@ -161,7 +161,7 @@ def test_lines_that_are_not_collectives():
 
 
 def test_a_computation_called_in_a_loop_is_in_the_loop():
-    """As in TPU programs: the loop's body calls a branch, which calls a fusion."""
+    """In TPU programs the loop's body calls a branch, which calls a fusion."""
     program = """HloModule jit_f, num_partitions=2
 
 %fused (p: f32[2]) -> f32[2] {
