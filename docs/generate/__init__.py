@@ -5,4 +5,10 @@ Each module here has a function that returns a page as Markdown; `PAGES` maps pa
 
 from collections.abc import Callable
 
-PAGES: dict[str, Callable[[], str]] = {}
+from docs.generate import measurements, results
+
+PAGES: dict[str, Callable[[], str]] = {
+    "performance/measurements.md": measurements.page,
+    "results/published.md": results.published,
+    "results/tables.md": results.tables,
+}
