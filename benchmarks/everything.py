@@ -1,11 +1,11 @@
-"""Every measurement of speed, on whatever device JAX finds, e.g. on an accelerator.
+"""Run every speed benchmark on the device that JAX finds, for example an accelerator.
 
-    python -m benchmarks.everything [--folder benchmarks/results]
+    python -m benchmarks.everything [--folder benchmarks/results] [--dry-run]
 
-Each benchmark in a process of its own; its rows go to FOLDER/DEVICE_NAME.jsonl, or .json. On a GPU
-this takes about half an hour, on a CPU hours, of which most is the THUMOS14-sized training; leave
-programs out with --without. The PyTorch references need the extra `torch`, without which the steps
-are measured against their floor only.
+Each benchmark runs in a separate process and writes its rows to FOLDER/DEVICE_BENCHMARK.jsonl (or
+.json). Expect about half an hour on a GPU and hours on a CPU, most of them for the THUMOS14-sized
+training; --without omits programs. The PyTorch references need the extra `torch`; without it the
+training steps are compared with their floor only.
 """
 
 import argparse
@@ -14,7 +14,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-# Name of the rows' file: arguments.
+# File name of the rows: command-line arguments.
 PROGRAMS = {
     "train_step.json": ["train_step"],
     "train_step_bfloat16.json": ["train_step", "--precision", "bfloat16", "--reference", "none"],
@@ -31,7 +31,13 @@ PROGRAMS = {
 
 
 def commands(folder: Path, device: str, without: list[str]) -> list[list[str]]:
-    """Return the command lines, in order."""
+    """Return the command lines in the order in which they run.
+
+    Args:
+        folder: where the rows go.
+        device: name of the device, a part of the file names.
+        without: names of programs to omit.
+    """
     device = "_".join(device.lower().split())
     lines = []
     for file, arguments in PROGRAMS.items():
@@ -44,18 +50,21 @@ def commands(folder: Path, device: str, without: list[str]) -> list[list[str]]:
 
 
 def device_kind() -> str:
-    """Return the device's name, asked in another process, as a GPU is taken by who asks."""
-    ask = "import jax; print(jax.devices()[0].device_kind)"
-    answer = subprocess.run([sys.executable, "-c", ask], check=True, capture_output=True, text=True)
-    return answer.stdout.strip()
+    """Return the device's name, queried in another process: JAX would keep a GPU's memory."""
+    query = "import jax; print(jax.devices()[0].device_kind)"
+    done = subprocess.run([sys.executable, "-c", query], check=True, capture_output=True, text=True)
+    return done.stdout.strip()
 
 
 def main() -> None:
-    """Run all, also after one that fails, and exit with 1 if any has."""
+    """Run all benchmarks, continuing after a failure; exit with 1 if one failed."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--folder", type=Path, default=Path("benchmarks/results"))
+    parser.add_argument(
+        "--folder", type=Path, default=Path("benchmarks/results"),
+        help="of the rows; default: benchmarks/results",
+    )  # fmt: skip
     names = sorted({arguments[0] for arguments in PROGRAMS.values()})
-    parser.add_argument("--without", nargs="+", choices=names, default=[])
+    parser.add_argument("--without", nargs="+", choices=names, default=[], help="programs to omit")
     parser.add_argument("--dry-run", action="store_true", help="only print the commands")
     options = parser.parse_args()
     options.folder.mkdir(parents=True, exist_ok=True)

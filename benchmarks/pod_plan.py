@@ -1,4 +1,4 @@
-"""`python -m benchmarks.pod_plan`, see `benchmarks.planner.plan`."""
+"""Entry point of `python -m benchmarks.pod_plan`; see `benchmarks.planner.plan`."""
 
 from benchmarks.planner.plan import main
 

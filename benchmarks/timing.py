@@ -1,4 +1,4 @@
-"""Helpers of all benchmarks: interleaved timing, rows of results, tables, options."""
+"""Shared helpers of the benchmarks: interleaved timing, result rows, tables, options."""
 
 import argparse
 import ast
@@ -20,7 +20,15 @@ from rich.table import Table
 
 
 def interleaved(cases: Mapping[str, Callable[[], object]], repeats: int) -> dict[str, list[float]]:
-    """Measure the seconds of each call, after one warm-up, in turn so that noise hits all alike."""
+    """Measure the seconds of each call, after one warm-up, in turn so that noise is shared.
+
+    Args:
+        cases: calls by name; each result is waited for.
+        repeats: number of measurements of each call.
+
+    Returns:
+        Seconds of each measurement by name.
+    """
     for call in cases.values():
         jax.block_until_ready(call())
     seconds: dict[str, list[float]] = {name: [] for name in cases}
@@ -43,11 +51,11 @@ def row(
     """Return a row: device, versions, shapes, median, spread, ratio to the reference's median.
 
     Args:
-        name: the case.
-        shapes: the sizes that were measured.
+        name: name of the case.
+        shapes: measured sizes.
         seconds: one value per repeat.
-        reference: the seconds that they are compared with.
-        ratio: "speed", the reference's median over this one, or "cost", the other way round.
+        reference: seconds of the case that this one is compared with, if any.
+        ratio: "speed", the reference's median divided by this case's, or "cost", the inverse.
         extra: further fields of the row.
     """
     low, middle, high = np.quantile(seconds, (0.25, 0.5, 0.75)).tolist()
@@ -64,7 +72,13 @@ def row(
 
 
 def untimed_row(name: str, shapes: Mapping, **extra: Any) -> dict[str, Any]:
-    """Return a row of something other than seconds."""
+    """Return a row of a measurement that is not a duration.
+
+    Args:
+        name: name of the case.
+        shapes: measured sizes.
+        extra: measured quantities.
+    """
     return {**_device(name, shapes), **extra}
 
 
@@ -79,7 +93,7 @@ def _device(name: str, shapes: Mapping) -> dict[str, Any]:
 
 
 class Rows:
-    """Prints rows as JSON lines and, where a file is given, writes them there too."""
+    """Writer of rows: prints each as a JSON line and also appends it to a file, if one is given."""
 
     def __init__(self, file: Path | None):
         self._file = file
@@ -87,6 +101,7 @@ class Rows:
             file.write_text("")
 
     def __call__(self, content: Mapping[str, Any]) -> None:
+        """Print one row and append it to the file."""
         line = json.dumps(content)
         print(line, flush=True)
         if self._file:
@@ -98,25 +113,35 @@ def parser_of(description: str | None, repeats: int) -> argparse.ArgumentParser:
     """Return a parser with the options of most benchmarks, --repeats and --json.
 
     Args:
-        description: the module's docstring, of which the first line is shown.
-        repeats: the default.
+        description: the module's docstring; its first line is the description.
+        repeats: default of --repeats.
     """
     parser = argparse.ArgumentParser(description=(description or "").partition("\n")[0])
-    parser.add_argument("--repeats", type=int, default=repeats, help=f"default: {repeats}")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows there too")
+    parser.add_argument(
+        "--repeats",
+        type=int,
+        default=repeats,
+        help=f"measurements of each case; default: {repeats}",
+    )
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the rows to FILE")
     return parser
 
 
 def add_set(parser: argparse.ArgumentParser, example: str) -> None:
-    """Add --set FIELD=VALUE ..., fields of the configs."""
+    """Add the option --set FIELD=VALUE ..., which changes config fields.
+
+    Args:
+        parser: parser to extend.
+        example: example of an argument, for the help text.
+    """
     parser.add_argument(
         "--set", nargs="+", action="extend", type=field, default=[], metavar="FIELD=VALUE",
-        help=f"other fields of the config, e.g. {example}",
+        help=f"config fields to change, e.g. {example}",
     )  # fmt: skip
 
 
 def field(text: str) -> tuple[str, Any]:
-    """Parse FIELD=VALUE of a command line."""
+    """Parse the command-line argument FIELD=VALUE into a name and a Python value."""
     name, equals, value = text.partition("=")
     if not equals:
         raise argparse.ArgumentTypeError(f"{text!r} is not FIELD=VALUE")
@@ -127,7 +152,7 @@ def field(text: str) -> tuple[str, Any]:
 
 
 def positive(text: str) -> int:
-    """Parse a number from 1 on of a command line."""
+    """Parse a positive integer of a command line."""
     value = int(text)
     if value < 1:
         raise ValueError
@@ -135,14 +160,20 @@ def positive(text: str) -> int:
 
 
 def spread(seconds: Sequence[float]) -> str:
-    """Format median and quartiles for a table, in milliseconds."""
+    """Format the median and the quartiles of `seconds` in milliseconds, for a table."""
     low, middle, high = 1e3 * np.quantile(seconds, (0.25, 0.5, 0.75))
     digits = max(0, 2 - int(np.floor(np.log10(max(middle, 1e-6)))))
     return f"{middle:.{digits}f} ({low:.{digits}f}-{high:.{digits}f})"
 
 
 def numbers_table(title: str, *columns: str, **options: Any) -> Table:
-    """Return a table without rows whose columns are aligned on the right."""
+    """Return an empty table with right-aligned columns.
+
+    Args:
+        title: title of the table.
+        columns: headings of the columns.
+        options: further arguments of `rich.table.Table`.
+    """
     table = Table(title=title, **options)
     for name in columns:
         table.add_column(name, justify="right")
@@ -150,25 +181,25 @@ def numbers_table(title: str, *columns: str, **options: Any) -> Table:
 
 
 def show(table: Table) -> None:
-    """Print a table, uncut where the output is no terminal."""
+    """Print a table; without truncation if the output is not a terminal."""
     (Console() if sys.stdout.isatty() else Console(width=160)).print(table)
 
 
 def markdown_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Return the table as Markdown, without an end of line."""
+    """Format headings and rows as a Markdown table, without a trailing newline."""
     escaped = ([cell.replace("|", "\\|") for cell in row] for row in (columns, *rows))
     head, *lines = (f"| {' | '.join(row)} |" for row in escaped)
     return "\n".join([head, "|---" * len(columns) + "|", *lines])
 
 
 def one_core() -> None:
-    """Keep this process on one core, where the system allows it."""
+    """Pin this process to one core, where the system supports it."""
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
 
 
 def peak_memory(call: Callable[[], object]) -> int:
-    """Measure the most bytes that Python and NumPy hold during a call, beyond those before."""
+    """Measure the peak of the bytes that Python and NumPy allocate during a call."""
     tracemalloc.start()
     call()
     peak = tracemalloc.get_traced_memory()[1]

@@ -1,4 +1,4 @@
-"""`python -m benchmarks.train_step`, see `benchmarks.speed.train_step`."""
+"""Entry point of `python -m benchmarks.train_step`; see `benchmarks.speed.train_step`."""
 
 from benchmarks.speed.train_step import main
 

@@ -1,4 +1,4 @@
-"""Data of any size for the benchmarks: random features and compiled steps on them, activations."""
+"""Synthetic workloads of any size: random features, compiled training steps, activations."""
 
 import dataclasses
 import statistics
@@ -29,27 +29,33 @@ from jaxtal.parallel import sharding
 from jaxtal.parallel.mesh import make_mesh
 from jaxtal.training import population, train_step
 
-# Of each method the configs for the demo, THUMOS14 and ActivityNet.
+# Configs of each method for the demo, THUMOS14 and ActivityNet.
 CONFIGS = {
     "co2net": (co2net_demo, co2net_thumos, co2net_anet12),
     "d2net": (d2net_demo, d2net_thumos, d2net_anet12),
     "twostream": (twostream_demo, twostream_thumos, twostream_anet13),
 }
-# Batch, snippets, features a snippet, classes.
+# Batch size, snippets per video, features per snippet, classes.
 SHAPES = {
     "demo": (10, 100, 256, 10),
     "thumos": (10, 500, 2048, 20),
     "anet": (10, 60, 2048, 100),
 }
-# Generated videos like THUMOS14's: their number, classes, and snippets (least, median, most).
+# Generator options for videos like THUMOS14's; minimum, median and maximum number of snippets.
 THUMOS = "thumos14 min_snippets=14 median_snippets=240 max_snippets=2400"
 
 
 def config_of(method: str, shape: str, batch: int, snippets: int) -> ConfigDict:
-    """Return a method's config for a shape of `SHAPES`, a batch size and a number of snippets.
+    """Return a method's config with the options that the PyTorch references implement.
 
-    With what the PyTorch references have at every shape: no moving average over the T-CAM, the
-    residual embedding; neither is a large part of a step.
+    These have no moving average over the T-CAM, and the residual embedding; neither takes a large
+    part of a step.
+
+    Args:
+        method: key of `CONFIGS`.
+        shape: key of `SHAPES`.
+        batch: videos per batch.
+        snippets: snippets per video, T.
     """
     config = CONFIGS[method][list(SHAPES).index(shape)].get_config()
     config.train.batch_size = batch
@@ -58,13 +64,20 @@ def config_of(method: str, shape: str, batch: int, snippets: int) -> ConfigDict:
         config.model.pool_window = 1
     if method == "twostream":
         config.model.embedding = "residual"
-    if method == "d2net":  # its denoising always active: the same program, the same time
+    if method == "d2net":  # denoising always active; the program and its time are the same
         config.loss.update(denoising_start=0, denoising_every=1)
     return config
 
 
 def videos(count: int, lengths: tuple[int, int], width: int, classes: int) -> tuple[Video, ...]:
-    """Draw float16 features of `count` videos, lengths uniform in the closed range."""
+    """Draw videos with random float16 features.
+
+    Args:
+        count: number of videos.
+        lengths: minimum and maximum number of snippets, uniform, both included.
+        width: features per snippet, 2 * D.
+        classes: number of classes; video i has the label i modulo `classes`.
+    """
     rng = np.random.default_rng(0)
     empty = np.empty((0, 2))
     return tuple(
@@ -76,21 +89,28 @@ def videos(count: int, lengths: tuple[int, int], width: int, classes: int) -> tu
 
 
 def training_set(count: int, snippets: int, width: int, classes: int) -> PackedVideos:
-    """Put videos on the device, all longer than `snippets`, so that batches have no padding."""
+    """Return random videos on the device, all longer than `snippets`: no batch has padding.
+
+    Args:
+        count: number of videos.
+        snippets: snippets per video in a batch, T.
+        width: features per snippet, 2 * D.
+        classes: number of classes.
+    """
     return pack(videos(count, (snippets + 2, 2 * snippets), width, classes), classes)
 
 
 class Trainer:
-    """Compiled steps of a config's method on packed videos.
+    """Compiled training steps of a config's method on packed videos.
 
     Attributes:
-        compiled: the program.
-        state: of all members, after the steps so far.
+        compiled: compiled program of a dispatch.
+        state: training state of all members after the steps taken so far.
     """
 
     def __init__(self, config, data: PackedVideos, steps: int = 1):
         method = methods.get(config.method)
-        assert data.features is not None  # they are on the device
+        assert data.features is not None  # the features are on the device
         classes, width = data.videos.labels.shape[1], data.features.shape[1]
         model = method.build(config.model, classes)
         mesh = make_mesh(jax.devices(), 1, 1)
@@ -103,7 +123,7 @@ class Trainer:
         self.compiled = program.lower(*arguments).compile()
 
     def __call__(self) -> dict:
-        """Take the next steps and return their mean metrics, still on the device."""
+        """Take the next steps and return their mean metrics, on the device."""
         arguments = (self.state, self._hyper, self._stop, self._data, None)
         self.state, metrics, _ = self.compiled(*arguments)
         return metrics
@@ -116,15 +136,18 @@ _PRODUCTS = ((1000, 6144, 2048), (5000, 2048, 2048), (2048, 2048, 2048), (4096, 
 def matmul_rates(
     ones: Callable, product: Callable, repeats: int, finish: Callable = lambda: None
 ) -> list[float]:
-    """Measure the floating-point operations a second of several large matrix products.
+    """Measure the rate of several large matrix products, in floating-point operations per second.
 
     Args:
-        ones: (rows, columns) to a matrix of ones.
-        product: of two matrices.
-        repeats: of each; the median counts.
-        finish: waits for what products have begun, where they do not wait themselves.
+        ones: function of (rows, columns) that returns a matrix of ones.
+        product: function that multiplies two matrices.
+        repeats: measurements of each product; the median counts.
+        finish: function that waits until asynchronous products are finished.
+
+    Returns:
+        FLOP/s of each product.
     """
-    # On an accelerator many of them one behind the other, so that starting one does not count.
+    # On an accelerator many products run back to back, so that dispatch time does not count.
     times, largest = (1, ()) if jax.default_backend() == "cpu" else (20, ((8192, 8192, 8192),))
 
     def several(x, y):
@@ -142,15 +165,25 @@ def matmul_rates(
 
 @dataclasses.dataclass(frozen=True)
 class Size:
-    """The size of a data set's test part; lengths are in snippets, log-normal."""
+    """Size of a data set's test subset; lengths are log-normal, in snippets.
+
+    Attributes:
+        videos: number of videos.
+        classes: number of classes.
+        median_length: median length of a video.
+        spread: standard deviation of the logarithm of the lengths.
+        longest: maximum length of a video.
+        instance: mean length of an instance.
+        share: fraction of a video that is action.
+    """
 
     videos: int
     classes: int
     median_length: float
     spread: float
     longest: int
-    instance: float  # mean length of an instance
-    share: float  # of a video that is action
+    instance: float
+    share: float
 
 
 THUMOS14 = Size(212, 20, 252, 0.75, 2614, 7, 0.29)  # 71,691 snippets, 3,358 instances
@@ -159,12 +192,15 @@ SIZES = {"thumos14": THUMOS14, "activitynet13": ACTIVITYNET13}
 
 
 def draw_activations(size: Size, seed: int = 0):
-    """Draw instances and noisy activations around them, as a trained model might give them.
+    """Draw instances and noisy activations around them, like those of a trained model.
+
+    Args:
+        size: size of the data set.
+        seed: seed of the random numbers.
 
     Returns:
-        truth: Segments in snippets.
-        outputs: for every video its T-CAM logits (T, C + 1) and attention (T, 1), float32, as
-            CO2-Net gives them.
+        Ground truth in snippets, and for each video CO2-Net's outputs: "cas", T-CAM logits
+        (T, C + 1), and "attention" (T, 1), both float32.
     """
     rng = np.random.default_rng(seed)
     lengths = np.exp(rng.normal(np.log(size.median_length), size.spread, size.videos))
@@ -194,7 +230,7 @@ def draw_activations(size: Size, seed: int = 0):
 
 
 def _instances(rng, size: Size, length: int) -> tuple[np.ndarray, np.ndarray]:
-    """Draw starts and ends of instances of a video that do not overlap."""
+    """Draw starts and ends of disjoint instances of a video."""
     gap = size.instance * (1 - size.share) / size.share
     bounds, now = [], rng.exponential(gap)
     while now < length - 1:

@@ -1,1 +1,1 @@
-"""Plans of training on TPU slices, made without a TPU."""
+"""Plans of training on TPU slices, computed without a TPU."""

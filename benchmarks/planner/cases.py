@@ -1,4 +1,4 @@
-"""The programs of a plan: topologies, data sets, and what is compiled for them."""
+"""Topologies, data set sizes and the programs that a plan compiles for them."""
 
 import math
 import re
@@ -21,12 +21,12 @@ from jaxtal.training.dispatch import steps_per_dispatch
 
 
 class Chip(NamedTuple):
-    """A TPU as Google's documentation of it has it, page "TPU v4" and so on.
+    """TPU chip with the numbers of Google's documentation (pages "TPU v4" and so on).
 
     Attributes:
-        flops: peak of bfloat16 products a second.
-        bandwidth: bytes of HBM a second.
-        core: its cores' configuration; "megacore": the two are one device.
+        flops: peak of bfloat16 matrix products, FLOP/s.
+        bandwidth: HBM bandwidth, bytes per second.
+        core: configuration of the cores; with "megacore" both cores are one device.
     """
 
     flops: float
@@ -43,7 +43,17 @@ CHIPS = {
 
 
 class Videos(NamedTuple):
-    """A data set's size: videos, all snippets, the longest video, features a snippet, classes."""
+    """Size of a data set.
+
+    Attributes:
+        train: number of training videos.
+        train_snippets: snippets of all training videos.
+        test: number of test videos.
+        test_snippets: snippets of all test videos.
+        longest: snippets of the longest video.
+        width: features per snippet, 2 * D.
+        classes: number of classes.
+    """
 
     train: int
     train_snippets: int
@@ -54,7 +64,7 @@ class Videos(NamedTuple):
     classes: int
 
 
-# Snippets of THUMOS14 as `benchmarks.workloads.THUMOS` generates them.
+# "thumos" has the snippets of `benchmarks.workloads.THUMOS`.
 SHAPES = {
     "thumos": Videos(200, 63000, 212, 67000, 2400, 2048, 20),
     "tiny": Videos(12, 600, 7, 400, 60, 16, 3),
@@ -65,25 +75,25 @@ def chip_of(topology: str) -> Chip:
     """Return the chip of a topology such as "v5e:4x4".
 
     Raises:
-        JaxtalError: it is not known.
+        JaxtalError: the topology is malformed or its chip unknown.
     """
     kind, _, sizes = topology.partition(":")
     if kind not in CHIPS or not re.fullmatch(r"\d+(x\d+){1,2}", sizes):
         raise JaxtalError(
-            f"topology {topology!r}; wanted KIND:SHAPE, like v4:2x2x4 or v5e:4x4, KIND "
+            f"topology {topology!r}; wanted KIND:SHAPE, like v4:2x2x4 or v5e:4x4, with a KIND "
             f"of {', '.join(CHIPS)}"
         )
     return CHIPS[kind]
 
 
 def chips_in(topology: str) -> int:
-    """Return how many chips a topology has."""
+    """Return the number of chips of a topology."""
     chip_of(topology)
     return math.prod(int(size) for size in topology.partition(":")[2].split("x"))
 
 
 def devices_of(topology: str) -> list:
-    """Return the devices of a slice, which need not exist.
+    """Return the devices of a slice that need not exist.
 
     Raises:
         JaxtalError: libtpu is missing or does not know the topology.
@@ -96,14 +106,21 @@ def devices_of(topology: str) -> list:
     except (RuntimeError, ValueError, NotImplementedError) as error:
         first = str(error).partition("\n")[0]
         raise JaxtalError(
-            f"topology {topology!r}: {first}; check its shape, and that libtpu is installed "
+            f"topology {topology!r}: {first}; check the shape and that libtpu is installed "
             "(pip install libtpu)"
         ) from None
     return list(described.devices)
 
 
 def packed(mesh: Mesh, videos: int, snippets: int, shape: Videos) -> PackedVideos:
-    """Return shapes of packed videos, on every device; float16, as features are published."""
+    """Return abstract packed videos, replicated, with float16 features.
+
+    Args:
+        mesh: devices.
+        videos: number of videos.
+        snippets: snippets of all videos.
+        shape: size of the data set.
+    """
 
     def array(dtype, *sizes: int) -> Any:
         return train_step.with_sharding(mesh, jax.ShapeDtypeStruct(sizes, dtype))
@@ -115,7 +132,14 @@ def packed(mesh: Mesh, videos: int, snippets: int, shape: Videos) -> PackedVideo
 
 
 def state_shapes(model, config, mesh: Mesh, width: int) -> tuple:
-    """Return `train_step.abstract_state`, without making a config for every member."""
+    """Return `train_step.abstract_state` without a config for every member.
+
+    Args:
+        model: network.
+        config: config of the population.
+        mesh: devices.
+        width: features per snippet, 2 * D.
+    """
     single = config.copy_and_resolve_references()
     single.population, single.vary = 1, ""
     alone = make_mesh(list(mesh.devices.flat), 1, 1)
@@ -127,7 +151,13 @@ def state_shapes(model, config, mesh: Mesh, width: int) -> tuple:
 
 
 def training_program(config, mesh: Mesh, shape: Videos) -> jax.stages.Traced:
-    """Trace the program of a dispatch of steps."""
+    """Trace the program of a dispatch of training steps.
+
+    Args:
+        config: config of the population.
+        mesh: devices.
+        shape: size of the data set.
+    """
     method = methods.get(config.method)
     model = method.build(config.model, shape.classes)
     program = train_step.train_fn(model, method, config, mesh, steps_per_dispatch(config.train))
@@ -138,7 +168,13 @@ def training_program(config, mesh: Mesh, shape: Videos) -> jax.stages.Traced:
 
 
 def evaluation_program(config, mesh: Mesh, shape: Videos) -> jax.stages.Traced:
-    """Trace the program of the longest test videos' batches."""
+    """Trace the evaluation program of the longest test videos.
+
+    Args:
+        config: config of the population.
+        mesh: devices.
+        shape: size of the data set.
+    """
     method = methods.get(config.method)
     model = method.build(config.model, shape.classes)
     rows = np.clip(np.full(shape.test, shape.longest), *method.test_length_limits(config))
@@ -152,7 +188,7 @@ def evaluation_program(config, mesh: Mesh, shape: Videos) -> jax.stages.Traced:
 
 
 def config_in(file: str) -> Any:
-    """Load the config of a file."""
+    """Return the config of a config file."""
     return runpy.run_path(file)["get_config"]()
 
 
@@ -160,18 +196,18 @@ PROGRAMS = {"training": training_program, "evaluation": evaluation_program}
 
 
 class Case(NamedTuple):
-    """A program to compile.
+    """Program to compile.
 
     Attributes:
-        topology: such as "v5e:4x4".
-        method: of `CONFIGS`; the config of its shape is taken, unless `config` is a file's.
-        members: of each device.
-        data: devices that share a batch.
-        program: of `PROGRAMS`.
-        shape: of `SHAPES`.
-        config: a file with `get_config`, or "".
-        fields: (FIELD, VALUE) to change in it.
-        machine_code: whether to compile to the end.
+        topology: topology such as "v5e:4x4".
+        method: key of `CONFIGS`, which selects the config unless `config` is given.
+        members: members per device.
+        data: number of devices that share a batch.
+        program: key of `PROGRAMS`.
+        shape: key of `SHAPES`.
+        config: config file, or "".
+        fields: pairs (FIELD, VALUE) to change in the config.
+        machine_code: compile to machine code, not only to the buffer assignment.
     """
 
     topology: str
@@ -185,7 +221,7 @@ class Case(NamedTuple):
     machine_code: bool = False
 
     def config_and_mesh(self, devices: list) -> tuple[Any, Mesh]:
-        """Return the config, with as many members as there are places for them, and the mesh."""
+        """Return the config with `members` members per device, and the mesh of `devices`."""
         if self.config:
             config = config_in(self.config)
         else:
@@ -199,11 +235,11 @@ class Case(NamedTuple):
         return config, mesh_from_config(config, method.num_batch_shards(config), devices)
 
     def lowered(self, devices: list) -> jax.stages.Lowered:
-        """Lower the program for TPUs, placed on these devices."""
+        """Lower the program for TPUs with its arrays on `devices`."""
         traced = PROGRAMS[self.program](*self.config_and_mesh(devices), SHAPES[self.shape])
         return traced.lower(lowering_platforms=("tpu",))
 
     def flops(self) -> float:
-        """Count those of a device's members in a step; a loop's body counts only once."""
+        """Return the FLOPs of a step of a device's members; a loop's body counts once."""
         alone = self._replace(data=1).lowered(jax.local_devices(backend="cpu")[:1])
         return (alone.cost_analysis() or {})["flops"] / self.data

@@ -1,4 +1,4 @@
-"""The communication in a compiled program, read from its text.
+"""Read the collectives of a compiled program from its text.
 
     from benchmarks.planner.collectives import axes, collectives
 
@@ -6,8 +6,8 @@
     in_steps = [one for one in found if one.in_loop]
     over_data = [one for one in found if "data" in axes(one, mesh.shape)]
 
-The text is XLA's, as CPUs, GPUs and TPUs give it. An operation in two halves, `-start` and `-done`,
-counts once, a variadic one as a single one of the sum of its bytes.
+The text is XLA's for CPUs, GPUs and TPUs. An operation in two halves, `-start` and `-done`, counts
+once; a variadic operation counts once with the sum of its bytes.
 """
 
 import math
@@ -29,17 +29,17 @@ KINDS = (
 
 
 class Collective(NamedTuple):
-    """An operation that devices take part in together.
+    """Operation in which several devices communicate.
 
     Attributes:
-        kind: of `KINDS`.
-        shapes: of its results on one device, such as "f32[2,16]".
-        bytes: of these results; of a reduce-scatter that is the device's share, of an all-gather
-            the whole.
-        in_loop: it is in the body or condition of a `while`, or in what these call.
-        op_name: where it comes from, as JAX says it, or "".
-        groups: the devices that communicate with each other, by their places in
-            `mesh.devices.flat`; of a collective-permute the pairs (source, target).
+        kind: one of `KINDS`.
+        shapes: shapes of the results on one device, such as "f32[2,16]".
+        bytes: bytes of these results: a device's shard for a reduce-scatter, the whole array for an
+            all-gather.
+        in_loop: True in the body or condition of a `while` and in computations called from there.
+        op_name: JAX's name of the source operation, or "".
+        groups: groups of communicating devices, as indices into `mesh.devices.flat`; pairs (source,
+            target) of a collective-permute.
     """
 
     kind: str
@@ -51,13 +51,13 @@ class Collective(NamedTuple):
 
 
 def collectives(text: str) -> list[Collective]:
-    """Find all collectives of a program, in the text's order.
+    """Return all collectives of a program in the order of the text.
 
     Args:
-        text: `compiled.as_text()`.
+        text: result of `compiled.as_text()`.
 
     Raises:
-        ValueError: the devices of one are written in an unknown way.
+        ValueError: the groups of a collective have an unknown form.
     """
     header = text.partition("\n")[0]
     counts = re.findall(r"\b(?:num_partitions|replica_count)=(\d+)", header)
@@ -73,10 +73,14 @@ def collectives(text: str) -> list[Collective]:
 
 
 def axes(collective: Collective, mesh: Mapping[str, int]) -> tuple[str, ...]:
-    """Return the axes of a mesh that a collective communicates along; none if everyone is alone.
+    """Return the mesh axes along which a collective communicates.
 
     Args:
-        mesh: sizes of the axes, in order, as of `Mesh.shape`.
+        collective: collective of a program on the mesh.
+        mesh: sizes of the axes in order, such as `Mesh.shape`.
+
+    Returns:
+        Names of the axes; empty if every group has one device.
     """
     places = [np.unravel_index(group, tuple(mesh.values())) for group in collective.groups]
     return tuple(
@@ -98,7 +102,7 @@ _SHAPE = re.compile(r"\b([a-z]\w*)\[([\d,<=]*)\]")
 
 
 def _computations(text: str) -> dict[str, list[str]]:
-    """The lines of each computation; its header begins at the line's first letter, they do not."""
+    """Return the lines of each computation; headers are not indented, lines are."""
     found: dict[str, list[str]] = {}
     lines: list[str] = []
     for line in text.splitlines():
@@ -110,25 +114,25 @@ def _computations(text: str) -> dict[str, list[str]]:
 
 
 def _called(lines: Iterable[str]) -> Iterator[tuple[str, str]]:
-    """(how, computation) of every computation that these lines name."""
+    """Yield (attribute, computation) for every computation that the lines name."""
     for line in lines:
-        for how, names in _CALL.findall(line):
+        for attribute, names in _CALL.findall(line):
             for name in re.findall(r"[\w.\-]+", names):
-                yield how, name
+                yield attribute, name
 
 
 def _loops(computations: dict[str, list[str]]) -> set[str]:
-    """Bodies and conditions of all loops."""
+    """Return the bodies and conditions of all loops."""
     return {
         name
         for lines in computations.values()
-        for how, name in _called(lines)
-        if how in ("body", "condition")
+        for attribute, name in _called(lines)
+        if attribute in ("body", "condition")
     }
 
 
 def _reached(computations: dict[str, list[str]], starts: set[str]) -> set[str]:
-    """These computations and all that they call."""
+    """Return the computations `starts` and all that they call."""
     reached: set[str] = set()
     pending = set(starts)
     while pending:
@@ -139,7 +143,7 @@ def _reached(computations: dict[str, list[str]], starts: set[str]) -> set[str]:
 
 
 def _collective(match: re.Match, in_loop: bool, devices: int) -> Collective:
-    """A collective of the parts of its line."""
+    """Return the collective of a matched line."""
     results = _results(match["type"], match["kind"]) if match["start"] else match["type"]
     shapes = _SHAPE.findall(results)
     op_name = re.search(r'op_name="([^"]*)"', match["rest"])
@@ -154,15 +158,16 @@ def _collective(match: re.Match, in_loop: bool, devices: int) -> Collective:
 
 
 def _results(text: str, kind: str) -> str:
-    """The results in the type of a first half: (operands, results, state...), except that of an
-    all-reduce, which names no operands unless it is wrapped.
+    """Return the result part of a `-start` operation's type.
+
+    The type is (operands, results, state...), but an all-reduce has operands only if it is wrapped.
     """
     parts = _split(text)
     return text if kind == "all-reduce" and not parts[0].startswith("(") else parts[1]
 
 
 def _split(text: str) -> list[str]:
-    """The elements of a tuple's type; a type that is no tuple is its only element."""
+    """Return the elements of a tuple type; any other type is a single element."""
     if not text.startswith("("):
         return [text]
     parts, depth = [""], 0
@@ -176,14 +181,14 @@ def _split(text: str) -> list[str]:
 
 
 def _bytes(element: str, sizes: str) -> int:
-    """Return the bytes of an array, whose element type's name has its bits (pred: 8, token: 0)."""
+    """Return the bytes of an array; the element type's name has its bits (pred: 8, token: 0)."""
     bits = re.match(r"[a-z]+(\d+)", element)
     each = int(bits[1]) if bits else 8 * (element == "pred")
     return -(-each * math.prod(int(size) for size in re.findall(r"\d+", sizes)) // 8)
 
 
 def _groups(attributes: str, devices: int) -> tuple[tuple[int, ...], ...]:
-    """The groups of an operation's attributes; `{}` are all devices."""
+    """Return the groups in an operation's attributes; `{}` stands for all devices."""
     match = re.search(r"\b(?:replica_groups|source_target_pairs)=(.*)", attributes)
     if not match:
         raise ValueError(f"no replica_groups in {attributes[:200]!r}")
@@ -202,12 +207,12 @@ def _groups(attributes: str, devices: int) -> tuple[tuple[int, ...], ...]:
 
 
 def _groups_of_mesh(sizes: str, device_ids: str | None, grouped: str) -> tuple:
-    """The groups of axes of a mesh, such as 'a'=2,'b'=4 and 'b', or 'b':(1)2, the first factor 2
-    of b.
+    """Return the groups along axes of a mesh.
 
     Args:
-        device_ids: the mesh's devices, if they are not in order: [4,2]T(1,0) or 0,2,1,3.
-        grouped: the axes.
+        sizes: axes with sizes, such as 'a'=2,'b'=4.
+        device_ids: order of the devices, [4,2]T(1,0) or 0,2,1,3; None for ascending order.
+        grouped: grouped axes, such as 'b', or 'b':(1)2 for the first factor 2 of b.
     """
     shape = {name: int(size) for name, size in re.findall(r"'?([\w.]+)'?=(\d+)", sizes)}
     ids = np.arange(math.prod(shape.values()))
@@ -231,7 +236,7 @@ def _groups_of_mesh(sizes: str, device_ids: str | None, grouped: str) -> tuple:
 
 
 def _iota(text: str) -> np.ndarray:
-    """Numbers from 0 in the order of [4,2] or, transposed, [4,2]T(1,0); flat."""
+    """Return the flat order of [4,2] or, transposed, [4,2]T(1,0), counted from 0."""
     sizes, order = re.match(r"\[([\d,]+)\](?:T\(([\d,]+)\))?", text).groups()  # type: ignore[union-attr]
     shape = _integers(sizes)
     numbers = np.arange(math.prod(shape)).reshape(shape)

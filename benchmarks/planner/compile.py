@@ -1,4 +1,4 @@
-"""Compiling the programs of a plan, each in a process of its own that may end early."""
+"""Compile the programs of a plan, each in a separate process that may end early."""
 
 import json
 import os
@@ -19,13 +19,13 @@ from benchmarks.planner.cases import Case, devices_of
 from benchmarks.planner.report import NEEDED, buffers, row
 from jaxtal.errors import JaxtalError
 
-STOPPED = 42  # exit code of a compilation that was ended behind its buffer assignment
+STOPPED = 42  # exit code of a compilation that was stopped after its buffer assignment
 _PROGRAM = "after_optimizations_after_buffer_assignment"
 _BUFFERS = "after_optimizations-buffer-assignment"
 
 
 def available_memory(device) -> int:
-    """Return the bytes of HBM that the compiler lets a program have on a chip."""
+    """Return the bytes of HBM that the compiler grants a program on a chip."""
     place = SingleDeviceSharding(device)
     absurd = jax.ShapeDtypeStruct((2**37,), jnp.float32, sharding=place)
     try:
@@ -38,7 +38,12 @@ def available_memory(device) -> int:
 
 
 def compile_case(case: Case, folder: Path) -> None:
-    """Compile, leaving facts.json and the compiler's dumps in a folder; may end the process."""
+    """Compile a program; may end the process after the buffer assignment.
+
+    Args:
+        case: program to compile.
+        folder: where facts.json and the compiler's dumps are written.
+    """
     devices = devices_of(case.topology)
     facts: dict[str, Any] = {"available": available_memory(devices[0]), "chips": len(devices)}
     facts["flops"] = case.flops()
@@ -47,7 +52,7 @@ def compile_case(case: Case, folder: Path) -> None:
     written.write_text(json.dumps(facts))
     if not case.machine_code:
         watch = (folder, facts["available"])
-        threading.Thread(target=_stop_behind_buffers, args=watch, daemon=True).start()
+        threading.Thread(target=_stop_after_buffers, args=watch, daemon=True).start()
     start = time.perf_counter()
     try:
         compiled = lowered.compile({"xla_dump_to": str(folder), "xla_dump_hlo_as_text": True})
@@ -61,7 +66,7 @@ def compile_case(case: Case, folder: Path) -> None:
 
 
 def _of_machine_code(compiled, seconds: float) -> dict[str, Any]:
-    """Return what is known of a program once it is compiled to the end."""
+    """Return the facts of a program that was compiled to machine code."""
     memory, cost = compiled.memory_analysis(), compiled.cost_analysis()
     names = ("flops", "bytes accessed", "optimal_seconds")
     return {
@@ -76,10 +81,10 @@ def _of_machine_code(compiled, seconds: float) -> dict[str, Any]:
     }
 
 
-def _stop_behind_buffers(folder: Path, available: int) -> None:
-    """End the process when the optimized program has been written: only machine code is left.
+def _stop_after_buffers(folder: Path, available: int) -> None:
+    """End the process when the optimized program is written: only machine code would follow.
 
-    A program that takes more than there is will be refused at once.
+    If the program needs more memory than is available, the compiler refuses it at once.
     """
     while not any(file.read_text().rstrip().endswith("}") for file in _dumps(folder, _PROGRAM)):
         time.sleep(0.1)
@@ -88,15 +93,18 @@ def _stop_behind_buffers(folder: Path, available: int) -> None:
         os._exit(STOPPED)
 
 
-def _dumps(folder: Path, what: str) -> list[Path]:
-    return sorted(folder.glob(f"*.{what}.txt"))
+def _dumps(folder: Path, kind: str) -> list[Path]:
+    return sorted(folder.glob(f"*.{kind}.txt"))
 
 
 def planned(case: Case) -> dict[str, Any]:
-    """Return the facts of a program, compiled in a process of its own.
+    """Compile a program in a separate process and return its row.
+
+    Args:
+        case: program to compile.
 
     Raises:
-        JaxtalError: it cannot be compiled for another reason than too little memory.
+        JaxtalError: the compilation failed for another reason than memory.
     """
     start = time.perf_counter()
     with tempfile.TemporaryDirectory() as name:
@@ -105,8 +113,8 @@ def planned(case: Case) -> dict[str, Any]:
         environment = {
             **os.environ,
             "JAX_PLATFORMS": "cpu",
-            "TPU_SKIP_MDS_QUERY": "1",  # asks no cloud's metadata server for a TPU
-            "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",  # by other processes: no TPU is held
+            "TPU_SKIP_MDS_QUERY": "1",  # no query of a cloud's metadata server
+            "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",  # several processes: none holds a TPU
         }
         done = subprocess.run(
             command, env=environment, capture_output=True, text=True, check=False,
@@ -117,11 +125,11 @@ def planned(case: Case) -> dict[str, Any]:
             raise JaxtalError(f"{case.topology}, {case.method}: {last.removeprefix('error: ')}")
         facts = json.loads((folder / "facts.json").read_text())
         texts = [
-            file.read_text() for what in (_BUFFERS, _PROGRAM) for file in _dumps(folder, what)[-1:]
+            file.read_text() for kind in (_BUFFERS, _PROGRAM) for file in _dumps(folder, kind)[-1:]
         ]
     if len(texts) < 2 and "refused" not in facts:
         raise JaxtalError(
-            f"{case.topology}, {case.method}: the compiler has not written its buffer assignment; "
-            "this libtpu names its files in another way, try 0.0.52"
+            f"{case.topology}, {case.method}: the compiler wrote no buffer assignment; this libtpu "
+            "names its files differently, try 0.0.52"
         )
     return {**row(case, facts, *texts), "seconds_to_plan": round(time.perf_counter() - start, 1)}

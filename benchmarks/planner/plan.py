@@ -1,29 +1,28 @@
-"""Plan training on a TPU slice by the TPU's compiler, without a TPU.
+"""Plan training on a TPU slice with the TPU's compiler, without a TPU.
 
     python -m benchmarks.pod_plan --topology v5e:16x16 v4:2x2x4 [--method co2net] [--markdown FILE]
 
-Needs libtpu (the extra `tpu-plan`), whose compiler runs on any x86 machine. For every topology and
-method the programs that `jaxtal.main` compiles are compiled for 1, 2 and 4 members a chip; the
-number of members that fills a chip's memory is predicted from the last two and then sought by
-compiling there and around it, until one number fits and the next does not. Last the evaluation
-program is compiled for that number. Per chip there are reported:
+Needs libtpu (extra `tpu-plan`), whose compiler runs on any x86 machine. For every topology and
+method the training programs of `jaxtal.main` are compiled for 1, 2 and 4 members per chip. The
+largest number of members that fits a chip's memory is predicted from the last two and then searched
+by compiling, until one number fits and the next does not. The evaluation program is compiled for
+that number. The rows have, per chip:
 
-- bytes of HBM: arguments, temporaries, and results that do not take a donated argument's place, as
-  the compiler's buffer assignment has them; and how many it lets a program have (its own number,
-  from its refusal of an absurd program). Of these 256 MiB are left for the machine code;
-- FLOPs of a step, as XLA counts them in the program before optimization;
+- bytes of HBM in the compiler's buffer assignment: arguments, temporaries, and results that do not
+  replace a donated argument; and the bytes that the compiler grants a program. 256 MiB of these are
+  reserved for the machine code;
+- FLOPs of a step, counted by XLA in the program before optimization;
 - the collectives of the optimized program (`benchmarks.planner.collectives`), and whether the
   compiler computes values twice to save memory ("rematerialised");
-- an upper bound of the steps of members in a second: no step is faster than its FLOPs at the
-  published peak of bfloat16 products, as which TPUs multiply float32 by default, nor than reading
-  and writing the donated state (unless it stays on the chip, as tiny ones do) once at the
-  published bandwidth. It is a prediction, not a measurement, and real steps are slower: they
-  read and write activations, too. The compiler's own estimate (`optimal_seconds`) is no use here:
-  it is negative for these programs.
+- an upper bound of the member-steps per second. A step is not faster than its FLOPs at the
+  published peak of bfloat16 products (the default precision of float32 products on TPUs), nor than
+  one read and write of the donated state at the published bandwidth. The bound is a prediction, not
+  a measurement: real steps are slower, as they also read and write activations. The compiler's own
+  estimate, `optimal_seconds`, is negative for these programs and not used.
 
-A program is compiled as far as its buffer assignment, some ten seconds; writing the machine code,
-which changes none of this, takes minutes. `--machine_code` does it and adds what only then is
-known: the code's bytes, and the compiler's bytes accessed and seconds.
+A program is compiled up to its buffer assignment, about ten seconds. Machine code takes minutes and
+does not change these numbers; `--machine_code` writes it and adds its size and the compiler's
+`bytes accessed` and seconds.
 """
 
 import argparse
@@ -44,18 +43,23 @@ from jaxtal.errors import JaxtalError
 
 
 def predicted(first: dict, second: dict) -> int:
-    """Predict the most members on a chip by a straight line through the bytes of two rows."""
+    """Predict the number of members that fit a chip, linear in the bytes of two rows.
+
+    Args:
+        first: row of fewer members.
+        second: row of more members.
+    """
     members = [one["members_a_chip"] for one in (first, second)]
     slope, rest = np.polyfit(members, [one["bytes"]["total"] for one in (first, second)], 1)
     return int((first["bytes_available"] - CODE - rest) / slope)
 
 
 def next_count(rows: list[dict], guess: int | None) -> int | None:
-    """Return the members a chip to try next; None if one number fits and the next is known not to.
+    """Return the members per chip to try next; None if the largest number is known.
 
     Args:
-        rows: what is known.
-        guess: to begin with; None to predict from the two numbers next to where it ends.
+        rows: rows of the numbers tried so far.
+        guess: number to begin with; None predicts it from the rows.
     """
     by_members = {one["members_a_chip"]: one for one in rows}
     fitting = sorted(members for members, one in by_members.items() if one["fits"])
@@ -76,9 +80,9 @@ def plan(case: Case, counts: list[int], guess: int | None) -> Iterator[dict]:
     """Yield the rows of a topology and a method.
 
     Args:
-        case: of the training program.
-        counts: members a chip.
-        guess: the number that fills a chip, if one of its kind has been planned.
+        case: training program.
+        counts: members per chip to compile first.
+        guess: largest number on a chip of the same kind, if known.
     """
     rows = []
     for members in counts:
@@ -94,7 +98,7 @@ def plan(case: Case, counts: list[int], guess: int | None) -> Iterator[dict]:
 
 
 def most_members(rows: list[dict]) -> dict[tuple[str, str, int], int]:
-    """Return by (kind of chip, method, data) the most members found to fit on a chip."""
+    """Return the largest number of members per chip by (kind of chip, method, data)."""
     found: dict[tuple[str, str, int], int] = {}
     for one in rows:
         if one["fits"] and one["program"] == "training" and "sought" in one:
@@ -106,26 +110,40 @@ def most_members(rows: list[dict]) -> dict[tuple[str, str, int], int]:
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     """Parse the command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--topology", nargs="+", default=["v5e:4x4"], help="default: v5e:4x4")
-    parser.add_argument("--method", nargs="+", choices=list(CONFIGS), default=list(CONFIGS))
-    parser.add_argument("--members", nargs="+", type=int, default=[1, 2, 4], help="a chip")
+    parser.add_argument(
+        "--topology", nargs="+", default=["v5e:4x4"], metavar="KIND:SHAPE",
+        help="default: v5e:4x4",
+    )  # fmt: skip
+    parser.add_argument(
+        "--method", nargs="+", choices=list(CONFIGS), default=list(CONFIGS), help="default: all"
+    )
+    parser.add_argument(
+        "--members", nargs="+", type=int, default=[1, 2, 4], metavar="M",
+        help="members per chip to compile first; default: 1 2 4",
+    )  # fmt: skip
     parser.add_argument(
         "--population", nargs="+", type=int, default=[],
-        help="plan these alone, instead of --members and what fills a chip",
+        help="plan only these populations, without a search for the largest one",
     )  # fmt: skip
-    parser.add_argument("--data", type=int, default=1, help="chips that share a batch")
-    parser.add_argument("--shape", choices=list(SHAPES), default="thumos", help="of the data set")
-    parser.add_argument("--config", default="", metavar="FILE", help="instead of the method's own")
+    parser.add_argument("--data", type=int, default=1, help="chips that share a batch; default: 1")
+    parser.add_argument(
+        "--shape", choices=list(SHAPES), default="thumos", help="data set size; default: thumos"
+    )
+    parser.add_argument(
+        "--config", default="", metavar="FILE", help="config file, instead of --method"
+    )
     add_set(parser, "train.batch_size=12")
-    parser.add_argument("--machine_code", action="store_true", help="compile to the end: minutes")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows there")
-    parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the table there")
+    parser.add_argument(
+        "--machine_code", action="store_true", help="also write machine code: minutes"
+    )
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows to FILE")
+    parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the table to FILE")
     parser.add_argument("--case", nargs=2, help=argparse.SUPPRESS)
     return parser.parse_args(arguments)
 
 
 def planned_rows(options: argparse.Namespace) -> Iterator[dict]:
-    """Yield all rows that a command line asks for."""
+    """Yield the rows of a command line."""
     rows: list[dict] = []
     names = [config_in(options.config).method] if options.config else options.method
     for topology, method in itertools.product(options.topology, names):
@@ -147,8 +165,12 @@ def planned_rows(options: argparse.Namespace) -> Iterator[dict]:
 def populations(case: Case, wanted: list[int]) -> list[Case]:
     """Return the cases of whole populations.
 
+    Args:
+        case: training program.
+        wanted: sizes of the populations.
+
     Raises:
-        JaxtalError: one cannot be divided over the topology's chips.
+        JaxtalError: a size cannot be divided over the topology's chips.
     """
     places = chips_in(case.topology) // case.data
     for population in wanted:
@@ -161,7 +183,7 @@ def populations(case: Case, wanted: list[int]) -> list[Case]:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Plan all, writing the files anew after every row."""
+    """Plan; rewrite the output files after every row."""
     options = parse(arguments)
     try:
         for topology in options.topology:

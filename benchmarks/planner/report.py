@@ -1,4 +1,4 @@
-"""Reports of compiled programs: bytes, collectives, a bound of the speed, a table."""
+"""Rows of compiled programs: bytes, collectives, a bound of the speed; and a table of rows."""
 
 import re
 from collections import Counter
@@ -9,28 +9,28 @@ from benchmarks.planner.collectives import axes, collectives
 from benchmarks.timing import markdown_table
 
 NEEDED = ("arguments", "temporaries", "results")
-CODE = 2**28  # bytes of HBM to leave for the machine code: CO2-Net's on a v5e had 31 to 178 MB
+CODE = 2**28  # bytes of HBM reserved for machine code; CO2-Net's on a v5e had 31 to 178 MB
 
 
 def buffers(text: str) -> dict[str, int]:
-    """Sum up the bytes of HBM by what they are for.
+    """Sum the bytes of HBM by purpose.
 
     Args:
-        text: XLA's dump of a buffer assignment. What is in another memory has a color there, and
-            "thread-local" are names of buffers inside an operation.
+        text: XLA's dump of a buffer assignment. Buffers in other memories have a color, and
+            "thread-local" marks buffers inside an operation; both are omitted.
 
     Returns:
-        arguments; donated, those among them that results take the place of; results elsewhere;
-        temporaries, with constants.
+        Bytes of "arguments"; of "donated" arguments, which results replace; of other "results";
+        and of "temporaries", constants included.
     """
     found = dict.fromkeys(("arguments", "donated", "temporaries", "results"), 0)
-    for size, what in re.findall(r"^allocation \d+: size (\d+), (.*)$", text, re.MULTILINE):
-        if re.match(r"(?:page \d+, )?color [1-9]", what) or "thread-local" in what:
+    for size, kind in re.findall(r"^allocation \d+: size (\d+), (.*)$", text, re.MULTILINE):
+        if re.match(r"(?:page \d+, )?color [1-9]", kind) or "thread-local" in kind:
             continue
-        if re.search(r"\bparameter \d+", what):
+        if re.search(r"\bparameter \d+", kind):
             found["arguments"] += int(size)
-            found["donated"] += int(size) * ("maybe-live-out" in what)
-        elif "maybe-live-out" in what or "output shape is" in what:
+            found["donated"] += int(size) * ("maybe-live-out" in kind)
+        elif "maybe-live-out" in kind or "output shape is" in kind:
             found["results"] += int(size)
         else:
             found["temporaries"] += int(size)
@@ -38,7 +38,12 @@ def buffers(text: str) -> dict[str, int]:
 
 
 def communication(text: str, mesh: dict[str, int]) -> list[dict]:
-    """Return the collectives of a program, equal ones together."""
+    """Count equal collectives of a program.
+
+    Args:
+        text: text of the optimized program.
+        mesh: sizes of the mesh axes.
+    """
     found = Counter(
         (one.kind, axes(one, mesh), one.in_loop, one.bytes) for one in collectives(text)
     )
@@ -52,8 +57,10 @@ def row(case: Case, facts: dict, assignment: str = "", program: str = "") -> dic
     """Return the row of a program.
 
     Args:
-        facts: of facts.json.
-        assignment, program: the compiler's dumps; without them it was refused before.
+        case: compiled program.
+        facts: content of facts.json.
+        assignment: dump of the buffer assignment; empty if the program was refused before.
+        program: text of the optimized program; empty if it was refused before.
     """
     places = facts["chips"] // case.data
     content: dict[str, Any] = {
@@ -81,12 +88,13 @@ def row(case: Case, facts: dict, assignment: str = "", program: str = "") -> dic
 
 
 def bound(case: Case, flops: float, state: int, places: int) -> dict[str, float]:
-    """Compute the most steps of members a second, see `benchmarks.planner.plan`.
+    """Compute the upper bound of the member-steps per second; see `benchmarks.planner.plan`.
 
     Args:
-        flops: of a chip's step.
+        case: compiled program.
+        flops: FLOPs of a chip's step.
         state: bytes on a chip that every step reads and writes.
-        places: chips, or groups of those that share a batch.
+        places: number of chips, or of groups of chips that share a batch.
     """
     chip = chip_of(case.topology)
     seconds = {"flops": flops / chip.flops, "state": 2 * state / chip.bandwidth}
@@ -100,23 +108,23 @@ def bound(case: Case, flops: float, state: int, places: int) -> dict[str, float]
 
 
 def markdown(rows: list[dict]) -> str:
-    """Format the rows as a table."""
+    """Format rows as a Markdown table."""
     head = (
-        "topology", "mesh", "method", "program", "members a chip", "population", "arguments, GiB",
-        "temporaries", "results", "total", "available", "fits", "GFLOP a chip",
-        "collectives in the loop, outside", "at most, member-steps a second",
+        "topology", "mesh", "method", "program", "members per chip", "population", "arguments, GiB",
+        "temporaries", "results", "total", "available", "fits", "GFLOP per chip",
+        "collectives in the loop, outside", "upper bound, member-steps/s",
     )  # fmt: skip
     return markdown_table(head, map(cells, rows)) + "\n"
 
 
 def cells(one: dict) -> list[str]:
-    """Format a row of the table."""
+    """Return the cells of a row."""
     sizes = one.get("bytes")
     gib = [f"{sizes[name] / 2**30:.2f}" if sizes else "" for name in (*NEEDED, "total")]
     fits = "no" if not one["fits"] else "yes, rematerialised" if one["rematerialised"] else "yes"
-    said = one.get("collectives")
-    inside = sum(c["count"] for c in said or () if c["in_loop"])
-    outside = sum(c["count"] for c in said or ()) - inside
+    found = one.get("collectives")
+    inside = sum(c["count"] for c in found or () if c["in_loop"])
+    outside = sum(c["count"] for c in found or ()) - inside
     rate = (
         one["upper_bound"]["member_steps_a_second"] if one["fits"] and "upper_bound" in one else 0
     )
@@ -124,6 +132,6 @@ def cells(one: dict) -> list[str]:
         one["topology"], " x ".join(map(str, one["mesh"].values())), one["method"],
         one["program"], str(one["members_a_chip"]),
         f"{one['population']:,}", *gib, f"{one['bytes_available'] / 2**30:.2f}", fits,
-        f"{one['flops_a_chip'] / 1e9:,.0f}", "" if said is None else f"{inside}, {outside}",
+        f"{one['flops_a_chip'] / 1e9:,.0f}", "" if found is None else f"{inside}, {outside}",
         f"{rate:,.0f}" if rate else "",
     ]  # fmt: skip

@@ -1,16 +1,15 @@
-"""A whole run, from the config to the last result: where its seconds go.
+"""Measure the parts of a whole run, from the config to the last result, in seconds.
 
     python -m benchmarks.speed.end_to_end [--method co2net] [--shape demo] [--population M]
 
-`trainer.train_and_evaluate` in a temporary work directory, with everything that a run does:
-generating the data, compiling, training, evaluating on the way, checkpoints, plots. The first run
-compiles everything (cold); the others find compiled programs in the cache that it has filled
-(warm), as a second `python -m jaxtal.main` does. Importing Python modules and starting the device
-are not part of it. Prints one JSON row a run, `shares` being the parts' shares of the total, and a
-table. What a run itself prints goes to the standard error.
+Runs `trainer.train_and_evaluate` in a temporary work directory: generating the data, compiling,
+training, evaluating, saving checkpoints, plotting. The first run compiles all programs (cold); the
+others find them in the compilation cache (warm), like a second `python -m jaxtal.main`. Importing
+Python modules and initializing the device are not included. Prints one JSON row per run, with the
+parts' fractions of the total in `shares`, and a table. The output of the run itself goes to stderr.
 
---shape thumos: generated videos as many, as long and as wide as THUMOS14's, 5000 steps with 25
-evaluations; hours on a few CPU cores.
+--shape thumos: generated videos with THUMOS14's number, lengths and width, 5,000 steps and 25
+evaluations; this takes hours on a few CPU cores.
 """
 
 import argparse
@@ -38,10 +37,9 @@ from jaxtal.training import evaluator, setup, trainer
 from jaxtal.training.checkpoints import Checkpoints
 from jaxtal.visualization import plots
 
-# Parts that the trainer does not tell by itself: they are measured by wrapping these functions,
-# none of which calls another, for as long as a run lasts. The trainer's "evaluate" is forward,
-# localize and evaluate together. "checkpoints" is what the run waits for, the rest is written
-# meanwhile.
+# Parts that the trainer does not report: these functions, none of which calls another, are wrapped
+# during a run. The trainer's "evaluate" is forward, localize and evaluate together. "checkpoints"
+# is the time that the run waits for; most of a checkpoint is written in the background.
 WRAPPED = (
     (setup, "load_from_config", "data"),
     (setup, "place_features", "data"),
@@ -77,7 +75,13 @@ def config_of(options: argparse.Namespace) -> ConfigDict:
 
 
 def timed(function: Callable, seconds: dict[str, float], part: str) -> Callable:
-    """Return `function`, adding the seconds of its calls to `seconds[part]`."""
+    """Return a function that also adds the seconds of its calls to `seconds[part]`.
+
+    Args:
+        function: function to wrap.
+        seconds: seconds by part.
+        part: key of `seconds`.
+    """
 
     @functools.wraps(function)
     def wrapper(*arguments, **options):
@@ -92,7 +96,7 @@ def timed(function: Callable, seconds: dict[str, float], part: str) -> Callable:
 
 @contextlib.contextmanager
 def wrapped(seconds: dict[str, float]) -> Iterator[None]:
-    """Make the functions of `WRAPPED` add to their parts, within the context."""
+    """Within the context, add the seconds of the functions of `WRAPPED` to their parts."""
     with contextlib.ExitStack() as stack:
         for owner, name, part in WRAPPED:
             function = timed(getattr(owner, name), seconds, part)
@@ -102,12 +106,12 @@ def wrapped(seconds: dict[str, float]) -> Iterator[None]:
 
 @contextlib.contextmanager
 def compiled_programs_kept() -> Iterator[None]:
-    """Keep compiled programs in a folder that is empty at first, within the context."""
+    """Within the context, cache compiled programs in an initially empty temporary folder."""
     before = jax.config.values["jax_compilation_cache_dir"]
     with tempfile.TemporaryDirectory(prefix="jaxtal_compiled_") as folder:
         try:
             jax.config.update("jax_compilation_cache_dir", folder)
-            compilation_cache.reset_cache()  # it looks at the folder only once
+            compilation_cache.reset_cache()  # JAX reads the option only once
             yield
         finally:
             jax.config.update("jax_compilation_cache_dir", before)
@@ -115,22 +119,22 @@ def compiled_programs_kept() -> Iterator[None]:
 
 
 def run(config: ConfigDict) -> dict[str, float]:
-    """Measure the seconds of a run's parts and "total"."""
+    """Measure the seconds of a run's parts and of the total, key "total"."""
     seconds = dict.fromkeys(PARTS, 0.0)
-    jax.clear_caches()  # what this process has compiled before
+    jax.clear_caches()  # programs compiled by earlier runs of this process
     with tempfile.TemporaryDirectory(prefix="jaxtal_run_") as folder, wrapped(seconds):
         start = time.perf_counter()
         with contextlib.redirect_stdout(sys.stderr):
             result = trainer.train_and_evaluate(config, Path(folder) / "run")
         total = time.perf_counter() - start
-    told = result["seconds"]
-    seconds.update(compile=told["compile"], train=told["train"])
+    reported = result["seconds"]
+    seconds.update(compile=reported["compile"], train=reported["train"])
     seconds["other"] = max(0.0, total - sum(seconds.values()))
     return {**seconds, "total": total}
 
 
 def shapes_of(config: ConfigDict) -> dict[str, Any]:
-    """Return what a run's seconds depend on."""
+    """Return the sizes of a run."""
     generator = synthetic.parse(config.data.generator)
     return {
         "method": config.method, "steps": config.train.steps, "eval_every": config.train.eval_every,
@@ -142,14 +146,26 @@ def shapes_of(config: ConfigDict) -> dict[str, Any]:
 
 
 def row_of(name: str, shapes: dict[str, Any], seconds: dict[str, float], cache: str) -> dict:
-    """Return the row of a run."""
+    """Return the row of a run.
+
+    Args:
+        name: name of the case.
+        shapes: sizes of the run.
+        seconds: seconds by part.
+        cache: "cold" or "warm".
+    """
     parts = {part: round(seconds[part], 4) for part in PARTS}
     shares = {part: round(value / seconds["total"], 4) for part, value in parts.items()}
     return row(name, shapes, [seconds["total"]], cache=cache, seconds_of=parts, shares=shares)
 
 
 def table_of(title: str, runs: dict[str, dict[str, float]]) -> Table:
-    """Return a table with a column of seconds and one of shares for every run."""
+    """Return a table with a column of seconds and one of fractions for every run.
+
+    Args:
+        title: title of the table.
+        runs: seconds by part of each run.
+    """
     columns = [column for name in runs for column in (f"{name}, s", "share")]
     table = numbers_table(title, "part", *columns)
     for part in (*PARTS, "total"):
@@ -165,17 +181,19 @@ def table_of(title: str, runs: dict[str, dict[str, float]]) -> Table:
 def parse() -> argparse.Namespace:
     """Parse the command line."""
     parser = parser_of(__doc__, repeats=2)
-    parser.add_argument("--method", choices=list(CONFIGS), default="co2net")
-    parser.add_argument("--shape", choices=["demo", "thumos"], default="demo")
+    parser.add_argument("--method", choices=list(CONFIGS), default="co2net", help="default: co2net")
+    parser.add_argument("--shape", choices=["demo", "thumos"], default="demo", help="default: demo")
     parser.add_argument("--steps", type=int, help="default: the demo config's; thumos: 5000")
-    parser.add_argument("--eval_every", type=int, help="default: the demo config's; thumos: 200")
-    parser.add_argument("--population", type=int, default=1, metavar="M")
+    parser.add_argument(
+        "--eval_every", type=int, help="steps; default: the demo config's; thumos: 200"
+    )
+    parser.add_argument("--population", type=int, default=1, metavar="M", help="default: 1")
     add_set(parser, "data.generator='demo num_test=20'")
     return parser.parse_args()
 
 
 def main() -> None:
-    """Measure the runs, print rows and a table."""
+    """Measure the runs; print the rows and a table."""
     options = parse()
     config, rows = config_of(options), Rows(options.json)
     logging.set_verbosity(logging.WARNING)  # as in jaxtal.main

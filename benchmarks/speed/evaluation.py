@@ -1,12 +1,12 @@
-"""Evaluating detections against loops over rows, on the same inputs, in turn, on one core.
+"""Compare the evaluation of detections with loops over rows, in turn, on one core.
 
     python -m benchmarks.speed.evaluation [--sizes thumos14 activitynet13 many] [--repeats N]
 
-The detections are those of CO2-Net's localization in drawn activations. `ratio` is the median of
-`baselines.pandas_frames`, the official evaluator's loop over rows of pandas frames, over this one.
-In `baselines.python_loops`, a leaner reference, the same loop has the instances in a dict of
-arrays. All must give the same mAP. `many` is 100,000 detections in 10,000 videos of 200 classes,
-and a tenth of each. Needs pandas, which is in the extra `test`.
+The detections are CO2-Net's, localized in random activations. `ratio` is the median of
+`baselines.pandas_frames` divided by this program's. `pandas_frames` is the official evaluator's
+loop over rows of pandas frames; `python_loops` is a faster reference, the same loop with the
+instances in a dict of arrays. All programs must compute the same mAP. `many` has 100,000
+detections in 10,000 videos of 200 classes, and a tenth of both. Needs pandas (extra `test`).
 """
 
 import numpy as np
@@ -20,7 +20,7 @@ from jaxtal.data.segments import Segments
 from jaxtal.evaluation import detection_map
 from jaxtal.localization.config import LocalizationConfig
 
-# Name: t-IoU thresholds, and how many detections of a video are evaluated.
+# Name: t-IoU thresholds, and the maximum number of detections per video.
 EVALUATED: dict[str, tuple[np.ndarray, int | None]] = {
     "thumos14": (np.array([0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95]), None),
     "activitynet13": (np.arange(50, 100, 5) / 100, 20),
@@ -28,7 +28,12 @@ EVALUATED: dict[str, tuple[np.ndarray, int | None]] = {
 
 
 def detections(outputs, limit: int | None) -> Segments:
-    """Return CO2-Net's, in snippets; of each video the `limit` best."""
+    """Return CO2-Net's detections in snippets.
+
+    Args:
+        outputs: outputs of `draw_activations`.
+        limit: keep this many detections with the highest scores per video; None keeps all.
+    """
     config = co2net_thumos.get_config()
     videos = evidence(methods.get("co2net"), config, outputs)
     found = ours(videos, LocalizationConfig(**config.localization))
@@ -39,11 +44,17 @@ def detections(outputs, limit: int | None) -> Segments:
 
 
 def compare(name: str, repeats: int, rows: Rows) -> None:
-    """Measure one data set's size."""
-    try:  # here, because the package does not need pandas, which one of them does
+    """Measure one data set's size and write its rows.
+
+    Args:
+        name: key of `SIZES`.
+        repeats: measurements of each program.
+        rows: writer of rows.
+    """
+    try:  # in this function: the package does not depend on pandas
         from benchmarks.baselines import pandas_frames, python_loops
     except ImportError as error:
-        raise SystemExit(f"{error}; the reference needs it: pip install -e '.[test]'") from None
+        raise SystemExit(f"{error}; the reference needs pandas: pip install -e '.[test]'") from None
 
     size, (thresholds, limit) = SIZES[name], EVALUATED[name]
     truth, outputs = draw_activations(size)
@@ -73,7 +84,13 @@ def compare(name: str, repeats: int, rows: Rows) -> None:
 
 
 def many(count: int, repeats: int, rows: Rows) -> None:
-    """Measure `count` detections in count / 10 videos of 200 classes, two instances a video."""
+    """Measure random detections in videos of 200 classes with two instances each.
+
+    Args:
+        count: number of detections, ten times the number of videos.
+        repeats: number of measurements.
+        rows: writer of rows.
+    """
     rng = np.random.default_rng(0)
     video = np.repeat(np.arange(count // 10), 2)
     start = rng.uniform(0, 100, len(video))
@@ -95,7 +112,7 @@ def many(count: int, repeats: int, rows: Rows) -> None:
 
 
 def main() -> None:
-    """Measure every size."""
+    """Measure every size and print the rows."""
     parser = parser_of(__doc__, repeats=3)
     sizes = [*SIZES, "many"]
     parser.add_argument("--sizes", nargs="+", choices=sizes, default=sizes)

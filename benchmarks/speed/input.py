@@ -1,18 +1,19 @@
-"""Sampling and feeding of training batches against the per-bin Python sampler.
+"""Compare sampling and feeding of training batches with the per-bin Python sampler.
 
     python -m benchmarks.speed.input
 
-CO2-Net's batches at the demo's, THUMOS14's and ActivityNet's shape, in four ways:
+CO2-Net's batches are made at the demo's, THUMOS14's and ActivityNet's shape:
 
-- draw: which snippets of which videos, on the device, many steps in one program, as in training;
-- batch: the same and the gather from the features on the device;
-- stream: a batch through the host's pipeline, which takes over where features do not fit, from draw
-  to arrival on the device;
-- per bin: the published way, a choice from a range for every bin, drawn or with its gather;
-  "per bin, randint" is the leanest way to draw bin by bin.
+- draw: sample indices of videos and snippets on the device, many steps in one program, as in
+  training;
+- batch: sample indices and gather the features on the device;
+- stream: make a batch by the host's pipeline, which is used if features do not fit on the device,
+  from sampling to arrival on the device;
+- per bin: the published sampler, one choice from a range for every bin, without and with the
+  gather; "per bin, randint" is the fastest form that samples bin by bin.
 
-`ratio` is the per-bin sampler's median over ours for the same work; `share` is what a draw or batch
-costs of a training step on the same features, measured in the same process.
+`ratio` is the per-bin sampler's median divided by jaxtal's for the same work; `share` is the
+fraction of a training step on the same features, measured in the same process.
 """
 
 import statistics
@@ -37,7 +38,12 @@ REFERENCES = {"draw": "per bin, draw", "batch": "per bin, batch", "stream": "per
 
 
 def repeated(one, count: int):
-    """Return a program of the steps 0 to `count` - 1, which gives the last one's result."""
+    """Return a program that repeats a function in a loop and returns the last result.
+
+    Args:
+        one: function of the data and the step.
+        count: number of steps.
+    """
 
     def run(data):
         return jax.lax.fori_loop(1, count, lambda step, _: one(data, step), one(data, jnp.int32(0)))
@@ -46,7 +52,12 @@ def repeated(one, count: int):
 
 
 def cases(config, data: PackedVideos) -> dict:
-    """Return what is timed, and how many batches each call makes."""
+    """Return the measured calls and the number of batches that each makes.
+
+    Args:
+        config: config of a method.
+        data: training videos.
+    """
     method = methods.get(config.method)
 
     def drawn(data: PackedVideos, step):
@@ -80,7 +91,12 @@ def cases(config, data: PackedVideos) -> dict:
 
 
 def measure(shape: str, repeats: int) -> tuple[dict, dict[str, list[float]]]:
-    """Return the sizes of a shape and the seconds of one batch in every case."""
+    """Return the sizes of a shape and the seconds per batch of every case.
+
+    Args:
+        shape: key of `SHAPES`.
+        repeats: measurements of each case.
+    """
     size, snippets, width, classes = SHAPES[shape]
     config = config_of("co2net", shape, size, snippets)
     made = cases(config, training_set(VIDEOS, snippets, width, classes))
@@ -90,12 +106,14 @@ def measure(shape: str, repeats: int) -> tuple[dict, dict[str, list[float]]]:
 
 
 def main() -> None:
-    """Measure every shape, print rows and the table."""
+    """Measure every shape; print the rows and a table."""
     parser = parser_of(__doc__, repeats=9)
-    parser.add_argument("--shapes", choices=list(SHAPES), nargs="+", default=list(SHAPES))
+    parser.add_argument(
+        "--shapes", choices=list(SHAPES), nargs="+", default=list(SHAPES), help="default: all"
+    )
     options = parser.parse_args()
     rows = Rows(options.json)
-    columns = ("shape", "case", "ms a batch", "times as fast as per bin", "share of a step")
+    columns = ("shape", "case", "ms per batch", "speed relative to per bin", "share of a step")
     table = Table(*columns, title="sampling and feeding")
     for shape in options.shapes:
         shapes, seconds = measure(shape, options.repeats)

@@ -1,11 +1,12 @@
-"""Localization against loops over videos, classes, thresholds and runs, in turn, on one core.
+"""Compare localization with loops over videos, classes, thresholds and runs, on one core.
 
     python -m benchmarks.speed.localization [--sizes thumos14 activitynet13] [--repeats N]
 
-Each method's localization of drawn activations (`workloads.draw_activations`), from T-CAM and
-attention to detections; `ratio` is the median of the loops (`baselines.python_loops`) over ours.
-Both must find the same segments in the same order. `largest_cluster` is the floor: this many of the
-proposals hang together, of which Gaussian soft-NMS must select one after the other.
+Measures each method's localization of random activations (`workloads.draw_activations`), from
+T-CAM and attention to detections, in turn with the loops (`baselines.python_loops`); `ratio` is the
+median of the loops divided by jaxtal's. Both must find the same segments in the same order.
+`largest_cluster` is the number of sequential steps of Gaussian soft-NMS: the largest number of
+proposals that are connected by overlaps.
 """
 
 from collections.abc import Iterator
@@ -23,7 +24,13 @@ from jaxtal.methods.base import Method
 
 
 def evidence(method: Method, config, outputs) -> Iterator[Any]:
-    """Yield what each video's proposals are made of, from CO2-Net's form of outputs."""
+    """Yield the inputs of proposal generation for each video.
+
+    Args:
+        method: method whose score specification is used.
+        config: config of the method.
+        outputs: outputs of `draw_activations`, in CO2-Net's form.
+    """
     for output in outputs:
         cas, attention = output["cas"], output["attention"]
         pooled = proposals.topk_mean(cas, max(1, len(cas) // 8))
@@ -34,12 +41,22 @@ def evidence(method: Method, config, outputs) -> Iterator[Any]:
 
 
 def ours(videos, settings) -> Segments:
-    """Return the detections in all videos, in rows."""
+    """Return jaxtal's detections of all videos.
+
+    Args:
+        videos: results of `evidence`.
+        settings: localization config.
+    """
     return nms.apply_nms(proposals.generate_all_proposals(videos, settings), settings)
 
 
 def loops(videos, settings) -> np.ndarray:
-    """Return the same as rows of video, class, start, end and score."""
+    """Return the detections of the loops as rows of video, class, start, end and score.
+
+    Args:
+        videos: results of `evidence`.
+        settings: localization config.
+    """
     return np.array(
         [
             (index, *found)
@@ -50,7 +67,12 @@ def loops(videos, settings) -> np.ndarray:
 
 
 def check_same(found: Segments, wanted: np.ndarray) -> None:
-    """Check for the same segments and scores, in the same order except where scores are equal."""
+    """Assert equal segments and scores, in the same order unless scores are equal.
+
+    Args:
+        found: jaxtal's detections.
+        wanted: detections of the loops.
+    """
     ours = np.stack([found.video, found.label, found.start, found.end, found.score], axis=1)
     np.testing.assert_array_equal(ours[:, :2], wanted[:, :2])
     np.testing.assert_allclose(ours[:, 4], wanted[:, 4], rtol=0, atol=1e-9)
@@ -59,7 +81,14 @@ def check_same(found: Segments, wanted: np.ndarray) -> None:
 
 
 def compare(name: str, config, repeats: int, rows: Rows) -> None:
-    """Measure one method at one size."""
+    """Measure one method at one size and write its rows.
+
+    Args:
+        name: key of `SIZES`.
+        config: config of the method.
+        repeats: measurements of each program.
+        rows: writer of rows.
+    """
     size, method = SIZES[name], methods.get(config.method)
     settings = method.localization_config_cls(**config.localization)
     _, outputs = draw_activations(size)
@@ -85,7 +114,7 @@ def compare(name: str, config, repeats: int, rows: Rows) -> None:
 
 
 def main() -> None:
-    """Measure every method at every size."""
+    """Measure every method at every size and print the rows."""
     parser = parser_of(__doc__, repeats=5)
     parser.add_argument("--sizes", nargs="+", choices=list(SIZES), default=list(SIZES))
     options = parser.parse_args()

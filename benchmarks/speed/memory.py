@@ -1,13 +1,12 @@
-"""Peak memory of a THUMOS-shaped run against what it cannot do without.
+"""Compare the peak memory of a THUMOS14-sized run with the memory that it must have.
 
     python -m benchmarks.speed.memory
 
-A run of the public trainer on generated videos of THUMOS14's number, lengths and width, float16 on
-the device, batches of 10 x 500 x 2048. What it cannot do without: features, parameters, Adam's
-moments and one step's activations, which are the temporaries of the compiled training program as
-the compiler lays them out (forward pass, gradients and work space). `ratio` is the peak over that
-sum. On the CPU the peak is the process's largest resident set, less what it was before the run,
-when everything was imported; on an accelerator it is the allocator's.
+Runs the trainer on generated videos of THUMOS14's number, lengths and width, with float16 features
+on the device and batches of 10 x 500 x 2048. The run must have features, parameters, Adam's moments
+and one step's activations, the temporaries of the compiled training program (forward pass,
+gradients, work space). `ratio` is the peak divided by this sum. On the CPU the peak is the largest
+resident set of the process minus the one before the run; on an accelerator it is the allocator's.
 """
 
 import argparse
@@ -30,7 +29,7 @@ NEEDED = ("features", "parameters", "optimizer", "activations")
 
 
 def config_of(options: argparse.Namespace) -> ConfigDict:
-    """Return the config of a short run on generated videos: some steps and one evaluation."""
+    """Return the config of a short run on generated videos: few steps and one evaluation."""
     config = CONFIGS[options.method][1].get_config()
     config.data.dir = ""
     config.data.generator = (
@@ -44,7 +43,7 @@ def config_of(options: argparse.Namespace) -> ConfigDict:
 
 
 def peak() -> int:
-    """Return the most bytes held so far, by the device's allocator or by this process."""
+    """Return the peak bytes of the device's allocator or, on the CPU, of this process."""
     stats = jax.local_devices()[0].memory_stats() or {}
     unit = 1 if sys.platform == "darwin" else 1024
     of_process = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
@@ -52,7 +51,7 @@ def peak() -> int:
 
 
 def measure(config: ConfigDict) -> dict[str, int]:
-    """Measure the bytes of the parts that are needed, those before the run, and at its peak."""
+    """Measure the bytes of the necessary parts, before the run, and at its peak."""
     found = {}
     compile_steps = dispatch._compile
 
@@ -77,12 +76,12 @@ def measure(config: ConfigDict) -> dict[str, int]:
 
 
 def main() -> None:
-    """Run, print the row and the table."""
+    """Run; print the row and a table."""
     parser = parser_of(__doc__, repeats=1)
-    parser.add_argument("--method", choices=list(CONFIGS), default="co2net")
+    parser.add_argument("--method", choices=list(CONFIGS), default="co2net", help="default: co2net")
     numbers = {"train_videos": 200, "test_videos": 212, "snippets": 500, "width": 2048, "steps": 2}
     for name, number in numbers.items():
-        parser.add_argument(f"--{name}", type=int, default=number)
+        parser.add_argument(f"--{name}", type=int, default=number, help=f"default: {number}")
     options = parser.parse_args()
     found = measure(config_of(options))
     beyond = found["peak"] - found["before"]
@@ -92,7 +91,7 @@ def main() -> None:
     name = f"{options.method}, peak memory"
     Rows(options.json)(untimed_row(name, shapes, bytes=found, ratio=ratio))
     table = numbers_table(f"{options.method}: peak memory", "part", "MiB")
-    for part, size in {**found, "peak less before": beyond}.items():
+    for part, size in {**found, "peak minus before": beyond}.items():
         table.add_row(part, f"{size / 2**20:,.0f}")
     table.add_row("ratio to the first four", f"{ratio:.2f}")
     show(table)

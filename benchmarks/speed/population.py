@@ -1,13 +1,12 @@
-"""Seconds per member-step of M models trained at once, against M runs one after another.
+"""Compare a population of M models with M single runs, in seconds per step of one model.
 
     python -m benchmarks.speed.population [--method co2net] [--shape demo] [--members 1 2 4 8]
                                           [--until_full]
 
-A call of the population is one dispatch of --steps steps of all M members; a call of the single
-runs is M dispatches of the same steps of one model. Both are measured in turn in one process, for
-each M by itself. Prints one JSON row a case and a table; seconds are those of one step of one
-model, `ratio` is the population's median over that of the single runs. --until_full goes on
-doubling M until the device's memory is full.
+A measurement of the population is one dispatch of --steps steps of all M members; a measurement of
+the single runs is M dispatches of one model. Both are measured in turn in one process for each M.
+Prints one JSON row per case and a table; `ratio` is the population's median divided by that of the
+single runs. --until_full doubles M until the device's memory is full.
 """
 
 import argparse
@@ -22,18 +21,24 @@ from benchmarks.timing import Rows, interleaved, numbers_table, parser_of, row, 
 from benchmarks.workloads import CONFIGS, SHAPES, Trainer, config_of, training_set
 from jaxtal.input_pipeline.packing import PackedVideos
 
-SIZES = ("batch", "snippets", "width", "classes")  # those of a shape
+SIZES = ("batch", "snippets", "width", "classes")  # sizes of a shape
 
 
 def trainer(options: argparse.Namespace, data: PackedVideos, members: int) -> Trainer:
-    """Compile a program that trains this many members at once."""
+    """Compile a program that trains a population.
+
+    Args:
+        options: parsed command line.
+        data: training videos.
+        members: number of members.
+    """
     config = config_of(options.method, options.shape, options.batch, options.snippets)
     config.population = members
     return Trainer(config, data, options.steps)
 
 
 def out_of_memory(error: Exception) -> bool:
-    """Return whether it is an allocation that failed, on the host or the device."""
+    """Return True if the error is a failed allocation on the host or the device."""
     text = str(error)
     full = "RESOURCE_EXHAUSTED" in text or "out of memory" in text.lower()
     on_device = isinstance(error, jax.errors.JaxRuntimeError) and full
@@ -41,7 +46,7 @@ def out_of_memory(error: Exception) -> bool:
 
 
 def bytes_of(trainer: Trainer) -> int:
-    """Return what the compiled program holds, its arguments included; 0 where unknown."""
+    """Return the bytes of the compiled program, arguments included; 0 if unknown."""
     sizes = trainer.compiled.memory_analysis()
     if sizes is None:
         return 0
@@ -50,7 +55,7 @@ def bytes_of(trainer: Trainer) -> int:
 
 
 def fits(expected: int) -> bool:
-    """Return whether to try: a CPU's system would rather end processes than refuse memory."""
+    """Return True if `expected` bytes may be allocated; on CPUs the system would kill processes."""
     if jax.default_backend() != "cpu":
         return True
     return expected < 0.8 * psutil.virtual_memory().available
@@ -59,7 +64,17 @@ def fits(expected: int) -> bool:
 def measure(
     options: argparse.Namespace, single: Trainer, together: Trainer, members: int
 ) -> dict[str, list[float]]:
-    """Measure the seconds of a step of one model in single runs and in a population."""
+    """Measure the seconds per step of one model.
+
+    Args:
+        options: parsed command line.
+        single: program of a single run.
+        together: program of the population.
+        members: number of members.
+
+    Returns:
+        Seconds of "single runs" and "population".
+    """
 
     def one_after_another():
         for _ in range(members):
@@ -73,7 +88,13 @@ def measure(
 
 
 def sizes(members: list[int], until_full: bool, most: int) -> Iterator[int]:
-    """Yield the M to measure: those asked for, then doubled."""
+    """Yield the population sizes M to measure.
+
+    Args:
+        members: sizes of the command line.
+        until_full: then double the largest one.
+        most: largest size.
+    """
     yield from members
     size = 2 * max(members)
     while until_full and size <= most:
@@ -82,7 +103,12 @@ def sizes(members: list[int], until_full: bool, most: int) -> Iterator[int]:
 
 
 def compare(options: argparse.Namespace, rows: Rows) -> Table:
-    """Measure every M, as far as memory goes."""
+    """Measure every M that fits into memory and return the table.
+
+    Args:
+        options: parsed command line.
+        rows: writer of rows.
+    """
     name = f"{options.method}, {options.shape}"
     title = f"{name}: M models at once and one after another"
     columns = ("M", "ms a member-step", "ms a step, single runs", "ratio", "MiB")
@@ -119,15 +145,18 @@ def compare(options: argparse.Namespace, rows: Rows) -> Table:
 
 
 def main() -> None:
-    """Measure every M, print rows and a table."""
+    """Measure every M; print the rows and a table."""
     parser = parser_of(__doc__, repeats=9)
-    parser.add_argument("--method", choices=list(CONFIGS), default="co2net")
-    parser.add_argument("--shape", choices=list(SHAPES), default="demo")
-    parser.add_argument("--members", type=int, nargs="+", default=[1, 2, 4, 8], metavar="M")
+    parser.add_argument("--method", choices=list(CONFIGS), default="co2net", help="default: co2net")
+    parser.add_argument("--shape", choices=list(SHAPES), default="demo", help="default: demo")
+    parser.add_argument(
+        "--members", type=int, nargs="+", default=[1, 2, 4, 8], metavar="M",
+        help="sizes of the population; default: 1 2 4 8",
+    )  # fmt: skip
     parser.add_argument("--until_full", action="store_true", help="double M until memory is full")
     parser.add_argument("--most", type=int, default=256, help="largest M of --until_full")
-    parser.add_argument("--steps", type=int, default=5, help="a dispatch")
-    parser.add_argument("--videos", type=int, default=100)
+    parser.add_argument("--steps", type=int, default=5, help="steps per dispatch; default: 5")
+    parser.add_argument("--videos", type=int, default=100, help="training videos; default: 100")
     for name in SIZES:
         parser.add_argument(f"--{name}", type=int, help="default: the shape's")
     options = parser.parse_args()

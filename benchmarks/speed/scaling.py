@@ -1,13 +1,13 @@
-"""Cost of a training step against its sizes, one varied at a time around a base.
+"""Measure a training step while one size varies around a base.
 
     python -m benchmarks.speed.scaling [--method co2net] [--axes snippets width classes videos]
 
-T snippets, D features a snippet (both modalities), C classes, and the number of training videos;
-the values of an axis are measured in turn in one process. Prints one JSON row a value and a table.
-`exponent` is the slope of the logarithm of the median seconds of a step against that of the value,
-over all values and over the two largest; its quartiles are over the repeats. `ratio` is the median
-over that of the axis's first value. Videos are narrow on the axis of their number, so that ten
-thousand fit into memory; on that of the classes there are two of every class.
+The axes are snippets per video, features per snippet (both modalities), classes, and training
+videos; the values of an axis are measured in turn in one process. Prints one JSON row per value and
+a table per axis. `exponent` is the slope of log seconds (medians) against log value, over all
+values and over the two largest; its quartiles are over the repeats. `ratio` is the median divided
+by that of the axis's first value. On the axis `videos` features are narrow, so that ten thousand
+videos fit into memory; on the axis `classes` every class has two videos.
 """
 
 import argparse
@@ -29,7 +29,13 @@ AXES = {
 
 
 def sizes_of(axis: str, values: list[int], options: argparse.Namespace) -> list[dict[str, int]]:
-    """Return all sizes at every value of an axis."""
+    """Return all sizes at every value of an axis.
+
+    Args:
+        axis: key of `AXES`.
+        values: values of the axis.
+        options: parsed command line.
+    """
     base = {**BASE, **dict(options.base)}
     if axis == "classes":
         base["videos"] = max(base["videos"], 2 * max(values))
@@ -39,18 +45,28 @@ def sizes_of(axis: str, values: list[int], options: argparse.Namespace) -> list[
 
 
 def trainer(method: str, sizes: dict[str, int], steps: int) -> Trainer:
-    """Compile steps at these sizes."""
+    """Compile a dispatch of training steps.
+
+    Args:
+        method: key of `CONFIGS`.
+        sizes: values of all axes and the batch size.
+        steps: steps per dispatch.
+    """
     data = training_set(sizes["videos"], sizes["snippets"], sizes["width"], sizes["classes"])
     return Trainer(config_of(method, "demo", sizes["batch"], sizes["snippets"]), data, steps)
 
 
 def exponents(values: list[int], seconds: list[list[float]], last: int = 0) -> dict[str, Any]:
-    """Fit the slope of log seconds against log value, of the medians and its quartiles.
+    """Fit the slope of log seconds against log value.
 
     Args:
-        values: of the axis.
-        seconds: of each value, those of the repeats.
+        values: values of the axis.
+        seconds: seconds of each repeat, for each value.
         last: use only this many of the largest values; 0 for all.
+
+    Returns:
+        "exponent", of the medians, and its "quartiles" over the repeats; None for fewer than two
+        values.
     """
     order = np.argsort(values)[-last:]
     if len(order) < 2:
@@ -62,7 +78,14 @@ def exponents(values: list[int], seconds: list[list[float]], last: int = 0) -> d
 
 
 def measure(axis: str, values: list[int], options: argparse.Namespace, rows: Rows) -> Table:
-    """Measure one axis: write all its rows and return its table."""
+    """Measure one axis, write its rows and return its table.
+
+    Args:
+        axis: key of `AXES`.
+        values: values of the axis.
+        options: parsed command line.
+        rows: writer of rows.
+    """
     method, sizes = options.method, sizes_of(axis, values, options)
     calls = {str(size[axis]): trainer(method, size, options.steps) for size in sizes}
     measured = interleaved(calls, options.repeats)
@@ -99,22 +122,30 @@ def _slope(fit: dict[str, Any]) -> str:
 def _size(text: str) -> tuple[str, int]:
     name, _, value = text.partition("=")
     if name not in BASE or not value.isdigit():
-        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=NUMBER, NAME of {', '.join(BASE)}")
+        names = ", ".join(BASE)
+        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=NUMBER with a NAME of {names}")
     return name, int(value)
 
 
 def main() -> None:
-    """Measure every axis, print rows and tables."""
+    """Measure every axis; print the rows and tables."""
     parser = parser_of(__doc__, repeats=9)
-    parser.add_argument("--method", choices=list(CONFIGS), default="co2net")
-    parser.add_argument("--axes", nargs="+", choices=list(AXES), default=list(AXES))
-    parser.add_argument("--steps", type=int, default=5, help="a dispatch")
+    parser.add_argument("--method", choices=list(CONFIGS), default="co2net", help="default: co2net")
+    parser.add_argument(
+        "--axes", nargs="+", choices=list(AXES), default=list(AXES), help="default: all"
+    )
+    parser.add_argument("--steps", type=int, default=5, help="steps per dispatch; default: 5")
     parser.add_argument(
         "--base", nargs="+", type=_size, default=[], metavar="NAME=NUMBER", help=f"default: {BASE}"
     )
-    parser.add_argument("--videos_width", type=int, default=64, help="features on the last axis")
+    parser.add_argument(
+        "--videos_width", type=int, default=64, help="features per snippet on the axis videos"
+    )
     for axis, values in AXES.items():
-        parser.add_argument(f"--{axis}", type=int, nargs="+", default=values, metavar="N")
+        parser.add_argument(
+            f"--{axis}", type=int, nargs="+", default=values, metavar="N",
+            help=f"values; default: {' '.join(map(str, values))}",
+        )  # fmt: skip
     options = parser.parse_args()
     rows = Rows(options.json)
     tables = [measure(axis, getattr(options, axis), options, rows) for axis in options.axes]

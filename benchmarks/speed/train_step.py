@@ -1,24 +1,23 @@
-"""A whole training step against PyTorch, and against what its matrix products alone must take.
+"""Compare a whole training step with PyTorch and with the time of its matrix products.
 
     python -m benchmarks.train_step [--method co2net --batch 10 --snippets 100] [--json FILE]
 
-Without arguments every method at the demo's, THUMOS14's and ActivityNet's shape. Ours is the
-program that training runs, some steps a dispatch: it draws and gathers the batches, too. The
-references are the project's own plain PyTorch modules of the same mathematics
+Without arguments all methods are measured at the demo's, THUMOS14's and ActivityNet's shape. The
+measured program is the one of training, several steps per dispatch, sampling and gathering of the
+batches included. The references are plain PyTorch modules of the same mathematics
 (`benchmarks/baselines/torch`; extra `torch`), with `Conv1d` or with shifted copies and matrix
-products, eager and through `torch.compile`, on a batch that is there already. All are measured in
-turn in one process, so many steps each. `ratio` of "one step a dispatch" says what the loop of
-steps adds (below 1) or saves.
+products, eager and compiled by `torch.compile`, on a batch in memory. All are measured in turn in
+one process. `ratio` of "one step a dispatch" is below 1 if the loop over steps adds time.
 
-The floor is the step's floating-point operations divided by the best rate of a matrix product in
-the same process, by XLA or PyTorch. "textbook" operations are what the layers' formulas have, as
-PyTorch's counter finds them in the reference; "executed" ones what XLA counts in our program.
+The floor is the number of floating-point operations of the step divided by the best rate of a
+matrix product in the same process, by XLA or PyTorch. "textbook" operations are counted by PyTorch
+in the reference, "executed" operations by XLA in the compiled program.
 
-`--set` changes fields of the config of ours: what D2-Net's denoising costs is the difference to
-`--method d2net --reference none --set loss.denoising=none`.
+`--set` changes config fields of jaxtal's side. The cost of D2-Net's denoising is the difference
+between `--method d2net --reference none` with and without `--set loss.denoising=none`.
 
-One row for each reference: `median_s` and `quartiles_s` are ours, `ratio` is the reference's median
-over ours; for a floor that is the share of its rate that we reach.
+Prints one row per reference: `median_s` and `quartiles_s` are jaxtal's, `ratio` is the reference's
+median divided by jaxtal's; for a floor this is the fraction of the floor's rate.
 """
 
 import argparse
@@ -43,13 +42,24 @@ VIDEOS = {"demo": 100, "thumos": 60, "anet": 200}
 
 
 def references(config, batch: int, snippets: int, width: int, classes: int) -> dict[str, Any]:
-    """Return the PyTorch modules' steps on one batch, and the FLOPs of such a step."""
+    """Return the PyTorch modules' steps on one batch, and the FLOPs of a step.
+
+    Args:
+        config: config of the method.
+        batch: videos per batch, B.
+        snippets: snippets per video, T.
+        width: features per snippet, 2 * D.
+        classes: number of classes, C.
+
+    Returns:
+        "steps", (name, function) of each form, and "flops".
+    """
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
     from benchmarks.baselines import torch as reference_torch
 
-    torch.set_float32_matmul_precision("high")  # TF32 on NVIDIA, as XLA's float32 is there
+    torch.set_float32_matmul_precision("high")  # TF32 on NVIDIA GPUs, like XLA's default
     device = "cuda" if torch.cuda.is_available() else "cpu"
     features = torch.rand(batch, snippets, width, device=device)
     rows = [0, 0, 1, 1, 2, 2, *range(max(0, batch - 6))][:batch]
@@ -72,7 +82,7 @@ def references(config, batch: int, snippets: int, width: int, classes: int) -> d
 
 
 def torch_rates(repeats: int) -> float:
-    """Measure the best rate of PyTorch's matrix products."""
+    """Measure the best rate of PyTorch's matrix products, in FLOP/s."""
     import torch
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -88,7 +98,14 @@ def _synchronize() -> None:
 
 
 def measure(method: str, shape: str, sizes, options: argparse.Namespace) -> list[dict]:
-    """Return the rows of one method at one shape."""
+    """Measure one method at one shape and return its rows.
+
+    Args:
+        method: key of `CONFIGS`.
+        shape: key of `SHAPES`.
+        sizes: videos per batch, snippets per video, features per snippet, classes.
+        options: parsed command line.
+    """
     batch, snippets, width, classes = sizes
     config = config_of(method, shape, batch, snippets)
     config.precision = options.precision
@@ -140,7 +157,7 @@ def _ones(rows: int, columns: int, dtype: str) -> jax.Array:
 
 
 def table_of(rows: list[dict]) -> Table:
-    """Return a table with a line for each reference."""
+    """Return a table with one line per reference."""
     table = Table("case", "B x T x features", "ours", "reference", "", "ratio")
     for line in rows:
         size = " x ".join(str(line["shapes"][name]) for name in ("batch", "snippets", "features"))
@@ -158,16 +175,30 @@ def _time(seconds: float) -> str:
 def parse() -> argparse.Namespace:
     """Parse the command line."""
     parser = parser_of(__doc__, repeats=7)
-    parser.add_argument("--method", choices=list(CONFIGS), nargs="+", default=list(CONFIGS))
-    parser.add_argument("--shapes", choices=list(SHAPES), nargs="+", default=list(SHAPES))
-    parser.add_argument("--batch", type=int, default=10)
-    parser.add_argument("--snippets", type=int, nargs="+", help="T; with THUMOS14's other numbers")
-    parser.add_argument("--width", type=int, help="features a snippet")
     parser.add_argument(
-        "--precision", choices=PRECISIONS, default="float32", help="of ours and the floor"
+        "--method", choices=list(CONFIGS), nargs="+", default=list(CONFIGS), help="default: all"
     )
-    parser.add_argument("--reference", choices=("torch", "none"), default="torch")
-    parser.add_argument("--steps", type=int, default=5, help="a dispatch, and a measurement")
+    parser.add_argument(
+        "--shapes", choices=list(SHAPES), nargs="+", default=list(SHAPES), help="default: all"
+    )
+    parser.add_argument("--batch", type=int, default=10, help="videos per batch; default: 10")
+    parser.add_argument(
+        "--snippets", type=int, nargs="+", metavar="T",
+        help="snippets per video, instead of --shapes; the other sizes are THUMOS14's",
+    )  # fmt: skip
+    parser.add_argument("--width", type=int, help="features per snippet; default: the shape's")
+    parser.add_argument(
+        "--precision",
+        choices=PRECISIONS,
+        default="float32",
+        help="precision of jaxtal and of the floor; default: float32",
+    )
+    parser.add_argument(
+        "--reference", choices=("torch", "none"), default="torch", help="default: torch"
+    )
+    parser.add_argument(
+        "--steps", type=int, default=5, help="steps per dispatch and measurement; default: 5"
+    )
     add_set(parser, "loss.denoising=none")
     options = parser.parse_args()
     if options.precision != "float32" and options.reference == "torch":
@@ -176,7 +207,7 @@ def parse() -> argparse.Namespace:
 
 
 def main() -> None:
-    """Measure, print rows and the table; --json gets a JSON list."""
+    """Measure, print the rows and a table; --json writes the rows as a JSON list."""
     options = parse()
     shapes = [(name, SHAPES[name]) for name in options.shapes]
     if options.snippets:

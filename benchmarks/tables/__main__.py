@@ -1,4 +1,4 @@
-"""`python -m benchmarks.tables`, see `benchmarks.tables.run`."""
+"""Entry point of `python -m benchmarks.tables`; see `benchmarks.tables.run`."""
 
 from benchmarks.tables.run import main
 

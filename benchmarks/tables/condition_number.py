@@ -1,12 +1,12 @@
-"""D2-Net's Figure 3: condition number against determinant of 25,000 random joint matrices.
+"""Draw D2-Net's Figure 3: condition number against determinant of random joint matrices.
 
-    python -m benchmarks.tables.condition_number [--count N] [--output docs/images/condition_number.png]
+    python -m benchmarks.tables.condition_number [--count N] [--output FILE]
 
-A joint matrix is made as the losses make it, from random labels and predictions that follow them
-more or less closely. On the left those of the snippet level, 2 x 2; on the right those of the video
-level, batches of 20 videos with 10 classes as in the demo: most batches lack a class, and then the
-determinant is 0 whatever is predicted, while the condition number is that of the singular values
-that are not 0. Prints a JSON row a panel.
+The losses' own functions compute the joint matrices from random labels and predictions that follow
+the labels more or less closely. The left panel has snippet-level matrices, 2 x 2; the right panel
+has video-level matrices of batches of 20 videos with 10 classes, as in the demo. Most of these
+batches lack a class; then the determinant is 0 for any predictions, while the condition number is
+that of the nonzero singular values. Prints one JSON row per panel.
 """
 
 import argparse
@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 
 from jaxtal.nn.mutual_information import dmi, joint_matrix, pdmi
 
-# Title: classes, labeled items a matrix, singular values that are discarded.
+# Title: classes, labeled items per matrix, threshold of the discarded singular values.
 PANELS = {
     "snippet level: 2 x 2, 60 snippets": (2, 60, 0.0),
     "video level: 10 x 10, 20 videos": (10, 20, 1e-5),
@@ -27,7 +27,17 @@ PANELS = {
 
 
 def random_joints(count: int, classes: int, items: int) -> tuple[np.ndarray, np.ndarray]:
-    """Draw joint matrices [count, C, C], and how closely predictions follow labels, [count]."""
+    """Draw random joint matrices.
+
+    Args:
+        count: number of matrices.
+        classes: number of classes, C.
+        items: labeled items per matrix.
+
+    Returns:
+        Joint matrices [count, C, C], and how closely predictions follow labels, [count], from 0
+        (noise) to 1.
+    """
     rng = np.random.default_rng(0)
     labels = np.eye(classes, dtype=np.float32)[rng.integers(classes, size=(count, items))]
     noise = rng.dirichlet(np.ones(classes), size=(count, items)).astype(np.float32)
@@ -39,11 +49,19 @@ def random_joints(count: int, classes: int, items: int) -> tuple[np.ndarray, np.
 
 
 def draw(axis, title: str, joints: np.ndarray, closeness, discard: float) -> dict:
-    """Draw one panel and return its numbers."""
+    """Draw one panel and return its JSON row.
+
+    Args:
+        axis: Matplotlib axes.
+        title: title of the panel.
+        joints: joint matrices [count, C, C].
+        closeness: how closely predictions follow labels, [count].
+        discard: singular values below this fraction of the largest are discarded.
+    """
     determinant = np.exp(-np.asarray(jax.jit(jax.vmap(dmi))(joints), np.float64))
     condition = np.exp(np.asarray(jax.jit(jax.vmap(lambda m: pdmi(m, discard)))(joints)))
     zero = np.linalg.matrix_rank(joints.astype(np.float64)) < joints.shape[-1]
-    determinant[zero] = 0  # dmi has a floor there: that of float32's rounding
+    determinant[zero] = 0  # dmi returns float32's rounding error there
     axis.scatter(determinant, condition, c=closeness, s=2, lw=0, cmap="viridis")
     axis.set(yscale="log", xlabel="|determinant|", ylabel="condition number")
     axis.set_xscale("symlog", linthresh=1e-6)
@@ -61,7 +79,7 @@ def draw(axis, title: str, joints: np.ndarray, closeness, discard: float) -> dic
 
 
 def rank_correlation(x: np.ndarray, y: np.ndarray) -> float:
-    """Compute Spearman's: the correlation of the ranks, equal values sharing their mean rank."""
+    """Compute Spearman's rank correlation; equal values share their mean rank."""
     ranks = []
     for values in (x, y):
         _, place, count = np.unique(values, return_inverse=True, return_counts=True)
@@ -70,10 +88,13 @@ def rank_correlation(x: np.ndarray, y: np.ndarray) -> float:
 
 
 def main() -> None:
-    """Draw the figure, print rows."""
+    """Draw the figure and print its rows."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--count", type=int, default=25_000)
-    parser.add_argument("--output", default="docs/images/condition_number.png")
+    parser.add_argument("--count", type=int, default=25_000, help="matrices; default: 25,000")
+    parser.add_argument(
+        "--output", default="docs/images/condition_number.png", metavar="FILE",
+        help="the figure; default: docs/images/condition_number.png",
+    )  # fmt: skip
     options = parser.parse_args()
     figure = Figure(figsize=(10, 4.2), layout="constrained")
     axes = figure.subplots(1, len(PANELS))

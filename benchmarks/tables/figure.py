@@ -1,4 +1,4 @@
-"""The ablation tables as one picture: means with their intervals, and the papers' numbers."""
+"""Figure of the ablation tables: means with their intervals, and the papers' numbers."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,11 +9,11 @@ from benchmarks.tables.report import Report
 
 
 def draw(reports: Sequence[Report], path: Path) -> None:
-    """A forest plot of the tables with several rows, one panel a table and judged column.
+    """Draw a forest plot with one panel for each ablation table and compared column.
 
     Args:
-        reports: as they were read.
-        path: the picture's, PNG or whatever its suffix says.
+        reports: reports of `benchmarks.tables.report.read`; those without orderings are omitted.
+        path: file of the figure; its suffix selects the format.
     """
     panels = [
         (content, column) for content in reports if content["order"] for column in content["judged"]
@@ -25,7 +25,7 @@ def draw(reports: Sequence[Report], path: Path) -> None:
     axes = figure.subplots(len(panels), 1, height_ratios=heights, sharex=True, squeeze=False)[:, 0]
     for axis, (content, column) in zip(axes, panels, strict=True):
         _panel(axis, content, column)
-    axes[-1].set_xlabel("mAP or F1, per cent")
+    axes[-1].set_xlabel("mAP or F1 (%)")
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper right", ncols=2)
     figure.savefig(path, dpi=110)
 

@@ -1,51 +1,95 @@
-"""Reports of tables as Markdown and sentences (see benchmarks/tables/report.py)."""
+"""Markdown of reports and of the papers' tables (see benchmarks/tables/report.py)."""
 
+import math
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+from benchmarks.tables.published import Published
 from benchmarks.tables.report import Report
 from benchmarks.tables.rows import OWN
-from jaxtal.data.io import json_files
-from jaxtal.data.io.files import open_regular
-from jaxtal.errors import JaxtalError
 
-_START, _END = "<!-- tables -->", "<!-- /tables -->"
-_MOST_WITH_SD = 8  # of a table with more columns only the averages have their standard deviations
+LEGEND = (
+    "Numbers are mAP in per cent at the last step: mean ± standard deviation over the seeds, then "
+    "the 95 % interval of the mean (Student's t) and n, the number of seeds. *Best on test* is the "
+    "mean at the step with the highest average on the test videos, the published programs' rule. "
+    "Rows marked *paper* are printed numbers, best on test. An ordering of the paper is confirmed "
+    "or reversed if the 95 % interval of the difference, paired by seed, excludes 0; otherwise it "
+    "is inconclusive."
+)
+_MOST_WITH_SD = 8  # tables with more columns have standard deviations of the averages only
 
 
 def markdown(content: Report) -> str:
-    """Format a table under its heading, the paper's row under ours, and sentences on it."""
+    """Format a report as a section: its command, settings, rows, and the compared orderings.
+
+    Args:
+        content: report as read from its JSON file.
+
+    Returns:
+        Markdown that ends with a newline; the heading has the id of `anchor`.
+    """
     parts = [
-        f"### {content['heading']}",
-        _about(content),
-        "\n".join(_table(_header(content), _rows(content))),
-        *(["\n".join(f"- {line}" for line in said)] if (said := sentences(content)) else []),
-        *(_others(content) if content["others"] else []),
-        f"    {_command(content['command'])}",
+        f"## {content['heading']} ({content['data']}) {{ #{anchor(content)} }}",
+        f"```bash\n{_command(content['command'])}\n```",
+        _settings(content),
+        table(_header(content), _rows(content), left=2),
+        *(["\n".join(f"- {line}" for line in found)] if (found := sentences(content)) else []),
     ]
+    if content["others"]:
+        place = f"published.md#published-{content['table'].replace('/', '-')}"
+        parts.append(f"[Rows of other methods, as printed]({place})")
     return "\n\n".join(parts) + "\n"
+
+
+def anchor(content: Report) -> str:
+    """Return the id of a report's section, for example "table-co2net-3-demo"."""
+    return f"table-{content['table'].replace('/', '-')}-{content['data']}"
+
+
+def published(source: Published) -> str:
+    """Format a paper's table as a section: its own rows in bold, then those of other methods.
+
+    Args:
+        source: table as printed.
+    """
+    own = ([f"**{name}**", "Weakly", *map(_number, cells)] for name, cells in source.rows.items())
+    others = ([name, kind, *map(_number, cells)] for kind, name, cells in source.others)
+    header = ["method", "supervision", *map(_named, source.columns)]
+    return (
+        f"## {source.heading} {{ #published-{source.key.replace('/', '-')} }}\n\n"
+        f"{source.published_on}, per cent.\n\n{table(header, [*own, *others], left=2)}\n"
+    )
+
+
+def table(header: Sequence[str], rows: Iterable[Sequence[str]], left: int = 1) -> str:
+    """Format a Markdown table; missing cells at the end of a row are empty.
+
+    Args:
+        header: headings of the columns.
+        rows: cells of each row.
+        left: number of columns that are aligned on the left.
+    """
+    lines = [header, ["---"] * left + ["---:"] * (len(header) - left), *rows]
+    return "\n".join(f"| {' | '.join([*row, *[''] * (len(header) - len(row))])} |" for row in lines)
 
 
 def _command(arguments: Sequence[str]) -> str:
     return shlex.join(["python", "-m", "benchmarks.tables", *arguments])
 
 
-def _about(content: Report) -> str:
+def _settings(content: Report) -> str:
     members = [m for row in content["rows"] for m in row["members"]]
     protocols, steps, seeds, selected = (
         ", ".join(str(value) for value in sorted({m[name] for m in members if name in m}))
         for name in ("protocol", "step", "seed", "selected_by")
     )
     text = (
-        f"mAP, per cent, at the last step ({steps}); data `{content['data']}`, scale "
-        f"`{content['scale']}`, protocol `{protocols}`, seeds {seeds}: mean ± standard deviation, "
-        "95 % interval of the mean, number of seeds; at the right the step with the best "
-        f"{selected} on the test videos."
+        f"Data `{content['data']}`, scale `{content['scale']}`, protocol `{protocols}`, last step "
+        f"{steps}, seeds {seeds}, best on test by {selected}."
     )
     if content["table"] in OWN:
         return text
-    return f"{text} The paper's numbers are of {content['published_on']}, best on test."
+    return f"{text} The paper's numbers are of {content['published_on']}."
 
 
 def _named(column: str) -> str:
@@ -56,7 +100,7 @@ def _header(content: Report) -> list[str]:
     judged = ", ".join(map(_named, content["judged"]))
     by_seed = [f"{judged} by seed"] if content["table"] in OWN else []
     columns = map(_named, content["columns"])
-    return ["", "", *columns, f"95 %, {judged}", "n", f"{judged}, best on test", *by_seed]
+    return ["row", "source", *columns, f"95 %, {judged}", "n", f"{judged}, best on test", *by_seed]
 
 
 def _rows(content: Report) -> Iterator[list[str]]:
@@ -86,7 +130,7 @@ def _here(content: Report, row: Mapping) -> list[str]:
 
 
 def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.1f}"
+    return "-" if value is None or math.isnan(value) else f"{value:.1f}"
 
 
 def _sd(row: Mapping, column: str) -> str:
@@ -100,30 +144,17 @@ def _interval(row: Mapping, column: str) -> str:
     return f"{low:.1f} to {high:.1f}"
 
 
-def _table(header: Sequence[str], rows: Iterator[list[str]]) -> Iterator[str]:
-    yield f"| {' | '.join(header)} |"
-    yield "|---|---" + "|---:" * (len(header) - 2) + "|"
-    for row in rows:
-        yield f"| {' | '.join([*row, *[''] * (len(header) - len(row))])} |"
-
-
-def _others(content: Report) -> list[str]:
-    """Format the rows of other methods, folded."""
-    rows = (
-        [row["name"], row["supervision"], *map(_number, row["paper"])] for row in content["others"]
-    )
-    header = ["as printed in the paper", "supervision", *map(_named, content["columns"])]
-    summary = f"<details><summary>Other methods, {content['published_on']}</summary>"
-    return [summary, "\n".join(_table(header, rows)), "</details>"]
-
-
 def sentences(content: Report) -> list[str]:
-    """Summarize a report's orders; and for each row of which some members failed: why.
+    """Summarize a report in sentences.
 
-    Of our own tables: whether the last row is better than the others.
+    They list the reasons of failed members, and the paper's orderings that are confirmed, reversed
+    or inconclusive. For a table of no paper they compare the last row with the others.
+
+    Args:
+        content: report as read from its JSON file.
     """
     lines = [
-        f"`{row['name']}`: of {len(row['members'])} seeds {row['n']}; {'; '.join(row['failed'])}"
+        f"`{row['name']}`: {row['n']} of {len(row['members'])} seeds; {'; '.join(row['failed'])}"
         for row in content["rows"]
         if row["failed"] and row["n"]
     ]
@@ -136,32 +167,27 @@ def sentences(content: Report) -> list[str]:
 
 
 def _on_the_order(column: str, pairs: Sequence[Mapping]) -> Iterator[str]:
-    """Yield how many of the paper's orders hold, then which, then each that is reversed."""
-    parts: dict[str, list[Mapping]] = {"holds": [], "reversed": [], "open": []}
+    """Yield the counts of the paper's orderings, then the orderings of each kind."""
+    parts: dict[str, list[Mapping]] = {"confirmed": [], "reversed": [], "inconclusive": []}
     for pair in pairs:
         low, high = pair["interval_95"] if pair["n"] > 1 else (-1, 1)
-        parts["holds" if low > 0 else "reversed" if high < 0 else "open"].append(pair)
-    counts = {name: len(part) for name, part in parts.items()}
+        kind = "confirmed" if low > 0 else "reversed" if high < 0 else "inconclusive"
+        parts[kind].append(pair)
     if pairs:
-        yield (
-            f"{column}: of {len(pairs)} orders of the paper {counts['holds']} "
-            f"{'holds' if counts['holds'] == 1 else 'hold'} here, {counts['reversed']} "
-            f"{'is' if counts['reversed'] == 1 else 'are'} reversed and {counts['open']} cannot be "
-            "told apart (differences paired by seed, each with its own 95 % interval)."
-        )
-    if parts["holds"]:
-        yield f"{column}, holds: {', '.join(map(_order, parts['holds']))}."
+        counts = ", ".join(f"{len(part)} {kind}" for kind, part in parts.items())
+        yield f"{column}, {len(pairs)} orderings of the paper: {counts}."
+    if parts["confirmed"]:
+        yield f"{column}, confirmed: {', '.join(map(_order, parts['confirmed']))}."
     for pair in parts["reversed"]:
         (first, second), (one, other), (mine, theirs) = (
             pair[name] for name in ("rows", "paper", "here")
         )
         yield (
-            f"{column}: the paper's order `{first}` > `{second}` ({one:.1f} > {other:.1f}) does "
-            f"not hold here but the reverse: {mine:.1f} and {theirs:.1f}, difference "
-            f"{_difference(pair)}."
+            f"{column}, reversed: `{first}` > `{second}` in the paper ({one:.1f} > {other:.1f}); "
+            f"here {mine:.1f} and {theirs:.1f}, difference {_difference(pair)}."
         )
-    if parts["open"]:
-        yield f"{column}, cannot be told apart: {', '.join(map(_order, parts['open']))}."
+    if parts["inconclusive"]:
+        yield f"{column}, inconclusive: {', '.join(map(_order, parts['inconclusive']))}."
 
 
 def _order(pair: Mapping) -> str:
@@ -177,46 +203,21 @@ def _difference(pair: Mapping) -> str:
 
 
 def _of_the_last(rows: Sequence[Mapping], column: str) -> list[str]:
-    """Say how the last row's mean lies to the others' intervals and means."""
+    """Compare the last row's mean with the intervals and the best mean of the others."""
     *singles, last = (row for row in rows if row["n"])
     if last is not rows[-1] or not singles:
         return []
     mean = last["mean"][column]
-    said = []
+    compared = []
     for row in singles:
         if row["n"] > 1:
             low, high = row["interval_95"][column]
             where = "above" if mean > high else "below" if mean < low else "inside"
-            said.append(f"{where} the 95 % interval of {row['name']} ({low:.1f} to {high:.1f})")
+            compared.append(f"{where} the 95 % interval of {row['name']} ({low:.1f} to {high:.1f})")
     best = max(singles, key=lambda row: row["mean"][column])
     gap = mean - best["mean"][column]
-    said.append(
+    compared.append(
         f"{abs(gap):.1f} {'above' if gap > 0 else 'below'} the best single mean "
         f"({best['name']}, {best['mean'][column]:.1f})"
     )
-    return [f"{column}: the mean of {last['name']}, {mean:.1f}, is {', '.join(said)}."]
-
-
-def around_block(path: Path) -> tuple[str, str]:
-    """Return what a Markdown file has before and after the block between the markers.
-
-    Raises:
-        JaxtalError: the file cannot be read, or has not each marker once.
-    """
-    with open_regular(path) as file:
-        text = file.read().decode()
-    before, start, rest = text.partition(_START)
-    _, end, after = rest.partition(_END)
-    if not start or not end or _START in rest or _END in after:
-        raise JaxtalError(f"{path}: wanted one {_START} and after it one {_END}; add these lines")
-    return before, after
-
-
-def replace_block(path: Path, block: str) -> None:
-    """Put a text between the markers of a Markdown file, in place of what is there.
-
-    Raises:
-        JaxtalError: as `around_block`, or the file cannot be written.
-    """
-    before, after = around_block(path)
-    json_files.write(path, f"{before}{_START}\n\n{block}\n{_END}{after}")
+    return [f"{column}: the mean of {last['name']}, {mean:.1f}, is {', '.join(compared)}."]

@@ -1,4 +1,4 @@
-"""The tables of the three papers, and tables of our own in the same form (published.toml)."""
+"""The three papers' tables as printed (published.toml)."""
 
 import dataclasses
 import math
@@ -13,17 +13,17 @@ FOLDER = Path(__file__).parent
 
 @dataclasses.dataclass(frozen=True)
 class Published:
-    """A table of a paper: NaN where it has no number.
+    """Table of a paper, in per cent; NaN where the paper prints no number.
 
     Attributes:
         key: method and number of the table, "co2net/3".
-        title: what the table compares.
-        columns: a t-IoU ("0.5"), an average over t-IoUs ("0.1:0.7"), or "F1", which is at 0.5.
-        rows: the paper's own rows by name; the last one is the full method. The number of a column
-            is at the column's place.
-        judged: the columns in which rows are compared with each other.
-        others: rows of other methods, (supervision, name, numbers); † is "additional data or
-            labels".
+        title: subject of the table.
+        columns: a t-IoU ("0.5"), an average over t-IoUs ("0.1:0.7"), or "F1" at t-IoU 0.5.
+        rows: numbers of the paper's own rows, in the order of `columns`, by name; the last row is
+            the full method.
+        judged: columns in which rows are compared with each other.
+        others: rows of other methods, (supervision, name, numbers); † marks additional data or
+            labels.
     """
 
     key: str
@@ -35,12 +35,12 @@ class Published:
 
     @property
     def method(self) -> str:
-        """Whose paper it is, as `config.method` says it."""
+        """Method of the paper, a value of `config.method`."""
         return self.key.partition("/")[0]
 
     @property
     def heading(self) -> str:
-        """The table's name for people."""
+        """Heading of the table."""
         method, _, number = self.key.partition("/")
         return f"{PAPERS[method]}, Table {number}: {self.title}" if method in PAPERS else self.title
 
@@ -51,14 +51,14 @@ class Published:
 
     @property
     def published_on(self) -> str:
-        """The data set of the paper's numbers."""
+        """Data set of the paper's numbers."""
         if not self.activitynet:
             return "THUMOS14"
         return "ActivityNet 1.3" if self.method == "twostream" else "ActivityNet 1.2"
 
 
 def _numbers(text: str, count: int) -> dict[str, tuple[float, ...]]:
-    """Parse lines of a name and `count` numbers, - for none."""
+    """Parse lines of a name and `count` numbers; "-" stands for a missing one."""
     split = (line.rsplit(maxsplit=count) for line in text.strip().splitlines())
     return {
         name: tuple(math.nan if cell == "-" else float(cell) for cell in cells)

@@ -1,7 +1,7 @@
-"""The papers' tables with our results: means, intervals, and whether the papers' orders hold.
+"""Reports: the papers' tables with measured results, in per cent.
 
-A report is a table as plain data, as its JSON file has it, in per cent: Markdown and the figure are
-made from it.
+A report is a table as plain data, the content of its JSON file. It has means, intervals, and for
+each pair of rows whether the paper's ordering holds. Markdown and the figure are made from it.
 """
 
 import itertools
@@ -30,10 +30,12 @@ def report(
     """Return a table with its results.
 
     Args:
-        rows: its rows.
-        seeds: members of each row.
-        found: results of all members but those that `failed`, which has the reason of each.
-        about: what else is to be told: "data", "scale", "command", ...
+        table: the paper's table.
+        rows: rows of the table.
+        seeds: number of members of each row.
+        found: results of all members that did not fail.
+        failed: reasons of failed members, by `identity` of their config.
+        about: further fields of the report: "data", "scale", "command".
 
     Returns:
         "table", "heading", "published_on", `about`, "columns", "judged", "rows" (see `_measured`),
@@ -59,14 +61,15 @@ def report(
 def _measured(
     table: Published, row: Row, seeds: int, found: Found, failed: Mapping[str, str]
 ) -> dict[str, Any]:
-    """Return a row: the paper's numbers, and the members' with their statistics, by column.
+    """Return a row: the paper's numbers, the members' numbers and their statistics.
 
     Returns:
-        "name", "overrides"; "paper", as printed, by column; "members", each with "seed", "step",
-        "protocol", "values" by column and those of judged columns "best_on_test", at the step with
-        the best "selected_by" on the test videos, or with "failed",
-        the reason; "n", how many did not fail; by column "mean", "sd", "interval_95", and by judged
-        column "best_on_test", the mean; "failed", reasons; "ensemble" where the table has it.
+        "name", "overrides"; "paper", the printed numbers by column; "members", each with "seed",
+        "step", "protocol", "values" by column, and "best_on_test" by judged column, at the step
+        with the best "selected_by" on the test videos, or with "failed", the reason; "n", the
+        number of members that did not fail; "mean", "sd" and "interval_95" by column, and the
+        mean "best_on_test" by judged column; "failed", the reasons; "ensemble", if the table has
+        it.
     """
     configs = with_seeds(row.config, seeds)
     members = [_member(table, config, found, failed) for config in configs]
@@ -106,34 +109,40 @@ def _member(table: Published, config, found: Found, failed: Mapping[str, str]) -
 
 
 def at(result: Mapping[str, Any], column: str) -> float:
-    """Return a column's number in a result (see `Evaluation.summary`), in per cent."""
+    """Return a column's number in per cent.
+
+    Args:
+        result: summary of an evaluation (see `Evaluation.summary`).
+        column: column of the table.
+    """
     if column == "F1":
         return 100 * result["f1"]
     return 100 * result["average" if ":" in column else "map"][column]
 
 
-def _statistics(members: Iterable[Mapping], what: str) -> dict[str, Any]:
-    """Return "n", "mean", "sd" and "interval_95", the last three by column if n is not 0."""
-    found = population.statistics([{"map": m[what]} for m in members if what in m])
+def _statistics(members: Iterable[Mapping], key: str) -> dict[str, Any]:
+    """Return "n" and, by column if n is not 0, "mean", "sd" and "interval_95"."""
+    found = population.statistics([{"map": m[key]} for m in members if key in m])
     return {"n": found.pop("members"), **{name: tree["map"] for name, tree in found.items()}}
 
 
 def orders(rows: Sequence[Mapping], column: str) -> list[dict[str, Any]]:
-    """Compare the paper's order of rows with ours, in a column.
+    """Compare the paper's ordering of the rows with the measured one.
 
-    Neighbors in the paper's order are compared, and the full method, the last row, with each;
-    not rows that the paper finds equal.
+    Neighbors in the paper's ordering are compared, and the full method (the last row) with each
+    other row. Pairs with equal numbers in the paper are omitted.
 
     Args:
-        rows: of a report.
+        rows: rows of a report.
+        column: column to compare.
 
     Returns:
-        For each pair "column"; "rows", names, the one that the paper finds better first; their
-        numbers, "paper" and "here"; "difference", first less second, with its "interval_95"
-        (Student's). What is ours is over the "n" seeds that both have.
+        For each pair "column"; "rows", the names, the paper's better one first; their numbers
+        "paper" and "here"; "difference", first minus second, and its "interval_95" (Student's t).
+        Measured numbers are over the "n" seeds that both rows have.
     """
-    there = [row for row in rows if row["n"] and not math.isnan(row["paper"].get(column, math.nan))]
-    ranked = sorted(there, key=lambda row: -row["paper"][column])
+    known = [row for row in rows if row["n"] and not math.isnan(row["paper"].get(column, math.nan))]
+    ranked = sorted(known, key=lambda row: -row["paper"][column])
     return [
         _compared(first, second, column)
         for (i, first), (j, second) in itertools.combinations(enumerate(ranked), 2)
@@ -162,19 +171,19 @@ def _compared(first: Mapping, second: Mapping, column: str) -> dict[str, Any]:
 
 
 def write(content: Report, folder: Path) -> Path:
-    """Write a report's JSON file and return its path."""
+    """Write a report as JSON into `folder` and return the file's path."""
     path = folder / f"{content['data']}_{content['table'].replace('/', '_')}.json"
     json_files.write(path, json_files.to_text(content))
     return path
 
 
 def read(path: Path) -> Report:
-    """Read a report, in which None stands for NaN."""
+    """Read a report from a JSON file; None stands for NaN."""
     return json_files.load(path, "a table that benchmarks.tables wrote")
 
 
 def read_all(folder: Path) -> list[Report]:
-    """Read the reports in a folder, our own tables first, of each the demo's."""
+    """Read all reports in a folder: own tables first, and the demo first within a table."""
     reports = [read(path) for path in folder.glob("*.json")]
     order = [*OWN, *TABLES]
     return sorted(reports, key=lambda c: (order.index(c["table"]), c["data"] != "demo", c["data"]))

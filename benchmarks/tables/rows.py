@@ -1,4 +1,4 @@
-"""The rows of the tables as configs: a method's config file and what a row changes (rows.toml)."""
+"""Configs of the table rows: a method's config file with the changes of rows.toml."""
 
 import dataclasses
 import functools
@@ -17,7 +17,7 @@ from jaxtal import methods
 from jaxtal.errors import JaxtalError
 from jaxtal.evaluation import protocols
 
-# Our own tables: the methods as they are, under one protocol; the hybrid and its parts.
+# Tables of no paper: all methods under one protocol; the hybrid without each of its parts.
 _METHODS = {"CO2-Net": "co2net", "D2-Net": "d2net", "two-stream": "twostream", "hybrid": "hybrid"}
 _PROTOCOL = "co2"
 COMPARISON = Published(
@@ -35,13 +35,13 @@ PARTS = dataclasses.replace(
     rows=dict.fromkeys([*_FILE["rows"]["hybrid/1"], "hybrid"], ()),
 )
 OWN = {table.key: table for table in (COMPARISON, PARTS)}
-# By scale and method the fields that differ from the config file.
+# Fields that differ from the config file, by scale and method.
 SCALES: dict[str, dict[str, dict[str, Any]]] = _FILE["scale"]
 _SAME_ROWS = {"twostream/4": "twostream/3", "twostream/6": "twostream/5"}
 
 
 def _overrides(table: Published) -> dict[str, dict[str, Any]]:
-    """Return by row the fields that differ from the method's full config."""
+    """Return for each row the fields that differ from the method's full config."""
     changed = _FILE["rows"].get(_SAME_ROWS.get(table.key, table.key), {})
     found: dict[str, dict[str, Any]] = {}
     for name in table.rows:
@@ -53,14 +53,14 @@ def _overrides(table: Published) -> dict[str, dict[str, Any]]:
 
 OVERRIDES = {table.key: _overrides(table) for table in (*TABLES.values(), PARTS)}
 
-# Each method's ActivityNet config, and the protocol of its table.
+# ActivityNet config of each method, and the protocol of its table.
 ACTIVITYNET = {
     "co2net": ("co2net_anet12", "anet12_co2"),
     "d2net": ("d2net_anet12", "anet12_d2"),
     "twostream": ("twostream_anet13", "anet13"),
 }
-# On other data a row of an ActivityNet table has ActivityNet's model, losses, localization, batches
-# and weight decay, but as these data have it what is about videos or counted in steps:
+# On other data a row of an ActivityNet table has ActivityNet's model, losses, localization, batch
+# size and weight decay, but keeps these fields, which depend on the videos or count steps.
 _OF_THE_DATA = (
     "seed",
     "data",
@@ -78,13 +78,13 @@ _OF_THE_DATA = (
 
 @dataclasses.dataclass(frozen=True)
 class Setting:
-    """The data that all rows are trained on, and how.
+    """Data and scale of all rows.
 
     Attributes:
-        folder: of the config files, METHOD_SUFFIX.py each.
-        suffix: which data: demo, thumos, audio, ...
-        scale: of `SCALES`.
-        given: fields and values that every row has, but where the row itself says something else.
+        folder: folder of the config files METHOD_SUFFIX.py.
+        suffix: name of the data: demo, thumos, audio, ...
+        scale: key of `SCALES`.
+        given: fields and values of every row, unless the row overrides them.
     """
 
     folder: Path
@@ -95,13 +95,13 @@ class Setting:
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """A row of a table that can be trained.
+    """Row of a table with its config.
 
     Attributes:
-        table: its key.
-        name: as in the table.
-        config: of a single run with the first seed.
-        overrides: in what it differs from the method's full config.
+        table: key of the table.
+        name: name of the row in the table.
+        config: config of a single run with the first seed.
+        overrides: fields that differ from the method's full config.
     """
 
     table: str
@@ -111,20 +111,25 @@ class Row:
 
     @property
     def ensemble(self) -> bool:
-        """Return True if the table also shows the ensemble of the seeds."""
+        """Return True if the table also has the ensemble of the seeds."""
         return self.table == COMPARISON.key
 
     @property
     def label(self) -> str:
-        """Table and name, for people."""
+        """Table and name, for messages."""
         return f"{self.table} {self.name}"
 
 
 def setting_of(data: str, scale: str, given: dict[str, Any]) -> Setting:
-    """Parse `--data`: a config file METHOD_SUFFIX.py of any method, or the suffix alone.
+    """Parse `--data`.
+
+    Args:
+        data: a config file METHOD_SUFFIX.py of any method, or the suffix alone.
+        scale: key of `SCALES`.
+        given: fields and values of every row.
 
     Raises:
-        JaxtalError: it is neither.
+        JaxtalError: `data` is neither.
     """
     path = Path(data)
     if path.suffix != ".py" and data.isidentifier():
@@ -139,10 +144,14 @@ def setting_of(data: str, scale: str, given: dict[str, Any]) -> Setting:
 
 
 def rows_of(table: str, setting: Setting) -> list[Row]:
-    """Return the rows of one of the papers' tables, or of "methods", in its order.
+    """Return the rows of a table in its order.
+
+    Args:
+        table: key of `TABLES` or `OWN`.
+        setting: data and scale of the rows.
 
     Raises:
-        JaxtalError: a config file is missing, a field does not exist or has a value that cannot be.
+        JaxtalError: a config file is missing, or a field does not exist or has an invalid value.
     """
     if table == COMPARISON.key:
         return [
@@ -157,12 +166,12 @@ def rows_of(table: str, setting: Setting) -> list[Row]:
 def _of_paper(
     table: Published, setting: Setting, overrides: Mapping[str, Any], name: str
 ) -> ConfigDict:
-    """Return a row's config: the full method's on the setting's data, and what the row changes."""
+    """Return a row's config: the full method's on the setting's data with the row's changes."""
     on_activitynet = setting.suffix.startswith("anet")
     if on_activitynet and not table.activitynet:
         raise JaxtalError(
-            f"--table {table.key} has t-IoU from 0.1 on, as on THUMOS14, but with --data "
-            f"{setting.suffix} they begin at 0.5; choose another of the two"
+            f"--table {table.key} has t-IoU thresholds from 0.1 on (THUMOS14), but those of --data "
+            f"{setting.suffix} begin at 0.5; choose another --table or --data"
         )
     config = load(setting, f"{table.method}_{setting.suffix}")
     if table.activitynet and not on_activitynet:
@@ -172,13 +181,13 @@ def _of_paper(
 
 
 def _compared(method: str, setting: Setting) -> ConfigDict:
-    """Return a method's own config under the one protocol."""
+    """Return a method's own config under the common protocol."""
     config = load(setting, f"{method}_{setting.suffix}")
     _scale(config, setting)
     chosen = setting.given.get("evaluation.protocol", _PROTOCOL)
     of_method = methods.get(config.method)
     own = of_method.protocols.get(config.data.name, of_method.default_protocol)
-    # "" where that is the same: then this is the row of the paper's own table.
+    # "" if it is the method's own protocol: the run is then the one of the paper's table.
     config.evaluation.protocol = "" if chosen == own else chosen
     return _checked(config, COMPARISON)
 
@@ -189,18 +198,26 @@ def _scale(config: ConfigDict, setting: Setting) -> None:
 
 
 def load(setting: Setting, name: str) -> ConfigDict:
-    """Load the config of a file in the setting's folder; JaxtalError if it is not there."""
+    """Load the config file `name`.py of the setting's folder.
+
+    Args:
+        setting: data and scale of the rows.
+        name: METHOD_SUFFIX.
+
+    Raises:
+        JaxtalError: the file does not exist.
+    """
     path = setting.folder / f"{name}.py"
     if not path.is_file():
         raise JaxtalError(
-            f"{path}: no such config file, which a row needs; add it, or choose other --table or "
-            "--data"
+            f"{path}: no such config file, but a row needs it; add it, or choose another --table "
+            "or --data"
         )
     return runpy.run_path(str(path))["get_config"]()
 
 
 def _as_on_activitynet(own: ConfigDict, setting: Setting) -> ConfigDict:
-    """Return the method's ActivityNet config on the data of `own`, its config for them."""
+    """Return the method's ActivityNet config on the data of `own`, its config for these data."""
     name, protocol = ACTIVITYNET[own.method]
     config = load(setting, name)
     config.evaluation.protocol = protocol
@@ -212,21 +229,26 @@ def _as_on_activitynet(own: ConfigDict, setting: Setting) -> ConfigDict:
 
 
 def branch_of(config: ConfigDict, field: str) -> tuple[ConfigDict, str]:
-    """Return the part of a config that holds a field such as train.steps, and its last name."""
+    """Return the sub-config that has a field, and the field's name in it.
+
+    Args:
+        config: whole config.
+        field: dotted name such as "train.steps".
+    """
     *parents, last = field.split(".")
     return functools.reduce(operator.getitem, parents, config), last
 
 
 def _override(config: ConfigDict, fields: Mapping[str, Any], where: str) -> ConfigDict:
-    """Return the config with other values.
+    """Set fields of a config and return it.
 
     Raises:
-        JaxtalError: it has not such a field, or a value is of another type.
+        JaxtalError: the config has no such field, or a value has another type.
     """
     for field, value in fields.items():
         try:
             branch, last = branch_of(config, field)
-            branch[last]  # a config takes new fields, too
+            branch[last]  # KeyError for a field that does not exist
             branch[last] = value
         except (KeyError, TypeError):
             raise JaxtalError(
@@ -237,7 +259,7 @@ def _override(config: ConfigDict, fields: Mapping[str, Any], where: str) -> Conf
 
 
 def _checked(config: ConfigDict, table: Published) -> ConfigDict:
-    """Return the config; JaxtalError if its method rejects it, or columns would be missing."""
+    """Return the config; raise JaxtalError if it is invalid or lacks columns of the table."""
     method = methods.get(config.method)
     method.validate_config(config)
     own = method.protocols.get(config.data.name, method.default_protocol)
@@ -248,7 +270,7 @@ def _checked(config: ConfigDict, table: Published) -> ConfigDict:
         if lacking := [column for column in table.columns if column not in known]:
             raise JaxtalError(
                 f"--table {table.key} has the columns {', '.join(lacking)}, but the protocol "
-                f"{name} has {', '.join(sorted(known))}; --set evaluation.protocol=NAME takes "
-                "another"
+                f"{name} has {', '.join(sorted(known))}; choose another with "
+                "--set evaluation.protocol=NAME"
             )
     return config

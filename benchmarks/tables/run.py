@@ -1,19 +1,20 @@
-"""The papers' tables, trained here with several seeds, beside the papers' numbers.
+"""Train the rows of the papers' tables with several seeds and compare with the papers.
 
     python -m benchmarks.tables --table co2net/3 --data configs/co2net_demo.py --seeds 5
-    python -m benchmarks.tables --table all methods --data demo --scale table --readme README.md
-    python -m benchmarks.tables  # prints the tables of benchmarks/results/tables
+    python -m benchmarks.tables --table all methods --data demo --scale table
+    python -m benchmarks.tables  # print the tables of benchmarks/results/tables
 
---table: co2net/1 to /6, d2net/1 to /4, twostream/1 to /6; `all`, those of THUMOS14; `all-anet`,
-those of ActivityNet; `methods`, all methods under one protocol, and ensembles. Rows are trained on
-the data of a config file METHOD_SUFFIX.py, those of other methods on that method's file with the
-same suffix. What is trained already is not trained again, and what was interrupted continues.
-Every table becomes a JSON file in the output folder and is printed as Markdown; --readme puts all
-tables of the folder into a file, between `<!-- tables -->` and `<!-- /tables -->`. Without --table
-nothing is trained, and the tables of the folder are printed.
+--table: co2net/1 to /6, d2net/1 to /4, twostream/1 to /6; `all`, the tables on THUMOS14;
+`all-anet`, the tables on ActivityNet; `methods`, all methods and their ensembles under one
+protocol; `hybrid/1`, the hybrid and its parts. Rows are trained on the data of a config file
+METHOD_SUFFIX.py; rows of another method use that method's file with the same suffix. Finished rows
+are not trained again, and interrupted ones resume. Each table is written to a JSON file in the
+output folder and printed as Markdown. The documentation's page docs/results/tables.md is rendered
+from these files when the site is built. Without --table nothing is trained, and the tables of the
+output folder are printed.
 
-Exit codes: 0 success, 1 a row, or one of its seeds, could not be trained (the table says why), 2
-user error (see the last line of stderr).
+Exit codes: 0 success, 1 a row or one of its seeds could not be trained (the table has the reason),
+2 user error (see the last line of stderr).
 """
 
 import argparse
@@ -41,41 +42,43 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument(
         "--table", nargs="+", action="extend", choices=_NAMES, default=[], metavar="TABLE",
-        help=f"{', '.join(_NAMES)}; default: none, print those of --output",
+        help=f"{', '.join(_NAMES)}; default: none, print the tables of --output",
     )  # fmt: skip
     parser.add_argument(
         "--data", default="demo", metavar="CONFIG",
         help="a config file METHOD_SUFFIX.py, or its suffix; default: demo",
     )  # fmt: skip
-    parser.add_argument("--seeds", type=positive, default=5, help="of each row; default: 5")
+    parser.add_argument("--seeds", type=positive, default=5, help="members of each row; default: 5")
     parser.add_argument(
         "--scale", choices=list(rows.SCALES), default="config",
-        help="config: steps and sizes as the config says; table: small ones, for many rows",
+        help="config: steps and sizes of the config file; table: small ones, for many rows",
     )  # fmt: skip
     add_set(parser, "data.dir=FOLDER")
     parser.add_argument(
         "--members", type=positive, default=10,
-        help="of rows trained together, models at once; a row's seeds stay together; default: 10",
+        help="maximum size of a population of several rows; default: 10",
     )  # fmt: skip
-    parser.add_argument("--workdir", type=Path, default=Path("runs/tables"), help="for the runs")
-    parser.add_argument("--output", type=Path, default=Path("benchmarks/results/tables"))
-    parser.add_argument("--readme", type=Path, metavar="FILE", help="has the tables put into it")
+    parser.add_argument(
+        "--workdir", type=Path, default=Path("runs/tables"),
+        help="parent folder of the runs; default: runs/tables",
+    )  # fmt: skip
+    parser.add_argument(
+        "--output", type=Path, default=Path("benchmarks/results/tables"),
+        help="folder of the tables; default: benchmarks/results/tables",
+    )  # fmt: skip
     parser.add_argument(
         "--figure", type=Path, nargs="?", const=Path("docs/images/tables.png"), metavar="FILE",
-        help="draws the ablation tables; docs/images/tables.png where no file is named",
+        help="draw the ablation tables; default of FILE: docs/images/tables.png",
     )  # fmt: skip
     return parser.parse_args()
 
 
 def run(options: argparse.Namespace) -> int:
-    """Train what is missing, write and print the tables, and return the exit code."""
+    """Train missing rows, write and print the tables, and return the exit code."""
     _check_outputs(options)
     keys = dict.fromkeys(key for name in options.table for key in _SETS.get(name, [name]))
     reports = _trained(list(keys), options) if keys else report.read_all(options.output)
-    print("\n".join(map(markdown.markdown, reports)))
-    if options.readme:
-        text = "\n".join(map(markdown.markdown, report.read_all(options.output)))
-        markdown.replace_block(options.readme, text)
+    print("\n".join([markdown.LEGEND + "\n", *map(markdown.markdown, reports)]))
     if options.figure:
         figure.draw(reports, options.figure)
     complete = [not row["failed"] for content in reports for row in content["rows"]]
@@ -83,7 +86,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _trained(keys: list[str], options: argparse.Namespace) -> list[report.Report]:
-    """Train the rows of tables, write a report of each, and return them as they are read."""
+    """Train the rows of tables, write a report of each table, and return the reports."""
     setting = rows.setting_of(options.data, options.scale, dict(options.set))
     of_tables = {key: rows.rows_of(key, setting) for key in keys}
     every = [row for own in of_tables.values() for row in own]
@@ -102,12 +105,12 @@ def _trained(keys: list[str], options: argparse.Namespace) -> list[report.Report
         if any(row["n"] for row in content["rows"]):
             reports.append(report.read(report.write(content, options.output)))
         else:
-            warn(f"{key}: no row could be trained; its file, if any, is left as it is")
+            warn(f"{key}: no row could be trained; an existing file of the table is kept")
     return reports
 
 
 def _command(key: str, options: argparse.Namespace) -> list[str]:
-    """Return the arguments that make this table."""
+    """Return the command-line arguments that reproduce a table."""
     shared: Mapping[str, object] = {
         "--table": key, "--data": options.data, "--seeds": options.seeds, "--scale": options.scale
     }  # fmt: skip
@@ -117,19 +120,17 @@ def _command(key: str, options: argparse.Namespace) -> list[str]:
 
 
 def _check_outputs(options: argparse.Namespace) -> None:
-    """Raise JaxtalError for what could not be written hours later."""
-    if options.readme:
-        markdown.around_block(options.readme)
+    """Raise JaxtalError for a figure that could not be written after hours of training."""
     if options.figure and (
         options.figure.suffix not in (".png", ".svg", ".pdf") or not options.figure.parent.is_dir()
     ):
         raise JaxtalError(
-            f"--figure {options.figure}: wanted a file .png, .svg or .pdf in a folder that there is"
+            f"--figure {options.figure}: wanted a file .png, .svg or .pdf in an existing folder"
         )
 
 
 def main() -> None:
-    """Run, and report in one line what is wrong."""
+    """Run the command; print a user error in one line."""
     options = parse()
     logging.set_verbosity(logging.WARNING)  # as in jaxtal.main
     runtime.enable_compilation_cache(None)

@@ -1,10 +1,11 @@
-"""How hard the generated data are: small models, a few seconds each, on one data set.
+"""Measure the difficulty of the generated videos with small linear models.
 
     python -m benchmarks.tables.synthetic_difficulty [--annotations FILE] [--width D] [--seed N]
 
-Prints one JSON row a model: average mAP (t-IoU 0.1:0.7, seconds, METHODS 5.1) and video-level mAP,
-in per cent. The models are linear in single snippets: `mil` is trained with video labels through
-top-k pooling, `supervised` with snippet labels; `rgb` and `flow` see one modality.
+Prints one JSON row per model: average mAP (t-IoU 0.1:0.7, protocol `official`) and video-level mAP,
+in per cent. The models are linear in single snippets and take a few seconds each: `mil` is trained
+with video labels through top-k pooling, `supervised` with snippet labels; `rgb` and `flow` use one
+modality.
 """
 
 import argparse
@@ -28,13 +29,20 @@ from jaxtal.localization import nms, proposals
 from jaxtal.localization.config import LocalizationConfig
 from jaxtal.nn import losses
 
-MOST_SNIPPETS = 320  # longer training videos are thinned out
-DIVISOR = 8  # k = T / 8 snippets make a video's score
+MOST_SNIPPETS = 320  # longer training videos are subsampled
+DIVISOR = 8  # k = T / 8 snippets are pooled for a video's score
 CLASS_THRESHOLD = 0.2
 
 
 def adam(loss, params, steps: int, learning_rate: float):
-    """Run full-batch Adam with a cosine schedule; `learning_rate` is for 128 columns."""
+    """Run full-batch Adam with a cosine schedule and return the trained parameters.
+
+    Args:
+        loss: function of the parameters.
+        params: initial parameters, with "kernel" (columns, C).
+        steps: number of updates.
+        learning_rate: initial rate for 128 columns; it is scaled to the kernel's.
+    """
     # Each weight moves by about the rate, so that logits move by the rate times sqrt(width).
     learning_rate *= (128 / len(params["kernel"])) ** 0.5
     optimizer = optax.adam(optax.cosine_decay_schedule(learning_rate, steps))
@@ -52,17 +60,23 @@ def adam(loss, params, steps: int, learning_rate: float):
 
 
 def linear(params: dict, features):
-    """Compute class logits of snippets [..., D]."""
+    """Compute class logits [..., C] of features [..., columns]."""
     return features @ params["kernel"] + params["bias"]
 
 
 def initial(width: int, num_classes: int) -> dict:
-    """Return zero parameters of `linear`; the problems are convex or nearly so."""
+    """Return zero parameters of `linear`; the problems are (nearly) convex."""
     return {"kernel": jnp.zeros((width, num_classes)), "bias": jnp.zeros(num_classes)}
 
 
 def train_mil(dataset: Dataset, prepare, decay: float = 1e-4) -> dict:
-    """Train a linear classifier by top-k pooling and softmax cross-entropy on video labels."""
+    """Train a linear classifier by top-k pooling and softmax cross-entropy on video labels.
+
+    Args:
+        dataset: data set; its training videos are used.
+        prepare: function of a video that returns its features (T, columns).
+        decay: weight of the squared kernel in the loss.
+    """
     videos, num_classes = dataset.train, len(dataset.classes)
     thinned = [prepare(video)[_thin(len(video.features))] for video in videos]
     longest = max(map(len, thinned))
@@ -86,7 +100,13 @@ def _thin(length: int) -> np.ndarray:
 
 
 def train_supervised(dataset: Dataset, prepare, decay: float = 1e-5) -> dict:
-    """Train one logistic regression per class on single snippets, trained with snippet labels."""
+    """Train one logistic regression per class on single snippets with snippet labels.
+
+    Args:
+        dataset: data set; its training videos are used.
+        prepare: function of a video that returns its features (T, columns).
+        decay: weight of the squared kernel in the loss.
+    """
     num_classes = len(dataset.classes)
     features = jnp.asarray(np.concatenate([prepare(video) for video in dataset.train]))
     parts = [snippet_labels(video, num_classes, dataset.grid) for video in dataset.train]
@@ -100,7 +120,7 @@ def train_supervised(dataset: Dataset, prepare, decay: float = 1e-5) -> dict:
 
 
 def snippet_labels(video: Video, num_classes: int, grid) -> np.ndarray:
-    """Return (T, C), 1 where a snippet's center lies in an instance of the class."""
+    """Return labels (T, C): 1 where a snippet's center is inside an instance of the class."""
     center = np.arange(len(video.features))[:, None] + 0.5
     start, end = grid.to_snippets(video.segments).T
     inside = (start <= center) & (center < end)
@@ -112,8 +132,9 @@ def localize(sequence: np.ndarray, score: np.ndarray) -> Segments:
     """Return the detections of one video.
 
     Args:
-        sequence: (T, C) class activations.
-        score: (C,) class probabilities of the video; those above CLASS_THRESHOLD are localized.
+        sequence: class activations (T, C).
+        score: class probabilities (C,) of the video; classes above CLASS_THRESHOLD, or else the
+            most probable one, are localized.
     """
     classes = np.flatnonzero(score >= CLASS_THRESHOLD)
     if not len(classes):
@@ -135,7 +156,13 @@ def _localize_class(sequence: np.ndarray, label: int, score: float) -> Segments:
 
 
 def assess(dataset: Dataset, params: dict, prepare) -> dict:
-    """Compute average mAP and video-level mAP of a linear model on the test videos, in per cent."""
+    """Compute average mAP and video-level mAP of a linear model on the test videos, in per cent.
+
+    Args:
+        dataset: data set.
+        params: parameters of `linear`.
+        prepare: function of a video that returns its features (T, columns).
+    """
     kernel, bias = np.asarray(params["kernel"]), np.asarray(params["bias"])
     parts, scores = [], []
     for index, video in enumerate(dataset.test):
@@ -160,23 +187,33 @@ def assess(dataset: Dataset, params: dict, prepare) -> dict:
 
 
 def standardized(dataset: Dataset):
-    """Return columns with mean 0 and equal variances over the training snippets, 128 in all."""
+    """Return a function that standardizes a video's features.
+
+    Over the training snippets each column has mean 0 and the same variance; the variances sum to
+    128.
+    """
     every = np.concatenate([video.features for video in dataset.train]).astype(np.float32)
     mean, deviation = every.mean(axis=0), every.std(axis=0) + 1e-6
-    # So that weight decay means the same for every width; see `adam` for the learning rate.
+    # Weight decay then has the same effect at every width; see `adam` for the learning rate.
     deviation *= np.sqrt(every.shape[1] / 128)
     return lambda video: (video.features.astype(np.float32) - mean) / deviation
 
 
 def columns_of(dataset: Dataset, modality: str):
-    """Select the features that a model sees: both modalities, rgb or flow."""
+    """Return a function that selects a model's features: "both" modalities, "rgb" or "flow"."""
     prepare, half = standardized(dataset), dataset.feature_width // 2
     part = {"both": slice(None), "rgb": slice(half), "flow": slice(half, None)}[modality]
     return lambda video: prepare(video)[:, part]
 
 
 def measure(dataset: Dataset, kind: str, modality: str) -> dict:
-    """Train and assess one model; kind is "mil" or "supervised"."""
+    """Train and evaluate one model and return its row.
+
+    Args:
+        dataset: data set.
+        kind: "mil" or "supervised".
+        modality: "both", "rgb" or "flow".
+    """
     began = time.perf_counter()
     prepare = columns_of(dataset, modality)
     train = {"mil": train_mil, "supervised": train_supervised}[kind]
@@ -186,13 +223,18 @@ def measure(dataset: Dataset, kind: str, modality: str) -> dict:
 
 
 def main() -> None:
-    """Parse the command line, generate, and print a row for each model."""
+    """Generate the videos and print one row per model."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument(
-        "--annotations", default="", help="ActivityNet-form JSON; default: the demo"
+        "--annotations",
+        default="",
+        metavar="FILE",
+        help="ActivityNet-form JSON to generate videos for; default: the demo's",
     )
-    parser.add_argument("--width", type=int, default=64, help="D, columns per modality")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--width", type=int, default=64, help="features per modality, D; default: 64"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of the generator; default: 0")
     arguments = parser.parse_args()
     config = dataclasses.replace(
         SyntheticConfig(annotations=arguments.annotations)

@@ -1,8 +1,8 @@
-"""Training the rows of tables: every row with several seeds, rows together where that is possible.
+"""Train table rows with several seeds, as populations of one or several rows.
 
-A row's seeds are a population, and so are rows that differ in nothing but numbers that
-`config.vary` allows. What is trained already is found in the work directories by what it is, every
-member by its config: tables share rows, and seeds can be added later.
+The seeds of a row form a population, and rows that differ only in fields of `config.vary` share
+one. Finished members are found in the work directories by their configs: tables share rows, and
+seeds can be added later.
 """
 
 import contextlib
@@ -27,20 +27,20 @@ from jaxtal.data.io import json_files
 from jaxtal.errors import JaxtalError
 from jaxtal.training import population, trainer
 
-# Fields without a part in what is trained and found, so far as they are no numbers of the tables.
+# Fields that do not change the numbers of the tables.
 _ONLY_SHOWN = ("evaluation.plot_videos", "evaluation.save_activations", "profile")
 
 
 def identity(config: ConfigDict) -> str:
-    """Return a short text, the same for equal configs, also of one read from its JSON file."""
+    """Return a hash of a config; a config read from its JSON file has the same one."""
     fields = flatten_dict(config.to_dict(), sep=".", keep_empty_nodes=True)
-    told = {name: value for name, value in fields.items() if name not in _ONLY_SHOWN}
-    text = json.dumps(json_files.finite(told), sort_keys=True, default=repr)
+    kept = {name: value for name, value in fields.items() if name not in _ONLY_SHOWN}
+    text = json.dumps(json_files.finite(kept), sort_keys=True, default=repr)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 def with_seeds(config: ConfigDict, count: int) -> list[ConfigDict]:
-    """Return the configs of `count` single runs that differ in their seeds."""
+    """Return the configs of `count` single runs that differ in their seeds only."""
     config = config.copy_and_resolve_references()
     config.population = count
     return population.members_of(config)
@@ -48,20 +48,25 @@ def with_seeds(config: ConfigDict, count: int) -> list[ConfigDict]:
 
 @dataclasses.dataclass
 class Found:
-    """The runs that have been trained.
+    """Results of finished runs.
 
     Attributes:
-        members: results by `identity` of the single run's config, as in result.json; of one that
-            has diverged there are no numbers.
-        ensembles: results of several members together, by their identities; None where too few
-            of them are left.
+        members: results as in result.json, by `identity` of the single run's config; a diverged
+            member has no numbers.
+        ensembles: results of ensembles by the identities of their members; None if too few
+            members are left.
     """
 
     members: dict[str, dict[str, Any]]
     ensembles: dict[frozenset[str], dict[str, Any] | None]
 
     def missing(self, members: Sequence[ConfigDict], ensemble: bool) -> list[ConfigDict]:
-        """Return those to be trained; all if their `ensemble` is wanted and was not trained."""
+        """Return the configs that are still to be trained.
+
+        Args:
+            members: configs of single runs.
+            ensemble: return all members unless their ensemble has been trained.
+        """
         names = [identity(member) for member in members]
         if ensemble and len(names) > 1:
             return [] if frozenset(names) in self.ensembles else list(members)
@@ -69,14 +74,14 @@ class Found:
 
 
 def find(workdir: Path) -> Found:
-    """Read the results of the finished runs in the folders of `workdir`."""
+    """Read the results of the finished runs in the subfolders of `workdir`."""
     found = Found({}, {})
     for file in sorted(workdir.glob("*/result.json")):
         result = json_files.load(file, "the result of a run")
         saved = json_files.load(file.with_name("config.json"), "a run's config")
         config = ConfigDict(complete(saved))
         if result["step"] != config.train.steps:
-            continue  # somebody is training it further
+            continue  # the run is being continued to more steps
         members = population.members_of(config)
         names = [identity(member) for member in members]
         found.members |= dict(zip(names, result.get("members", [result]), strict=True))
@@ -89,12 +94,12 @@ def find(workdir: Path) -> Found:
 
 @dataclasses.dataclass(frozen=True)
 class Job:
-    """A population to train.
+    """Population to train.
 
     Attributes:
-        config: its config.
-        members: the configs of the single runs that its members equal.
-        rows: labels of the tables' rows that it is for.
+        config: config of the population.
+        members: configs of the equivalent single runs.
+        rows: labels of the rows that use it.
     """
 
     config: ConfigDict
@@ -102,7 +107,7 @@ class Job:
     rows: list[str]
 
     def folder(self, workdir: Path) -> Path:
-        """Return its work directory, begun already or new and named after its first row."""
+        """Return its work directory in `workdir`: an existing one, or one named after a row."""
         name = identity(self.config)
         begun = next(workdir.glob(f"*_{name}"), None)
         return begun or workdir / f"{re.sub(r'[^a-zA-Z0-9]+', '_', self.rows[0])}_{name}"
@@ -112,8 +117,10 @@ def plan(rows: Iterable[Row], seeds: int, most: int, found: Found) -> list[Job]:
     """Return the populations that are still to be trained, in the order of the rows.
 
     Args:
-        seeds: members of each row, which stay together.
-        most: members of a population of several rows.
+        rows: rows of all tables.
+        seeds: members of each row; they stay together.
+        most: maximum number of members of a population of several rows.
+        found: results of finished runs.
     """
     equal: dict[str, list[Row]] = {}
     for row in rows:
@@ -135,14 +142,14 @@ def varied_fields(config: ConfigDict) -> list[str]:
 
 
 def _without_numbers(config: ConfigDict) -> ConfigDict:
-    """Return what configs that can be members of one population have in common."""
+    """Return the config with 0 in the varied fields; equal for members of one population."""
     config = config.copy_and_resolve_references()
     config.update_from_flattened_dict(dict.fromkeys(varied_fields(config), 0.0))
     return config
 
 
 def _parts(group: list[tuple[str, list]], most: int) -> Iterator[list[tuple[str, list]]]:
-    """Divide its rows into parts that have at most `most` members, or are a single row."""
+    """Divide rows into parts of at most `most` members, or of a single row."""
     part: list[tuple[str, list]] = []
     for row in group:
         if part and sum(len(members) for _, members in [*part, row]) > most:
@@ -174,10 +181,16 @@ def _value(config: ConfigDict, field: str) -> float:
 
 
 def run(jobs: Sequence[Job], workdir: Path) -> dict[str, str]:
-    """Train them one after the other, with a line for each; what a run prints goes to log.txt.
+    """Train populations one after the other and print a line of progress for each.
+
+    The output of a run goes to log.txt in its work directory.
+
+    Args:
+        jobs: populations.
+        workdir: parent of the work directories.
 
     Returns:
-        What could not be trained: the reason by `identity` of the single run's config.
+        Reasons of failures, by `identity` of the single run's config.
     """
     failed: dict[str, str] = {}
     began = time.perf_counter()
@@ -190,7 +203,7 @@ def run(jobs: Sequence[Job], workdir: Path) -> dict[str, str]:
             failed |= dict.fromkeys(map(identity, job.members), str(error))
         minutes = (time.perf_counter() - began) / 60
         left = minutes / number * (len(jobs) - number)
-        where = f"{number} of {len(jobs)}, {minutes:.0f} min, about {left:.0f} left"
+        where = f"{number} of {len(jobs)}, {minutes:.0f} min, about {left:.0f} min left"
         print(f"{names}: {result} ({where})", file=sys.stderr, flush=True)
     return failed
 
@@ -206,4 +219,4 @@ def _train(config: ConfigDict, folder: Path) -> None:
     with log, contextlib.redirect_stdout(log), contextlib.redirect_stderr(log):
         logs.install()
         trainer.train_and_evaluate(config, folder)
-    jax.clear_caches()  # the next one's programs are others
+    jax.clear_caches()  # the next population has other programs

@@ -1,4 +1,4 @@
-"""What is measured of a benchmark in a test does not matter: compile quickly instead."""
+"""Compilation without most optimizations: the tests do not depend on measured times."""
 
 import jax
 import pytest

@@ -1,4 +1,4 @@
-"""Bin by bin sampling, as published, draws what `input_pipeline.sampling` describes."""
+"""The published per-bin sampler has the distribution that `input_pipeline.sampling` describes."""
 
 import jax.numpy as jnp
 import numpy as np

@@ -1,4 +1,4 @@
-"""The PyTorch reference of the benchmarks computes what the JAX code computes."""
+"""The PyTorch references of the benchmarks agree with the JAX code."""
 
 import jax
 import jax.numpy as jnp
@@ -33,17 +33,17 @@ def _seeded():
 
 
 def data() -> tuple[np.ndarray, np.ndarray]:
-    """Features [B, T, 2D]; labels [B, C], two videos of every class next to each other."""
+    """Features [B, T, 2D] and labels [B, C]; two neighboring videos share a class."""
     rng = np.random.default_rng(0)
     labels = np.eye(C, dtype=np.float32)[np.arange(B) // 2]
     labels[[0, 3], [2, 4]] = 1
-    # Quiet and loud videos: under D2-Net some have foreground and some do not.
+    # Features of different scales: with D2-Net some videos have foreground and some do not.
     features = rng.normal(0, np.linspace(0.2, 1.5, B)[:, None, None], (B, T, WIDTH))
     return features.astype(np.float32), labels
 
 
 def parameters(state) -> dict:
-    """Those of `state` with noise, so that no term is degenerate and no bias zero."""
+    """Parameters of `state` plus noise, so that no term is degenerate and no bias zero."""
     rng = np.random.default_rng(1)
     params = jax.tree.map(
         lambda leaf: np.asarray(leaf) + rng.normal(0, 0.2, leaf.shape).astype(np.float32),
@@ -56,7 +56,7 @@ def parameters(state) -> dict:
 
 
 def jax_side(name: str):
-    """Parameters, loss terms, gradients and the choices made, without dropout."""
+    """Parameters, loss terms, gradients and random choices of the JAX code without dropout."""
     config, method = CONFIGS[name].get_config(), methods.get(name)
     model, hyper = method.build(config.model, C), hyperparams_from_config(config)
     state = init_state(model, hyper, WIDTH)
@@ -76,7 +76,7 @@ def jax_side(name: str):
 
 
 def pairing(key, outputs: dict) -> Pairing:
-    """The one that D2-Net's losses draw from `key`."""
+    """The pairing that D2-Net's losses draw from `key`."""
     mask, attention = jnp.ones((B, T), bool), outputs["cas"].max(-1)
     embeddings = outputs["embeddings"]
     exists = [
@@ -111,7 +111,7 @@ def test_terms_and_gradients(name, form):
 
 
 def assert_near(got, wanted):
-    """Of each array of both trees the difference is within 1e-4 of its norm."""
+    """Check that each array differs by at most 1e-4 of its norm."""
     assert jax.tree.structure(got) == jax.tree.structure(wanted)
     paths = jax.tree_util.tree_leaves_with_path(wanted)
     for (path, leaf), other in zip(paths, jax.tree.leaves(got), strict=True):
@@ -152,7 +152,7 @@ def test_compiled_gradients_are_the_same(name, form):
 
 
 def test_decay_is_in_the_gradient():
-    """Where the loss has no gradient the first Adam step is the learning rate, towards zero."""
+    """Without a gradient of the loss the first Adam step is the learning rate, toward zero."""
     config = co2net_thumos.get_config()
     config.loss.weights.update(dict.fromkeys(config.loss.weights, 0.0))
     subject = build("co2net", config, C, WIDTH, "conv1d")

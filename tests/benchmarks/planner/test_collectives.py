@@ -1,4 +1,4 @@
-"""What devices say to each other is read from compiled programs and from lines in TPUs' forms."""
+"""Collectives are read from compiled programs and from lines in the forms of TPU programs."""
 
 from functools import partial
 
@@ -21,7 +21,7 @@ def mesh():
 
 
 def compiled(function, mesh, *arguments: tuple[tuple[int, ...], P]) -> list[Collective]:
-    """The collectives of a function of sharded float32."""
+    """The collectives of a function of sharded float32 arrays."""
     abstract = [
         jax.ShapeDtypeStruct(shape, jnp.float32, sharding=NamedSharding(mesh, spec))
         for shape, spec in arguments
@@ -71,7 +71,7 @@ def test_kinds(mesh, kind, function, inside, outside, size, groups):
     assert (found.kind, found.bytes, found.groups) == (kind, size, groups)
 
 
-def test_only_what_is_in_the_loop_is_in_the_loop(mesh):
+def test_collectives_inside_and_outside_a_loop(mesh):
     def steps(weights, rows):
         def body(weights, _):
             return weights - rows.T @ jnp.tanh(rows @ weights), None
@@ -87,13 +87,13 @@ def test_only_what_is_in_the_loop_is_in_the_loop(mesh):
     assert {axes(one, mesh.shape) for one in found} == {("data",)}
 
 
-def test_members_alone_say_nothing(mesh):
+def test_members_do_not_communicate(mesh):
     found = compiled(jax.vmap(lambda row: row / row.sum()), mesh, ((8, 64), P("member")))
     assert found == []
 
 
 def test_devices_in_another_order(mesh):
-    """Over the second axis first: XLA writes such groups with a transposition."""
+    """XLA writes groups over the second axis first with a transposition."""
     (found,) = compiled(lambda x: x.sum(0), mesh, ((8, 3), P(("data", "member"))))
     assert axes(found, mesh.shape) == ("member", "data")
     total = compiled(lambda x: x.sum(1), mesh, ((2, 4), P(None, "data")))
@@ -105,7 +105,7 @@ ENTRY = "ENTRY %main.1 (p: f32[2]) -> f32[2] {{\n  {}\n}}\n"
 
 
 def one_of(operation: str) -> Collective:
-    """The only collective of a program of one operation."""
+    """The collective of a program with one operation."""
     (found,) = collectives(HEADER + ENTRY.format(operation))
     return found
 
@@ -154,14 +154,14 @@ def test_bytes_are_those_of_the_results(type_and_name, kind, shapes, size):
     assert (found.kind, found.shapes, found.bytes) == (kind, shapes, size)
 
 
-def test_what_is_no_collective_of_its_own():
+def test_lines_that_are_not_collectives():
     quoted = 'metadata={op_name="f32[2] all-reduce(x), replica_groups={}"}'
     done = "%r = f32[2]{0} all-reduce-done(%s)"
     assert collectives(HEADER + ENTRY.format(f"{done}\n  %f = f32[2] negate(%r), {quoted}")) == []
 
 
 def test_a_computation_called_in_a_loop_is_in_the_loop():
-    """A fusion of a TPU's loop body, and the branch of a condition that it calls."""
+    """In TPU programs the loop's body calls a branch, which calls a fusion."""
     program = """HloModule jit_f, num_partitions=2
 
 %fused (p: f32[2]) -> f32[2] {
@@ -187,7 +187,7 @@ ENTRY %main (p: f32[2]) -> f32[2] {
     ]
 
 
-def test_an_unknown_form_of_groups_is_said():
+def test_an_unknown_form_of_groups_raises():
     with pytest.raises(ValueError, match="unknown form of groups: 'everyone, to_apply"):
         one_of("%r = f32[2]{0} all-reduce(%p), replica_groups=everyone, to_apply=%add")
 

@@ -1,4 +1,4 @@
-"""Plans for TPU slices: what is read and computed of a program, and the search for a full chip."""
+"""Plans for TPU slices: rows of compiled programs, and the search for the number of members."""
 
 import json
 
@@ -60,7 +60,7 @@ def test_a_row():
 
 
 def test_a_step_takes_as_long_as_the_slower_of_products_and_memory():
-    """197 TFLOP on a v5e, and 819 GB in state, of 4 members on each of 8 places."""
+    """A v5e has 197 TFLOP/s and 819 GB/s; 4 members are on each of 8 places."""
     case = Case("v5e:4x4", "co2net", members=4, data=2)
     fast = bound(case, 197e12, 819 * 10**9 // 4, 8)
     assert fast["member_steps_a_second"] == pytest.approx(4 * 8)
@@ -70,10 +70,11 @@ def test_a_step_takes_as_long_as_the_slower_of_products_and_memory():
 
 
 def compiler(most: int, bend: float = 0):
-    """A `planned` in which a chip has memory for 40 members of 100 bytes, yet fits `most`.
+    """A substitute of `planned`; a chip has memory for 40 members of 100 bytes.
 
     Args:
-        bend: bytes by which members take more, times their number squared.
+        most: number of members that fit.
+        bend: additional bytes, times the square of the number of members.
     """
 
     def planned(case: Case) -> dict:
@@ -89,7 +90,7 @@ def compiler(most: int, bend: float = 0):
 
 @pytest.mark.parametrize("most", [0, 1, 3, 4, 39, 40, 41, 47])
 @pytest.mark.parametrize("guess", [None, 1, 40, 100])
-def test_the_number_that_fills_a_chip_is_verified(most, guess, monkeypatch):
+def test_the_largest_number_of_members_is_verified(most, guess, monkeypatch):
     monkeypatch.setattr(planning, "planned", compiler(most))
     rows = list(plan(Case("v5e:4x4", "co2net"), [] if guess else [1, 2, 4], guess))
     training = {r["members_a_chip"]: r["fits"] for r in rows if r["program"] == "training"}
@@ -105,7 +106,7 @@ def test_a_straight_line_needs_two_more_programs(monkeypatch):
     assert [r["members_a_chip"] for r in rows] == [1, 2, 4, 40, 41, 40]
 
 
-def test_a_bent_line_is_followed():
+def test_the_search_follows_a_bent_line():
     """28 members take 4,276 bytes, 29 would take 4,461."""
     planned = compiler(28, bend=1.5)
     rows = [planned(Case("v5e:4x4", "co2net", members=members)) for members in (2, 4)]
@@ -127,7 +128,7 @@ def test_a_bent_line_is_followed():
         ("--population 16 --data 5", "--population=16 cannot be divided over the 3 places"),
     ],
 )
-def test_what_is_wrong_is_said_in_one_line(arguments, message, capsys):
+def test_a_user_error_is_one_line(arguments, message, capsys):
     with pytest.raises(SystemExit, match="2"):
         planning.main(arguments.split())
     printed = capsys.readouterr().err
@@ -136,7 +137,7 @@ def test_what_is_wrong_is_said_in_one_line(arguments, message, capsys):
 
 
 def test_the_table(monkeypatch, capsys, tmp_path):
-    """Of a population that fits and one that does not; the files are whole after every row."""
+    """The files are complete after every row; one population fits, the other does not."""
     full = row(Case("v5e:4x4", "d2net"), FACTS, ASSIGNMENT, PROGRAM)
     refused = row(Case("v5e:4x4", "d2net", members=9), {**FACTS, "refused": "RESOURCE_EXHAUSTED"})
     monkeypatch.setattr(planning, "planned", {1: full, 9: refused}.__getitem__)
@@ -152,25 +153,25 @@ def test_the_table(monkeypatch, capsys, tmp_path):
     assert capsys.readouterr().out.endswith(table.read_text() + "\n")
 
 
-def test_an_error_of_the_compiling_process_is_said():
+def test_an_error_of_the_compiling_process_is_reported():
     with pytest.raises(JaxtalError, match=r"^v9:4x4, co2net: topology 'v9:4x4'; wanted KIND:SHAPE"):
         planned(Case("v9:4x4", "co2net"))
 
 
 @pytest.mark.parametrize(("method", "weights"), [("co2net", 1982), ("twostream", 1035)])
-def test_on_tpus_members_say_nothing_and_parts_of_a_batch_are_summed_up(method, weights):
-    """A tiny model on 2 x 2 chips: two members on each, which has half of their batches."""
+def test_on_tpus_only_devices_that_share_a_batch_communicate(method, weights):
+    """A tiny model on 2 x 2 chips: each chip has two members and half of their batches."""
     pytest.importorskip("libtpu")
     fields: tuple = (("train.batch_size", 12), ("data.num_snippets", 12))
     fields += (("train.pairs", 4),) if method == "co2net" else ()
     found = planned(Case("v5e:2x2", method, 2, data=2, shape="tiny", fields=fields))
     assert found["fits"]
     assert (found["chips"], found["population"]) == (4, 4)
-    # All gradients in one, and what their losses count.
+    # One all-reduce of all gradients, and those of the losses' counts.
     assert {(one["kind"], *one["axes"]) for one in found["collectives"]} == {("all-reduce", "data")}
     assert any(one["in_loop"] for one in found["collectives"])
     assert 0 < found["bytes"]["donated"] < found["bytes"]["arguments"]
-    # Of a weight about 6 a snippet (forward, its gradient, its inputs'), and those of the losses.
+    # About 6 FLOPs per weight and snippet (forward and both gradients), and those of the losses.
     products = weights * 2 * 6 * 12
     assert 6 * products < found["flops_a_chip"] < 10 * products
     assert 15 * 2**30 < found["bytes_available"] < 16 * 2**30

@@ -1,4 +1,4 @@
-"""The benchmark programs run, print a table, and every row says what was measured where."""
+"""The benchmark programs run, print a table, and write rows with sizes and device."""
 
 import importlib
 import json
@@ -35,7 +35,7 @@ PROGRAMS = {
 
 
 def run(name: str, arguments: str, monkeypatch, capsys) -> tuple[list[dict], str]:
-    """The rows that a program prints, and what follows the last one."""
+    """The rows that a program prints, and the output after the last row."""
     monkeypatch.setattr(sys, "argv", [name, *shlex.split(arguments)])
     importlib.import_module(f"benchmarks.speed.{name}").main()
     printed = capsys.readouterr().out
@@ -43,7 +43,7 @@ def run(name: str, arguments: str, monkeypatch, capsys) -> tuple[list[dict], str
     return [json.loads(line) for line in lines], printed.rpartition(lines[-1])[2]
 
 
-# In CI the one that goes through all of a run.
+# CI runs the program that covers a whole run.
 _SELECTED = [
     pytest.param(name, marks=() if name == "end_to_end" else pytest.mark.slow) for name in PROGRAMS
 ]
@@ -64,7 +64,7 @@ def test_program(name, monkeypatch, capsys, tmp_path):
 
 
 def test_train_step(monkeypatch, capsys, tmp_path):
-    """A JSON list of rows, the reference's seconds over ours each."""
+    """The file is a JSON list; `ratio` is the reference's seconds divided by jaxtal's."""
     file = tmp_path / "rows.json"
     arguments = "--method twostream --batch 6 --snippets 8 --width 8 --steps 2 --repeats 1"
     rows, table = run(
@@ -97,7 +97,7 @@ def test_memory(monkeypatch, capsys):
     needed = [found[name] for name in ("features", "parameters", "optimizer", "activations")]
     assert row["ratio"] == pytest.approx((found["peak"] - found["before"]) / sum(needed))
     assert found["optimizer"] == pytest.approx(2 * found["parameters"], rel=0.1)
-    assert "peak less before" in table
+    assert "peak minus before" in table
 
 
 def test_everything_names_programs_that_exist(monkeypatch, capsys, tmp_path):
@@ -107,7 +107,7 @@ def test_everything_names_programs_that_exist(monkeypatch, capsys, tmp_path):
         f"benchmarks.speed.{name}"
         for name in ("train_step", "input", "population", "memory", "end_to_end")
     }
-    for command in made:  # arguments that the programs have
+    for command in made:  # the programs accept these arguments
         monkeypatch.setattr(sys, "argv", [*command[2:], "--no-such-argument"])
         with pytest.raises(SystemExit):
             importlib.import_module(command[2]).main()

@@ -1,4 +1,4 @@
-"""Reports of the tables made from given numbers."""
+"""Reports made from given numbers."""
 
 import json
 
@@ -12,7 +12,7 @@ NOTHING = train.Found({}, {})
 
 
 def result(seed: int, value: float) -> dict:
-    """One of a member all of whose numbers are `value` per cent."""
+    """A member's result in which every number is `value` per cent."""
     numbers = {
         "map": {f"{i / 20:g}": value / 100 for i in range(1, 20)},
         "average": dict.fromkeys(("0.1:0.5", "0.1:0.7", "0.1:0.9", "0.5:0.95"), value / 100),
@@ -27,7 +27,7 @@ def result(seed: int, value: float) -> dict:
 
 
 def report_of(key: str, values: dict, failed=(), setting=DEMO, ensembles=None) -> dict:
-    """A report in which the rows' members have the given values; those of None have diverged."""
+    """A report in which the rows' members have the given values; None stands for diverged."""
     rows = table_rows.rows_of(key, setting)
     found, reasons = train.Found({}, ensembles or {}), {}
     count = max(map(len, values.values()))

@@ -1,4 +1,4 @@
-"""The rows of the tables are the configs that they state."""
+"""Configs of the table rows."""
 
 import re
 
@@ -14,14 +14,14 @@ from tests.benchmarks.tables.made import DEMO, NOTHING
 
 
 def differing(one, other) -> dict:
-    """The fields of `one` that `other` has not, or otherwise."""
+    """The fields of `one` that `other` lacks or that have another value there."""
     first, second = (flatten_dict(config.to_dict(), sep=".") for config in (one, other))
     return {field: value for field, value in first.items() if second.get(field, NOTHING) != value}
 
 
 @pytest.mark.parametrize("key", [*TABLES, "hybrid/1"])
-def test_rows_are_the_full_config_but_for_what_they_state(key):
-    """Also that each method accepts it, which `rows_of` asks."""
+def test_rows_differ_from_the_full_config_in_their_overrides_only(key):
+    """`rows_of` also validates the configs."""
     rows = table_rows.rows_of(key, DEMO)
     table = TABLES.get(key) or table_rows.OWN[key]
     assert [row.name for row in rows] == list(table.rows)
@@ -56,7 +56,7 @@ def test_an_activitynet_row_on_other_data():
     assert config.data == demo.data
     assert config.train.steps == demo.train.steps
     assert (config.train.batch_size, demo.train.batch_size) == (32, 16)
-    # ActivityNet's, 0.005 to 0.025, are of probabilities among 201 classes.
+    # ActivityNet's thresholds, 0.005 to 0.025, are for probabilities of 201 classes.
     assert config.localization.thresholds == demo.localization.thresholds
     assert (config.evaluation.protocol, demo.evaluation.protocol) == ("anet13", "")
 
@@ -84,7 +84,7 @@ def test_setting_of_a_file_and_its_suffix():
         ("d2net/4", "configs/d2net_demo.py:paper", {}, "and no preset, as rows are variants"),
         ("co2net/1", "demo", {"evaluation.protocol": "anet12"}, "has the columns 0.1, 0.2, 0.3,"),
         ("d2net/4", "nothing", {}, "d2net_nothing.py: no such config file"),
-        ("d2net/4", "anet12", {}, "--table d2net/4 has t-IoU from 0.1 on"),
+        ("d2net/4", "anet12", {}, "--table d2net/4 has t-IoU thresholds from 0.1 on"),
         (
             "d2net/4",
             "demo",

@@ -1,4 +1,4 @@
-"""The command trains, resumes, writes rows and renders them."""
+"""The command trains and resumes rows, writes reports and renders them."""
 
 import json
 import shlex
@@ -24,8 +24,8 @@ def run(monkeypatch, *arguments) -> int:
     return tables.run(tables.parse())
 
 
-def test_rows_are_trained_once_also_after_an_interruption(monkeypatch, tmp_path, capsys):
-    """Real runs of rows that could be one population, if there were room for it."""
+def test_rows_are_trained_once_even_after_an_interruption(monkeypatch, tmp_path, capsys):
+    """Train rows that could share one population if --members allowed it."""
     rows = {"MIL only": {"optimizer.learning_rate": 1e-2}, "both": {}}
     monkeypatch.setitem(table_rows.OVERRIDES, "twostream/5", rows)
     trained = []
@@ -40,14 +40,12 @@ def test_rows_are_trained_once_also_after_an_interruption(monkeypatch, tmp_path,
     interrupted: list[Path] = []
     train_and_evaluate = trainer.train_and_evaluate
     monkeypatch.setattr(trainer, "train_and_evaluate", train)
-    output, readme = tmp_path / "output", tmp_path / "README.md"
-    readme.write_text("<!-- tables -->\n<!-- /tables -->\n")
+    output = tmp_path / "output"
     arguments = [
         "--table", "twostream/5", "--seeds", 2, "--set", *SMALL, "--workdir", tmp_path / "runs",
-        "--output", output, "--readme", readme, "--figure", tmp_path / "figure.png",
-        "--members", 2,
+        "--output", output, "--figure", tmp_path / "figure.png", "--members", 2,
     ]  # fmt: skip
-    with end_to_end.compiled_programs_kept():  # the rows' are the same
+    with end_to_end.compiled_programs_kept():  # the rows share their programs
         with pytest.raises(KeyboardInterrupt):
             run(monkeypatch, *arguments)
         assert not [*output.iterdir()]
@@ -66,11 +64,12 @@ def test_rows_are_trained_once_also_after_an_interruption(monkeypatch, tmp_path,
     assert [m["values"]["0.1:0.7"] for m in both["members"]] == pytest.approx(values)
     assert both["mean"]["0.1:0.7"] == pytest.approx(sum(values) / 2)
     assert content["command"][:4] == ["--table", "twostream/5", "--data", "demo"]
-    assert str(tmp_path) not in readme.read_text()
-    assert f"    python -m benchmarks.tables {shlex.join(content['command'])}" in readme.read_text()
+    printed = capsys.readouterr().out
+    assert str(tmp_path) not in printed
+    assert f"python -m benchmarks.tables {shlex.join(content['command'])}\n" in printed
 
-    files = {path: path.read_bytes() for path in [*output.iterdir(), readme]}
-    assert {path.suffix for path in files} == {".json", ".md"}
+    files = {path: path.read_bytes() for path in output.iterdir()}
+    assert {path.suffix for path in files} == {".json"}
     assert run(monkeypatch, *arguments) == 0
     assert len(trained) == 2
     assert {path: path.read_bytes() for path in files} == files
@@ -78,7 +77,7 @@ def test_rows_are_trained_once_also_after_an_interruption(monkeypatch, tmp_path,
 
 
 def test_a_row_that_cannot_be_trained(monkeypatch, tmp_path, capsys):
-    """Others go on; a table without any row leaves what is there."""
+    """The other rows are trained; a table without any row keeps its existing file."""
 
     def train(config, workdir):
         if config.loss.denoising in ("l1", "pdmi"):
@@ -94,36 +93,31 @@ def test_a_row_that_cannot_be_trained(monkeypatch, tmp_path, capsys):
         "--workdir", tmp_path / "runs", "--output", output,
     )  # fmt: skip
     assert code == 1
-    said = capsys.readouterr()
-    assert "d2net/4 L1: failed: out of luck" in said.err
-    assert "d2net/1: no row could be trained" in said.err
+    printed = capsys.readouterr()
+    assert "d2net/4 L1: failed: out of luck" in printed.err
+    assert "d2net/1: no row could be trained" in printed.err
     assert [path.name for path in output.iterdir()] == ["demo_d2net_4.json"]
-    text = said.out
+    text = printed.out
     assert run(monkeypatch, "--output", output) == 0
     assert capsys.readouterr().out == text
     assert "| BCE | here | 30.5 ± 0.7 | 24.1 to 36.9 | 2 | 30.5 |" in text
     assert "| pDMI | failed: out of luck |" in text
 
 
-def test_misuse_is_told_in_one_line(monkeypatch, tmp_path, capsys):
+def test_a_user_error_is_one_line(monkeypatch, tmp_path, capsys):
     arguments = ["--table", "d2net/4", "--set", "train.step=3", "--workdir", str(tmp_path / "w")]
     monkeypatch.setattr(sys, "argv", ["tables", *arguments])
     with pytest.raises(SystemExit) as stop:
         tables.main()
     assert stop.value.code == 2
-    said = capsys.readouterr().err
-    assert said.startswith("error: --set: the config of d2net has no field train.step ")
-    assert said.count("\n") == 1
+    printed = capsys.readouterr().err
+    assert printed.startswith("error: --set: the config of d2net has no field train.step ")
+    assert printed.count("\n") == 1
     assert not (tmp_path / "w").exists()
 
 
-@pytest.mark.parametrize(
-    ("option", "message"),
-    [("--readme", "wanted one <!-- tables -->"), ("--figure", "wanted a file .png, .svg or .pdf")],
-)
-def test_outputs_are_checked_before_anything_is_trained(monkeypatch, tmp_path, option, message):
-    file = tmp_path / "file"
-    file.write_text("no markers")
-    with pytest.raises(JaxtalError, match=message):
-        run(monkeypatch, "--table", "d2net/4", "--workdir", tmp_path / "w", option, file)
+def test_the_figure_is_checked_before_anything_is_trained(monkeypatch, tmp_path):
+    arguments = ["--table", "d2net/4", "--workdir", tmp_path / "w", "--figure", tmp_path / "file"]
+    with pytest.raises(JaxtalError, match=r"wanted a file \.png, \.svg or \.pdf"):
+        run(monkeypatch, *arguments)
     assert not (tmp_path / "w").exists()

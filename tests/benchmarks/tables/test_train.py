@@ -1,4 +1,4 @@
-"""Rows are trained as populations, each only once."""
+"""Rows are trained as populations, each row once."""
 
 import json
 
@@ -17,7 +17,7 @@ def plan(*keys: str, seeds: int = 2, most: int = 10, found=NOTHING):
 
 
 def test_equal_rows_are_trained_once():
-    """And those that differ in loss weights together."""
+    """Rows that differ only in loss weights share a population."""
     jobs = plan("co2net/1", "co2net/3", "co2net/4")
     assert [job.rows for job in jobs] == [
         ["co2net/1 CO2-Net = co2net/3 all = co2net/4 MSE", "co2net/3 mil", "co2net/3 mil+oppo",
@@ -35,7 +35,7 @@ def test_a_population_has_the_rows_members():
         assert population._fields(job.config) == ["seed", *train.varied_fields(job.config)]
 
 
-def test_seeds_that_are_added_and_a_single_one():
+def test_added_seeds_and_a_single_seed():
     """Members of different rows may have the same seed."""
     (job, *_) = plan("co2net/3", seeds=1)
     assert [m.seed for m in population.members_of(job.config)] == [0] * 6
@@ -49,7 +49,7 @@ def test_seeds_that_are_added_and_a_single_one():
     ]
 
 
-def test_what_is_only_shown_trains_nothing_again():
+def test_fields_without_effect_on_the_numbers_train_nothing_again():
     (one,) = table_rows.rows_of("co2net/1", DEMO)
     given = {"evaluation.save_activations": True, "evaluation.plot_videos": 0}
     (other,) = table_rows.rows_of("co2net/1", table_rows.setting_of("demo", "config", given))
@@ -75,9 +75,9 @@ def test_identity_survives_json():
         assert train.identity(ConfigDict(written)) == train.identity(row.config)
 
 
-def test_what_is_found_of_one_seed_and_of_a_run_that_goes_on(tmp_path):
+def test_results_of_a_single_run_and_of_a_run_that_is_continued(tmp_path):
     """A single run's result.json has no members."""
-    for name, steps in (("done", 1400), ("going_on", 1500)):
+    for name, steps in (("done", 1400), ("continued", 1500)):
         config = table_rows.rows_of("co2net/1", DEMO)[0].config
         config.train.steps = steps
         (tmp_path / name).mkdir()
