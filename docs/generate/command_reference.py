@@ -15,7 +15,8 @@ same as `jaxtal train`, and `python -m jaxtal COMMAND` the same as `jaxtal COMMA
 
 Write flags as `--flag=value` or `--flag value`, with `_` or `-` in their names; a boolean flag also
 as `--flag` and `--noflag`. The last value of a repeated flag counts, unless the flag collects
-values. `--flagfile=FILE` inserts flags from a file, one per line. `jaxtal --version` prints the version.
+values. `--flagfile=FILE` inserts flags from a file, one per line. `jaxtal --version` prints the
+version.
 
 All commands share their [exit codes](errors.md). This page is generated from the options of the
 commands when the site is built.

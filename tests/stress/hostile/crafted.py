@@ -267,7 +267,7 @@ _CALLS: tuple[tuple[str, str, tuple], ...] = (
     ("numpy.testing._private.utils", "runstring", (_touch(), {})),
     ("jaxtal.data.io.object_arrays", "_Array", ()),
     ("jaxtal.data.io.object_arrays", "pickle.loads", (b".",)),
-    ("jaxtal.data.io.files", "replacing", (CANARY,)),
+    ("jaxtal.data.io.files", "atomic_write", (CANARY,)),
     ("torch", "load", (CANARY,)),
     ("torch.storage", "_load_from_bytes", (b"cos\nsystem\n(S'touch canary'\ntR.",)),
     ("torch.jit.unsupported_tensor_ops", "execWrapper", (_touch(), {}, {})),
