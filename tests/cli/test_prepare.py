@@ -131,7 +131,7 @@ WRONG = {
     "no name": ("--builder=jaxtal_videos --manual_dir=tests", "wanted jaxtal_videos/NAME"),
     "a bad name": ("--builder=jaxtal_videos/../a --manual_dir=tests", r"'\.\./a' cannot be"),
     "no folder": ("--builder=jaxtal_thumos14", "--manual_dir is missing. Put .*JOINTFeatures"),
-    "not there": ("--builder=jaxtal_thumos14 --manual_dir=nowhere", "nowhere, which is not a folder"),
+    "not there": ("--builder=jaxtal_thumos14 --manual_dir=nowhere", "which is not a folder"),
     "nothing there": ("--builder=jaxtal_thumos14 --manual_dir=launch", "no data set is detected"),
     "not needed": ("--builder=jaxtal_untrimmed/demo --manual_dir=tests", "reads no files"),
     "not a folder": ("--builder=jaxtal_untrimmed/demo --data_dir=LICENSE", "cannot be written"),
