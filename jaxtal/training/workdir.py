@@ -233,7 +233,7 @@ class Workdir:
         if not path.is_file():
             raise CheckpointError(
                 f"{path}: no such file; the run is of an earlier version: evaluate it again "
-                "(mode=eval) to write the file"
+                "(mode=eval) to write it"
             )
         content = json_files.load(path, form)
         data, width, grid, classes = (

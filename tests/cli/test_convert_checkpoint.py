@@ -174,7 +174,8 @@ def test_classes_in_another_order_than_the_data(tmp_path):
     names = layouts.load_from_config(config.data).classes
     convert.from_torch("d2net", source, run, config, names[::-1])
     before = snapshot(run)
-    with pytest.raises(JaxtalError, match=f"class 0 .* is '{names[-1]}' there, '{names[0]}' here"):
+    wanted = f"class 0 .* is '{names[-1]}' in model.json, '{names[0]}' in this data set"
+    with pytest.raises(JaxtalError, match=wanted):
         train_and_evaluate(config, run, "eval")
     assert snapshot(run) == before
 
