@@ -13,7 +13,7 @@ that number. The rows have, per chip:
   reserved for the machine code;
 - FLOPs of a step, counted by XLA in the program before optimization;
 - the collectives of the optimized program (`benchmarks.planner.collectives`), and whether the
-  compiler computes values twice to save memory ("rematerialised");
+  compiler computes values twice to save memory ("rematerialized");
 - an upper bound of the member-steps per second. A step is not faster than its FLOPs at the
   published peak of bfloat16 products (the default precision of float32 products on TPUs), nor than
   one read and write of the donated state at the published bandwidth. The bound is a prediction, not

@@ -78,7 +78,7 @@ def row(case: Case, facts: dict, assignment: str = "", program: str = "") -> dic
         sizes = buffers(assignment)
         total = sum(sizes[name] for name in NEEDED)
         content["bytes"] = {**sizes, "total": total}
-        content["rematerialised"] = bool(re.search(r"%\S*\.remat\d* = ", program))
+        content["rematerialized"] = bool(re.search(r"%\S*\.remat\d* = ", program))
         content["collectives"] = communication(program, content["mesh"])
         if case.program == "training":
             content["upper_bound"] = bound(case, facts["flops"], sizes["donated"], places)
@@ -121,7 +121,7 @@ def cells(one: dict) -> list[str]:
     """Return the cells of a row."""
     sizes = one.get("bytes")
     gib = [f"{sizes[name] / 2**30:.2f}" if sizes else "" for name in (*NEEDED, "total")]
-    fits = "no" if not one["fits"] else "yes, rematerialised" if one["rematerialised"] else "yes"
+    fits = "no" if not one["fits"] else "yes, rematerialized" if one["rematerialized"] else "yes"
     found = one.get("collectives")
     inside = sum(c["count"] for c in found or () if c["in_loop"])
     outside = sum(c["count"] for c in found or ()) - inside

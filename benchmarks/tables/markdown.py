@@ -54,7 +54,7 @@ def published(source: Published) -> str:
     """
     own = ([f"**{name}**", "Weakly", *map(_number, cells)] for name, cells in source.rows.items())
     others = ([name, kind, *map(_number, cells)] for kind, name, cells in source.others)
-    header = ["method", "supervision", *map(_named, source.columns)]
+    header = ["Method", "Supervision", *map(_named, source.columns)]
     return (
         f"## {source.heading} {{ #published-{source.key.replace('/', '-')} }}\n\n"
         f"{source.published_on}, per cent.\n\n{table(header, [*own, *others], left=2)}\n"
@@ -100,7 +100,7 @@ def _header(content: Report) -> list[str]:
     judged = ", ".join(map(_named, content["judged"]))
     by_seed = [f"{judged} by seed"] if content["table"] in OWN else []
     columns = map(_named, content["columns"])
-    return ["row", "source", *columns, f"95 %, {judged}", "n", f"{judged}, best on test", *by_seed]
+    return ["Row", "Source", *columns, f"95 %, {judged}", "n", f"{judged}, best on test", *by_seed]
 
 
 def _rows(content: Report) -> Iterator[list[str]]:

@@ -1,4 +1,4 @@
-"""MkDocs hooks: add the generated pages, and draw equations."""
+"""MkDocs hooks: add the generated pages, draw equations, keep numbers and units together."""
 
 import functools
 import html
@@ -17,6 +17,8 @@ from docs.generate import PAGES  # noqa: E402
 
 _EQUATION = re.compile(r'<(span|div) class="arithmatex">(?:\\\((.+?)\\\)|\\\[(.+?)\\\])</\1>', re.S)
 _SVG = re.compile(r'<svg (xmlns="\S+") width="\S+" height="\S+" (viewBox="\S+ (\S+) (\S+) (\S+)")')
+_CELL = re.compile(r"<td(?:(?!</?td|<svg).)*</td>", re.S)
+_SPACE_IN_NUMBER = re.compile(r"(?<=\d) (?=±|%|(?:s|ms|MiB|MB)\b)|(?<=±) |(?<=\.\d,) (?=\d+\.\d)")
 _FONT_SIZE = 16.0  # pixels, as Material's text
 
 
@@ -28,8 +30,9 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def on_page_content(content: str, **_: object) -> str:
-    """Draw the equations of a page as SVG, which needs neither a script nor a font."""
-    return _EQUATION.sub(lambda match: _figure(*match.groups()), content)
+    """Draw equations as SVG, without script and font, and keep numbers in tables on one line."""
+    content = _EQUATION.sub(lambda match: _figure(*match.groups()), content)
+    return _CELL.sub(lambda match: _SPACE_IN_NUMBER.sub("\N{NO-BREAK SPACE}", match[0]), content)
 
 
 @functools.cache

@@ -73,7 +73,8 @@ def train_step(rows: Sequence[Row]) -> str:
             row = by_reference.get(reference)
             yield f"{seconds(row['reference_median_s'])}, {row['ratio']:.2f}" if row else ""
 
-    header = ["method", "batch x snippets x features", "jaxtal, median (quartiles)", *_REFERENCES]
+    forms = [name[0].upper() + name[1:] for name in _REFERENCES]
+    header = ["Method", "Batch x snippets x features", "jaxtal, median (quartiles)", *forms]
     lines = [[*names, _spread(case[0]), *cells(case)] for names, case in cases.items()]
     return table(header, lines, left=2)
 
@@ -99,8 +100,8 @@ def headline(rows: Sequence[Row]) -> str:
             f"{shares['floor, textbook']} ({shares['floor, executed']})",
         ])  # fmt: skip
     header = [
-        "method", "jaxtal", "PyTorch, `Conv1d`", "PyTorch, fastest form", "ratio to `Conv1d`",
-        "ratio to the fastest", "fraction of the floor's rate, textbook (executed)",
+        "Method", "jaxtal", "PyTorch, `Conv1d`", "PyTorch, fastest form", "Ratio to `Conv1d`",
+        "Ratio to the fastest", "Fraction of the floor's rate, textbook (executed)",
     ]  # fmt: skip
     return table(header, lines)
 
@@ -113,8 +114,8 @@ def sampling(rows: Sequence[Row]) -> str:
         for row in rows
         if not row["case"].endswith(", step")
     ]  # fmt: skip
-    header = ["batch x snippets x features", "case", "median (quartiles)", "ratio"]
-    return table([*header, "share of a step"], lines, left=2)
+    header = ["Batch x snippets x features", "Case", "Median (quartiles)", "Ratio"]
+    return table([*header, "Share of a step"], lines, left=2)
 
 
 def population(rows: Sequence[Row]) -> str:
@@ -124,7 +125,7 @@ def population(rows: Sequence[Row]) -> str:
          _spread(alone), f"{row['ratio']:.2f}", f"{row['program_bytes'] / 2**20:,.0f} MiB"]
         for alone, row in zip(rows[::2], rows[1::2], strict=True)
     ]  # fmt: skip
-    header = ["method", "M", "member-step", "step of single runs", "ratio", "program's memory"]
+    header = ["Method", "M", "Member-step", "Step of single runs", "Ratio", "Program's memory"]
     return table(header, lines)
 
 
@@ -139,8 +140,8 @@ def scaling(rows: Sequence[Row]) -> str:
          f"{own[0]['exponent']:.2f}", f"{own[0]['exponent_of_two_largest']:.2f}"]
         for axis, own in axes.items()
     ]  # fmt: skip
-    header = ["size", "values", "milliseconds per step", "exponent, all values"]
-    return table([*header, "exponent, two largest"], lines, left=3)
+    header = ["Size", "Values", "Milliseconds per step", "Exponent, all values"]
+    return table([*header, "Exponent, two largest"], lines, left=3)
 
 
 def memory(rows: Sequence[Row]) -> str:
@@ -154,7 +155,7 @@ def memory(rows: Sequence[Row]) -> str:
     sizes = {name: row["bytes"][name] for name in names}
     lines = [[label, f"{sizes[name] / 2**20:,.0f}"] for name, label in names.items()]
     lines.append(["ratio: (peak - before) / sum of the first four", f"{row['ratio']:.2f}"])
-    return table(["part", "MiB"], lines)
+    return table(["Part", "MiB"], lines)
 
 
 def end_to_end(rows: Sequence[Row]) -> str:
@@ -165,7 +166,7 @@ def end_to_end(rows: Sequence[Row]) -> str:
          f"{row['median_s']:.1f}"]
         for row in rows
     ]  # fmt: skip
-    return table(["programs", *parts, "total"], lines)
+    return table(["Programs", *map(str.capitalize, parts), "Total"], lines)
 
 
 def evaluation(rows: Sequence[Row]) -> str:
@@ -185,8 +186,8 @@ def evaluation(rows: Sequence[Row]) -> str:
             yield f"{case[name]['median_s'] / ours['median_s']:.0f}" if name in case else ""
         yield f"{ours['shapes']['peak_bytes'] / 1e6:.1f} MB"
 
-    header = [*names, "`pandas_frames`", "`python_loops`", "jaxtal", "ratio to `pandas_frames`",
-              "ratio to `python_loops`", "peak memory"]  # fmt: skip
+    header = [*map(str.capitalize, names), "`pandas_frames`", "`python_loops`", "jaxtal",
+              "Ratio to `pandas_frames`", "Ratio to `python_loops`", "Peak memory"]  # fmt: skip
     lines = [[*(f"{size:,}" for size in sizes), *cells(case)] for sizes, case in cases.items()]
     return table(header, lines, left=0)
 
@@ -205,8 +206,8 @@ def localization(rows: Sequence[Row]) -> str:
             _spread(loops), _spread(row), f"{row['ratio']:.1f}",
             f"{sizes['peak_bytes'] / 1e6:.0f} MB", str(sizes["largest_cluster"]),
         ])  # fmt: skip
-    header = ["videos", "method", "proposals", "`python_loops`", "jaxtal", "ratio", "peak memory",
-              "largest cluster"]  # fmt: skip
+    header = ["Videos", "Method", "Proposals", "`python_loops`", "jaxtal", "Ratio", "Peak memory",
+              "Largest cluster"]  # fmt: skip
     return table(header, lines, left=2)
 
 

@@ -18,7 +18,7 @@ def tables() -> str:
         source="benchmarks/results/tables/*.json", command="python -m benchmarks.tables"
     )
     contents = markdown.table(
-        ["table", "data", "scale", "seeds"],
+        ["Table", "Data", "Scale", "Seeds"],
         [
             [f"[{one['heading']}](#{markdown.anchor(one)})", one["data"], one["scale"],
              str(max(row["n"] for row in one["rows"]))]

@@ -50,7 +50,7 @@ def test_a_row():
     assert found["population"] == 24
     assert found["bytes"]["total"] == 1300 + 7016 + 48
     assert found["fits"]
-    assert found["rematerialised"]
+    assert found["rematerialized"]
     assert found["collectives"] == [
         {"kind": "all-reduce", "axes": ["data"], "in_loop": False, "bytes": 8, "count": 2}
     ]
@@ -148,7 +148,7 @@ def test_the_table(monkeypatch, capsys, tmp_path):
     lines = table.read_text().splitlines()
     assert lines == markdown([full, refused]).splitlines()
     assert [line.count("|") for line in lines] == [16] * 4
-    assert "| yes, rematerialised |" in lines[2]
+    assert "| yes, rematerialized |" in lines[2]
     assert "| v5e:4x4 | 16 x 1 | d2net | training | 9 | 144 |  |  |  |  | 0.25 | no |" in lines[3]
     assert capsys.readouterr().out.endswith(table.read_text() + "\n")
 
