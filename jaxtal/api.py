@@ -1,6 +1,6 @@
 """High-level functions of `import jaxtal`: train, evaluate, analyze errors, localize.
 
-Only `train` imports JAX; evaluation and localization use NumPy.
+Only training and trained models import JAX; evaluation and localization use NumPy.
 """
 
 import contextlib
@@ -75,7 +75,11 @@ class TrainResult:
         return load_model(self.workdir, member=member, ensemble=ensemble)
 
     def plot(self) -> "Figure":
-        """Return a Matplotlib figure of the loss terms and the test mAP by step."""
+        """Draw the loss terms and the test mAP by step, see `jaxtal.plot.training`.
+
+        Returns:
+            A Matplotlib figure.
+        """
         from jaxtal.visualization.plot import training
 
         return training(self)
@@ -190,10 +194,11 @@ def evaluate(
             raising.
 
     Returns:
-        mAP by t-IoU threshold, average precision by class, and the counts of skipped detections.
+        mAP by t-IoU threshold and average precision by class, as fractions, and the counts of
+        skipped detections.
 
     Raises:
-        ConfigError: The protocol does not exist.
+        ConfigError: The protocol or its switch does not exist.
         DataError: A file is missing or malformed, or a video or class is unknown.
 
     Examples:
@@ -263,7 +268,9 @@ def analyze_errors(result: Evaluation, tiou: float = 0.5, top: int = 10) -> Erro
         Counts and mAP gains by error type, recall by instance, and the listed false positives.
 
     Raises:
-        ConfigError: The protocol does not have the threshold.
+        DataError: The protocol does not have the threshold.
+
+    Source: Alwassel et al. 2018 ([docs][evaluation-error-analysis]).
 
     Examples:
         >>> result = jaxtal.evaluate("data/thumos14", "detections.json", "thumos14")
@@ -288,8 +295,8 @@ def localize(
             class, without background; or a list of such arrays (named video_0, video_1, ...), or
             a dict of them by video name.
         classes: Names of the C classes; by default "0", "1", ...
-        gate: Sequence that is thresholded, for example an attention: (T, C), or (T, 1) for all
-            classes, in a container like `activations`; None for the activations.
+        gate: Sequence that the thresholds apply to, for example an attention: (T, C), or (T, 1)
+            for all classes, in a container like `activations`; None for the activations.
         video_scores: (C,) class scores of a video, in a container like `activations`; None for
             the mean of the max(1, floor(T / topk_divisor)) largest activations.
         time_grid: Time grid of the snippets; None for 25 frames per second and 16 frames per
@@ -302,7 +309,10 @@ def localize(
 
     Raises:
         ConfigError: An option does not exist.
-        DataError: An array has another shape than specified, or is not finite.
+        DataError: There is no video, an array is not finite or has the wrong shape, or the arguments
+            differ in their videos or classes.
+
+    Source: [docs][localization].
 
     Examples:
         >>> tcam = np.load("tcam.npy")  # (T, 2)
@@ -359,8 +369,8 @@ def _finite(value: Any, where: str) -> np.ndarray:
         raise DataError(f"{where}: {short_repr(value)}; wanted an array of numbers") from None
     if not array.size or not np.isfinite(array).all():
         raise DataError(
-            f"{where}: an array of shape {array.shape} that is empty or has numbers that are not "
-            "finite"
+            f"{where}: an array of shape {array.shape} that is empty or has values that are not "
+            "finite; wanted finite numbers"
         )
     return array
 
@@ -387,7 +397,7 @@ def _alike(value: Any, sequences: Mapping[str, np.ndarray], what: str) -> dict[s
         differing = Counter([*found, *sequences])
         name = next(name for name, count in differing.items() if count == 1)
         raise DataError(
-            f"{what}: activations and {what} are not of the same videos: {short_repr(name)}"
+            f"{what}: video {short_repr(name)} is in only one of activations and {what}"
         )
     return found
 

@@ -63,7 +63,14 @@ def config_names() -> list[str]:
 
 
 def split_name(name: str | os.PathLike[str]) -> tuple[str, str | None]:
-    """Split FILE:PRESET into the file and the preset, None if there is none."""
+    """Split FILE:PRESET into the file and the preset.
+
+    Args:
+        name: Path or shipped name of a config, with or without preset.
+
+    Returns:
+        The file or name, and the preset, or None without a preset.
+    """
     drive, path = os.path.splitdrive(os.fspath(name))
     filename, colon, preset = path.partition(":")
     return drive + filename, preset if colon else None
@@ -74,6 +81,9 @@ def locate_config(filename: str) -> Path:
 
     Args:
         filename: Path or shipped name, without preset.
+
+    Returns:
+        The path of an existing file.
 
     Raises:
         ConfigError: The file does not exist and is not the name of a shipped config.
@@ -164,11 +174,14 @@ def override(config: ConfigDict, field: str, text: str) -> None:
 
 
 def find_field(config: ConfigDict, field: str) -> tuple[ConfigDict, str]:
-    """Return the section of a config that holds a field, and the field's name in it.
+    """Find a field of a config.
 
     Args:
         config: The config.
         field: Path of the field, such as "train.steps".
+
+    Returns:
+        The section that contains the field, such as `config.train`, and the field's name in it.
 
     Raises:
         ConfigError: The field does not exist; the message suggests the most similar one.
@@ -230,6 +243,9 @@ def parse_value(text: str, kind: Any) -> Any:
         text: The text, as on a command line.
         kind: Type of the value.
 
+    Returns:
+        A value of this type; for `object` and `NoneType` any Python literal, or the text itself.
+
     Raises:
         ValueError: The text is not a value of the type; for some types TypeError.
     """
@@ -289,8 +305,8 @@ _KINDS: dict[Any, tuple[str, Callable[[str], Any]]] = {
 }
 
 
-# Fields that were added after the first configs. A config.json without one is of a run that behaved
-# like the value in the method's THUMOS14 config.
+# Fields that were added after the first configs. A run whose config.json lacks one of them behaved
+# as with the value in the method's THUMOS14 config.
 _ADDED = (
     "data.layout", "data.generator", "data.fps", "data.stride", "data.window", "data.skip_damaged",
     "model.fusion", "model.ccm_main", "model.ccm_auxiliary",
@@ -302,10 +318,13 @@ _ADDED = (
 
 
 def complete(saved: dict[str, Any]) -> dict[str, Any]:
-    """Return the content of a config.json with the fields that earlier versions did not have.
+    """Add the fields that earlier versions did not have to the content of a config.json.
 
     Args:
         saved: Content of the file, which is not modified.
+
+    Returns:
+        A copy with all fields; added ones have the values of the method's THUMOS14 config.
     """
     # Only a shipped name is loaded: an untrusted file must not choose the code that is executed.
     name = f"{saved.get('method')}_thumos"
@@ -338,6 +357,9 @@ def describe_config(name: str | os.PathLike[str]) -> list[ConfigField]:
     Args:
         name: Path or name of the config, as for `get_config`.
 
+    Returns:
+        The fields, section by section.
+
     Raises:
         ConfigError: The config does not exist or cannot be loaded.
     """
@@ -362,7 +384,15 @@ def _get(config: Any, field: str) -> Any:
 
 
 def at_least(config: Any, minimums: Mapping[str, float]) -> None:
-    """Raise ConfigError unless every field `a.b` of `minimums` is finite and at least its value."""
+    """Check that fields of a config are finite and not below their minimums.
+
+    Args:
+        config: The config.
+        minimums: Smallest value by field, such as "train.steps".
+
+    Raises:
+        ConfigError: A field is missing or its value is not allowed.
+    """
     for field, minimum in minimums.items():
         value = _get(config, field)
         if value is None or not minimum <= value < math.inf:
@@ -370,7 +400,15 @@ def at_least(config: Any, minimums: Mapping[str, float]) -> None:
 
 
 def finite(config: Any, limits: Mapping[str, float]) -> None:
-    """Raise ConfigError unless every field `a.b` of `limits` is None or within +-its value."""
+    """Check that fields of a config are None or within their limits.
+
+    Args:
+        config: The config.
+        limits: Largest absolute value by field, such as "train.steps".
+
+    Raises:
+        ConfigError: A field is missing or its value is not allowed.
+    """
     for field, limit in limits.items():
         value = _get(config, field)
         if value is not None and not abs(value) <= limit:
@@ -378,21 +416,45 @@ def finite(config: Any, limits: Mapping[str, float]) -> None:
 
 
 def at_most(config: Any, maximums: Mapping[str, float]) -> None:
-    """Raise ConfigError unless every field `a.b` of `maximums` is at most its value."""
+    """Check that fields of a config are not above their maximums.
+
+    Args:
+        config: The config.
+        maximums: Largest value by field, such as "train.steps".
+
+    Raises:
+        ConfigError: A field is missing or its value is not allowed.
+    """
     for field, maximum in maximums.items():
         if not (value := _get(config, field)) <= maximum:
             raise ConfigError(f"config.{field} is {value}; it must be at most {maximum}")
 
 
 def below(config: Any, limits: Mapping[str, float]) -> None:
-    """Raise ConfigError unless every field `a.b` of `limits` is less than its value."""
+    """Check that fields of a config are below their limits.
+
+    Args:
+        config: The config.
+        limits: Exclusive upper bound by field, such as "train.steps".
+
+    Raises:
+        ConfigError: A field is missing or its value is not allowed.
+    """
     for field, limit in limits.items():
         if not (value := _get(config, field)) < limit:
             raise ConfigError(f"config.{field} is {value}; it must be below {limit}")
 
 
 def one_of(config: Any, options: Mapping[str, Collection[str]]) -> None:
-    """Raise ConfigError unless every field `a.b` of `options` has one of the listed values."""
+    """Check that fields of a config have one of the allowed values.
+
+    Args:
+        config: The config.
+        options: Allowed values by field, such as "train.steps".
+
+    Raises:
+        ConfigError: A field is missing or its value is not allowed.
+    """
     for field, known in options.items():
         if (value := _get(config, field)) not in known:
             raise ConfigError(f"config.{field} is {value!r}; it must be one of {', '.join(known)}")

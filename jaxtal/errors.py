@@ -40,12 +40,20 @@ class NonFiniteError(JaxtalError, ArithmeticError):
 
 
 def warn(message: str) -> None:
-    """Log a warning, which the console commands print as one line on stderr."""
+    """Log a warning, which the console commands print as one line on stderr.
+
+    Args:
+        message: The warning, with names and numbers in place.
+    """
     _LOG.warning("%s", message)
 
 
 def one_line(text: str) -> str:
-    """Collapse untrusted text to one line and escape control characters."""
+    """Collapse untrusted text to one line and escape control characters.
+
+    Args:
+        text: Any text, for example from a file.
+    """
     if text.isprintable():
         return text
     line = " ".join(text.split())

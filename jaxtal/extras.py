@@ -8,7 +8,7 @@ from jaxtal.errors import JaxtalError
 
 @contextlib.contextmanager
 def required(extra: str, purpose: str) -> Iterator[None]:
-    """Report a missing package that the block imports, with the extra that installs it.
+    """Name the extra to install if the block imports an optional package that is missing.
 
     Args:
         extra: Name of the extra in pyproject.toml.

@@ -11,6 +11,9 @@ def plain(title: str, header: Sequence[object], rows: Iterable[Sequence[object]]
         title: Line above the table.
         header: Names of the columns.
         rows: Cells of the table.
+
+    Returns:
+        Lines separated by newlines, without a trailing one.
     """
     cells = [[str(cell) for cell in row] for row in (header, *rows)]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]

@@ -363,8 +363,8 @@ class TestModels:
             (np.ones((0, WIDTH)), "no snippets"),
             (np.ones((5, WIDTH), int), "type int64; wanted"),
             (np.array([["a"]]), "wanted"),
-            ([], "there is no video in it"),
-            ({}, "there is no video in it"),
+            ([], "no videos"),
+            ({}, "no videos"),
             (3, "inputs: 3; wanted a path, a Dataset"),
             (None, "inputs: None; wanted a path"),
             ([[1.0, 2.0]], r"video_0: \[1.0, 2.0\]; wanted a \(T, 2D\) array"),
@@ -506,7 +506,7 @@ class TestEvaluation:
         assert worst["video"] == "test_00000"
         assert "false positives with the highest scores" in repr(analysis)
         assert analysis._repr_html_().count("<table>") == 3
-        with pytest.raises(jaxtal.JaxtalError, match=r"t-IoU 0\.42 is none of"):
+        with pytest.raises(jaxtal.JaxtalError, match=r"t-IoU 0\.42 is not a threshold of"):
             jaxtal.analyze_errors(result, 0.42)
         with pytest.raises(jaxtal.JaxtalError, match="protocol 'x': it must be one of"):
             jaxtal.evaluate(tiny, found_in(tiny), "x")

@@ -16,7 +16,7 @@ from jaxtal.cli.command import Command
 
 
 def add_flags(parser: flags.Parser) -> None:
-    """Define no flag: the command has none."""
+    """Define no flags."""
 
 
 def run(args: argparse.Namespace) -> int:

@@ -135,7 +135,11 @@ def number(text: str) -> float:
 
 
 def integer(lowest: int | None = None) -> Callable[[str], int]:
-    """Return the type of an integer flag of at least `lowest`: None (any), 0 or 1."""
+    """Return the type of an integer flag.
+
+    Args:
+        lowest: Smallest value, 0 or 1; None for any integer.
+    """
     kind = {None: "an integer", 0: "a non-negative integer", 1: "a positive integer"}[lowest]
 
     @_named("INTEGER")
@@ -166,7 +170,13 @@ def choice(*values: str) -> Callable[[str], str]:
 
 
 def near(name: str, names: Sequence[str], prefix: str = "") -> str:
-    """Return "; did you mean X?" for the most similar of `names`, "" if none is similar."""
+    """Return "; did you mean X?" for the most similar of some names, or "".
+
+    Args:
+        name: A misspelled name.
+        names: The names that exist.
+        prefix: Text before the suggested name, such as "--".
+    """
     found = difflib.get_close_matches(name, names, 1)
     return f"; did you mean {prefix}{found[0]}?" if found else ""
 
@@ -415,7 +425,7 @@ def _unwritable(path: Path, taken: set[Path]) -> str:
 
 
 def as_flags(message: str, parser: Parser) -> str:
-    """Return a library error's message with its arguments spelled as flags.
+    """Spell the arguments in a library error's message as flags.
 
     `skip_damaged=True` becomes `--skip_damaged`, `ensemble=False` `--noensemble`, `member=3`
     `--member=3` and `workdir=...` `--workdir`; other text with `=`, such as config.seed=1, stays.

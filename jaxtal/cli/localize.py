@@ -44,10 +44,10 @@ def run(args: argparse.Namespace) -> int:
 
 
 def localize(config: "ConfigDict", path: Path, output: Path) -> None:
-    """Write the detections that follow from saved activations.
+    """Localize actions from saved activations, and write the detections.
 
     Args:
-        config: Config of the method, of which `localization` and `method` are read.
+        config: Config with the method and the fields of `config.localization`.
         path: File activations.npz.
         output: JSON file to write, in ActivityNet form.
 

@@ -1,7 +1,6 @@
 """Logging of the console commands.
 
-The library logs to `logging.getLogger("jaxtal")` and its children, and the application decides
-where the records go. A console command calls `install` once, before it calls the library.
+The library logs to `logging.getLogger("jaxtal")` and its children, and installs no handler. A console command calls `install` once, before it calls the library.
 """
 
 import logging

@@ -21,6 +21,9 @@ def reporting_errors(run: Callable[[argparse.Namespace], int], args: argparse.Na
     Args:
         run: Function that runs the command and returns its exit code.
         args: Parsed flags, with the command's `parser`.
+
+    Returns:
+        0 success, 2 user error, 75 interrupted.
     """
     try:
         return run(args)
@@ -33,7 +36,7 @@ def fail_with(error: JaxtalError, parser: Parser, hint: str = "") -> int:
 
     Args:
         error: The error to print.
-        parser: Parser of the command, which knows its flags.
+        parser: Parser of the command, with its flags.
         hint: Text appended to the message.
     """
     return fail(as_flags(str(error), parser) + hint)

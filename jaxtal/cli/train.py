@@ -59,7 +59,14 @@ def add_flags(parser: flags.Parser) -> None:
 
 
 def default_workdir(config_file: str) -> Path:
-    """Return the work directory of a run without --workdir, a different one for each preset."""
+    """Return the work directory of a run without --workdir.
+
+    Args:
+        config_file: Value of --config, FILE or FILE:PRESET.
+
+    Returns:
+        runs/FILE, or runs/FILE_PRESET.
+    """
     from jaxtal.config import split_name
 
     filename, text = split_name(config_file)
@@ -68,7 +75,7 @@ def default_workdir(config_file: str) -> Path:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Train; a process of a job trains in a supervised child process."""
+    """Train, in a supervised child process if the process is one of a job."""
     from jaxtal.parallel import multihost, preemption
 
     if args.distributed:

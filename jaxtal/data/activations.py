@@ -30,9 +30,9 @@ from jaxtal.data.io.files import atomic_write, check_class, check_name, check_un
 from jaxtal.data.io.zip_files import check_disjoint
 from jaxtal.errors import DataError, short_repr
 
-_FORM = "wanted videos, classes, rows, and what the method localizes from, e.g. cas and attention"
+_FORM = "wanted the arrays videos, classes, rows, and the method's outputs, e.g. cas and attention"
 _UNPACKED, _TIMES = 2**26, 64  # bytes, and times the file's own size, that may be unpacked
-_MOST_SNIPPETS = 10**7  # of a video: a year at 25 frames a second has more
+_MOST_SNIPPETS = 10**7  # per video: 74 days at 25 fps and a stride of 16 frames
 _OURS = ("videos", "classes", "rows", "snippets", "grid")
 
 
@@ -119,8 +119,8 @@ def read(path: Path, wanted: tuple[str, ...]) -> Activations:
     positive = ((numbers >= LEAST_POSITIVE) & (numbers < MOST_POSITIVE)).all()
     if grid.shape not in shapes or not positive:
         raise DataError(
-            f"{path}: grid is {short_repr(grid.tolist())}; wanted frames per second, from one "
-            "snippet to the next and a snippet, or those three of each video"
+            f"{path}: grid is {short_repr(grid.tolist())}; wanted frames per second, stride and "
+            "window (in frames, above 0), for all videos (3,) or for each video (V, 3)"
         )
     fps, *frames = np.moveaxis(numbers, -1, 0)
     if any(np.ptp(of_videos) for of_videos in frames):

@@ -65,6 +65,9 @@ def read(path: Path, training: bool = True) -> Dataset:
         path: the file.
         training: require training videos; otherwise a single subset becomes the test videos.
 
+    Returns:
+        The data set with its time grid, by default 25 fps and a stride of 16 frames.
+
     Raises:
         DataError: the file is missing, malformed or contradictory.
     """
@@ -113,7 +116,7 @@ def read_as(path: Path, reading: ReadOptions) -> tuple[Dataset, bool]:
         for part in parts
     )
     name = content.get("name")
-    # Conversion makes file names of it.
+    # Conversion uses the name in file names.
     name = check_name(name, f'{path}, "name"') if isinstance(name, str) and name else path.stem
     grid = _grid(content, reading.grid, f"{path}")
     return Dataset(name, classes, train, test, grid), has_time_grid
@@ -282,10 +285,21 @@ def to_content(
 
 
 def as_text(times: list[float]) -> list[str]:
-    """Return times in seconds as strings, as in BaSNet's and HAM-Net's files, without loss."""
+    """Return times as strings, as in BaSNet's and HAM-Net's files.
+
+    Args:
+        times: times in seconds.
+
+    Returns:
+        A string per time, from which `float` restores the exact value.
+    """
     return [repr(time) for time in times]
 
 
 def to_json(dataset: Dataset) -> str:
-    """Return a data set's annotations as JSON text, which `read` reads back."""
+    """Return a data set's annotations as JSON text in ActivityNet form, which `read` reads back.
+
+    Args:
+        dataset: the videos, with or without features.
+    """
     return json.dumps(to_content(dataset))

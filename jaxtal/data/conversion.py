@@ -30,7 +30,7 @@ from jaxtal.errors import DataError
 SUMS = "SHA256SUMS"
 _JOINT = ("wtalc", "hamnet")
 LAYOUTS = (*_JOINT, *(spec.name for spec in per_video.LAYOUT_SPECS), "activitynet")
-_SYNC = 2**26  # bytes of the joint file between two fsyncs, which the journal records
+_SYNC = 2**26  # bytes of the joint file between two fsyncs; the journal lists synced videos only
 
 
 # (videos, videos done) -> a context that yields advance(); each video calls it once.
@@ -57,7 +57,7 @@ def convert(
         layout: one of `LAYOUTS`.
         folder: the target: new, empty, or with an interrupted conversion of the same source.
         skip_damaged: skip videos whose features cannot be used, with a warning.
-        how_to_skip: the option that does so, for error messages.
+        how_to_skip: spelling of the option `skip_damaged=True` in error messages.
         progress: (videos, videos done) -> context that yields a function, called once per video.
 
     Returns:
@@ -76,7 +76,7 @@ def convert(
         dataset = _readable(source, skip_damaged, how_to_skip)
     _check_subsets(dataset, layout)
     task = _task(source, dataset, layout)
-    if manifest.conversion(folder) == _number(task):  # all was written before
+    if manifest.conversion(folder) == _number(task):  # an earlier run completed it
         _check_complete(folder)
         return dataset
     _check_folder(folder)
@@ -221,7 +221,15 @@ def _annotation_files(layout: str, dataset: Dataset) -> dict[str, str]:
 
 
 def assumed(layout: str, dataset: Dataset) -> TimeGrid:
-    """Return the time grid that programs which read `layout` assume for a data set."""
+    """Return the time grid that other programs assume for a data set.
+
+    Args:
+        layout: one of `LAYOUTS` except "activitynet", which implies no time grid.
+        dataset: the data set; only its name and its frame rate matter.
+
+    Returns:
+        The time grid that the programs which read the layout assume.
+    """
     if layout in _JOINT or dataset.name.startswith("ActivityNet"):
         return TimeGrid()
     grid = _spec(layout).grid

@@ -1,10 +1,11 @@
 """Data sets in memory: videos, their annotations and the time grid of their features."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from jaxtal import reprs
 from jaxtal.errors import DataError, short_repr, warn
@@ -45,21 +46,42 @@ class TimeGrid:
         assert self.window is not None
         return (self.window - self.stride) / 2
 
-    def to_snippets(self, seconds):
-        """Return seconds as fractional snippets: ``(seconds * fps - offset) / stride``, float64."""
+    def to_snippets(self, seconds: ArrayLike) -> np.ndarray:
+        """Convert seconds to fractional snippets: ``(seconds * fps - offset) / stride``.
+
+        Args:
+            seconds: times in seconds, of any shape; with fps (V,) their shape must broadcast to it.
+
+        Returns:
+            Times in snippets, float64.
+        """
         return (np.asarray(seconds, np.float64) * self.fps - self.offset) / self.stride
 
-    def to_seconds(self, snippets):
-        """Return fractional snippets as seconds, float64."""
+    def to_seconds(self, snippets: ArrayLike) -> np.ndarray:
+        """Convert fractional snippets to seconds, the inverse of `to_snippets`.
+
+        Args:
+            snippets: times in snippets, of any shape; with fps (V,) it must broadcast to that.
+
+        Returns:
+            Times in seconds, float64.
+        """
         return (np.asarray(snippets, np.float64) * self.stride + self.offset) / self.fps
 
-    def of(self, videos) -> "TimeGrid":
-        """Return one grid for several videos, with fps (V,): each video's own where it has one."""
+    def of(self, videos: Iterable[Any]) -> "TimeGrid":
+        """Return one grid for several videos.
+
+        Args:
+            videos: V objects with an attribute fps, such as `Video` or `FeatureFile`.
+
+        Returns:
+            The grid with fps (V,) float64: the fps of each video, or the grid's fps where that is None.
+        """
         fps = [self.fps if video.fps is None else video.fps for video in videos]
         return dataclasses.replace(self, fps=np.array(fps, np.float64))
 
     def replaced(self, fps: float = 0, stride: float = 0, window: float = 0) -> "TimeGrid":
-        """Return the grid with the arguments that are not 0 replaced.
+        """Return the grid with the numbers replaced that are given and not 0.
 
         A new stride without a new window also replaces the window if both were equal.
 
@@ -81,12 +103,26 @@ class TimeGrid:
             window or (stride if together else self.window),
         )
 
-    def take(self, video) -> "TimeGrid":
-        """Return the grid of the videos at an index, for a grid made by `of`; otherwise itself."""
+    def take(self, video: Any) -> "TimeGrid":
+        """Select videos of a grid made by `of`; any other grid is returned unchanged.
+
+        Args:
+            video: index into fps (V,): an int, an int array or a boolean mask.
+
+        Returns:
+            The grid with fps of the shape of the index.
+        """
         return dataclasses.replace(self, fps=self.fps[video]) if np.ndim(self.fps) else self
 
-    def round_to_snippets(self, seconds):
-        """Return seconds as whole snippets, halves rounded to even, as published evaluations do."""
+    def round_to_snippets(self, seconds: ArrayLike) -> np.ndarray:
+        """Convert seconds to whole snippets, halves rounded to even, as published evaluations do.
+
+        Args:
+            seconds: times in seconds, as for `to_snippets`.
+
+        Returns:
+            Times in snippets, float64 with integer values.
+        """
         return np.rint(self.to_snippets(seconds))
 
 
@@ -147,7 +183,11 @@ class Dataset:
     grid: TimeGrid = TimeGrid()
 
     def map(self, change: Callable[[Video], Video]) -> "Dataset":
-        """Return the data set with `change` applied to every video."""
+        """Return the data set with a function applied to every video.
+
+        Args:
+            change: function of a video that returns the video to put in its place.
+        """
         train, test = (tuple(map(change, part)) for part in (self.train, self.test))
         return dataclasses.replace(self, train=train, test=test)
 
@@ -181,13 +221,13 @@ class Dataset:
         return reprs.as_html(title, ("", "videos", "instances", "hours", "snippets"), rows)
 
 
-def count_annotation_errors(videos) -> dict[str, int]:
+def count_annotation_errors(videos: Sequence[Video]) -> dict[str, int]:
     """Count the annotated instances with impossible times.
 
     They are kept in the ground truth, as in the published evaluations; no detection can match them.
 
     Args:
-        videos: `Video` objects.
+        videos: at least one video.
 
     Returns:
         {"outside": instances that begin after the end of their video or end before its start,
@@ -205,12 +245,12 @@ def count_annotation_errors(videos) -> dict[str, int]:
     }
 
 
-def warn_of_defects(name: str, videos) -> None:
+def warn_of_defects(name: str, videos: Sequence[Video]) -> None:
     """Log a warning with the number of instances with impossible times, if there are any.
 
     Args:
-        name: what the videos belong to, for the message.
-        videos: `Video` objects.
+        name: the file or data set of the videos, for the message.
+        videos: at least one video.
     """
     found = count_annotation_errors(videos)
     if found["outside"] or found["reversed"]:
@@ -221,8 +261,16 @@ def warn_of_defects(name: str, videos) -> None:
         )
 
 
-def multi_hot(videos, num_classes: int) -> np.ndarray:
-    """Return (V, C) float32: 1 for the video-level labels of each video, otherwise 0."""
+def multi_hot(videos: Sequence[Video], num_classes: int) -> np.ndarray:
+    """Return the video-level labels as a multi-hot array.
+
+    Args:
+        videos: V videos.
+        num_classes: C.
+
+    Returns:
+        (V, C) float32: 1 for the labels of each video, otherwise 0.
+    """
     labels = np.zeros((len(videos), num_classes), np.float32)
     for row, video in zip(labels, videos, strict=True):
         row[video.labels] = 1
@@ -243,7 +291,7 @@ def normalize_subset(text: str) -> str:
     return {"val": "validation"}.get(text.lower(), text.lower())
 
 
-def train_and_test(subsets, where: str, training: bool = True) -> tuple[str, str]:
+def train_and_test(subsets: Collection[str], where: str, training: bool = True) -> tuple[str, str]:
     """Return the names of the training and the test subset.
 
     Args:
@@ -252,6 +300,9 @@ def train_and_test(subsets, where: str, training: bool = True) -> tuple[str, str
         where: file and field, for the error message.
         training: require both subsets; otherwise a single one is allowed and is the test subset,
             unless its name is train or training.
+
+    Returns:
+        (training, test) names; one of them is not in `subsets` if there is a single subset.
 
     Raises:
         DataError: the names do not form a known pair.
@@ -268,13 +319,16 @@ def train_and_test(subsets, where: str, training: bool = True) -> tuple[str, str
     )
 
 
-def class_indices(labels, classes: tuple[str, ...], where: str) -> np.ndarray:
-    """Return the positions of class names in `classes`, (n,) int.
+def class_indices(labels: Sequence[str], classes: tuple[str, ...], where: str) -> np.ndarray:
+    """Return the positions of class names in a list of classes.
 
     Args:
         labels: n class names.
         classes: all class names.
         where: file and video, for the error message.
+
+    Returns:
+        (n,) int64 class indices.
 
     Raises:
         DataError: a name is not among `classes`.

@@ -51,7 +51,13 @@ class Detections:
         return iter(self.to_records())
 
     def of(self, video: str) -> "Detections":
-        """Return the detections in the video of this name.
+        """Return the detections in one video.
+
+        Args:
+            video: name of the video.
+
+        Returns:
+            The detections, with this video as the only one in `videos`.
 
         Raises:
             DataError: the video is not among `videos`.
@@ -105,6 +111,9 @@ class Detections:
         Args:
             path: the file to write; None: write no file.
 
+        Returns:
+            The JSON text, times in seconds.
+
         Raises:
             DataError: the file cannot be written.
         """
@@ -122,6 +131,9 @@ class Detections:
         Args:
             path: the file.
             classes: class names in the required order; None: the file's labels, sorted.
+
+        Returns:
+            The detections, times in seconds, in the file's order.
 
         Raises:
             DataError: the file is missing or malformed, or has a detection that is invalid or of a
@@ -211,14 +223,15 @@ def read(
     Args:
         path: a JSON file in ActivityNet form.
         dataset: its test videos and classes define the indices in the result.
-        skipped: a counter of skipped detections by reason; None: raise an error for detections in
-            unknown videos or of unknown classes.
+        skipped: a counter that receives the numbers of skipped detections by reason; None: raise an
+            error for detections in unknown videos or of unknown classes.
 
     Returns:
         The detections in seconds, in the file's order.
 
     Raises:
-        DataError: the file is missing or malformed, or has an invalid detection.
+        DataError: the file is missing or malformed, or has an invalid detection, or without
+            `skipped` one in an unknown video or of an unknown class.
     """
     path = Path(path)
     results = _results(path)
@@ -250,8 +263,8 @@ def read(
 def _unknown_video(path: Path, name: str, found: list, dataset: Dataset) -> str:
     training = any(video.name == name for video in dataset.train)
     return (
-        f"{path}, video {name:.80}: its {len(found)} detections, from detection 0 on, are in "
-        f"{'a training video' if training else 'no video'} of {dataset.name}, wanted one of its "
+        f"{path}, video {name:.80}: {len(found)} detections in "
+        f"{'a training video' if training else 'no video'} of {dataset.name}; wanted one of its "
         f"{len(dataset.test)} test videos; remove them, or skip such detections with "
         "skip_unknown=True (the official evaluator counts them as false)"
     )
@@ -294,8 +307,8 @@ def to_json(detections: Segments, videos: Sequence[str], classes: Sequence[str])
 
     Args:
         detections: n segments in seconds.
-        videos: names; `detections.video` indexes into them.
-        classes: names; `detections.label` indexes into them.
+        videos: names of the videos; `detections.video` indexes them.
+        classes: names of the classes; `detections.label` indexes them.
     """
     results: dict[str, list] = {name: [] for name in videos}
     columns = (

@@ -47,7 +47,10 @@ def find(inputs: Any, default: TimeGrid, time_grid: TimeGrid | None = None) -> I
             (T, 2D) array of features, a list of arrays (their names are video_0, video_1, ...), a
             dict of arrays by video name, or a list of `FeatureFile` videos.
         default: the time grid of inputs that state none.
-        time_grid: overrides the time grid of the inputs.
+        time_grid: overrides the time grid of the inputs; None: keep it.
+
+    Returns:
+        One function per video, and the time grid.
 
     Raises:
         DataError: `inputs` is empty or has an unsupported type.
@@ -77,7 +80,7 @@ def find(inputs: Any, default: TimeGrid, time_grid: TimeGrid | None = None) -> I
 
 def _not_empty(reads: list) -> list:
     if not reads:
-        raise DataError(f"inputs: there is no video in it; {_FORM}")
+        raise DataError(f"inputs: no videos; {_FORM}")
     return reads
 
 
@@ -88,11 +91,15 @@ def in_path(
 
     Args:
         path: VIDEO.npy, a folder of such files, a folder with rgb/ and flow/, or a data set in one
-            of the known layouts, of which all videos with features are returned.
+            of the known layouts (all its videos with features are returned).
         default: the time grid of files that do not belong to a data set.
-        times: fps, stride and window of the features; 0: that of the data set or of `default`.
+        times: fps, stride and window (in frames) of the features; 0: the value of the data set or
+            of `default`.
         layout: layout of the data set; "": detect it.
         name: name of the data set; "": the name in its files.
+
+    Returns:
+        One function per video, and the time grid.
 
     Raises:
         DataError: no video is found, or files are missing, malformed or contradictory.
@@ -144,6 +151,9 @@ def from_array(name: str, value: Any) -> FeatureFile:
     Args:
         name: the video's name.
         value: (T, 2D) floating-point features, a NumPy array or convertible to one.
+
+    Returns:
+        The video, whose `read` returns the checked float16 or float32 features.
 
     Raises:
         DataError: `value` is not a (T, 2D) array of finite floating-point numbers.

@@ -84,7 +84,14 @@ def _quantiles(values) -> list[float] | None:
 
 
 def count_classes(dataset: Dataset) -> dict[str, Any]:
-    """Return {class: {subset: {"videos": by video-level label, "instances": n}}}."""
+    """Count videos and instances by class.
+
+    Args:
+        dataset: a data set, with or without features.
+
+    Returns:
+        {class: {"train" and "test": {"videos": number by video-level label, "instances": number}}}.
+    """
     parts, names = {"train": dataset.train, "test": dataset.test}, dataset.classes
     counts = {
         subset: (

@@ -47,10 +47,16 @@ class LazyDataset:
         return (*self.dataset.train, *self.dataset.test)
 
     def read(self, video: Video) -> Video:
-        """Return `video` with its features.
+        """Return a video with its features.
+
+        Args:
+            video: one of `videos`.
+
+        Returns:
+            The video with (T, 2D) float16 or float32 features.
 
         Raises:
-            DataError: they are missing or damaged, or the data set has annotations only.
+            DataError: the features are missing or damaged, or the data set has annotations only.
         """
         if self.features is None:
             raise DataError(f"{self.path}: annotations only, no features of {video.name} or others")
@@ -70,9 +76,12 @@ class LazyDataset:
         Args:
             skip_damaged: skip videos whose features are missing, damaged or of a different width,
                 with a warning; otherwise such a video is an error.
-            how_to_skip: the option that does so, for the error message.
+            how_to_skip: spelling of the option `skip_damaged=True` in the error message.
             without: names of videos to omit.
             like: name and feature width of a reference video; None: the first video.
+
+        Yields:
+            Videos with (T, 2D) features of the same width.
 
         Raises:
             DataError: features are unusable and `skip_damaged` is False.
@@ -98,7 +107,7 @@ class LazyDataset:
 
         Args:
             skip_damaged: skip videos whose features are unusable, with a warning.
-            how_to_skip: the option that does so, for the error message.
+            how_to_skip: spelling of the option `skip_damaged=True` in the error message.
 
         Raises:
             DataError: features are unusable and `skip_damaged` is False, or no training or no test
@@ -118,15 +127,18 @@ class LazyDataset:
 
 
 def check_width(video: Video, where: str, like: tuple[str, int] | None) -> tuple[str, int]:
-    """Raise DataError if the width of a video's features is odd or differs from the reference.
+    """Check that the width of a video's features is even and the same as the reference's.
 
     Args:
-        video: with features.
+        video: a video with features.
         where: the data set, for the error message.
-        like: name and width of a reference video; None: there is none yet.
+        like: name and width of a reference video; None for the first video.
 
     Returns:
-        `like`, or the name and width of `video` if it is None.
+        `like`, or the name and width of `video` if `like` is None.
+
+    Raises:
+        DataError: the width is odd or differs.
     """
     width = video.features.shape[1]
     if width % 2:

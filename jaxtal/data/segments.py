@@ -1,9 +1,14 @@
 """Segments as column arrays, the common form of localization and evaluation."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import DTypeLike
+
+if TYPE_CHECKING:
+    from jaxtal.data.dataset import Video
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -13,8 +18,8 @@ class Segments:
     Attributes:
         video: (n,) int, index of the video.
         label: (n,) int, class index.
-        start: (n,) float64, in seconds, snippets or positions: the function that makes or takes
-            the segments states the unit.
+        start: (n,) float64, in seconds, snippets or positions; each function states the unit of
+            its segments.
         end: (n,) float64, in the unit of `start`.
         score: (n,) float64, 1 for ground truth.
     """
@@ -28,21 +33,41 @@ class Segments:
     def __len__(self) -> int:
         return len(self.start)
 
-    def take(self, index) -> "Segments":
-        """Return the segments at `index`: integers in any order, or a boolean mask."""
+    def take(self, index: Any) -> "Segments":
+        """Select segments.
+
+        Args:
+            index: (k,) int positions in any order, an (n,) boolean mask, or a slice.
+
+        Returns:
+            The k selected segments.
+        """
         columns = (self.video, self.label, self.start, self.end, self.score)
         return Segments(*(column[index] for column in columns))
 
-    def with_times(self, convert) -> "Segments":
-        """Return the segments with `convert` applied to starts and ends."""
+    def with_times(self, convert: Callable[[np.ndarray], np.ndarray]) -> "Segments":
+        """Return the segments with converted times.
+
+        Args:
+            convert: function of (n,) times that returns (n,) times; applied to starts and to ends.
+        """
         return dataclasses.replace(self, start=convert(self.start), end=convert(self.end))
 
 
 def concatenate(parts: Sequence[Segments]) -> Segments:
-    """Return the concatenation of `parts`; no parts give zero segments."""
+    """Concatenate segments.
 
-    def column(name: str, dtype) -> np.ndarray:
-        return np.concatenate([getattr(part, name) for part in parts] or [[]]).astype(dtype)
+    Args:
+        parts: segments in the same unit of time, possibly none.
+
+    Returns:
+        All segments, in the given order.
+    """
+
+    def column(name: str, dtype: DTypeLike) -> np.ndarray:
+        return np.concatenate([getattr(part, name) for part in parts] or [np.empty(0)]).astype(
+            dtype
+        )
 
     return Segments(
         column("video", np.int64),
@@ -53,8 +78,15 @@ def concatenate(parts: Sequence[Segments]) -> Segments:
     )
 
 
-def ground_truth(videos) -> Segments:
-    """Return every annotated instance of `videos`, in seconds; `video` indexes into `videos`."""
+def ground_truth(videos: Sequence["Video"]) -> Segments:
+    """Return every annotated instance of some videos.
+
+    Args:
+        videos: annotated videos.
+
+    Returns:
+        Instances in seconds, in the order of the videos; `video` indexes `videos`.
+    """
     counts = [len(video.segment_labels) for video in videos]
     times = np.concatenate(
         [video.segments.reshape(-1, 2) for video in videos] or [np.empty((0, 2))]
@@ -69,12 +101,12 @@ def ground_truth(videos) -> Segments:
     )
 
 
-def disjoint_offsets(group, start, end) -> np.ndarray:
+def disjoint_offsets(group: np.ndarray, start: np.ndarray, end: np.ndarray) -> np.ndarray:
     """Return per-group offsets that place the groups on one time axis, with gaps of 1.
 
     Args:
         group: (n,) int, sorted, the group of each segment: 0, 1, ...
-        start: (n,) starts.
+        start: (n,) starts, in any unit of time.
         end: (n,) ends.
 
     Returns:
@@ -90,24 +122,32 @@ def disjoint_offsets(group, start, end) -> np.ndarray:
 _PAIRS = 1 << 20  # candidates per block, which bounds the memory
 
 
-def candidate_pairs(key, start, end, other_key, other_start, other_end, keep=None):
+def candidate_pairs(
+    key: np.ndarray,
+    start: np.ndarray,
+    end: np.ndarray,
+    other_key: np.ndarray,
+    other_start: np.ndarray,
+    other_end: np.ndarray,
+    keep: Callable[[np.ndarray, np.ndarray], np.ndarray] | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
     """Return the pairs of segments with equal keys that may overlap.
 
     Sorting replaces the comparison of all n * m pairs.
 
     Args:
         key: (n,) int, non-negative, e.g. the video of each segment.
-        start: (n,) starts.
+        start: (n,) starts, in any unit of time.
         end: (n,) ends.
         other_key: (m,) int, keys of the other segments.
         other_start: (m,) their starts.
         other_end: (m,) their ends.
-        keep: (index, other) -> bool mask of the pairs to return, applied block by block to bound
-            the memory; None: all pairs.
+        keep: function of two (k,) int arrays, the pairs of a block, that returns a (k,) mask of
+            the pairs to return; blocks bound the memory. None: all pairs.
 
     Returns:
-        index, other: (pairs,) int, `index` ascending. All pairs that overlap or touch are included,
-        and few others.
+        Positions in the first and in the other segments, (pairs,) int each, the former ascending.
+        All pairs that overlap or touch are included, and few others.
     """
     keys, group = np.unique(other_key, return_inverse=True)
     index = np.flatnonzero(np.isin(key, keys))
@@ -137,18 +177,39 @@ def candidate_pairs(key, start, end, other_key, other_start, other_end, keep=Non
     return found, others
 
 
-def pair_iou(one: Segments, other: Segments, index, other_index) -> np.ndarray:
-    """Return the `temporal_iou` of the pairs one[index], other[other_index]."""
+def pair_iou(one: Segments, other: Segments, index: Any, other_index: Any) -> np.ndarray:
+    """Compute the t-IoU of pairs of segments, see `temporal_iou`.
+
+    Args:
+        one: segments, in any unit of time.
+        other: segments in the same unit.
+        index: position in `one` of each pair: (k,) int, or an int that applies to all pairs.
+        other_index: position in `other` of each pair, like `index`.
+
+    Returns:
+        (k,) float64 t-IoU of one[index] and other[other_index].
+    """
     return temporal_iou(
         one.start[index], one.end[index], other.start[other_index], other.end[other_index]
     )
 
 
-def temporal_iou(start, end, other_start, other_end) -> np.ndarray:
-    """Return the t-IoU of continuous segments, elementwise with broadcasting, in float64.
+def temporal_iou(
+    start: np.ndarray, end: np.ndarray, other_start: np.ndarray, other_end: np.ndarray
+) -> np.ndarray:
+    """Compute the temporal intersection over union (t-IoU) of continuous segments, elementwise.
 
     Two segments of zero length have t-IoU 0 / 0 = NaN, as in the official evaluator. A reversed
     segment, which ends before it begins, has t-IoU 0 with every other segment.
+
+    Args:
+        start: starts, in any unit of time; the four arrays broadcast against each other.
+        end: ends.
+        other_start: starts of the other segments, in the same unit.
+        other_end: their ends.
+
+    Returns:
+        float64 t-IoU of the broadcast shape.
     """
     inter = np.maximum(0.0, np.minimum(end, other_end) - np.maximum(start, other_start))
     union = (other_end - other_start) + (end - start) - inter

@@ -12,11 +12,17 @@ from jaxtal.errors import DataError, short_repr
 
 
 def validated(dataset: Dataset) -> Dataset:
-    """Return the data set with float16 or float32 features, ready for training.
+    """Validate a data set for training.
+
+    Args:
+        dataset: a data set with features.
+
+    Returns:
+        The data set with float16 or float32 features and int64 labels.
 
     Raises:
-        DataError: it is not a `Dataset`, has no training or no test videos, or a video lacks
-            features or has invalid labels, segments or features.
+        DataError: the argument is not a `Dataset`, has no training or no test videos, or a video
+            lacks features or has invalid labels, segments or features.
     """
     if not isinstance(dataset, Dataset):
         raise DataError(f"dataset={short_repr(dataset)}; wanted a jaxtal.Dataset")

@@ -147,7 +147,7 @@ def _snap_to_integers(times: np.ndarray) -> np.ndarray:
 
 
 def touches_ambiguous(detections: Segments, videos: Sequence[Video], grid: TimeGrid) -> np.ndarray:
-    """Return which detections touch an ambiguous interval of their video.
+    """Return a mask of the detections that touch an ambiguous interval of their video.
 
     Both are ranges of whole snippets: detections are truncated, intervals rounded half to even.
 
@@ -204,13 +204,13 @@ class Evaluation:
         truth: the m instances, in the protocol's unit of time.
         seconds: the same instances, in seconds as annotated.
         detections: the n evaluated detections, in the protocol's unit, by descending score.
-        given: (n,) int, index of each of them among the given detections.
+        given: (n,) int, index in `source` of each evaluated detection.
         matched_detection: (K, m) int, position of the detection matched to each instance, or -1.
         precision: (K, C) average precision; NaN for classes without instances.
         f1: (C,) F1 of all detections at a t-IoU of 0.5, 2 TP / (detections + instances); NaN for
             classes without instances ([docs][evaluation-f1]).
-        left_out: number of given detections that were not evaluated, by reason.
-        source: all given detections, in seconds.
+        left_out: number of detections in `source` that were not evaluated, by reason.
+        source: all detections that were passed to `evaluate`, in seconds.
         videos: names of the test videos.
         classes: names of the classes; their numbers if they are unknown.
     """
@@ -312,7 +312,7 @@ class Evaluation:
         }
 
     def _by_threshold(self, values: np.ndarray) -> dict:
-        """{"map": {"0.5": value}, "average": {"0.5:0.95": value}} of (K,) values."""
+        """Return {"map": {"0.5": value}, "average": {"0.5:0.95": value}} from (K,) values."""
         mean_ap = dict(zip(self.protocol.thresholds, values.tolist(), strict=True))
         return {
             "map": {f"{threshold:g}": value for threshold, value in mean_ap.items()},
@@ -342,6 +342,9 @@ def evaluate(
         num_classes: C.
         grid: converts between snippets and seconds.
         classes: names of the classes; their numbers by default.
+
+    Returns:
+        The average precision of every class at every threshold, with the matching behind it.
 
     Source: [docs][evaluation].
     """
@@ -426,5 +429,8 @@ def selection_metric(result: Mapping) -> float:
 
     Args:
         result: an `Evaluation.summary`.
+
+    Returns:
+        A mean of mAP over t-IoU thresholds, as a fraction.
     """
     return result["average"][selection_metric_name(result)]

@@ -109,7 +109,13 @@ class ErrorAnalysis:
         ]
 
     def report(self) -> dict:
-        """Return counts, gains and recalls as JSON holds them; fractions."""
+        """Return counts, gains and recalls in the form of JSON files.
+
+        Returns:
+            {"t-IoU": threshold, "kinds": {kind: {"detections", "among_best", "gain"}},
+            "recall_by_length": {length: {"seconds", "instances", "found", "recall"}}}; gains and
+            recalls are fractions.
+        """
         kinds = {
             name: {
                 "detections": int((self.kind == index).sum()),
@@ -143,11 +149,13 @@ def check_threshold(protocol: Protocol, threshold: float) -> None:
         threshold: the t-IoU threshold.
 
     Raises:
-        DataError: it does not.
+        DataError: the protocol does not have the threshold.
     """
     if threshold not in protocol.thresholds:
         known = ", ".join(f"{value:g}" for value in protocol.thresholds)
-        raise DataError(f"t-IoU {threshold:g} is none of {protocol.name}'s thresholds: {known}")
+        raise DataError(
+            f"t-IoU {threshold:g} is not a threshold of {protocol.name}; wanted one of {known}"
+        )
 
 
 def analyze_errors(evaluation: Evaluation, tiou: float = 0.5, top: int = 10) -> ErrorAnalysis:
@@ -157,6 +165,9 @@ def analyze_errors(evaluation: Evaluation, tiou: float = 0.5, top: int = 10) -> 
         evaluation: as `evaluate` returns it.
         tiou: the t-IoU threshold that separates true and false positives.
         top: maximum number of false positives in `ErrorAnalysis.top`.
+
+    Returns:
+        Kinds, gains and recalls.
 
     Raises:
         DataError: the protocol does not have the threshold.

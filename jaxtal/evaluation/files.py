@@ -19,7 +19,7 @@ class FileEvaluation(NamedTuple):
     """The result of `evaluate_files`.
 
     Attributes:
-        report: all numbers, as JSON holds them: "annotations" and "detections" (paths), and
+        report: all numbers, in the form of JSON files: "annotations" and "detections" (paths), and
             "protocols", which maps each protocol ("PROTOCOL @ PATH" if there are several
             annotations) to mAP, counts, errors and top false positives.
         first: the evaluation against the first annotations under the first protocol.
@@ -48,7 +48,11 @@ def evaluate_files(
         names: one or more names of protocols, with switches as in "thumos_d2+stop_at_empty_class".
         errors_at: t-IoU threshold of the error analysis.
         top: maximum number of false positives in the report.
-        skip_unknown: skip and count detections of unknown videos and classes.
+        skip_unknown: skip and count detections of unknown videos and classes; otherwise they are
+            an error.
+
+    Returns:
+        The report, and the evaluation under the first protocol.
 
     Raises:
         JaxtalError: a file is missing or malformed, a protocol is unknown or lacks the threshold,
@@ -65,7 +69,7 @@ def evaluate_files(
         warn_of_defects(f"{path}", dataset.test)
         found, skipped = _read(detections, dataset, skip_unknown)
         for protocol in chosen:
-            _warn_of_what_is_missing(path, dataset, protocol)
+            _warn_of_missing_information(path, dataset, protocol)
             result, errors, row = _evaluate(dataset, found, protocol, errors_at, top)
             row["counts"]["detections_left_out"] |= skipped
             rows[protocol.name + (f" @ {path}" if len(annotations) > 1 else "")] = row
@@ -83,7 +87,7 @@ def _read(path: Path, dataset: Dataset, skip_unknown: bool):
     skipped: Counter = Counter()
     found = detection_files.read(path, dataset, skipped if skip_unknown else None)
     for what, count in skipped.items():
-        warn(f"{path}: {count} detections {what} are left out")
+        warn(f"{path}: {count} detections {what} are skipped")
     return found, dict(skipped)
 
 
@@ -103,20 +107,20 @@ def _evaluate(
     return result, errors, report
 
 
-def _warn_of_what_is_missing(path: Path, dataset: Dataset, protocol: Protocol) -> None:
+def _warn_of_missing_information(path: Path, dataset: Dataset, protocol: Protocol) -> None:
     """Warn if annotations lack information that a THUMOS14 protocol needs."""
     if not protocol.name.startswith("thumos_"):
         return
     missing = []
     videos = dataset.test
     if protocol.ambiguous == "left_out" and not any(len(v.ambiguous) for v in videos):
-        missing.append('no "ambiguous" intervals, so no detection is left out')
+        missing.append('no "ambiguous" intervals, so no detection is excluded')
     if protocol.truth == "labeled" and all(
         set(v.labels.tolist()) == set(v.segment_labels.tolist()) for v in videos
     ):
-        missing.append('no "video_labels" of their own, so no instance is left out for its label')
+        missing.append('no "video_labels" that differ from its instances, so no label excludes one')
     if protocol.excluded_videos and not {v.name for v in videos} & set(protocol.excluded_videos):
-        missing.append("none of the videos that it excludes")
+        missing.append("none of the excluded videos")
     if missing:
         warn(f"{protocol.name}: {path} has {'; '.join(missing)}")
 

@@ -42,8 +42,8 @@ class Protocol:
         averages: pairs (first, last) of thresholds; the mean over each range is reported.
         lengths: bounds in seconds between extra short, short, medium, long and extra long
             instances in the error analysis (Alwassel et al. 2018).
-        stop_at_empty_class: set the AP of every class from the first one without detections on to
-            0.
+        stop_at_empty_class: set the AP of the first class without detections, and of all classes
+            after it, to 0.
     """
 
     name: str
@@ -124,6 +124,9 @@ def get(name: str) -> Protocol:
 
     Args:
         name: a key of `PROTOCOLS`, optionally with `SWITCHES` appended, each after a "+".
+
+    Returns:
+        The protocol, with the changes of the switches.
 
     Raises:
         ConfigError: the protocol or a switch is unknown, or the switch does not apply to the

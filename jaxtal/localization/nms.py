@@ -46,8 +46,8 @@ def nms(
         config: the form of NMS and its parameters.
 
     Returns:
-        Indices of the selected segments, their groups and their final scores; groups ascending,
-        segments of a group in the order of selection.
+        Indices of the k selected segments, their groups and their final scores, (k,) each; groups
+        ascending, segments of a group in the order of selection.
 
     Raises:
         ValueError: a score is not finite.
@@ -66,19 +66,22 @@ def nms(
     kept, final, lowest, leader, turn = (
         np.concatenate(column) for column in zip(*parts, strict=True)
     )
-    # Clusters were thinned out independently; a sequential NMS would select in this order.
+    # Clusters were processed independently; a sequential NMS would select in this order.
     order = np.lexsort((turn, leader, -lowest, group[kept]))
     kept = kept[order]
     return kept, group[kept], final[order]
 
 
 def clusters(start: np.ndarray, end: np.ndarray, group: np.ndarray) -> np.ndarray:
-    """Return (n,) int cluster numbers; clusters of a group are separated by gaps of at least 1.
+    """Divide segments into clusters, separated by gaps of at least 1 position within a group.
 
     Args:
         start: (n,) starts, in positions.
         end: (n,) ends.
         group: (n,) int >= 0, the group of each segment.
+
+    Returns:
+        (n,) int cluster numbers, from 0.
     """
     _, group = np.unique(group, return_inverse=True)
     order = np.lexsort((start, group))
@@ -86,7 +89,7 @@ def clusters(start: np.ndarray, end: np.ndarray, group: np.ndarray) -> np.ndarra
     # Place all groups on one time axis, so that one pass finds the gaps of every group.
     shift = disjoint_offsets(group, begin, stop)[group]
     reached = np.maximum.accumulate(shift + stop)
-    # The offsets are rounded: a gap of 1 may come out a few units in the last place too short.
+    # The offsets are rounded, so a computed gap may be a few units in the last place below 1.
     apart = (shift + begin)[1:] - reached[:-1] >= 1 - 4 * np.spacing(np.abs(shift).max())
     cluster = np.empty(len(start), np.int64)
     cluster[order] = np.cumsum(np.append(0, apart))
@@ -153,7 +156,7 @@ def _greedy_nms(start, end, score, slots: np.ndarray, config: LocalizationConfig
     kept, final = np.stack(chosen), np.stack(value)
     lowest = np.minimum.accumulate(final, axis=0)
     leader = kept.copy()
-    for step in range(1, len(final)):  # among equal scores, the segment that was given last
+    for step in range(1, len(final)):  # of equal scores, the larger index leads
         equal = final[step] == lowest[step - 1]
         follows = (final[step] > lowest[step - 1]) | (equal & (kept[step] < leader[step - 1]))
         leader[step] = np.where(follows, leader[step - 1], kept[step])
@@ -172,7 +175,8 @@ def apply_nms(proposals: Segments, config: LocalizationConfig) -> Segments:
         config: options of NMS and of the filters.
 
     Returns:
-        Detections in rows; videos ascending, then classes, NMS order within a class.
+        Detections in rows (positions / `config.upsample`); videos ascending, then classes, then in
+        the order of NMS.
 
     Source: [docs][localization-nms] and [docs][localization-filters].
     """

@@ -35,7 +35,14 @@ def topk_mean(sequence: np.ndarray, k: int) -> np.ndarray:
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:
-    """Compute the softmax over the last axis, in a numerically stable form."""
+    """Compute the softmax over the last axis, in a numerically stable form.
+
+    Args:
+        logits: (..., C) floats.
+
+    Returns:
+        (..., C) probabilities.
+    """
     exp = np.exp(logits - logits.max(axis=-1, keepdims=True))
     return exp / exp.sum(axis=-1, keepdims=True)
 

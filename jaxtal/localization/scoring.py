@@ -56,7 +56,9 @@ class ScoreSpec:
         for field in ("sequence", "gate", "activation", "scores"):
             known = [*TERMS, PRECOMPUTED] if field == "scores" else [*TERMS]
             if getattr(self, field) not in known:
-                raise ValueError(f"{field} is {getattr(self, field)!r}, none of {', '.join(known)}")
+                raise ValueError(
+                    f"{field} is {getattr(self, field)!r}; wanted one of {', '.join(known)}"
+                )
         if not isinstance(self.topk_divisor, int) or self.topk_divisor < 1:
             raise ValueError(f"topk_divisor is {self.topk_divisor!r}; wanted an int > 0")
 
@@ -64,7 +66,7 @@ class ScoreSpec:
         """Compute the arguments of `proposals.generate_proposals`.
 
         Args:
-            outputs: {name: (T, n)} of one video; an attention that no term needs may be missing.
+            outputs: {name: (T, n)} of one video; the attention may be missing if no term uses it.
 
         Returns:
             Sequence and gate, each (T, C) or (T, 1), and class scores (C,), all float64.
@@ -78,10 +80,13 @@ class ScoreSpec:
         return sequence, gate, self._cut(proposals.softmax(pooled) if self.softmax else pooled)
 
     def activations(self, outputs: dict) -> np.ndarray:
-        """Return the activation of each class for plots, (T, C) in 0 to 1.
+        """Compute the activation of each class for plots.
 
         Args:
             outputs: {name: (T, n)} of one video.
+
+        Returns:
+            (T, C) float64, from 0 to 1.
         """
         return self._cut(self._terms(outputs, {self.activation})[self.activation])
 
@@ -99,7 +104,7 @@ class ScoreSpec:
 
 
 def check_finite(outputs: dict, names: Iterable[str], video: str) -> None:
-    """Raise NonFiniteError if an output of a video has values that are not finite.
+    """Check that a model's outputs for a video are finite.
 
     Args:
         outputs: {name: array} of the video.

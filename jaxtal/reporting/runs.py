@@ -29,12 +29,12 @@ from jaxtal.reporting import tables
 from jaxtal.reporting.tables import Result
 from jaxtal.training.workdir import Workdir
 
-ERRORS_AT = 0.5  # t-IoU that separates right from wrong detections
+ERRORS_AT = 0.5  # t-IoU threshold of the error analysis
 METRICS = "metrics.jsonl as a run writes it; delete it to omit the curves"
 
 
 class Curves(NamedTuple):
-    """Saved outputs, and the mapping from them to the T-CAM to draw."""
+    """Saved outputs, and the mapping from these outputs to the T-CAM of the page."""
 
     saved: Activations
     score_spec: ProposalScores
@@ -225,7 +225,7 @@ def _lack(name: str, files: list[str]) -> str:
 def _curves(path: Path, truth: Dataset, config: dict[str, Any]) -> Curves:
     """Read the saved outputs of the test videos."""
     method = methods.get(config["method"])
-    with tables.naming(f"the config of {path.parent}", "what a run writes"):
+    with tables.naming(f"the config of {path.parent}", "a config as a run writes it"):
         score_spec = method.score_spec(config_from(config))
     saved = activations.read(path, method.localization_inputs)
     first = next(filter(None, saved.outputs), None)

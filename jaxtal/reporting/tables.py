@@ -90,10 +90,13 @@ def read(folder: Path, name: str) -> Result:
 
     Args:
         folder: the work directory.
-        name: name of its rows.
+        name: name of the run in the tables.
+
+    Returns:
+        The rows of the tables, the members of a population, and the official protocol.
 
     Raises:
-        DataError: there is none, because the run has not finished, or it is damaged.
+        DataError: result.json does not exist, because the run has not finished, or is damaged.
     """
     path = folder / "result.json"
     if not path.exists():
@@ -115,7 +118,7 @@ def naming(path: Path | str, form: str) -> Iterator[None]:
         form: the expected form and the remedy, for the message.
 
     Raises:
-        DataError: the body of the block raised an error of parsing.
+        DataError: the block raised a JaxtalError or a Python error of malformed content.
     """
     try:
         yield
@@ -128,11 +131,18 @@ def naming(path: Path | str, form: str) -> Iterator[None]:
 
 
 def parse(content: Mapping[str, Any], name: str) -> Result:
-    """Parse the content of a result.json; a malformed one raises Python's own errors.
+    """Parse the content of a result.json.
 
     Args:
         content: the parsed JSON.
-        name: name of its rows.
+        name: name of the run in the tables.
+
+    Returns:
+        The rows of the tables, the members of a population, and the official protocol.
+
+    Raises:
+        LookupError, AttributeError, TypeError, ValueError: the content is malformed; `naming`
+            converts these errors.
     """
     members = content["members"] if "population" in content else [content]
     kept = [index for index, member in enumerate(members) if "map" in member]
@@ -219,6 +229,9 @@ def tables(rows: Sequence[Row]) -> list[Table]:
 
     Args:
         rows: rows on the same ground truth.
+
+    Returns:
+        The tables, in the order in which the protocols occur.
     """
     own: dict[str, list[tuple[Row, Scores]]] = {}
     for row in rows:

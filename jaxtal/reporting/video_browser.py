@@ -22,7 +22,7 @@ SHARES = (1, 2, 3, 5, 7, 10, 15, 20, 30, 40, 50, 70, 100)  # per cent of detecti
 
 
 def content(groups: Sequence[Group], most: int) -> dict[str, Any]:
-    """Return the script's data as JSON holds it.
+    """Return the data of the page's script, in the form of JSON files.
 
     Args:
         groups: as `runs.groups` returns them; groups without models are omitted.

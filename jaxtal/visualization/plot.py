@@ -23,7 +23,7 @@ _MOST_CLASSES = 6  # lanes of a video without ground truth
 
 
 class _HasMetrics(Protocol):
-    """A `TrainResult`."""
+    """An object with metrics, such as a `TrainResult`."""
 
     @property
     def metrics(self) -> list[dict[str, Any]]:

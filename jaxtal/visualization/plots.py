@@ -257,7 +257,7 @@ def draw_bars(
 def draw_training(metrics: list[dict]) -> Figure:
     """Draw loss terms and, below, test mAP over training steps; null values are gaps.
 
-    For a population these are means over the members, with each member's average mAP.
+    For a population, the curves are means over the members, beside the average mAP of each member.
 
     Args:
         metrics: the lines of metrics.jsonl.

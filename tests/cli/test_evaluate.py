@@ -126,7 +126,7 @@ def test_unknown_videos_are_counted_on_request(files):
     assert "video elsewhere: its 2 detections" in err
     code, _, err = run_program("evaluate", *arguments, "--skip_unknown")
     assert code == 0
-    assert err.endswith("found.json: 2 detections of unknown videos are left out\n")
+    assert err.endswith("found.json: 2 detections of unknown videos are skipped\n")
 
 
 def test_nothing_is_written_if_a_protocol_lacks_the_threshold(files, tmp_path):
@@ -135,7 +135,7 @@ def test_nothing_is_written_if_a_protocol_lacks_the_threshold(files, tmp_path):
         f"--figure={tmp_path / 'errors.png'}",
     )  # fmt: skip
     assert (code, out) == (2, "")
-    assert "t-IoU 0.3 is none of anet13's thresholds" in err
+    assert "t-IoU 0.3 is not a threshold of anet13" in err
     assert not (tmp_path / "errors.png").exists()
 
 
@@ -166,10 +166,10 @@ def test_annotations_that_thumos_protocols_need_and_a_file_lacks(files):
     assert code == 0
     lines = [line.partition("truth.json has ")[2] for line in err.splitlines()]
     assert lines == [
-        'no "ambiguous" intervals, so no detection is left out',
-        'no "ambiguous" intervals, so no detection is left out; no "video_labels" of their own, so '
-        "no instance is left out for its label",
-        "none of the videos that it excludes",
+        'no "ambiguous" intervals, so no detection is excluded',
+        'no "ambiguous" intervals, so no detection is excluded; no "video_labels" that differ from '
+        "its instances, so no label excludes one",
+        "none of the excluded videos",
     ]
 
 
@@ -204,7 +204,10 @@ WRONG = {
     "no detections": ({"detections": None}, r"--detections is missing; JSON file"),
     "no protocol": ({"protocol": None}, r"--protocol is missing; .*one of thumos14, "),
     "protocol": ({"protocol": "thumos15"}, r"protocol 'thumos15': it must be one of thumos14, "),
-    "t-IoU": ({"errors_at": "0.55"}, r"t-IoU 0\.55 is none of official's thresholds: 0\.1, "),
+    "t-IoU": (
+        {"errors_at": "0.55"},
+        r"t-IoU 0\.55 is not a threshold of official; wanted one of 0\.1, ",
+    ),
     "output": ({"output": "none/x.json"}, r"--output=none/x\.json: no folder none to write in"),
     "figure": ({"figure": "configs"}, r"--figure=configs: is a folder; give the name of a file"),
     "ending": ({"figure": "x.txt"}, r"--figure x\.txt: cannot be written \(.*txt.*\)"),

@@ -127,7 +127,10 @@ def test_damaged_files(file, tmp_path, change, message):
         (lambda header: header.update(program=-5), "the lengths of its parts do not match"),
         (lambda header: header["parameters"].append(["object", [1]]), "a parameter of type 'obj"),
         (lambda header: header["parameters"].append(["int32", [-1]]), r"and shape \[-1\]"),
-        (lambda header: header["score_spec"].update(gate="x"), "gate is 'x', none of attention"),
+        (
+            lambda header: header["score_spec"].update(gate="x"),
+            "gate is 'x'; wanted one of attention",
+        ),
         (lambda header: header["localization"].update(x=1), "unexpected keyword argument 'x'"),
         (lambda header: header.update(feature_width=6), "its program needs features of shape"),
         (lambda header: header["classes"].pop() and None, "its program has 3 classes, not 2"),

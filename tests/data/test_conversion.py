@@ -111,7 +111,9 @@ def test_other_files_in_the_folder_are_kept(tmp_path):
     with pytest.raises(StoppedError):
         conversion.convert(source, "acmnet", tmp_path / "b", progress=stopping_after(2))
     before = files(tmp_path / "b")
-    with pytest.raises(JaxtalError, match=r"an unfinished conversion of something else .*'acmnet'"):
+    with pytest.raises(
+        JaxtalError, match=r"an unfinished conversion with other parameters .*'acmnet'"
+    ):
         conversion.convert(source, "basnet", tmp_path / "b")
     assert files(tmp_path / "b") == before
     with pytest.raises(JaxtalError, match=r"layout 'tfds' cannot be written; wanted wtalc"):
@@ -210,7 +212,7 @@ def test_a_source_that_was_repaired_meanwhile(tmp_path, layout, monkeypatch):
         conversion.convert(given, layout, tmp_path, skip_damaged=True, progress=stopping_after(2))
     damaged.clear()
     damaged.add(source.videos[-1].name)
-    with pytest.raises(JaxtalError, match=r"unfinished conversion of something else"):
+    with pytest.raises(JaxtalError, match=r"unfinished conversion with other parameters"):
         conversion.convert(given, layout, tmp_path, skip_damaged=True)
 
 

@@ -4,6 +4,7 @@ import dataclasses
 import functools
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -13,7 +14,13 @@ from jaxtal.errors import DataError
 
 
 def load_features(path: Path) -> np.ndarray:
-    """Read the (T, 2D) or (T, D) features of one video from a .npy file.
+    """Read the features of one video from a .npy file.
+
+    Args:
+        path: the file.
+
+    Returns:
+        (T, 2D) or (T, D) float16 or float32 features, in memory.
 
     Raises:
         DataError: the file is missing, damaged or does not contain features.
@@ -23,7 +30,12 @@ def load_features(path: Path) -> np.ndarray:
 
 
 def feature_shape(path: Path) -> tuple[int, ...]:
-    """Return the shape of the plain array in a .npy file; only the header is read.
+    """Return the shape of the array in a .npy file.
+
+    The content is mapped from the file: for a plain array, only the header is read.
+
+    Args:
+        path: the file.
 
     Raises:
         DataError: the file is missing or damaged.
@@ -31,12 +43,15 @@ def feature_shape(path: Path) -> tuple[int, ...]:
     return object_arrays.load(path).shape
 
 
-def check_features(value, where: str) -> np.ndarray:
-    """Return one video's features as float16 or float32, after validation.
+def check_features(value: Any, where: str) -> np.ndarray:
+    """Validate one video's features.
 
     Args:
         value: an array (T, 2D) or (T, D); float64 becomes float32.
         where: file and video, for the error message.
+
+    Returns:
+        The features, float16 or float32.
 
     Raises:
         DataError: `value` is not a floating-point array of two axes, is empty or is not finite.
@@ -161,7 +176,13 @@ def _names(folder: Path) -> list[str]:
 
 
 def read_streams(paths: tuple[Path, ...]) -> np.ndarray:
-    """Read the (T, 2D) features of a video from its joint file, or from its RGB and flow files.
+    """Read the features of a video from its joint file, or from its RGB and flow files.
+
+    Args:
+        paths: (joint file,), or (RGB file, flow file).
+
+    Returns:
+        (T, 2D) float16 or float32 features, RGB first.
 
     Raises:
         DataError: a file is missing or damaged, or the two streams differ in shape.

@@ -13,7 +13,11 @@ from jaxtal.errors import DataError, short_repr
 
 
 def disk_is_full(error: BaseException | None) -> str | None:
-    """Return the system's message if `error` or its cause is a full disk, else None."""
+    """Return the system's message about a full disk if that caused an error, else None.
+
+    Args:
+        error: the error, with its chain of causes.
+    """
     while error is not None:
         for number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             if getattr(error, "errno", None) == number or os.strerror(number) in str(error):
@@ -23,11 +27,14 @@ def disk_is_full(error: BaseException | None) -> str | None:
 
 
 def check_unique(names: list[str], where: str) -> None:
-    """Raise DataError if a name occurs twice.
+    """Check that no name occurs twice.
 
     Args:
         names: all names.
         where: the file that contains them, for the error message.
+
+    Raises:
+        DataError: a name occurs twice.
     """
     first: dict[str, int] = {}
     for row, name in enumerate(names):
@@ -45,11 +52,11 @@ def check_name(name: str, where: str) -> str:
     """Return `name` if it is a valid file name without a path.
 
     Args:
-        name: of a video or a data set.
-        where: the file that contains it, for the error message.
+        name: the name of a video or a data set.
+        where: the file that contains the name, for the error message.
 
     Raises:
-        DataError: it is not.
+        DataError: the name is blank, too long, not printable, or contains a path.
     """
     blank = name != name.strip()
     if not _is_line(name) or blank or name in (".", "..") or "/" in name or "\\" in name:
@@ -64,11 +71,11 @@ def check_class(name: str, where: str) -> str:
     """Return `name` if it is a valid class name, which must fit in one line of a class list.
 
     Args:
-        name: of a class.
-        where: the file that contains it, for the error message.
+        name: the name of a class.
+        where: the file that contains the name, for the error message.
 
     Raises:
-        DataError: it is not.
+        DataError: the name is blank, too long or not printable.
     """
     if not _is_line(name):
         raise DataError(
@@ -92,6 +99,9 @@ def open_regular(path: Path, wanted: str = "") -> BinaryIO:
     Args:
         path: the file.
         wanted: description of the expected file, for the error message.
+
+    Returns:
+        The open file, which the caller closes.
 
     Raises:
         DataError: the file is missing, cannot be read or is not a regular file.
@@ -121,7 +131,14 @@ def _unreadable(path: Path, reason: object, wanted: str) -> str:
 
 
 def sha256(path: Path) -> str:
-    """Return a file's SHA-256 in hexadecimal; raise DataError as `open_regular` does."""
+    """Return the SHA-256 of a file, in hexadecimal.
+
+    Args:
+        path: the file.
+
+    Raises:
+        DataError: the file is missing, cannot be read or is not a regular file.
+    """
     with open_regular(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
 
@@ -163,7 +180,7 @@ def atomic_write(path: Path, mode: str = "w") -> Iterator[Any]:
 
 
 class RefusedError(ValueError):
-    """A file contains something else than data; the message completes "it contains ..."."""
+    """A file contains more than data; the message completes "it contains ..."."""
 
 
 @contextlib.contextmanager

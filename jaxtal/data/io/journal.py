@@ -24,8 +24,8 @@ class HashedFile:
     def __init__(self, file: BinaryIO):
         self._file, self.sum = file, hashlib.sha256()
 
-    def write(self, data) -> None:
-        """Write and hash `data`."""
+    def write(self, data: bytes | memoryview) -> None:
+        """Write bytes and add them to the hash."""
         self._file.write(data)
         self.sum.update(data)
 
@@ -69,7 +69,7 @@ class Journal:
         lines = self._lines()
         if lines and lines[0] != self._task:
             raise DataError(
-                f"{folder} holds an unfinished conversion of something else "
+                f"{folder} holds an unfinished conversion with other parameters "
                 f"({str(lines[0])[:200]}); convert to another folder, or delete it"
             )
         return {line["video"]: line for line in lines[1:]}

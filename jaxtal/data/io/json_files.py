@@ -19,7 +19,7 @@ def load(path: Path, form: str) -> dict[str, Any]:
 
     Raises:
         DataError: the file is missing or does not contain a JSON object, or an object in it has a
-            duplicate key (for example a video), of which JSON parsers silently drop one.
+            duplicate key (for example a video), whose first value JSON parsers silently drop.
     """
     try:
         with open_regular(path, f"a JSON file, {form}") as file:
@@ -67,12 +67,12 @@ def as_text(value: Any, what: str, where: str) -> str:
     """Return a value as text if it is text or a number.
 
     Args:
-        value: from a JSON file.
+        value: a value from a JSON file.
         what: its key, for the error message.
         where: file and place in it, for the error message.
 
     Raises:
-        DataError: it is neither.
+        DataError: the value is neither text nor a number.
     """
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         raise DataError(f'{where}: "{what}" is {short_repr(value)}; wanted text')
@@ -80,12 +80,20 @@ def as_text(value: Any, what: str, where: str) -> str:
 
 
 def to_text(value: Any) -> str:
-    """Return indented JSON text, with null for numbers that are not finite."""
+    """Return a value as indented JSON text, with null for numbers that are not finite.
+
+    Args:
+        value: dicts, lists, text, numbers, bools and None.
+    """
     return json.dumps(finite(value), indent=2, allow_nan=False) + "\n"
 
 
 def finite(value: Any) -> Any:
-    """Return `value` with None for NaN and infinity, which JSON does not have."""
+    """Replace NaN and infinity, which JSON does not have, by None.
+
+    Args:
+        value: dicts, lists, text, numbers, bools and None; it is not modified.
+    """
     if isinstance(value, dict):
         return {key: finite(entry) for key, entry in value.items()}
     if isinstance(value, list):
@@ -94,6 +102,14 @@ def finite(value: Any) -> Any:
 
 
 def write(path: Path, text: str) -> None:
-    """Write a text file atomically; raise DataError if it cannot be written."""
+    """Write a text file atomically.
+
+    Args:
+        path: the file.
+        text: its content.
+
+    Raises:
+        DataError: the file cannot be written.
+    """
     with atomic_write(path) as file:
         file.write(text)

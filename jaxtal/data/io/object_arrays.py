@@ -174,7 +174,7 @@ class _Unpickler(_Base):
 
     def _check(self, size: int) -> None:
         if not 0 <= size <= len(self._mapped) - self._mapped.tell():
-            raise EOFError("the file ends before what it announces")
+            raise EOFError("the file is shorter than its content announces")
 
     def spend(self, size: int) -> None:
         """Count bytes of results; reject the file once it exceeds its budget."""
@@ -335,9 +335,15 @@ def _plain(content: Any, start: int, shape, fortran: bool, dtype: np.dtype) -> n
 def plain(content: bytes) -> np.ndarray:
     """Return the plain array in the content of a .npy file.
 
+    Args:
+        content: all bytes of the file.
+
+    Returns:
+        An array that refers to `content`, without a copy.
+
     Raises:
         ValueError: the content is malformed, or an object array.
-        EOFError: it is truncated.
+        EOFError: the content is truncated.
     """
     file = io.BytesIO(content)
     header = _read_header(file)
@@ -351,6 +357,12 @@ def load(path: Path) -> np.ndarray:
 
     Inside object arrays, bytes become text. Arrays are mapped from the file, which stays open as
     long as one of them exists.
+
+    Args:
+        path: the file.
+
+    Returns:
+        The array, read-only if it is mapped; object arrays contain arrays, lists, text and numbers.
 
     Raises:
         DataError: the file is missing, truncated, not a .npy file, or contains other objects.
@@ -371,7 +383,7 @@ class Writer:
     writer can resume a partial file.
 
     Args:
-        file: open for writing; only its `write` is used.
+        file: a binary file that is open for writing; only its method `write` is used.
         count: number of entries.
         begin: write the header; False resumes a file after its last entry.
     """
@@ -385,10 +397,13 @@ class Writer:
             file.write(_integer(count) + b"\x85" + _dtype("O8", b"|", b"K?") + b"\x89]")
 
     def add(self, item: Any) -> None:
-        """Write the next entry: an array of numbers, or a list of strings, numbers and lists.
+        """Write the next entry.
+
+        Args:
+            item: an array of numbers, or a list of strings, numbers and lists.
 
         Raises:
-            ValueError: it is an array that is not numeric or has 4 GiB or more.
+            ValueError: an array is not numeric, or has 4 GiB or more.
         """
         if not isinstance(item, np.ndarray):
             self._file.write(pickle.dumps(item, 3)[2:-1] + b"a")

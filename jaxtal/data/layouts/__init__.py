@@ -14,7 +14,7 @@ import functools
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from jaxtal.data import activitynet, synthetic
 from jaxtal.data.dataset import Dataset, TimeGrid
@@ -23,6 +23,9 @@ from jaxtal.data.layouts import manifest, per_video, wtalc
 from jaxtal.data.lazy_dataset import LazyDataset
 from jaxtal.data.tfds import reader
 from jaxtal.errors import DataError, JaxtalError, short_repr
+
+if TYPE_CHECKING:
+    from ml_collections import ConfigDict
 
 Times = tuple[float, float, float]
 
@@ -62,7 +65,7 @@ def _prepared(path: Path, name: str, features: bool | None, _: Times) -> LazyDat
     return reader.read(path, name, features is not False)
 
 
-# The first that recognizes a folder reads it.
+# In the order of detection: the first layout that recognizes a folder is used.
 LAYOUTS: dict[str, Layout] = {
     "hamnet": Layout(wtalc.detects_hamnet, _hamnet),
     "wtalc": Layout(lambda path: bool(wtalc.find(path)), _wtalc),
@@ -77,7 +80,17 @@ LAYOUTS["activitynet"] = Layout(lambda path: path.suffix == ".json", _activityne
 
 
 def detect(path: str | os.PathLike[str]) -> str:
-    """Return the name of the layout of a folder or file, "" if it has none of them."""
+    """Detect the layout of a data set.
+
+    Args:
+        path: the folder or file.
+
+    Returns:
+        The layout in the folder's jaxtal.json, or a key of `LAYOUTS`; "" if no layout matches.
+
+    Raises:
+        DataError: the folder's jaxtal.json is malformed.
+    """
     path = Path(path)
     if stated := manifest.layout(path):
         return stated
@@ -108,6 +121,9 @@ def read(
         stride: frames from one snippet to the next; 0: the default.
         window: frames of one snippet; 0: the default.
         features: True: require features; None: use them if present; False: annotations only.
+
+    Returns:
+        The data set, whose features are read on demand.
 
     Raises:
         DataError: no layout is detected, or files are missing, malformed or contradictory.
@@ -180,6 +196,9 @@ def load_dataset(
         features: read all features into memory; False: annotations only.
         skip_damaged: skip videos whose features cannot be used, with a warning.
 
+    Returns:
+        The data set, with times in seconds and (T, 2D) features, RGB first.
+
     Raises:
         DataError: the layout is unknown or none is detected, or files are missing, damaged or
             contradictory.
@@ -192,12 +211,15 @@ def load_dataset(
     return source.load(skip_damaged) if features else source.dataset
 
 
-def load_from_config(config) -> Dataset:
+def load_from_config(config: "ConfigDict") -> Dataset:
     """Return the data set that a config describes, with all features in memory.
 
     Args:
         config: the field ``data`` of a config. An empty ``dir`` selects the generated videos of
             ``generator``.
+
+    Returns:
+        The data set, with (T, 2D) features, RGB first.
 
     Raises:
         DataError: the data set is missing, malformed or contradictory.
@@ -210,7 +232,7 @@ def load_from_config(config) -> Dataset:
             )
         return synthetic.generate(synthetic.parse(config.generator))
     path, layout = Path(config.dir), config.get("layout", "")
-    layout = layout or detect(path) or "wtalc"  # its error lists the expected files
+    layout = layout or detect(path) or "wtalc"  # the reader's error lists files
     grid = {name: config.get(name, 0) for name in ("fps", "stride", "window")}
     try:
         source = read(path, layout, config.name or "", **grid)
@@ -225,8 +247,11 @@ def load_annotations(path: str | os.PathLike[str]) -> Dataset:
     Args:
         path: the file, the data set's folder, or a folder <DS>-Annotations of the W-TALC layout.
 
+    Returns:
+        The data set without features.
+
     Raises:
-        DataError: it is neither, or files are missing, malformed or contradictory.
+        DataError: no layout is detected, or files are missing, malformed or contradictory.
     """
     path = Path(path)
     if path.is_dir() and path.name.endswith("-Annotations"):

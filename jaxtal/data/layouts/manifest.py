@@ -32,6 +32,9 @@ def content(
         dataset: the videos, grid and name.
         snippets: video name -> number of snippets T; empty for annotations only.
         conversion: checksum that identifies the conversion.
+
+    Returns:
+        The JSON object in the module's docstring.
     """
     return {
         "conversion": conversion,
@@ -47,7 +50,14 @@ def content(
 
 
 def layout(folder: Path) -> str:
-    """Return the layout in a folder's manifest, "" if it has none."""
+    """Return the layout in a folder's manifest, "" if the folder has no manifest.
+
+    Args:
+        folder: the data set's folder.
+
+    Raises:
+        DataError: the manifest is malformed.
+    """
     if not (folder / NAME).is_file():
         return ""
     stated = json_files.field(_load(folder), "layout", f"{folder / NAME}", _FORM)
@@ -55,13 +65,27 @@ def layout(folder: Path) -> str:
 
 
 def name(folder: Path) -> str:
-    """Return the name of the data set in a folder's manifest."""
+    """Return the name of the data set in a folder's manifest.
+
+    Args:
+        folder: the data set's folder.
+
+    Raises:
+        DataError: the manifest is missing or malformed.
+    """
     stated = json_files.field(_load(folder), "name", f"{folder / NAME}", _FORM)
     return check_name(str(stated), f"{folder / NAME}")
 
 
 def conversion(folder: Path) -> int | None:
-    """Return the checksum of the conversion that wrote a folder, None without a manifest."""
+    """Return the checksum of the conversion that wrote a folder, None without a manifest.
+
+    Args:
+        folder: the data set's folder.
+
+    Raises:
+        DataError: the manifest is malformed.
+    """
     return _load(folder).get("conversion") if (folder / NAME).is_file() else None
 
 
@@ -77,7 +101,10 @@ def _load(folder: Path) -> dict[str, Any]:
 
 
 def apply(source: LazyDataset) -> LazyDataset:
-    """Return the source with the time grid in its folder's manifest, if it has one.
+    """Return a data set with the time grid in its folder's manifest.
+
+    Args:
+        source: the data set; it is returned unchanged if its folder has no manifest.
 
     Raises:
         DataError: the manifest is malformed.

@@ -88,7 +88,12 @@ LAYOUT_SPECS = (
 
 
 def recognizes(spec: LayoutSpec, folder: Path) -> bool:
-    """Return True if a folder has the layout; the first matching layout in the list is used."""
+    """Return True if a folder has a layout; the first match in `LAYOUT_SPECS` is used.
+
+    Args:
+        spec: the layout.
+        folder: the folder.
+    """
     if not any(folder.glob(spec.annotations)):
         return False
     if spec.categories:
@@ -131,8 +136,11 @@ def source(
         name: name of the data set, which also selects one of several annotation files; "": the name
             in the file, or else the folder's.
         wanted: True: require features; None: use them if present; False: annotations only.
-        times: fps, stride and window given by the user, 0 where they are not; they determine
-            durations that are computed from the number of snippets.
+        times: fps, stride and window (in frames) given by the user, 0 where they are not; they
+            determine durations that are computed from the number of snippets.
+
+    Returns:
+        The data set, whose features are read on demand.
 
     Raises:
         DataError: annotations or features are missing, malformed or contradictory.
@@ -330,7 +338,7 @@ def feature_files(
     Args:
         spec: the layout.
         dataset: the data set, for its name.
-        video: with features.
+        video: a video with features.
         subset: "train" or "test".
 
     Raises:

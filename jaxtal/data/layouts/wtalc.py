@@ -48,6 +48,9 @@ def locate(path: Path, name: str) -> tuple[Path, str]:
         path: the folder, or its annotation folder <DS>-Annotations.
         name: name of the data set; "": there must be only one.
 
+    Returns:
+        The folder that contains <DS>-Annotations, and <DS>.
+
     Raises:
         DataError: the folder contains no data set, or several and `name` is "".
     """
@@ -71,6 +74,9 @@ def read(folder: Path, name: str, features: bool = True) -> Dataset:
         name: <DS>, the prefix of both.
         features: read the features.
 
+    Returns:
+        The data set, with times in seconds.
+
     Raises:
         DataError: files are missing, malformed or contradictory.
     """
@@ -85,6 +91,9 @@ def source(folder: Path, name: str, features: bool | None = True) -> LazyDataset
         folder: folder with the annotation folder and the feature file.
         name: <DS>, the prefix of both.
         features: True: require features; None: use them if present; False: annotations only.
+
+    Returns:
+        The data set, whose features are mapped from the file on demand.
 
     Raises:
         DataError: files are missing, malformed or contradictory; the message names file and video.
@@ -323,7 +332,12 @@ def _bytes(texts) -> np.ndarray:
 
 
 def hamnet_ground_truth_file(folder: Path, name: str) -> Path | None:
-    """Return the path of gt.json in one of its usual places, None if it is in none of them."""
+    """Return the path of a HAM-Net data set's gt.json, or None if there is no such file.
+
+    Args:
+        folder: the data set's folder; gt.json is in it, in <DS>-Annotations or in <DS>.
+        name: <DS>.
+    """
     places = folder, folder / f"{name}-Annotations", folder / name
     return next((place / "gt.json" for place in places if (place / "gt.json").is_file()), None)
 

@@ -31,6 +31,9 @@ def generate_dataset(*, seed: int = 0, num_classes: int = 10, **options: Any) ->
         **options: other fields of `jaxtal.data.synthetic.config.SyntheticConfig`, e.g.
             `num_train=20`, `feature_width=64`; the defaults are those of the demos.
 
+    Returns:
+        The data set, with (T, 2D) features, RGB first, non-negative.
+
     Raises:
         ConfigError: an option does not exist.
         DataError: a value is invalid.
@@ -46,11 +49,14 @@ def generate_dataset(*, seed: int = 0, num_classes: int = 10, **options: Any) ->
 
 
 def parse(text: str) -> SyntheticConfig:
-    """Return the preset that `text` names, with the fields that it lists replaced.
+    """Parse the text of `config.data.generator`: a preset, and fields to replace.
 
     Args:
         text: the value of `config.data.generator`, e.g. "demo", "demo num_train=12 core=(1,1)
             smoothing=false", "thumos14 annotations='my videos.json'".
+
+    Returns:
+        The parameters of the generator.
 
     Raises:
         DataError: a preset or field does not exist, or a value is malformed.
@@ -111,7 +117,10 @@ def _written(value: Any) -> str:
 
 
 def generate(config: SyntheticConfig) -> Dataset:
-    """Generate the data set that `config` describes.
+    """Generate a data set.
+
+    Args:
+        config: parameters of the generator.
 
     Returns:
         Videos with features (T, 2D), T = floor(duration * fps / stride), RGB first, non-negative.

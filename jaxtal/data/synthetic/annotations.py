@@ -11,7 +11,13 @@ from jaxtal.data.synthetic.config import CLASS_NAMES, SyntheticConfig, random_st
 
 
 def annotations(config: SyntheticConfig) -> Dataset:
-    """Return the data set that `config` describes, without features.
+    """Generate the annotations of a data set, or read them from `config.annotations`.
+
+    Args:
+        config: parameters of the generator.
+
+    Returns:
+        The data set without features.
 
     Raises:
         DataError: a field of `config` or the file `config.annotations` is invalid.

@@ -173,7 +173,14 @@ PRESETS = {
 
 
 def validate(config: SyntheticConfig) -> None:
-    """Raise DataError for an invalid field."""
+    """Validate the parameters of the generator.
+
+    Args:
+        config: the parameters.
+
+    Raises:
+        DataError: a field is out of range or in conflict with another one.
+    """
     if config.dtype not in ("float16", "float32"):
         raise DataError(
             f"config.data.generator.dtype is {config.dtype!r}; wanted 'float16' or 'float32'"
@@ -191,5 +198,10 @@ def validate(config: SyntheticConfig) -> None:
 
 
 def random_stream(config: SyntheticConfig, *key: str) -> np.random.Generator:
-    """Return an independent random generator for a key, e.g. ("video", name)."""
+    """Return an independent random generator for a key.
+
+    Args:
+        config: parameters of the generator; only the seed matters.
+        *key: parts of the key, e.g. "video", name.
+    """
     return np.random.default_rng([config.seed, zlib.crc32("/".join(key).encode())])

@@ -225,7 +225,10 @@ class JaxtalVideos(_FromFiles):
 
 
 def named(name: str) -> tfds.core.BuilderConfig:
-    """Return the configuration of `JaxtalVideos` for a data set of this name.
+    """Return the configuration of `JaxtalVideos` for a data set.
+
+    Args:
+        name: name of the data set.
 
     Raises:
         DataError: the name is empty or not a valid file name.
@@ -268,7 +271,14 @@ class JaxtalUntrimmed(_Untrimmed):
 
 
 def generated(config: SyntheticConfig) -> LazyDataset:
-    """Return the data set that `config` describes; features are generated when they are read."""
+    """Return a generated data set; its features are generated when they are read.
+
+    Args:
+        config: parameters of the generator.
+
+    Raises:
+        DataError: a field of `config` or the file `config.annotations` is invalid.
+    """
     path = Path(config.annotations or "generator")
     dataset = annotations(config)
     world = World.draw(config, len(dataset.classes))

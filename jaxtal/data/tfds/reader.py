@@ -25,7 +25,7 @@ from jaxtal.errors import DataError, JaxtalError
 
 _ABOUT = "jaxtal_prepared"  # marks metadata.json as one of jaxtal's builders
 _INFO, _METADATA, _FEATURES = "dataset_info.json", "metadata.json", "features.json"
-_FORM = "what jaxtal data prepare writes"
+_FORM = "metadata as jaxtal data prepare writes them"
 _HOW_TO_FIX = "remove the folder and prepare it again"
 
 _SAFE = "tensorflow_datasets.core.features."
@@ -44,6 +44,9 @@ def read(path: Path, name: str = "", features: bool = True) -> LazyDataset:
         name: <builder>, <builder>/<config>, <builder>/<config>/<version>, or the name of the data
             set, e.g. Thumos14reduced; "": the data folder contains only one.
         features: True: prepare reading of features; False: annotations only.
+
+    Returns:
+        The data set.
 
     Raises:
         DataError: no data set or several match the name, or it is incomplete or damaged.
@@ -197,7 +200,9 @@ class _Records:
         except Exception as error:  # array_record and protobuf may raise any exception
             raise self._damaged(f"{what} cannot be read", error) from None
         if name != video.name or stored.shape != wanted or zlib.crc32(stored.data) != checksum:
-            raise self._damaged(f"{what} holds something else", f"{name!r:.40}, {stored.shape}")
+            raise self._damaged(
+                f"{what} does not match {_METADATA}", f"{name!r:.40}, {stored.shape}"
+            )
         where = f"{self._folder}, video {video.name}"
         return feature_files.check_features(from_bytes(stored, dtype), where)
 

@@ -13,7 +13,14 @@ DTYPES = {"float16": "<f2", "float32": "<f4"}
 
 
 def header(array: np.ndarray) -> dict[str, Any]:
-    """Return shape, type and CRC-32 of a video's (T, 2D) features, for metadata.json."""
+    """Return shape, type and CRC-32 of a video's features, for metadata.json.
+
+    Args:
+        array: (T, 2D) float16 or float32 features.
+
+    Returns:
+        {"feature_shape": [T, 2D], "feature_dtype": name, "feature_crc32": int}.
+    """
     return {
         "feature_shape": list(array.shape),
         "feature_dtype": array.dtype.name,
@@ -22,16 +29,26 @@ def header(array: np.ndarray) -> dict[str, Any]:
 
 
 def to_bytes(array: np.ndarray) -> np.ndarray:
-    """Return (T, 2D) features as (T, bytes) uint8, little-endian, the form in records."""
+    """Return features in the form of records.
+
+    Args:
+        array: (T, 2D) float16 or float32 features.
+
+    Returns:
+        (T, bytes) uint8, little-endian.
+    """
     return np.ascontiguousarray(array, DTYPES[array.dtype.name]).view(np.uint8)
 
 
 def from_bytes(array: np.ndarray, dtype: str) -> np.ndarray:
-    """Return (T, 2D) features from a record, without copying.
+    """Return the features in a record, without copying.
 
     Args:
         array: (T, bytes) uint8, the record's "features".
         dtype: "float16" or "float32", the record's "dtype".
+
+    Returns:
+        (T, 2D) features of this type.
     """
     return array.view(DTYPES[dtype])
 
