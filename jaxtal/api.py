@@ -309,8 +309,8 @@ def localize(
 
     Raises:
         ConfigError: An option does not exist.
-        DataError: There is no video, an array is not finite or has the wrong shape, or the arguments
-            differ in their videos or classes.
+        DataError: There is no video, an array is not finite or has the wrong shape, or the
+            arguments differ in their videos or classes.
 
     Source: [docs][localization].
 

@@ -384,14 +384,11 @@ def _get(config: Any, field: str) -> Any:
 
 
 def at_least(config: Any, minimums: Mapping[str, float]) -> None:
-    """Check that fields of a config are finite and not below their minimums.
+    """Raise ConfigError unless fields of a config are finite and not below their minimums.
 
     Args:
         config: The config.
         minimums: Smallest value by field, such as "train.steps".
-
-    Raises:
-        ConfigError: A field is missing or its value is not allowed.
     """
     for field, minimum in minimums.items():
         value = _get(config, field)
@@ -400,14 +397,11 @@ def at_least(config: Any, minimums: Mapping[str, float]) -> None:
 
 
 def finite(config: Any, limits: Mapping[str, float]) -> None:
-    """Check that fields of a config are None or within their limits.
+    """Raise ConfigError unless fields of a config are None or within their limits.
 
     Args:
         config: The config.
         limits: Largest absolute value by field, such as "train.steps".
-
-    Raises:
-        ConfigError: A field is missing or its value is not allowed.
     """
     for field, limit in limits.items():
         value = _get(config, field)
@@ -416,14 +410,11 @@ def finite(config: Any, limits: Mapping[str, float]) -> None:
 
 
 def at_most(config: Any, maximums: Mapping[str, float]) -> None:
-    """Check that fields of a config are not above their maximums.
+    """Raise ConfigError unless fields of a config are not above their maximums.
 
     Args:
         config: The config.
         maximums: Largest value by field, such as "train.steps".
-
-    Raises:
-        ConfigError: A field is missing or its value is not allowed.
     """
     for field, maximum in maximums.items():
         if not (value := _get(config, field)) <= maximum:
@@ -431,14 +422,11 @@ def at_most(config: Any, maximums: Mapping[str, float]) -> None:
 
 
 def below(config: Any, limits: Mapping[str, float]) -> None:
-    """Check that fields of a config are below their limits.
+    """Raise ConfigError unless fields of a config are below their limits.
 
     Args:
         config: The config.
         limits: Exclusive upper bound by field, such as "train.steps".
-
-    Raises:
-        ConfigError: A field is missing or its value is not allowed.
     """
     for field, limit in limits.items():
         if not (value := _get(config, field)) < limit:
@@ -446,14 +434,11 @@ def below(config: Any, limits: Mapping[str, float]) -> None:
 
 
 def one_of(config: Any, options: Mapping[str, Collection[str]]) -> None:
-    """Check that fields of a config have one of the allowed values.
+    """Raise ConfigError unless fields of a config have one of the allowed values.
 
     Args:
         config: The config.
         options: Allowed values by field, such as "train.steps".
-
-    Raises:
-        ConfigError: A field is missing or its value is not allowed.
     """
     for field, known in options.items():
         if (value := _get(config, field)) not in known:

@@ -237,10 +237,12 @@ def test_misspelt_fields_cannot_be_set():
 def test_descriptions():
     found = {entry.field: entry for entry in describe_config("twostream_thumos:attention")}
     assert found["model.branches"].value == "attention"
-    assert found["model.branches"].comment.startswith('averaged, or "attention" or "mil" alone')
-    assert found["data.num_snippets"].comment == "T, drawn from every training video"  # its own
-    assert found["train.steps"].comment == "parameter updates"  # of configs/common.py
-    assert found["vary"].comment.startswith("In what else they differ: ")  # two lines above it
+    assert found["model.branches"].comment.startswith('"both", averaged; "attention"')
+    assert found["data.num_snippets"].comment.startswith("[snippets] T, number")  # its own
+    assert (
+        found["train.steps"].comment == "[updates] length of the training"
+    )  # of configs/common.py
+    assert found["vary"].comment.startswith("Fields that differ between ")  # two lines above it
     assert found["data.test_snippets"].value == 750
     fields = list(found)
     sections = [field.partition(".")[0] for field in fields]
@@ -250,8 +252,8 @@ def test_descriptions():
 
 def test_a_description_prefers_the_file_that_a_config_starts_from():
     found = {entry.field: entry.comment for entry in describe_config("hybrid_demo")}
-    assert found["localization.class_rule"].startswith("what is localized")  # not D2-Net's
-    assert found["loss.denoising"].startswith('or "dmi", "l1"')  # D2-Net's, as no other has it
+    assert found["localization.class_rule"].startswith("classes that are localized")  # not D2-Net's
+    assert found["loss.denoising"].startswith('"pdmi", "dmi", "l1"')  # D2-Net's, as no other has it
 
 
 def test_a_description_of_a_file(mine):

@@ -135,11 +135,7 @@ def number(text: str) -> float:
 
 
 def integer(lowest: int | None = None) -> Callable[[str], int]:
-    """Return the type of an integer flag.
-
-    Args:
-        lowest: Smallest value, 0 or 1; None for any integer.
-    """
+    """Return the type of an integer flag of at least `lowest`: None (any), 0 or 1."""
     kind = {None: "an integer", 0: "a non-negative integer", 1: "a positive integer"}[lowest]
 
     @_named("INTEGER")
@@ -170,13 +166,7 @@ def choice(*values: str) -> Callable[[str], str]:
 
 
 def near(name: str, names: Sequence[str], prefix: str = "") -> str:
-    """Return "; did you mean X?" for the most similar of some names, or "".
-
-    Args:
-        name: A misspelled name.
-        names: The names that exist.
-        prefix: Text before the suggested name, such as "--".
-    """
+    """Return "; did you mean X?" for the most similar of `names`, "" if none is similar."""
     found = difflib.get_close_matches(name, names, 1)
     return f"; did you mean {prefix}{found[0]}?" if found else ""
 

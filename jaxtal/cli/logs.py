@@ -1,6 +1,7 @@
 """Logging of the console commands.
 
-The library logs to `logging.getLogger("jaxtal")` and its children, and installs no handler. A console command calls `install` once, before it calls the library.
+The library logs to `logging.getLogger("jaxtal")` and its children, and installs no handler. A
+console command calls `install` once, before it calls the library.
 """
 
 import logging

@@ -12,7 +12,7 @@ population in members/), checkpoints/ and plots/. The same command resumes an in
 Compiled programs are cached in the user's cache folder. `python -m jaxtal.main` is the same
 command.
 Exit codes: 0 success, 2 user error (see the last line of stderr), 75 interrupted by SIGTERM or by
-the loss of another process of the job (the same command resumes; see launch/README.md).
+the loss of another process of the job (the same command resumes; see docs/guides/devices.md).
 """
 
 import argparse
@@ -46,7 +46,7 @@ def add_flags(parser: flags.Parser) -> None:
     flags.add_compilation_cache(parser)
     parser.add_flag(
         "distributed",
-        "Run as one process of a multi-process job; see launch/README.md.",
+        "Run as one process of a multi-process job; see docs/guides/devices.md.",
         type=flags.boolean,
         default=False,
     )

@@ -75,7 +75,7 @@ class TimeGrid:
             videos: V objects with an attribute fps, such as `Video` or `FeatureFile`.
 
         Returns:
-            The grid with fps (V,) float64: the fps of each video, or the grid's fps where that is None.
+            The grid with fps (V,) float64: the fps of each video, or the grid's where that is None.
         """
         fps = [self.fps if video.fps is None else video.fps for video in videos]
         return dataclasses.replace(self, fps=np.array(fps, np.float64))

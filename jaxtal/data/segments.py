@@ -94,7 +94,7 @@ def ground_truth(videos: Sequence["Video"]) -> Segments:
     labels = [video.segment_labels for video in videos]
     return Segments(
         video=np.repeat(np.arange(len(videos)), counts),
-        label=np.concatenate(labels or [[]]).astype(np.int64),
+        label=np.concatenate(labels or [np.empty(0)]).astype(np.int64),
         start=times[:, 0].astype(np.float64),
         end=times[:, 1].astype(np.float64),
         score=np.ones(len(times)),

@@ -333,7 +333,7 @@ def evaluate(
     grid: TimeGrid,
     classes: tuple[str, ...] = (),
 ) -> Evaluation:
-    """Evaluate `detections` in `videos` under `protocol`.
+    """Return the average precision by threshold and class, with the matching behind it.
 
     Args:
         videos: the test videos; `detections.video` indexes them.
@@ -342,9 +342,6 @@ def evaluate(
         num_classes: C.
         grid: converts between snippets and seconds.
         classes: names of the classes; their numbers by default.
-
-    Returns:
-        The average precision of every class at every threshold, with the matching behind it.
 
     Source: [docs][evaluation].
     """

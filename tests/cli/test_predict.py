@@ -252,7 +252,7 @@ def test_a_data_set_by_its_layout_and_name(tmp_path, features):
     assert list(predicted(predictor, tmp_path, output, name="Two")) == ["a", "b", "c", "d"]
     with pytest.raises(JaxtalError, match="unknown layout 'x'"):
         predict(predictor, tmp_path, output, layout="x")
-    with pytest.raises(JaxtalError, match=r"name=x: .*features is not recognized as a data set"):
+    with pytest.raises(JaxtalError, match=r"name=x: .*features is not detected as a data set"):
         predict(predictor, features, output, name="x")
 
 
