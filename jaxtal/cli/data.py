@@ -101,7 +101,7 @@ def _draw(source: "LazyDataset", report: dict[str, Any], figure: Path) -> None:
         plots.save(plots.draw_dataset(source.dataset, report), figure)
     except (OSError, ValueError) as error:
         raise flags.UsageError(f"--figure {figure}: cannot be written ({error})") from None
-    console.say(f"the figure is in {figure}")
+    console.print_message(f"the figure is in {figure}")
 
 
 def _add_convert_flags(parser: flags.Parser) -> None:
@@ -126,7 +126,7 @@ def _convert(args: argparse.Namespace) -> int:
     count = len(written.train) + len(written.test)
     features = source.features and layout != "activitynet"
     what = "annotations and features" if features else "annotations"
-    console.say(f"{what} of {count} videos are in {folder} ({source.layout} to {layout})")
+    console.print_message(f"{what} of {count} videos are in {folder} ({source.layout} to {layout})")
     if layout != "activitynet" and written.grid != (assumed := conversion.assumed(layout, written)):
         warn(
             f"the recorded time grid is {_words(written.grid)}; other programs that read "

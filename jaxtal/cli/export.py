@@ -37,7 +37,7 @@ def run(args: argparse.Namespace) -> int:
     header = exported.export_model(
         output, restore.load_work_directory(workdir, args.member, args.ensemble)
     )
-    console.say(
+    console.print_message(
         f"{header['method']}, {len(header['classes'])} classes, {header['feature_width']} features "
         f"per snippet, for {', '.join(header['platforms'])}: {output}, "
         f"{output.stat().st_size / 2**20:.1f} MiB; jaxtal predict --exported {output} predicts "

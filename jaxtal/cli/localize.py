@@ -67,7 +67,7 @@ def localize(config: "ConfigDict", path: Path, output: Path) -> None:
     _check_classes(path, saved, method, config)
     found = evaluator.localize(method, config, saved.outputs, saved.snippets, saved.grid)
     json_files.write(output, detections.to_json(found, saved.videos, saved.classes))
-    console.say(
+    console.print_message(
         f"{len(found)} detections in {len(saved.videos)} videos are in {output}; "
         "evaluate them with jaxtal evaluate (see its --help)"
     )

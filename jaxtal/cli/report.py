@@ -43,7 +43,7 @@ def run(args: argparse.Namespace) -> int:
     for line in (line for run in found for line in run.missing):
         warn(_with_flags(line))
     count = f"{len(found)} run{'s' * (len(found) > 1)}"
-    console.say(f"{output}: {count}, {size / 1e6:.1f} MB; open it in a browser")
+    console.print_message(f"{output}: {count}, {size / 1e6:.1f} MB; open it in a browser")
     return 0
 
 

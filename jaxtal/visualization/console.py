@@ -69,7 +69,7 @@ def _bar(what: str, *columns: ProgressColumn) -> Progress:
     return Progress(TextColumn(what), *shown, TimeRemainingColumn(), *columns, refresh_per_second=4)
 
 
-def say(message: str) -> None:
+def print_message(message: str) -> None:
     """Print a line above the progress bar.
 
     Args:

@@ -41,13 +41,16 @@ def test_no_page_loads_from_another_host(site):
 
 
 def test_equations_are_drawn(site):
-    """A formula that arithmatex left as text would contain its delimiters."""
-    drawn = 0
+    """No formula remains text, and none is drawn with brackets of many lines' height."""
+    heights = []
     for page in site.rglob("*.html"):
         text = page.read_text()
         assert 'class="arithmatex"' not in text, page
-        drawn += text.count('class="equation"')
-    assert drawn > 50
+        heights += [
+            float(height) for height in re.findall(r'style="width:\S+?em;height:(.*?)em', text)
+        ]
+    assert len(heights) > 400
+    assert max(heights) < 6
 
 
 def _rows(section: str) -> dict[str, tuple[str, ...]]:
