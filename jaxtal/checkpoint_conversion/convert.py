@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax.traverse_util import flatten_dict
+from ml_collections import ConfigDict
 
 from jaxtal import methods
 from jaxtal.checkpoint_conversion import parameter_names, torch_files
@@ -41,7 +42,7 @@ def from_torch(
     method: str,
     source: str | os.PathLike[str],
     workdir: str | os.PathLike[str],
-    config=None,
+    config: ConfigDict | None = None,
     classes: tuple[str, ...] = (),
 ) -> Converted:
     """Convert a checkpoint of a published program to step 0 of a work directory.
@@ -90,7 +91,7 @@ def from_torch(
     return Converted(widths, sum(math.prod(leaf.shape) for leaf in leaves))
 
 
-def _grid(config) -> TimeGrid:
+def _grid(config: ConfigDict | None) -> TimeGrid:
     """Return the time grid of the published programs, with the values that the config sets."""
     if config is None:
         return TimeGrid()
@@ -101,7 +102,7 @@ def _grid(config) -> TimeGrid:
         raise CheckpointError(f"{error} (config.data)") from None
 
 
-def _check_config(method: str, config) -> None:
+def _check_config(method: str, config: ConfigDict) -> None:
     if config.method != method:
         raise CheckpointError(
             f"config.method is {config.method}, but method={method}; make them equal"
@@ -114,7 +115,7 @@ def _check_config(method: str, config) -> None:
     methods.get(method).validate_config(config)
 
 
-def _check_fits(config, params: dict, widths: Widths, where: str) -> None:
+def _check_fits(config: ConfigDict, params: dict, widths: Widths, where: str) -> None:
     """Raise CheckpointError if the parameters of the config's network have other shapes."""
     model = methods.get(config.method).build(config.model, widths.classes)
     init = functools.partial(init_state, model, feature_width=2 * widths.features)
@@ -139,7 +140,7 @@ def _as_published(widths: Widths) -> str:
     return f"config.model.kernel_size={hidden} and config.model.classifier_kernel_size={last}"
 
 
-def _write(files: Workdir, variables: dict[str, Any], config) -> None:
+def _write(files: Workdir, variables: dict[str, Any], config: ConfigDict | None) -> None:
     try:
         files.checkpoints.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -203,7 +203,9 @@ class _Unpickler(pickle._Unpickler):
 
 
 def load(path: Path) -> dict[str, np.ndarray]:
-    """Read named tensors from a PyTorch file; they may be the entry "state_dict" or "model" of it.
+    """Read named tensors from a PyTorch file.
+
+    The tensors may also be the entry "state_dict", "model_state_dict" or "model" of the file.
 
     Args:
         path: File in either format, the zip archive or the older one.

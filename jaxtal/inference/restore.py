@@ -3,10 +3,11 @@
 import contextlib
 import dataclasses
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -86,7 +87,7 @@ def _naming(path: Path) -> Iterator[None]:
         ) from None
 
 
-def _from_config(config, method: Method) -> dict[str, Any]:
+def _from_config(config: ConfigDict, method: Method) -> dict[str, Any]:
     """Return the fields of a `Model` that depend on the config only."""
     settings = method.localization_config_cls(**config.localization)
     of_all = {field.name for field in dataclasses.fields(LocalizationConfig)}
@@ -100,7 +101,9 @@ def _from_config(config, method: Method) -> dict[str, Any]:
     }
 
 
-def program_of(method: Method, model, precision: str, ensemble: bool = False):
+def program_of(
+    method: Method, model: nn.Module, precision: str, ensemble: bool = False
+) -> Callable[..., dict[str, jax.Array]]:
     """Return the network as a function with the signature of `Model.apply_fn`.
 
     Args:
@@ -108,6 +111,9 @@ def program_of(method: Method, model, precision: str, ensemble: bool = False):
         model: The flax module.
         precision: "float32" or "bfloat16", as in the config.
         ensemble: Average the outputs over the leading axis of the variables, one entry per member.
+
+    Returns:
+        A traceable function of variables, features (B, T, 2D) and lengths (B,).
     """
     of_one = evaluator.forward(method, model, precision)
 
@@ -125,7 +131,7 @@ def program_of(method: Method, model, precision: str, ensemble: bool = False):
 
 
 def config_from(saved: dict[str, Any]) -> ConfigDict:
-    """Return the config of which config.json is a copy, with tuples in place of JSON's lists.
+    """Rebuild the config of a run from its config.json, with tuples in place of JSON's lists.
 
     Fields that were added to jaxtal after the file was written get their former values, see
     `jaxtal.config.complete`.
@@ -155,7 +161,7 @@ def _pick(member: int | None, count: int, folder: Path) -> int:
     return member or 0
 
 
-def _check_ensemble(member: int | None, config, folder: Path) -> None:
+def _check_ensemble(member: int | None, config: ConfigDict, folder: Path) -> None:
     if member is not None:
         raise CheckpointError(
             f"give either member={member} or ensemble=True, which averages all members"
@@ -167,7 +173,7 @@ def _check_ensemble(member: int | None, config, folder: Path) -> None:
         )
 
 
-def _shapes(config, model, feature_width: int) -> dict[str, Any]:
+def _shapes(config: ConfigDict, model: nn.Module, feature_width: int) -> dict[str, Any]:
     """Return {"a/b": shape} of the parameters and other variables of all members."""
     state = jax.eval_shape(
         lambda: init_state(model, hyperparams_from_config(config), feature_width)

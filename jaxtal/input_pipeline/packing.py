@@ -21,8 +21,8 @@ class VideoIndex(NamedTuple):
         offsets: [V] int32, row of each video's first snippet in the packed features.
         lengths: [V] int32, number of snippets of each video.
         labels: [V, C] float32, multi-hot video-level labels.
-        nonzero: [V] int32, number of snippets of each video with a nonzero feature.
-        present: [total snippets] bool, true for snippets with a nonzero feature.
+        nonzero: [V] int32, number of snippets of each video that have a nonzero feature.
+        present: [total snippets] bool, true for snippets that have a nonzero feature.
     """
 
     offsets: jax.Array
@@ -74,7 +74,7 @@ def build_index(videos: tuple[Video, ...], num_classes: int) -> VideoIndex:
     """Build the index of videos that are packed in the given order, on the default device.
 
     Args:
-        videos: V videos with features.
+        videos: V videos with features (T, 2D).
         num_classes: C.
     """
     lengths = np.array([len(video.features) for video in videos], np.int32)
@@ -92,7 +92,7 @@ def pack(videos: tuple[Video, ...], num_classes: int) -> PackedVideos:
     """Pack videos on the default device, in the float type of their features.
 
     Args:
-        videos: V videos with features.
+        videos: V videos with features (T, 2D).
         num_classes: C.
     """
     features = jax.device_put(pack_features(videos, ""))
@@ -104,8 +104,8 @@ def pack_features(videos: Sequence[Video], dtype: str, parts: int = 1) -> np.nda
 
     Args:
         videos: videos with features (T, 2D).
-        dtype: name of the float type of the result; "" for that of the features.
-        parts: zero rows are appended until the number of rows is a multiple of it.
+        dtype: name of the float type of the result; "" for the type of the features.
+        parts: zero rows are appended until the number of rows is a multiple of `parts`.
 
     Returns:
         [total snippets, 2D], 64-byte aligned.
@@ -170,6 +170,9 @@ def gather(
         streamed: [B, T, 2D] of any float type, the features at the rows of `row_indices`; needed
             where the features are not on the device.
         sharded: the features are divided over devices, see `sharding.gather_rows`.
+
+    Returns:
+        The batch; its videos are divided over the axis `data` of the mesh.
     """
     rows, mask = row_indices(data.videos, draw)
     if data.features is not None:
@@ -221,11 +224,12 @@ def length_buckets(
     Args:
         lengths: (V,) number of rows of each video.
         included: (V,) bool, or one value for all; other videos are in no batch.
-        parts: the number of videos of each batch is a multiple of it.
+        parts: the number of videos of each batch is a multiple of `parts`.
 
     Returns:
-        [(T, (B,) video indices)], where T is a power of two, B is equal for all batches of a T, and
-        an index of -1 pads a batch. One program is compiled for each T.
+        [(T, (B,) video indices)], where T is a power of two and at least `MIN_BUCKET_ROWS`, B is
+        equal for all batches of a T, and an index of -1 pads a batch. One program is compiled for
+        each T.
     """
     padded = np.maximum(MIN_BUCKET_ROWS, 2 ** np.ceil(np.log2(lengths)).astype(int))
     batches = []

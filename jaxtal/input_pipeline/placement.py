@@ -63,7 +63,7 @@ def place_features(
     """Put the features of videos on the device if they fit, and log where they are.
 
     Args:
-        videos: videos with features.
+        videos: videos with features (T, 2D).
         num_classes: C.
         config: the whole config. `data.device_dtype` is the float type of the packed features;
             `data.device_share` is the share of the device's memory that all features may occupy;
@@ -71,6 +71,9 @@ def place_features(
         what: "training" or "test", for the log.
         used: bytes of other features that are already on the device.
         mesh: the devices; the first local device by default.
+
+    Returns:
+        The packed videos, with the features on the device or on the host.
 
     Raises:
         ConfigError: a feature is too large for the type.
@@ -162,7 +165,7 @@ def _host_device() -> jax.Device:
 def trim_host_memory() -> None:
     """Return freed memory to the system.
 
-    glibc's allocator keeps it otherwise, for example the copy of the features that was packed, and
+    glibc's allocator keeps it otherwise, for example the memory of the features before packing, and
     the compiler's work space.
     """
     gc.collect()

@@ -33,6 +33,8 @@ def sample_without_replacement(key: jax.Array, allowed: jax.Array, count: int) -
 def sample_uniform(key: jax.Array, pool: jax.Array, count: int) -> jax.Array:
     """Sample indices uniformly with replacement.
 
+    D2-Net samples its videos with it ([docs][d2net-sampling]).
+
     Args:
         key: random key.
         pool: [V] bool, the allowed indices; at least one must be true.
@@ -77,7 +79,7 @@ def pairs_and_singles(
 
 
 def num_shards_with_pairs(pairs: int, singles: int) -> int:
-    """Return the number of parts of a batch with equal numbers of pairs and of single videos.
+    """Return the number of equal parts of a batch, each with as many pairs and single videos.
 
     Args:
         pairs: number of pairs.
@@ -167,6 +169,8 @@ def sample_sorted(key: jax.Array, lengths: jax.Array, count: int) -> jax.Array:
 
 def epoch_batch(run_key: jax.Array, step: jax.Array, pool: jax.Array, count: int) -> jax.Array:
     """Select the videos of a step; each epoch visits all videos once, in a new random order.
+
+    Source: two-stream network ([docs][twostream-sampling]).
 
     Args:
         run_key: random key that is the same at every step.

@@ -66,7 +66,7 @@ def check_localization(config: ConfigDict) -> None:
     whole = len(thresholds) == 3 and isinstance(thresholds[2], int)
     if not numbers or not whole or thresholds[2] < 1:
         raise ConfigError(
-            f"config.localization.thresholds is {thresholds}; wanted (first, last, how many), "
+            f"config.localization.thresholds is {thresholds}; wanted (first, last, count), "
             "e.g. (0.1, 0.9, 10)"
         )
 
@@ -116,6 +116,9 @@ class VideoScores(Protocol):
         Args:
             outputs: ``output_names`` of one video, (T, n) each, or (1, n) for a value per video.
             config: the whole config of the run.
+
+        Returns:
+            (C,) scores; only their order among videos matters.
         """
 
 
@@ -131,7 +134,8 @@ class ProposalScores(Protocol):
         """Compute sequence, gate and class scores, see `proposals.generate_proposals`.
 
         Args:
-            outputs: ``localization_inputs`` of one video, (T, n) each, or (1, n) per video.
+            outputs: ``localization_inputs`` of one video, (T, n) each, or (1, n) for a value per
+                video.
         """
 
     def activations(self, outputs: dict[str, np.ndarray], /) -> np.ndarray:
@@ -164,7 +168,7 @@ class ValidateDataset(Protocol):
 
 
 class Initialize(Protocol):
-    """Data-dependent initialization."""
+    """Data-dependent initialization of a method's parameters."""
 
     def __call__(self, params: Any, dataset: Dataset, config: ConfigDict, /) -> Any:
         """Return the initial parameters of a run.

@@ -78,7 +78,9 @@ class Modality(nn.Module):
     attention_unit: str
 
     @nn.compact
-    def __call__(self, main: jax.Array, auxiliary: jax.Array, mask: jax.Array, train: bool):
+    def __call__(
+        self, main: jax.Array, auxiliary: jax.Array, mask: jax.Array, train: bool
+    ) -> tuple[jax.Array, jax.Array]:
         """Compute attention [B, T, 1] and enhanced features [B, T, D] of the main modality.
 
         Main and auxiliary features are [B, T, D], the mask is [B, T]; dropout is on in training.
@@ -87,7 +89,9 @@ class Modality(nn.Module):
         unit = AttentionUnit(self.attention_unit, name="attention")
         return unit(enhanced, mask, train), enhanced
 
-    def enhance(self, main, auxiliary, mask, train: bool):
+    def enhance(
+        self, main: jax.Array, auxiliary: jax.Array, mask: jax.Array, train: bool
+    ) -> jax.Array:
         """Return the enhanced features [B, T, D]; arguments as of `__call__`."""
         return main
 
@@ -324,10 +328,7 @@ def loss_terms(
     attentions = jnp.stack([rgb, flow, outputs["attention"]])
     suppressed = losses.suppress_cas(cas, outputs["attention"], settings.suppression)
     mil = functools.partial(_topk_mil, divisor=settings.topk_divisor)
-    pairs = config.train.pairs
-
-    def in_pairs(x):
-        return sampling.in_pairs(x, pairs)
+    in_pairs = functools.partial(sampling.in_pairs, pairs=config.train.pairs)
 
     def of_all_attentions(loss):
         return jax.vmap(loss)(attentions).mean(0)

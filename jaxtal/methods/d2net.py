@@ -8,6 +8,7 @@ embeddings; snippets that differ from it have a high bottom-up attention.
 
 import dataclasses
 import functools
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -16,6 +17,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from jaxtal.config import at_least, below, one_of
+from jaxtal.data.dataset import Dataset
 from jaxtal.errors import ConfigError
 from jaxtal.input_pipeline import sampling
 from jaxtal.input_pipeline.packing import Batch, BatchIndices, VideoIndex, row_indices
@@ -82,9 +84,9 @@ class D2Net(nn.Module):
         dilation: snippets between two taps, in all three convolutions.
         classifier_kernel_size: taps of the last convolution, odd.
         residual: add each hidden layer's input to its output.
-        dropout: probability, on the embeddings in training; the losses use the dropped-out ones.
-        padding: "masked": a padded video gives what it gives alone. "published": padding up to the
-            batch's longest video takes part, where biases make the hidden layers non-zero.
+        dropout: probability, on the embeddings in training; the losses read them after dropout.
+        padding: "masked": padding has no effect on a video's outputs. "published": in training it
+            has one, up to the batch's longest video, since biases make its hidden layers nonzero.
 
     Source: D2-Net, section 3 ([docs][d2net-network]).
     """
@@ -133,7 +135,7 @@ class D2Net(nn.Module):
         }
 
 
-def sample(context: Context, index: VideoIndex, config) -> BatchIndices:
+def sample(context: Context, index: VideoIndex, config: ConfigDict) -> BatchIndices:
     """Sample a training batch: videos uniformly with replacement, cropped at random or padded.
 
     Snippets whose features are all 0 are masked; videos with fewer than `config.data.min_snippets`
@@ -149,10 +151,21 @@ def sample(context: Context, index: VideoIndex, config) -> BatchIndices:
     return BatchIndices(videos, snippets)
 
 
-def loss_terms(outputs: dict, batch: Batch, context: Context, config):
-    """Compute the unweighted loss terms and the updated state ([docs][d2net-training])."""
+def loss_terms(
+    outputs: dict, batch: Batch, context: Context, config: ConfigDict
+) -> tuple[dict[str, jax.Array], Any]:
+    """Compute the unweighted loss terms and the updated state ([docs][d2net-training]).
+
+    Args:
+        outputs: see `D2Net`.
+        batch: mask [B, T] and labels [B, C].
+        context: its key samples pairs; its state has the running background [D].
+        config: the whole config.
+
+    Returns:
+        The scalar terms by name, and the state with the new running background.
+    """
     cas, embeddings, settings = outputs["cas"], outputs["embeddings"], config.loss
-    labels = batch.labels
     valid, mask = _taking_part(batch)
     attention = cas.max(-1)
     # The loss compares videos of the whole batch, so every device needs all of them.
@@ -185,7 +198,7 @@ def loss_terms(outputs: dict, batch: Batch, context: Context, config):
             )
         )
     probability = _video_probability(cas, mask, settings)
-    classification = _classification(probability, labels, weights, settings)
+    classification = _classification(probability, batch.labels, weights, settings)
     terms = {
         "discriminative": losses.mean_over_videos(classification, mask),
         **denoising_terms(
@@ -201,7 +214,7 @@ def _taking_part(batch: Batch) -> tuple[jax.Array, jax.Array]:
     return valid, batch.mask & valid[:, None]
 
 
-# XLA cannot split a top-k over the devices that share a batch: each device does its own videos.
+# XLA cannot partition a top-k over the devices that share a batch: each handles its own videos.
 _topk_mean = sharding.shard_map_over_batch(losses.topk_mean)
 
 
@@ -276,11 +289,11 @@ def snippet_denoising(
         cas: [T, C] T-CAM.
         labels: [C] multi-hot.
         is_foreground: [T] bool pseudo-labels.
-        is_background: [T] bool, nowhere True together with `is_foreground`.
+        is_background: [T] bool, disjoint from `is_foreground`.
         settings: `config.loss`.
 
     Returns:
-        value, counted: scalars; 0 and False if a kind of snippets that the loss needs is missing.
+        value, counted: scalars; 0 and False if pseudo-labels that the loss needs are missing.
     """
     largest = cas.max(-1)
     if settings.denoising in ("l1", "bce"):
@@ -336,20 +349,12 @@ def _distance(kind: str, estimate: jax.Array, target: jax.Array) -> jax.Array:
     return -(target * jnp.log(estimate) + (1 - target) * jnp.log1p(-estimate))
 
 
-def validate_config(config) -> None:
+def validate_config(config: ConfigDict) -> None:
     """Raise ConfigError for unknown options and values out of range."""
     one_of(config, _OPTIONS)
-    at_least(
-        config,
-        {
-            "model.kernel_size": 1,
-            "model.dilation": 1,
-            "model.classifier_kernel_size": 1,
-            "model.dropout": 0,
-            "loss.focusing": 0,
-            "loss.gamma": 0,
-        },
-    )
+    sizes = ("model.kernel_size", "model.dilation", "model.classifier_kernel_size")
+    at_least(config, dict.fromkeys(sizes, 1))
+    at_least(config, {"model.dropout": 0, "loss.focusing": 0, "loss.gamma": 0})
     for name in ("kernel_size", "classifier_kernel_size"):
         if config.model[name] % 2 == 0:
             raise ConfigError(
@@ -361,18 +366,11 @@ def validate_config(config) -> None:
     base.check_localization(config)
 
 
-def validate_denoising(config) -> None:
+def validate_denoising(config: ConfigDict) -> None:
     """Raise ConfigError for invalid values of the denoising losses' fields."""
     one_of(config, _DENOISING)
-    at_least(
-        config,
-        {
-            "loss.topk_divisor": 1,
-            "loss.denoising_start": 0,
-            "loss.denoising_every": 1,
-            "loss.gradient_cap": 0,
-        },
-    )
+    least = {"topk_divisor": 1, "denoising_start": 0, "denoising_every": 1, "gradient_cap": 0}
+    at_least(config, {f"loss.{name}": value for name, value in least.items()})
     if config.loss.bottom_up_background > config.loss.bottom_up_foreground:
         raise ConfigError(
             f"config.loss.bottom_up_background is {config.loss.bottom_up_background}, above "
@@ -381,7 +379,7 @@ def validate_denoising(config) -> None:
         )
 
 
-def validate_dataset(dataset, config) -> None:
+def validate_dataset(dataset: Dataset, config: ConfigDict) -> None:
     """Raise ConfigError if no training video has a loss."""
     least = max(_SHORTEST, config.data.min_snippets)
     if not any(
@@ -408,13 +406,13 @@ class D2Localization(LocalizationConfig):
     class_scores: str
 
 
-def video_scores(outputs: dict, config) -> np.ndarray:
+def video_scores(outputs: dict, config: ConfigDict) -> np.ndarray:
     """Compute the (C,) video-level p from cas (T, C) as in the losses ([docs][d2net-pooling])."""
     cas = outputs["cas"]
     return proposals.topk_mean(cas, -(-len(cas) // config.loss.topk_divisor))
 
 
-def score_spec(config) -> ScoreSpec:
+def score_spec(config: ConfigDict) -> ScoreSpec:
     """Return the rule that thresholds and scores attention x T-CAM ([docs][d2net-localization])."""
     settings = config.localization
     return ScoreSpec(

@@ -7,13 +7,16 @@ pulled toward the centroid of its predicted class in a learnable dictionary. No 
 published: [docs][twostream-decisions] lists the open points and the choices made.
 """
 
+from typing import Any
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from ml_collections import ConfigDict
 
 from jaxtal.config import at_least, below, one_of
-from jaxtal.data.dataset import multi_hot
+from jaxtal.data.dataset import Dataset, multi_hot
 from jaxtal.errors import ConfigError
 from jaxtal.input_pipeline import sampling
 from jaxtal.input_pipeline.packing import Batch, BatchIndices, VideoIndex
@@ -39,7 +42,7 @@ _OPTIONS = {
 }
 
 
-# XLA cannot split a top-k over the devices that share a batch: each device does its own videos.
+# XLA cannot partition a top-k over the devices that share a batch: each handles its own videos.
 _topk_mean = sharding.shard_map_over_batch(losses.topk_mean)
 
 
@@ -53,7 +56,7 @@ class TwoStream(nn.Module):
         branches: branches that give the video-level probabilities: "both" (averaged), "attention"
             or "mil".
         share_fc: use one classifier for both branches instead of one each.
-        dropout: probability, before the MIL branch's classifier.
+        dropout: probability, on the input of the MIL branch's classifier.
         topk_divisors: sigma of foreground, context and background: k = max(1, floor(T / sigma)).
 
     Source: Wang, Li and Wang, eq. 1 to 4 ([docs][twostream-network]: [attention
@@ -166,11 +169,19 @@ def centroid_distance(x: jax.Array, logits: jax.Array, dictionary: jax.Array) ->
     return jnp.sqrt(((x - centroid) ** 2).sum(-1, keepdims=True) + 1e-12)
 
 
-def sample(context: Context, index: VideoIndex, config) -> BatchIndices:
+def sample(context: Context, index: VideoIndex, config: ConfigDict) -> BatchIndices:
     """Sample a training batch: the next videos of the epoch's random order, T snippets of each.
 
     Masked rows fill the last batch of an epoch. Videos with fewer than `config.data.min_snippets`
     snippets are never sampled. Source: ACM-Net's sampling ([docs][twostream-sampling]).
+
+    Args:
+        context: step number and random keys.
+        index: lengths of the training videos.
+        config: the whole config (`train.batch_size`, `data.num_snippets`, `data.min_snippets`).
+
+    Returns:
+        Indices of B videos, -1 for a masked row, and of their snippets [B, T].
     """
     pool = index.lengths >= config.data.min_snippets
     videos = sampling.epoch_batch(context.run_key, context.step, pool, config.train.batch_size)
@@ -179,11 +190,22 @@ def sample(context: Context, index: VideoIndex, config) -> BatchIndices:
     return BatchIndices(videos, snippets)
 
 
-def loss_terms(outputs: dict, batch: Batch, context: Context, config):
+def loss_terms(
+    outputs: dict, batch: Batch, context: Context, config: ConfigDict
+) -> tuple[dict[str, jax.Array], Any]:
     """Compute the unweighted loss terms, named as in `config.loss.weights`.
 
     [L_fg, L_ct, L_bg][twostream-classification-losses] (eq. 5), [L_gui][twostream-guide-loss]
     (eq. 7) and L_smt (eq. 6); L_smt includes the factor of the warm-up.
+
+    Args:
+        outputs: see `TwoStream`.
+        batch: mask [B, T] and labels [B, C].
+        context: its step determines the warm-up; its state is returned unchanged.
+        config: the whole config.
+
+    Returns:
+        The scalar terms by name, and the state.
 
     Source: Wang, Li and Wang, eq. 5 to 8 ([docs][twostream-losses]).
     """
@@ -214,19 +236,32 @@ def loss_terms(outputs: dict, batch: Batch, context: Context, config):
     }, context.state
 
 
-def ramp(step: jax.Array, settings) -> jax.Array | float:
-    """Return the warm-up factor of L_smt at a step, 0 to 1 ([docs][twostream-warm-up])."""
+def ramp(step: jax.Array, settings: ConfigDict) -> jax.Array | float:
+    """Return the warm-up factor of L_smt at a step, 0 to 1 ([docs][twostream-warm-up]).
+
+    Args:
+        step: int32 scalar, number of updates done before this one.
+        settings: `config.loss`.
+    """
     if settings.warmup == "loss_ramp" and settings.warmup_steps:
         return jnp.minimum(step / settings.warmup_steps, 1)
     return 1.0
 
 
-def initialize(params: dict, dataset, config) -> dict:
+def initialize(params: dict, dataset: Dataset, config: ConfigDict) -> dict:
     """Replace the dictionary's rows, U(0, 1), by class means of the training features.
 
     A class without training videos keeps its uniform row. So does the background, unless
     `config.loss.dictionary_init` is "class_mean_bg_global": then its row is the mean of all
     training snippets. "uniform" replaces no row. Source: [docs][twostream-dictionary].
+
+    Args:
+        params: randomly initialized parameters, with "dictionary" [..., C + 1, 2D].
+        dataset: the data set, with the features of the training videos.
+        config: the whole config (`loss.dictionary_init`).
+
+    Returns:
+        The parameters with the new dictionary.
     """
     how = config.loss.dictionary_init
     if how == "uniform":
@@ -241,11 +276,19 @@ def initialize(params: dict, dataset, config) -> dict:
     return params | {"dictionary": jnp.where(known[:, None], means, params["dictionary"])}
 
 
-def transform_updates(updates: dict, step: jax.Array, config) -> dict:
+def transform_updates(updates: dict, step: jax.Array, config: ConfigDict) -> dict:
     """Set the dictionary's update to 0 during the warm-up, if `loss.warmup` is "freeze_dict".
 
     Adam's moments still follow the gradient, so that they are well formed when the warm-up ends.
     Source: [docs][twostream-warm-up].
+
+    Args:
+        updates: the optimizer's updates, with "dictionary" [C + 1, 2D].
+        step: int32 scalar, number of updates done before this one.
+        config: the whole config (`loss.warmup`, `loss.warmup_steps`).
+
+    Returns:
+        The updates to apply.
     """
     if config.loss.warmup != "freeze_dict":
         return updates
@@ -253,7 +296,7 @@ def transform_updates(updates: dict, step: jax.Array, config) -> dict:
     return updates | {"dictionary": change}
 
 
-def test_length_limits(config) -> tuple[int, int]:
+def test_length_limits(config: ConfigDict) -> tuple[int, int]:
     """Return the limits (2, `config.data.test_snippets`) of a test video's number of rows.
 
     A single snippet is repeated; a longer video is subsampled evenly.
@@ -261,7 +304,7 @@ def test_length_limits(config) -> tuple[int, int]:
     return 2, config.data.test_snippets
 
 
-def validate_config(config) -> None:
+def validate_config(config: ConfigDict) -> None:
     """Raise ConfigError for unknown options and values out of range."""
     one_of(config, _OPTIONS)
     at_least(config, {"data.test_snippets": 2, "model.dropout": 0, "loss.warmup_steps": 0})
@@ -283,12 +326,12 @@ def validate_config(config) -> None:
         )
 
 
-def video_scores(outputs: dict, config) -> np.ndarray:
+def video_scores(outputs: dict, config: ConfigDict) -> np.ndarray:
     """Return the (C,) foreground probabilities of a video ([docs][twostream-fusion])."""
     return np.asarray(outputs["scores"][0, :-1], np.float64)
 
 
-def score_spec(config) -> ScoreSpec:
+def score_spec(config: ConfigDict) -> ScoreSpec:
     """Return the rule that thresholds and scores s_fg ([docs][twostream-localization]).
 
     Without the MIL branch the foreground attention replaces s_fg.

@@ -34,9 +34,12 @@ def attended_embeddings(
 
     Args:
         embeddings: [B, T, D] latent embeddings F.
-        attention: [B, T].
-        threshold: smallest attention that counts.
+        attention: [B, T] in 0 to 1, lambda or 1 - lambda.
+        threshold: smallest attention of a snippet in the mean.
         mask: [B, T] bool.
+
+    Returns:
+        The embeddings [B, D], and [B] bool, false where no snippet reaches the threshold.
 
     Source: D2-Net, eq. 2 ([docs][d2net-embeddings]).
     """
@@ -76,6 +79,9 @@ def draw_pairing(
         background: [B] bool, the videos with a background embedding.
         pairs: "any" samples permutations, which may pair a video with itself (published program);
             "different" samples a cycle, which pairs it with another one if there is one (paper).
+
+    Returns:
+        The pairs, [B] int each.
 
     Source: D2-Net, text of eq. 3 ([docs][d2net-weights]).
     """
@@ -141,12 +147,16 @@ def cosine_weights(
     Args:
         foreground: foreground embeddings of B videos.
         background: their background embeddings.
-        valid: [B] bool, the videos that take part in the loss.
+        valid: [B] bool, true for the videos that the loss includes.
         pairing: pairs from `draw_pairing`.
         rows: the video that w_fb is assigned to. "video": the foreground's own. "list_index" (the
             published program): the foreground's index in the list of foregrounds is used as index
-            among the valid videos; the same unless a valid video has no foreground.
-        pairs: "different" skips pairs of foreground and background of one video.
+            among the valid videos; both agree unless a valid video has no foreground.
+        pairs: as in `draw_pairing`; "different" also skips pairs of the foreground and the
+            background of one video.
+
+    Returns:
+        The three weights, [B] each; a weight without its embedding is 0.
 
     Source: D2-Net, eq. 3 ([docs][d2net-weights]).
     """
@@ -183,7 +193,8 @@ def discriminative_loss(
     Args:
         probability: [B, C] video-level probabilities p, strictly between 0 and 1.
         labels: [B, C] multi-hot.
-        weights: None gives the focal loss L_F; with focusing 0 it is the cross-entropy L_CE.
+        weights: weights of L_Dis; None for the focal loss L_F, with focusing 0 the cross-entropy
+            L_CE.
         focusing: exponent beta of the focal form.
         gamma: factor of the compactness weights, relative to the separation weight.
         positive_weight: factor of the entries with label 1.
@@ -225,7 +236,7 @@ def update_background(background: jax.Array, embeddings: jax.Array, exists: jax.
     Args:
         background: [D] running background r.
         embeddings: [B, D] background embeddings of the batch.
-        exists: [B] bool, the embeddings that count; without any, r is unchanged.
+        exists: [B] bool, true for the embeddings in the mean; without any, r is unchanged.
 
     Returns:
         [D].

@@ -39,7 +39,7 @@ def temporal_conv(
     XLA's own convolution is slow on CPUs inside of loops, and it does not batch over models.
     Shifted copies and one matrix product are as fast outside of loops and keep their speed inside.
     On CPUs wide layers of three taps need two thirds of the multiplications, see
-    `_minimal_filtering`; to measure: `python -m benchmarks.speed.temporal_conv`. Definition:
+    `_minimal_filtering`; `python -m benchmarks.speed.temporal_conv` measures them. Definition:
     [docs][methods-temporal-convolution].
 
     Args:
@@ -205,13 +205,21 @@ def _correlate(x: jax.Array, y: jax.Array) -> jax.Array:
 
 
 def temporal_mean(x: jax.Array, mask: jax.Array) -> jax.Array:
-    """Mean of x [..., T, C] over the snippets of mask [..., T]: [..., 1, C], 0 if there is none."""
+    """Compute the mean over time; 0 for a video without snippets.
+
+    Args:
+        x: [..., T, C].
+        mask: [..., T] bool.
+
+    Returns:
+        [..., 1, C].
+    """
     count = jnp.maximum(mask.sum(-1), 1)[..., None, None]
     return jnp.where(mask[..., None], x, 0).sum(-2, keepdims=True) / count
 
 
 def average_pool(x: jax.Array, mask: jax.Array, window: int) -> jax.Array:
-    """Moving average over time that always divides by `window`.
+    """Compute a moving average over time that always divides by `window`.
 
     Positions outside the video count as zeros, so that values shrink towards both ends of the
     video, for example to 7 / 13 at the first snippet with a window of 13. Source: CO2-Net's

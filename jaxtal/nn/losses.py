@@ -9,18 +9,42 @@ import jax.numpy as jnp
 
 
 def mean_over_videos(values: jax.Array, mask: jax.Array) -> jax.Array:
-    """Mean of values [B] over the videos that have a valid snippet in `mask` [B, T]: a scalar."""
+    """Compute the mean over the videos that have a valid snippet.
+
+    Args:
+        values: [B].
+        mask: [B, T] bool.
+
+    Returns:
+        A scalar; 0 if no video has a valid snippet.
+    """
     exists = mask.any(-1)
     return jnp.where(exists, values, 0).sum() / jnp.maximum(exists.sum(), 1)
 
 
 def sum_over_time(values: jax.Array, mask: jax.Array) -> jax.Array:
-    """Sum of [..., T] over the valid snippets of each video: [...]."""
+    """Compute the sum over the valid snippets of each video.
+
+    Args:
+        values: [..., T].
+        mask: [..., T] bool.
+
+    Returns:
+        [...].
+    """
     return jnp.where(mask, values, 0).sum(-1)
 
 
 def mean_over_time(values: jax.Array, mask: jax.Array) -> jax.Array:
-    """Mean of [..., T] over the valid snippets of each video: [...]."""
+    """Compute the mean over the valid snippets of each video.
+
+    Args:
+        values: [..., T].
+        mask: [..., T] bool.
+
+    Returns:
+        [...]; 0 for a video without valid snippets.
+    """
     return sum_over_time(values, mask) / jnp.maximum(mask.sum(-1), 1)
 
 
@@ -32,12 +56,15 @@ def topk_mean(
 ) -> jax.Array:
     """Compute the mean of the k = max(1, floor(length / divisor)) largest entries of each class.
 
-    Definition: [docs][methods-top-k].
+    Definition: [docs][methods-top-k]. It pools the T-CAM in CO2-Net ([docs][co2net-top-k-mil]),
+    the probabilities in D2-Net ([docs][d2net-pooling]) and the weighted logits in the MIL branch of
+    the two-stream network, eq. 3 ([docs][twostream-mil-branch]).
 
     Args:
         sequence: [..., T, C] activations.
         mask: [..., T] bool; the number of its true entries is the length of the video.
-        divisor: snippets per selected snippet (7 and 5 in CO2-Net, 8 and 4 in D2-Net).
+        divisor: snippets per selected snippet (7 or 5 in CO2-Net, 8 or 4 in D2-Net, 8 and 2 in the
+            two-stream network).
         round_up: k = ceil(length / divisor) instead (D2-Net).
 
     Returns:
@@ -65,11 +92,11 @@ SUPPRESSIONS = {"min_shift": _min_shift, "product": lambda cas, attention: atten
 def suppress_cas(cas: jax.Array, attention: jax.Array, suppression: str = "min_shift") -> jax.Array:
     """Suppress the T-CAM where the attention is low.
 
-    Source: CO2-Net, eq. 9, and the published code ([docs][co2net-suppression]).
+    Source: CO2-Net, eq. 9, and its published code ([docs][co2net-suppression]).
 
     Args:
         cas: [..., T, C + 1] T-CAM S, raw logits.
-        attention: [..., T, 1] attention A.
+        attention: [..., T, 1] attention A, in 0 to 1.
         suppression: "min_shift", A * (S - m) + m with m the minimum of S over the classes, as in
             the published code in training; or "product", A * S, as in the paper.
 
@@ -122,7 +149,7 @@ def cross_entropy(
         normalize: divide the target by its sum; otherwise the target is multi-hot.
 
     Returns:
-        [...] loss per video; 0 without any label.
+        [...] loss per video; 0 if all targets are 0.
     """
     target = _with_background(labels, background)
     if normalize:
@@ -146,7 +173,7 @@ def co_activity(
         mask: [..., 2, T] bool.
 
     Returns:
-        The sum of the hinge losses of the shared classes, and the number of these classes, [...]
+        The loss, summed over the classes of both videos, and the number of these classes; [...]
         each.
     """
     valid = mask[..., None]
@@ -233,7 +260,7 @@ def opposition(
     it is the guide loss L_gui of the two-stream network, eq. 7 ([docs][twostream-guide-loss]).
 
     Args:
-        attention: [..., T, 1].
+        attention: [..., T, 1] in 0 to 1.
         cas: [..., T, C + 1] logits, background last.
         mask: [..., T] bool.
         reduction: "mean" or "sum" over the valid snippets.

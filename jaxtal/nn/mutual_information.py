@@ -29,7 +29,7 @@ def log_singular_values(matrix: jax.Array, gradient_cap: float = 1e3) -> jax.Arr
         gradient_cap: upper bound of 1 / s_i in the gradient.
 
     Returns:
-        [..., N].
+        [..., N] float.
 
     Source: the gradient bound is this package's own ([docs][d2net-gradient]).
     """

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import jax
 from jax.sharding import AxisType, Mesh
 from jax.sharding import PartitionSpec as P
+from ml_collections import ConfigDict
 
 from jaxtal.errors import ConfigError
 
@@ -13,23 +14,34 @@ MEMBER_SPEC, REPLICATED = P(MEMBER), P()
 FEATURE_PLACEMENTS = ("replicated", "sharded")
 
 
-def make_mesh(devices: Sequence, member: int, data: int) -> Mesh:
-    """Build a mesh of the first member * data devices; the sizes are those of its axes."""
+def make_mesh(devices: Sequence[jax.Device], member: int, data: int) -> Mesh:
+    """Build a mesh of the first member * data devices.
+
+    Args:
+        devices: at least member * data devices.
+        member: size of the axis `member`.
+        data: size of the axis `data`.
+    """
     auto, chosen = (AxisType.Auto,) * 2, list(devices)[: member * data]
     return jax.make_mesh((member, data), (MEMBER, DATA), axis_types=auto, devices=chosen)
 
 
-def mesh_from_config(config, parts: int, devices: Sequence | None = None) -> Mesh:
-    """Build the mesh of a run from `config.mesh`, the sizes of its axes.
+def mesh_from_config(
+    config: ConfigDict, parts: int, devices: Sequence[jax.Device] | None = None
+) -> Mesh:
+    """Build the mesh of a run; `config.mesh` has the sizes of its axes.
 
     A size of -1 stands for the largest divisor of the population (axis `member`) or of `parts`
     (axis `data`) that the remaining devices allow.
 
     Args:
-        config: with `population` and `mesh`.
+        config: the whole config (`population`, `mesh.member`, `mesh.data`).
         parts: number of equal shards that a batch can be split into, see
             `Method.num_batch_shards`.
-        devices: default: those of all processes.
+        devices: devices of the mesh; None for those of all processes.
+
+    Returns:
+        A mesh with the axes `member` and `data`.
 
     Raises:
         ConfigError: the sizes do not fit the devices, the population or the batch.
@@ -64,7 +76,7 @@ def mesh_from_config(config, parts: int, devices: Sequence | None = None) -> Mes
     return make_mesh(devices, member, data)
 
 
-def _sizes(config, parts: int, devices: int) -> tuple[int, int]:
+def _sizes(config: ConfigDict, parts: int, devices: int) -> tuple[int, int]:
     member, data = config.mesh.member, config.mesh.data
     if member == -1:
         member = _divisor(config.population, devices // max(1, data))

@@ -48,10 +48,10 @@ def broadcast_from_primary(number: int) -> int:
     """Broadcast an integer from process 0. Collective: call it on every process.
 
     Args:
-        number: int32; only that of process 0 matters.
+        number: fits into int32; the values of other processes than 0 are ignored.
 
     Returns:
-        The number of process 0.
+        The number that process 0 passed.
     """
     if jax.process_count() == 1:
         return number
@@ -62,10 +62,10 @@ def check_same_on_all_processes(text: str) -> None:
     """Check that all processes have the same config and data. Collective.
 
     Args:
-        text: describes the config and the data of this process.
+        text: description of the config and the data of this process, compared by checksum.
 
     Raises:
-        ConfigError: on every process, if the text differs on one.
+        ConfigError: the text of a process differs from that of process 0; raised on every process.
     """
     if jax.process_count() == 1:
         return

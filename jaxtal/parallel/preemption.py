@@ -12,8 +12,6 @@ from collections.abc import Iterator
 
 INTERRUPTED = 75  # EX_TEMPFAIL of sysexits.h
 GRACE_PERIOD_SECONDS = 27  # from SIGTERM to the exit; schedulers grant at least 30
-
-
 RESUME_HINT = "the same command resumes from the last checkpoint"
 
 
@@ -27,7 +25,10 @@ _polls = itertools.count()
 
 
 def preemption_requested() -> bool:
-    """Return whether to save and stop now. Collective: call it on every process equally often."""
+    """Return whether the run must save and stop now.
+
+    Collective in a distributed job: call it on every process, equally often.
+    """
     if not _is_distributed():
         return _requested.is_set()
     from jax.experimental import multihost_utils
@@ -52,7 +53,7 @@ def defer_sigterm() -> Iterator[None]:
 
 
 def install_sigterm_handler() -> None:
-    """Exit with `INTERRUPTED` on SIGTERM, within `defer_sigterm` after the grace period.
+    """Exit with `INTERRUPTED` on SIGTERM: at once, or after the grace period in `defer_sigterm`.
 
     A thread watches for the signal, since the main thread may be waiting for a device.
     """
@@ -75,7 +76,12 @@ def _watch_signals(receiver: socket.socket) -> None:
 
 
 def exit_now(message: str, code: int) -> None:
-    """Print an error in one line and exit at once, without waiting for other threads."""
+    """Print an error in one line and exit at once, without waiting for other threads.
+
+    Args:
+        message: text of the error; its white space is collapsed.
+        code: exit code of the process.
+    """
     print(f"error: {' '.join(message.split())}", file=sys.stderr, flush=True)
     sys.stdout.flush()
     os._exit(code)

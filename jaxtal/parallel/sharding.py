@@ -24,8 +24,11 @@ def device_put(mesh: Mesh, tree: Any, spec: P = REPLICATED) -> Any:
 
     Args:
         mesh: the devices.
-        tree: arrays, complete on every process.
+        tree: tree of arrays, complete on every process.
         spec: partition of every array.
+
+    Returns:
+        The tree with global JAX arrays.
     """
     sharding = NamedSharding(mesh, spec)
 
@@ -60,7 +63,16 @@ def device_put_rows(mesh: Mesh, host: np.ndarray, rows: np.ndarray, spec: P) -> 
 
 
 def reshard(mesh: Mesh, tree: Any, spec: P) -> Any:
-    """Reshard arrays on the mesh to `spec`."""
+    """Reshard arrays on the mesh.
+
+    Args:
+        mesh: the devices.
+        tree: tree of JAX arrays on the mesh.
+        spec: new partition of every array.
+
+    Returns:
+        The tree with resharded arrays.
+    """
     return jax.jit(_identity, out_shardings=NamedSharding(mesh, spec))(tree)
 
 
@@ -85,12 +97,13 @@ def shard_map_over_members(function: Callable, mesh: Mesh, axes: tuple) -> Calla
     """Shard-map a function over the member axis, without communication.
 
     Args:
-        function: of the members of one device; may divide batches over `data` by `shard_batch`.
-        mesh: as returned by `make_mesh`.
-        axes: for each argument 0, divided over `member`, or None, replicated.
+        function: function of the arrays of one device's members; it may divide batches over `data`
+            with `shard_batch`.
+        mesh: mesh returned by `make_mesh`.
+        axes: one entry per argument: 0 to divide it over `member`, None to replicate it.
 
     Returns:
-        A function of all members, whose results are divided over `member`.
+        A function of the arrays of all members; its results are divided over `member`.
     """
     specs = tuple(MEMBER_SPEC if axis == 0 else REPLICATED for axis in axes)
     return jax.shard_map(
@@ -109,12 +122,15 @@ def _num_data_shards() -> int:
 
 
 def shard_batch(tree: Any) -> Any:
-    """Divide arrays [B, ...] over the axis `data`, inside a traced function."""
+    """Divide a tree of arrays [B, ...] over the axis `data`; call it in a traced function."""
     return _constrained(tree, P(DATA))
 
 
 def replicated(tree: Any) -> Any:
-    """Replicate batch indices, or values that are compared between videos, over `data`."""
+    """Replicate a tree of arrays over the axis `data`; call it in a traced function.
+
+    Batch indices need it, and values that a loss compares between videos.
+    """
     return _constrained(tree, P())
 
 
@@ -125,12 +141,16 @@ def _constrained(tree: Any, spec: P) -> Any:
 
 
 def run_replicated(function: Callable) -> Callable:
-    """Let every device compute a function of replicated values; it has no gradient.
+    """Wrap a function so that every device of `data` computes it on replicated arrays.
 
-    XLA would otherwise divide a sort over the devices where it expects a gain.
+    XLA would otherwise divide a sort over the devices where it expects a gain. The wrapped function
+    cannot be differentiated.
 
     Args:
-        function: of replicated arrays and static keyword arguments.
+        function: function of replicated arrays and static keyword arguments.
+
+    Returns:
+        A function with the same arguments and results.
     """
 
     @functools.wraps(function)
@@ -178,7 +198,10 @@ def shard_map_over_batch(function: Callable) -> Callable:
     every device.
 
     Args:
-        function: of arrays [B, ...] and static keyword arguments.
+        function: function of arrays [B, ...] and static keyword arguments, with results [B, ...].
+
+    Returns:
+        A function with the same arguments and results.
     """
 
     @functools.wraps(function)
@@ -191,18 +214,18 @@ def shard_map_over_batch(function: Callable) -> Callable:
 
 
 def vmap_members(
-    function: Callable, members: int, axes: tuple, mesh: jax.sharding.Mesh | None = None
+    function: Callable, members: int, axes: tuple, mesh: Mesh | None = None
 ) -> Callable:
     """Vectorize a function over the members of a population, with a leading axis M.
 
     Args:
-        function: of one model.
-        members: M; for a single one `function` is called itself, without batched products.
-        axes: for each argument 0, or None where all members share it.
-        mesh: as returned by `mesh.make_mesh`; None for one device.
+        function: function of the arrays of one model.
+        members: M. With M = 1 `function` is called without vmap, which avoids batched products.
+        axes: one entry per argument: 0 if it has the leading axis, None if all members share it.
+        mesh: mesh returned by `mesh.make_mesh`; None for one device.
 
     Returns:
-        A function whose arguments with axis 0 and whose results have the leading axis.
+        A function whose results, and whose arguments with an entry 0, have the leading axis.
     """
     if mesh is not None and mesh.size > 1:
         mine = vmap_members(function, members // mesh.shape[MEMBER], axes)

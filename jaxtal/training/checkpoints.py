@@ -92,7 +92,7 @@ class Checkpoints:
         return self._restore(step, ocp.args.StandardRestore(abstract))
 
     def restore_variables(self, step: int) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Restore only the variables of all members, without the config that they need to fit.
+        """Restore only the variables of all members, whatever their shapes.
 
         Args:
             step: a step with a checkpoint.

@@ -64,7 +64,7 @@ class Dispatcher:
         """Compile the training function.
 
         Args:
-            setup: of the run, with training features.
+            setup: the prepared inputs of the run, with training features.
             model: the method's network.
             hyper: hyperparameters of all members, arrays [M].
             state: training state of all members at the first step; no reference is kept.

@@ -2,15 +2,17 @@
 
 import dataclasses
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+import flax.linen as nn
 import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
+from ml_collections import ConfigDict
 
-from jaxtal.data.dataset import Dataset, TimeGrid, multi_hot
+from jaxtal.data.dataset import Dataset, TimeGrid, Video, multi_hot
 from jaxtal.data.segments import Segments
 from jaxtal.errors import ConfigError, JaxtalError
 from jaxtal.evaluation import detection_map, protocols
@@ -31,12 +33,14 @@ from jaxtal.parallel.mesh import DATA, MEMBER, make_mesh
 from jaxtal.parallel.sharding import vmap_members
 
 
-def forward(method: Method, model, precision: str):
+def forward(
+    method: Method, model: nn.Module, precision: str
+) -> Callable[..., dict[str, jax.Array]]:
     """Build the test-time forward pass of one model, for evaluation, prediction and export.
 
     Args:
-        method: of the model.
-        model: its network.
+        method: the method.
+        model: the method's network.
         precision: `config.precision`.
 
     Returns:
@@ -46,19 +50,21 @@ def forward(method: Method, model, precision: str):
 
     def outputs_of(variables: dict, features: jax.Array, mask: jax.Array) -> dict:
         variables = {**variables, "params": cast_params(variables["params"], precision)}
-        outputs = model.apply(variables, features, mask, train=False)
+        outputs: Any = model.apply(variables, features, mask, train=False)
         return {name: outputs[name] for name in method.output_names}
 
     return outputs_of
 
 
-def evaluation_fn(method: Method, model, config, mesh: Mesh):
+def evaluation_fn(
+    method: Method, model: nn.Module, config: ConfigDict, mesh: Mesh
+) -> jax.stages.Wrapped:
     """Build the jitted forward pass of all members over a batch of test videos.
 
     Args:
-        method: of the model.
-        model: its network.
-        config: of the run.
+        method: the method.
+        model: the method's network.
+        config: the whole config of the run.
         mesh: members are divided over its axis `member`, videos over `data`.
 
     Returns:
@@ -88,10 +94,24 @@ class Evaluator:
 
     Videos of fewer than `config.data.min_snippets` snippets are skipped: they have no outputs and
     no detections.
+
+    Args:
+        method: the method.
+        model: the method's network.
+        videos: the videos, with features (T, 2D).
+        config: the whole config of the run.
+        placed: the same videos, packed and placed.
+        mesh: the devices; the first local device by default.
     """
 
     def __init__(
-        self, method: Method, model, videos, config, placed: PlacedVideos, mesh: Mesh | None = None
+        self,
+        method: Method,
+        model: nn.Module,
+        videos: Sequence[Video],
+        config: ConfigDict,
+        placed: PlacedVideos,
+        mesh: Mesh | None = None,
     ):
         self._mesh = mesh = mesh or make_mesh(jax.local_devices(), 1, 1)
         lengths = np.array([len(video.features) for video in videos])
@@ -111,7 +131,7 @@ class Evaluator:
         self._forward = evaluation_fn(method, model, config, mesh)
         self._draw = jax.jit(subsampled_batch_indices, static_argnames="time")
 
-    def _feed(self):
+    def _feed(self) -> Iterable[jax.Array | None]:
         """Return the features of each batch, None where they are on the device."""
         host = self._placed.host
         if host is None:
@@ -126,7 +146,7 @@ class Evaluator:
 
         return prefetch(range(len(self._batches)), load)
 
-    def compile(self, variables) -> None:
+    def compile(self, variables: Mapping[str, Any]) -> None:
         """Compile the forward pass of every bucket ahead of time.
 
         Args:
@@ -144,7 +164,7 @@ class Evaluator:
                 arguments = (variables, self._placed.data, *batch, streamed)
                 self._compiled[time] = self._forward.lower(*arguments, time=time).compile()
 
-    def __call__(self, variables) -> list[list[dict[str, np.ndarray]]]:
+    def __call__(self, variables: Mapping[str, Any]) -> list[list[dict[str, np.ndarray]]]:
         """Compute all members' outputs for every video.
 
         Args:
@@ -189,9 +209,9 @@ def pick_protocols(method: Method, dataset: Dataset, name: str = "") -> tuple[Pr
     """Return the protocol of the result, and the official protocol of the data set.
 
     Args:
-        method: decides on the default protocol.
-        dataset: its name decides on both protocols.
-        name: the wanted protocol; "" for that of the method's authors.
+        method: selects the default protocol.
+        dataset: its name selects both protocols.
+        name: name of the wanted protocol; "" for the protocol of the method's authors.
 
     Raises:
         ConfigError: there is no protocol of that name.
@@ -204,16 +224,23 @@ def pick_protocols(method: Method, dataset: Dataset, name: str = "") -> tuple[Pr
         raise ConfigError(f"config.evaluation.protocol: {error}") from None
 
 
-def localize(method: Method, config, outputs, snippets, grid: TimeGrid) -> Segments:
+def localize(
+    method: Method,
+    config: ConfigDict,
+    outputs: Sequence[dict[str, np.ndarray]],
+    snippets: Sequence[int] | np.ndarray,
+    grid: TimeGrid,
+) -> Segments:
     """Localize actions in all videos.
 
     Args:
-        method: of the model.
-        config: of the run.
-        outputs: as returned by `Evaluator`; a video without outputs has no detections.
+        method: the method.
+        config: the whole config of the run.
+        outputs: for each of V videos {name: (T, n)}, as returned by `Evaluator`; {} for a video
+            without detections.
         snippets: (V,) number of snippets of each video; the rows of its outputs are spread over
             them.
-        grid: time grid of all videos, or of each as returned by `TimeGrid.of`.
+        grid: time grid of all videos, or one per video, as returned by `TimeGrid.of`.
 
     Returns:
         The detections, in seconds.
@@ -232,16 +259,16 @@ def localize(method: Method, config, outputs, snippets, grid: TimeGrid) -> Segme
     return proposals.localize_videos(scores, rows, snippets, grid, settings)
 
 
-def _check_finite(method: Method, outputs) -> None:
+def _check_finite(method: Method, outputs: Sequence[dict]) -> None:
     for index, output in enumerate(outputs):
         if output:
             check_finite(output, method.localization_inputs, f"test video {index} (counted from 0)")
 
 
 def _localize_on_all_processes(
-    method: Method, config, outputs, snippets, grid: TimeGrid
+    method: Method, config: ConfigDict, outputs: Sequence[dict], snippets: list[int], grid: TimeGrid
 ) -> Segments:
-    """Localize, with the videos divided over the processes of a job."""
+    """Localize actions, with the videos divided over the processes of a job."""
     if jax.process_count() == 1:
         return localize(method, config, outputs, snippets, grid)
     _check_finite(method, outputs)
@@ -254,21 +281,22 @@ def _localize_on_all_processes(
     return found.take(np.argsort(found.video, kind="stable"))
 
 
-def evaluate_outputs(method: Method, config, dataset: Dataset, outputs) -> tuple[dict, Segments]:
+def evaluate_outputs(
+    method: Method, config: ConfigDict, dataset: Dataset, outputs: Sequence[dict[str, np.ndarray]]
+) -> tuple[dict[str, Any], Segments]:
     """Localize actions in all test videos and evaluate the detections.
 
     Args:
-        method: of the model.
-        config: of the run.
-        dataset: with the test videos.
-        outputs: as returned by `Evaluator` for `dataset.test`; a video without outputs has no
-            detections, but its ground truth counts.
+        method: the method.
+        config: the whole config of the run.
+        dataset: the data set, with the features of its test videos.
+        outputs: {name: (T, n)} for each test video, as returned by `Evaluator`; a video with {} has
+            no detections, but its instances count as missed.
 
     Returns:
         The result under the method's protocol, with `classification_map` and, under "official",
         the result under the official protocol; and the detections, in seconds.
     """
-    # Videos that are too short have no outputs; their instances count as missed nevertheless.
     seen = [index for index, output in enumerate(outputs) if output]
     snippets = [len(video.features) for video in dataset.test]
     grids = dataset.grid.of(dataset.test)

@@ -7,20 +7,21 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from ml_collections import ConfigDict
 
 from jaxtal.errors import ConfigError
 from jaxtal.evaluation.detection_map import selection_metric, selection_metric_name
 from jaxtal.training.train_state import Hyperparams, hyperparams_from_config
 
 
-def members_of(config) -> list:
-    """Return the single-run configs that the members of a population are equivalent to.
+def members_of(config: ConfigDict) -> list[ConfigDict]:
+    """Return the config of each member of a population, as for a run of its own.
 
     Member i has the seed `config.seed` + i and the i-th value of every field in `config.vary`, e.g.
     "optimizer.learning_rate=1e-4,5e-4 loss.weights.mutual=0,1" for a population of two.
 
     Args:
-        config: of the run.
+        config: the whole config of the run.
 
     Returns:
         M configs with `population` 1 and an empty `vary`.
@@ -41,7 +42,7 @@ def members_of(config) -> list:
     return members
 
 
-def _set(member, field: str, value) -> None:
+def _set(member: ConfigDict, field: str, value: float) -> None:
     try:
         member.update_from_flattened_dict({field: value})
     except TypeError:
@@ -51,7 +52,7 @@ def _set(member, field: str, value) -> None:
         ) from None
 
 
-def _parse(config) -> dict[str, list]:
+def _parse(config: ConfigDict) -> dict[str, list]:
     """Parse `config.vary` into {field: M values}."""
     varied: dict[str, list] = {}
     for entry in config.vary.split():
@@ -79,27 +80,30 @@ def _parse(config) -> dict[str, list]:
     return varied
 
 
-def _fields(config) -> list[str]:
+def _fields(config: ConfigDict) -> list[str]:
     """Return the config fields that correspond to the fields of `Hyperparams`."""
     weights = [f"loss.weights.{name}" for name in config.loss.weights]
     return ["seed", "optimizer.learning_rate", "optimizer.weight_decay", *weights]
 
 
-def hypers(members: Sequence) -> Hyperparams:
+def hypers(members: Sequence[ConfigDict]) -> Hyperparams:
     """Stack the hyperparameters of the members' configs into arrays [M].
 
     Args:
-        members: as returned by `members_of`.
+        members: configs of the members, as returned by `members_of`.
+
+    Returns:
+        Hyperparameters with arrays [M].
     """
     return jax.tree.map(lambda *leaves: jnp.stack(leaves), *map(hyperparams_from_config, members))
 
 
-def values_of(member, config) -> dict[str, float]:
+def values_of(member: ConfigDict, config: ConfigDict) -> dict[str, float]:
     """Return a member's values of the varied fields, without the seed.
 
     Args:
         member: config of the member.
-        config: of the run.
+        config: the whole config of the run.
 
     Returns:
         {field: value} for the fields in `config.vary`.
@@ -115,19 +119,19 @@ def _look_up(tree: Any, field: str) -> float:
     return tree
 
 
-def summary(results: Sequence) -> dict[str, Any]:
+def summary(results: Sequence[dict[str, Any] | None]) -> dict[str, Any]:
     """Summarize an evaluation of all members for metrics.jsonl.
 
     Args:
         results: one per member, None for a diverged one; at least one is not None.
 
     Returns:
-        The result of a single run; for a population the means over its members, with the selection
-        metric of each member under "members".
+        The result of a single run; for a population the means over the members that have not
+        diverged, with the selection metric of each member under "members".
     """
-    if len(results) == 1:
-        return results[0]
     kept = [result for result in results if result is not None]
+    if len(results) == 1:
+        return kept[0]
     about = {name: kept[0][name] for name in ("step", "protocol")}
     criteria = [None if result is None else selection_metric(result) for result in results]
     return {
@@ -137,12 +141,14 @@ def summary(results: Sequence) -> dict[str, Any]:
     }
 
 
-def groups(members: Sequence, config) -> list[tuple[dict[str, float], list[int]]]:
+def groups(
+    members: Sequence[ConfigDict], config: ConfigDict
+) -> list[tuple[dict[str, float], list[int]]]:
     """Group the members that differ in nothing but the seed.
 
     Args:
-        members: as returned by `members_of`.
-        config: of the run.
+        members: configs of the members, as returned by `members_of`.
+        config: the whole config of the run.
 
     Returns:
         For each group its values, as returned by `values_of`, and the indices of its members.
@@ -152,12 +158,17 @@ def groups(members: Sequence, config) -> list[tuple[dict[str, float], list[int]]
     return [(value, [i for i, other in enumerate(values) if other == value]) for value in distinct]
 
 
-def result(members: Sequence[dict], grouped: Sequence, ensembles: Sequence) -> dict[str, Any]:
+def result(
+    members: Sequence[dict[str, Any]],
+    grouped: Sequence[tuple[dict[str, float], list[int]]],
+    ensembles: Sequence[dict[str, Any] | None],
+) -> dict[str, Any]:
     """Build the content of result.json for a population.
 
     Args:
-        members: results with "seed" and "values"; that of a diverged member has no numbers.
-        grouped: as returned by `groups`.
+        members: results of the members, with "seed" and "values"; the result of a diverged member
+            has no mAP.
+        grouped: groups of members, as returned by `groups`.
         ensembles: for each group the result of its members' mean outputs, or None.
 
     Returns:
@@ -192,7 +203,7 @@ def statistics(results: Sequence[Mapping]) -> dict[str, Any]:
     """Compute the mean, standard deviation (n - 1) and 95 % confidence interval of results.
 
     Args:
-        results: of the members; the entries in `NUMBERS` are used, at any depth.
+        results: results of the members; only their entries in `NUMBERS` are used.
 
     Returns:
         {"members": n, "mean": tree, "sd": tree, "interval_95": tree of [low, high]}. The interval
@@ -239,7 +250,7 @@ def student_quantile(probability: float, degrees: int) -> float:
 
     Args:
         probability: in [0.5, 1).
-        degrees: of freedom, at least 1.
+        degrees: degrees of freedom, at least 1.
 
     Returns:
         The t with this cumulative probability.

@@ -23,8 +23,8 @@ class MemberEvaluation(NamedTuple):
         step: number of training steps.
         result: as returned by `evaluator.evaluate_outputs`, with the step; None if the member has
             diverged.
-        detections: in seconds; empty if the member has diverged.
-        outputs: of the model, {name: (T, n)} for every test video.
+        detections: detections in all test videos, in seconds; empty if the member has diverged.
+        outputs: outputs of the model, {name: (T, n)} for every test video.
     """
 
     step: int
@@ -37,9 +37,9 @@ def evaluate_member(setup: Setup, step: int, outputs: list[dict]) -> MemberEvalu
     """Localize and evaluate with the outputs of one member.
 
     Args:
-        setup: of the run.
+        setup: the prepared inputs of the run.
         step: number of training steps.
-        outputs: of the member, {name: (T, n)} for every test video.
+        outputs: outputs of the member, {name: (T, n)} for every test video.
 
     Raises:
         NonFiniteError: an output is not finite.
@@ -54,8 +54,8 @@ def evaluate_ensemble(
     """Evaluate the mean outputs of several members, without diverged ones.
 
     Args:
-        setup: of the run.
-        evaluations: of the members.
+        setup: the prepared inputs of the run.
+        evaluations: evaluations of the members.
 
     Returns:
         The evaluation of the ensemble; None if fewer than two members have not diverged.
@@ -79,12 +79,12 @@ def write_results(
     """Write annotations, detections, activations, result.json and plots of a finished run.
 
     Args:
-        setup: of the run.
+        setup: the prepared inputs of the run.
         members: configs of the members.
         progress: see `Trainer.progress`.
-        evaluations: of the members at the last step.
+        evaluations: evaluations of the members at the last step.
         skipped: (M,) number of updates that were not finite.
-        seconds: duration of the parts of the run.
+        seconds: duration of the run's parts, in seconds.
 
     Returns:
         The content of result.json.

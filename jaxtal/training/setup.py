@@ -66,10 +66,10 @@ def prepare(
     Nothing is written before all checks have passed.
 
     Args:
-        config: of the run.
+        config: the whole config of the run.
         workdir: folder of the run.
         mode: "train" or "eval".
-        dataset: with all features; None to load the one that `config.data` names.
+        dataset: data set with all features; None to load the one that `config.data` names.
 
     Raises:
         ConfigError: the config is invalid, or does not fit the data or the devices.

@@ -4,6 +4,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from ml_collections import ConfigDict
 
 
 class TrainState(NamedTuple):
@@ -42,8 +43,12 @@ class Hyperparams(NamedTuple):
     loss_weights: dict[str, Any]
 
 
-def hyperparams_from_config(config) -> Hyperparams:
-    """Return the hyperparameters of a single-run config as device scalars."""
+def hyperparams_from_config(config: ConfigDict) -> Hyperparams:
+    """Return the hyperparameters of a config as device scalars.
+
+    Args:
+        config: config of a run of one model, or of one member of a population.
+    """
     weights = {name: jnp.float32(value) for name, value in config.loss.weights.items()}
     return Hyperparams(
         jnp.uint32(config.seed),

@@ -3,12 +3,15 @@
 import functools
 from typing import Any
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+from ml_collections import ConfigDict
 
-from jaxtal.input_pipeline.packing import BatchIndices, PackedVideos, gather
+from jaxtal.input_pipeline.packing import Batch, BatchIndices, PackedVideos, gather
 from jaxtal.input_pipeline.sampling import Context, sample_batch_indices, step_rngs
 from jaxtal.methods.base import Method
 from jaxtal.nn.layers import cast_params
@@ -18,12 +21,16 @@ from jaxtal.training import population
 from jaxtal.training.train_state import Hyperparams, TrainState
 
 
-def adam(learning_rate, weight_decay) -> optax.GradientTransformation:
+def adam(
+    learning_rate: float | jax.Array, weight_decay: float | jax.Array
+) -> optax.GradientTransformation:
     """Return Adam with L2 decay added to the gradient, as in PyTorch's Adam (not AdamW).
 
     Args:
         learning_rate: scalar, may be traced.
-        weight_decay: scalar, may be traced.
+        weight_decay: scalar, may be traced; the decay is weight_decay times the parameter.
+
+    Source: [docs][methods-optimizer].
     """
     return optax.chain(
         optax.add_decayed_weights(weight_decay),
@@ -32,7 +39,7 @@ def adam(learning_rate, weight_decay) -> optax.GradientTransformation:
     )
 
 
-def init_state(model, hyper: Hyperparams, feature_width: int) -> TrainState:
+def init_state(model: nn.Module, hyper: Hyperparams, feature_width: int) -> TrainState:
     """Initialize the training state from the seed; can be jitted, and vmapped over seeds.
 
     Args:
@@ -50,25 +57,33 @@ def init_state(model, hyper: Hyperparams, feature_width: int) -> TrainState:
 
 
 def loss_fn(
-    params, batch, context: Context, dropout_key, hyper: Hyperparams, model, method: Method, config
-):
+    params: Any,
+    batch: Batch,
+    context: Context,
+    dropout_key: jax.Array,
+    hyper: Hyperparams,
+    model: nn.Module,
+    method: Method,
+    config: ConfigDict,
+) -> tuple[jax.Array, tuple[dict[str, jax.Array], Any]]:
     """Compute the weighted total loss.
 
     Args:
-        params: of the model, differentiated.
+        params: tree of the model's parameters, float32; the loss is differentiated by them.
         batch: features [B, T, 2D], mask and labels.
         context: step, random keys and the model's state.
-        dropout_key: random key.
+        dropout_key: random key for dropout.
         hyper: hyperparameters of one member.
         model: the method's network.
         method: computes the loss terms.
-        config: of the run.
+        config: the whole config of the run.
 
     Returns:
-        The loss, and (the unweighted loss terms, the model's new state) as auxiliary output.
+        The loss, a scalar, and (the unweighted loss terms by name, the model's new state) as
+        auxiliary output.
     """
     variables = {"params": cast_params(params, config.precision), **context.state}
-    outputs = model.apply(
+    outputs: Any = model.apply(
         variables, batch.features, batch.mask, train=True, rngs={"dropout": dropout_key}
     )
     terms, model_state = method.loss_terms(outputs, batch, context, config)
@@ -86,22 +101,22 @@ def train_step(
     streamed: tuple[BatchIndices, jax.Array] | None = None,
     active: jax.Array | bool = True,
     *,
-    model,
+    model: nn.Module,
     method: Method,
-    config,
-):
+    config: ConfigDict,
+) -> tuple[TrainState, dict[str, jax.Array]]:
     """Take one Adam step; an update that is not finite is skipped and counted.
 
     Args:
-        state: before the step.
+        state: training state before the step.
         hyper: hyperparameters of the member.
-        data: the packed training videos.
+        data: packed training videos.
         streamed: batch indices of the step and their features [B, T, 2D]; None to sample the
             indices here and gather the features on the device.
-        active: False to return the state unchanged.
+        active: bool scalar; False to return the state unchanged.
         model: the method's network.
         method: samples batches and computes the loss.
-        config: of the run.
+        config: the whole config of the run.
 
     Returns:
         The next state, and {"loss": total, each loss term, "gradient_norm": ...} as scalars.
@@ -148,8 +163,8 @@ def train_steps(
     streamed: tuple[BatchIndices, jax.Array] | None = None,
     *,
     steps: int,
-    **compiled,
-):
+    **compiled: Any,
+) -> tuple[TrainState, dict[str, jax.Array], jax.Array]:
     """Take the steps up to `stop`, at most `steps` of them, as one loop on the device.
 
     Every step of a run uses the same loop body, wherever a loop starts or stops, so that a resumed
@@ -157,16 +172,17 @@ def train_steps(
     but change nothing: a loop with a static trip count never waits for the host on an accelerator.
 
     Args:
-        state: before the first step.
+        state: training state before the first step.
         hyper: hyperparameters of the member.
-        stop: int32, the step to stop at.
-        data: the packed training videos.
+        stop: int32 scalar, the step to stop at.
+        data: packed training videos.
         streamed: see `train_step`, with a leading axis of `steps`.
         steps: trip count of the loop.
         **compiled: `model`, `method` and `config` of `train_step`.
 
     Returns:
-        The state, the means of the steps' metrics, and the largest `consecutive_skipped`.
+        The state, the means of the steps' metrics (scalars), and the largest
+        `consecutive_skipped`.
     """
 
     def body(state, streamed):
@@ -180,12 +196,14 @@ def train_steps(
     return state, means, in_row.max()
 
 
-def init_fn(model, config, mesh: Mesh, feature_width: int):
+def init_fn(
+    model: nn.Module, config: ConfigDict, mesh: Mesh, feature_width: int
+) -> jax.stages.Wrapped:
     """Build the jitted initialization of all members.
 
     Args:
         model: the method's network.
-        config: of the run.
+        config: the whole config of the run.
         mesh: members are divided over its axis `member`.
         feature_width: 2D.
 
@@ -198,19 +216,21 @@ def init_fn(model, config, mesh: Mesh, feature_width: int):
     return jax.jit(of_members, out_shardings=NamedSharding(mesh, MEMBER_SPEC))
 
 
-def train_fn(model, method, config, mesh: Mesh, steps: int):
+def train_fn(
+    model: nn.Module, method: Method, config: ConfigDict, mesh: Mesh, steps: int
+) -> jax.stages.Wrapped:
     """Build the jitted training loop of all members.
 
     Args:
         model: the method's network.
         method: samples batches and computes the loss.
-        config: of the run.
+        config: the whole config of the run.
         mesh: members are divided over its axis `member`, videos of a batch over `data`.
         steps: trip count of the loop, see `train_steps`.
 
     Returns:
-        `train_steps` with a leading axis M of the state (which is donated), the hyperparameters,
-        the streamed batches and the results.
+        A function like `train_steps`. The state (which is donated), the hyperparameters, the
+        streamed batches and the results have a leading axis M.
     """
     loop = functools.partial(train_steps, steps=steps, model=model, method=method, config=config)
     of_members = vmap_members(loop, config.population, (0, 0, None, None, 0), mesh)
@@ -218,27 +238,35 @@ def train_fn(model, method, config, mesh: Mesh, steps: int):
     return jax.jit(of_members, donate_argnums=0, out_shardings=shared)
 
 
-def abstract_state(model, config, mesh: Mesh, feature_width: int) -> tuple[TrainState, Any]:
+def abstract_state(
+    model: nn.Module, config: ConfigDict, mesh: Mesh, feature_width: int
+) -> tuple[TrainState, Hyperparams]:
     """Return shapes, dtypes and shardings of all members' states and hyperparameters.
 
     Args:
         model: the method's network.
-        config: of the run.
+        config: the whole config of the run.
         mesh: see `train_fn`.
         feature_width: 2D.
+
+    Returns:
+        Trees of `jax.ShapeDtypeStruct` with a leading axis M.
     """
     hyper = jax.eval_shape(lambda: population.hypers(population.members_of(config)))
     state = jax.eval_shape(init_fn(model, config, mesh, feature_width), hyper)
     return with_sharding(mesh, (state, hyper), MEMBER_SPEC)
 
 
-def with_sharding(mesh: Mesh, shapes: Any, spec=REPLICATED) -> Any:
+def with_sharding(mesh: Mesh, shapes: Any, spec: P = REPLICATED) -> Any:
     """Add shardings to the shapes of arrays, as `sharding.device_put` would place them.
 
     Args:
         mesh: the devices.
         shapes: tree of `jax.ShapeDtypeStruct`.
         spec: partition of every array.
+
+    Returns:
+        The tree with the same shapes and dtypes.
     """
     sharding = NamedSharding(mesh, spec)
     return jax.tree.map(

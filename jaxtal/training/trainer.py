@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from ml_collections import ConfigDict
 
 from jaxtal.data.dataset import Dataset
 from jaxtal.data.io.files import disk_is_full
@@ -46,7 +47,7 @@ def no_progress(start: int, steps: int) -> Iterator[Callable[[int, dict], None]]
 
 
 def train_and_evaluate(
-    config,
+    config: ConfigDict,
     workdir: str | os.PathLike[str],
     mode: str = "train",
     *,
@@ -62,11 +63,11 @@ def train_and_evaluate(
     updates, the divergence mark and the best evaluation.
 
     Args:
-        config: an ml_collections config, see configs/co2net_thumos.py.
+        config: the whole config, for example of configs/co2net_thumos.py.
         workdir: folder for everything that the run writes.
         mode: "train", or "eval" to only evaluate the latest checkpoint.
-        dataset: with all features; replaces the one that `config.data` names. Its name selects the
-            protocol, as `config.data.name` does otherwise.
+        dataset: data set with all features, in place of the one that `config.data` names. Its name
+            selects the protocol, as `config.data.name` does otherwise.
         progress: returns a context that shows the progress, see `console.progress`.
 
     Returns:
@@ -119,13 +120,14 @@ class Trainer:
     """One run: the training state of all members, the loop, and the saved progress.
 
     Attributes:
-        setup: inputs of the run.
+        setup: the prepared inputs of the run.
+        checkpoints: the folder of checkpoints.
         members: configs of the members, see `population.members_of`.
         state: training state of all members at `step`, arrays [M, ...].
         step: last step that was dispatched.
         progress: for each member the evaluation at the last checkpoint ("evaluation"), the best one
             so far ("best"), and the step before which it diverged ("diverged"), or None.
-        seconds: duration of the parts of the run.
+        seconds: duration of the run's parts, "compile", "train" and "evaluate", in seconds.
     """
 
     def __init__(self, setup: Setup, checkpoints: Checkpoints):
@@ -254,7 +256,7 @@ class Trainer:
         if skipped := int(sharding.device_get(self.state.skipped).sum()):
             _LOG.info("skipped %d updates so far that were not finite", skipped)
 
-    def evaluate(self) -> "list[MemberEvaluation]":
+    def evaluate(self) -> list[MemberEvaluation]:
         """Evaluate the current step on the test videos and save a checkpoint with the result.
 
         Returns:
@@ -272,8 +274,8 @@ class Trainer:
         found = [evaluation.result for evaluation in self._latest]
         if not any(found):
             raise self._divergence_error(f"at step {step} the outputs of no member are finite")
-        if self._is_evaluated(step):  # the run was resumed here, or is only evaluated
-            return self._latest  # repeats the evaluation of the checkpoint
+        if self._is_evaluated(step):  # the checkpoint of this step has the same evaluation
+            return self._latest
         best = [
             _better(now, before) for now, before in zip(found, self.progress["best"], strict=True)
         ]
@@ -291,7 +293,7 @@ class Trainer:
     def _is_evaluated(self, step: int) -> bool:
         return step in [result["step"] for result in self.progress["evaluation"] if result]
 
-    def _evaluate_member(self, step: int, member: int, outputs) -> "MemberEvaluation":
+    def _evaluate_member(self, step: int, member: int, outputs: list[dict]) -> MemberEvaluation:
         """Evaluate one member; a diverged member has neither result nor detections."""
         if self.progress["diverged"][member] is None:
             try:

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -31,7 +32,7 @@ def fingerprint(dataset: Dataset, generated: bool) -> dict[str, int]:
     from the config, but the last bit may differ on another processor.
 
     Args:
-        dataset: with all features.
+        dataset: data set with all features.
         generated: whether the features are generated.
 
     Returns:
@@ -66,7 +67,7 @@ class ModelDescription(NamedTuple):
     """The content of model.json, see `Workdir.write_model`.
 
     Attributes:
-        classes: names in the order of the model's outputs.
+        classes: class names in the order of the model's outputs.
         grid: time grid of the training data.
         feature_width: 2D.
         data: name of the training data.
@@ -82,12 +83,13 @@ class Workdir:
     """The files of a run: config.json, data.json, model.json, metrics.jsonl, result.json and more.
 
     model.json holds what predictions need beside config and parameters: classes, time grid, feature
-    width and the name of the data. Beside the files are checkpoints/ and plots/; the detections of
-    a population are in members/<number>/, a profiler trace in profile/.
+    width and the name of the data. The folders are checkpoints/, plots/, members/<number>/ with the
+    detections of each member of a population, ensemble/, profile/ with a profiler trace,
+    tensorboard/, and damaged/ with truncated checkpoints.
 
     Attributes:
         path: the work directory.
-        writes: whether files are written; false in all but the primary process of a job.
+        writes: whether the methods write files; False in all but the primary process of a job.
         checkpoints: folder of the checkpoints.
         plots: folder of the plots.
         profile: folder of the profiler trace.
@@ -119,11 +121,12 @@ class Workdir:
     def check_config(self, config: dict[str, Any]) -> None:
         """Raise CheckpointError if the directory holds a run with a different config.
 
-        The number of steps, what is only displayed and the placement on devices may differ. Fields
-        that a config.json of an earlier version lacks are added, see `jaxtal.config.complete`.
+        The number of steps, logs, plots, saved activations and the placement on devices may differ.
+        Fields that a config.json of an earlier version lacks are added, see
+        `jaxtal.config.complete`.
 
         Args:
-            config: of the run.
+            config: the whole config of the run.
         """
         if (before := self._read_earlier("config.json")) is None:
             return
@@ -154,8 +157,8 @@ class Workdir:
         The model.json of a converted checkpoint exists before any data have been used.
 
         Args:
-            classes: of the data set.
-            feature_width: of the data set, 2D.
+            classes: class names of the data set.
+            feature_width: feature width of the data set, 2D.
         """
         path = self.path / "model.json"
         if not path.is_file():
@@ -183,7 +186,7 @@ class Workdir:
         """Create or reuse the directory, and write config.json and data.json.
 
         Args:
-            config: of the run.
+            config: the whole config of the run.
             data: as returned by `fingerprint`.
 
         Raises:
@@ -201,11 +204,13 @@ class Workdir:
                 "give another workdir=..."
             ) from None
 
-    def write_model(self, classes, grid: TimeGrid, feature_width: int, data: str) -> None:
+    def write_model(
+        self, classes: Sequence[str], grid: TimeGrid, feature_width: int, data: str
+    ) -> None:
         """Write model.json.
 
         Args:
-            classes: names in the order of the model's outputs.
+            classes: class names in the order of the model's outputs.
             grid: time grid of the training data, the default of predictions.
             feature_width: 2D.
             data: name of the training data.
@@ -223,7 +228,7 @@ class Workdir:
 
         Raises:
             CheckpointError: the file is missing, or has invalid values.
-            DataError: the file is no JSON object, or lacks an entry.
+            DataError: the file is not a JSON object, or lacks an entry.
         """
         path = self.path / "model.json"
         form = (
@@ -349,13 +354,15 @@ class Workdir:
         """Write the ground truth of the test videos to annotations.json."""
         self._write("annotations.json", activitynet.to_json(dataset))
 
-    def write_activations(self, outputs, dataset: Dataset, names: tuple[str, ...]) -> None:
+    def write_activations(
+        self, outputs: Sequence[dict[str, np.ndarray]], dataset: Dataset, names: tuple[str, ...]
+    ) -> None:
         """Write outputs of the model for the test videos to activations.npz.
 
         Args:
             outputs: {name: (T, n)} for every test video, {} for a skipped one.
-            dataset: with the test videos.
-            names: of the outputs to write.
+            dataset: data set with the test videos.
+            names: names of the outputs to write.
         """
         if not self.writes:
             return
