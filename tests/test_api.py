@@ -549,7 +549,10 @@ class TestLocalize:
                 "2 columns, but classes=... has 1 names",
             ),
             ({"activations": np.ones((3, 2)), "gate": np.ones((4, 1))}, r"gate.*wanted \(3, 2\)"),
-            ({"activations": np.ones((3, 2)), "gate": {"x": np.ones((3, 1))}}, "the same videos"),
+            (
+                {"activations": np.ones((3, 2)), "gate": {"x": np.ones((3, 1))}},
+                "video 'x' is in only one",
+            ),
             ({"activations": np.ones((3, 2)), "video_scores": [1]}, r"wanted \(2,\)"),
             ({"activations": np.ones((3, 2)), "sigmas": 1}, "no option 'sigmas'"),
         ],
