@@ -52,7 +52,19 @@ def test_shell_commands_are_in_bash_fences():
             assert not fence.title or fence.title.startswith("Needs: "), (page, fence.title)
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+# A page takes up to two minutes: all but these run with -m slow.
+_FAST = ("README.md", "evaluation.md")
+_PARAMETERS = [
+    pytest.param(
+        page,
+        id=str(page.relative_to(ROOT)),
+        marks=() if page.name in _FAST else pytest.mark.slow,
+    )
+    for page in PAGES
+]
+
+
+@pytest.mark.parametrize("page", _PARAMETERS)
 def test_what_a_page_shows_runs(page, folder):
     names: dict[str, object] = {}
     for fence in fences.fences_of(page.read_text()):
