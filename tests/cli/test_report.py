@@ -145,7 +145,10 @@ def swap_classes(folder: Path) -> None:
 
 DAMAGE = {
     "no such folder": (shutil.rmtree, "not the work directory of a run: it has no config.json"),
-    "no work directory": (lambda d: (d / "config.json").unlink(), "no config.json in it; give the"),
+    "no work directory": (
+        lambda d: (d / "config.json").unlink(),
+        "not the work directory of a run: it has no config.json; give the",
+    ),
     "unfinished": (lambda d: (d / "result.json").unlink(), "the run there has not finished; run"),
     "result cut short": (edit("result.json", lambda t: t[:99]), "result.json: not a JSON file"),
     "result of another kind": (edit("result.json", lambda t: "{}"), "result.json: .*; wanted res"),
