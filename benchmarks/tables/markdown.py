@@ -9,7 +9,7 @@ from benchmarks.tables.report import Report
 from benchmarks.tables.rows import OWN
 
 LEGEND = (
-    "Numbers are mAP in per cent at the last step: mean ± standard deviation over the seeds, then "
+    "Numbers are mAP in percent at the last step: mean ± standard deviation over the seeds, then "
     "the 95 % interval of the mean (Student's t) and n, the number of seeds. *Best on test* is the "
     "mean at the step with the highest average on the test videos, the published programs' rule. "
     "Rows marked *paper* are printed numbers, best on test. An ordering of the paper is confirmed "
@@ -57,7 +57,7 @@ def published(source: Published) -> str:
     header = ["Method", "Supervision", *map(_named, source.columns)]
     return (
         f"## {source.heading} {{ #published-{source.key.replace('/', '-')} }}\n\n"
-        f"{source.published_on}, per cent.\n\n{table(header, [*own, *others], left=2)}\n"
+        f"{source.published_on}, percent.\n\n{table(header, [*own, *others], left=2)}\n"
     )
 
 

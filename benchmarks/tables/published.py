@@ -13,7 +13,7 @@ FOLDER = Path(__file__).parent
 
 @dataclasses.dataclass(frozen=True)
 class Published:
-    """Table of a paper, in per cent; NaN where the paper prints no number.
+    """Table of a paper, in percent; NaN where the paper prints no number.
 
     Attributes:
         key: method and number of the table, "co2net/3".

@@ -1,4 +1,4 @@
-"""Reports: the papers' tables with measured results, in per cent.
+"""Reports: the papers' tables with measured results, in percent.
 
 A report is a table as plain data, the content of its JSON file. It has means, intervals, and for
 each pair of rows whether the paper's ordering holds. Markdown and the figure are made from it.
@@ -109,7 +109,7 @@ def _member(table: Published, config, found: Found, failed: Mapping[str, str]) -
 
 
 def at(result: Mapping[str, Any], column: str) -> float:
-    """Return a column's number in per cent.
+    """Return a column's number in percent.
 
     Args:
         result: summary of an evaluation (see `Evaluation.summary`).

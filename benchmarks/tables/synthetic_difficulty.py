@@ -3,7 +3,7 @@
     python -m benchmarks.tables.synthetic_difficulty [--annotations FILE] [--width D] [--seed N]
 
 Prints one JSON row per model: average mAP (t-IoU 0.1:0.7, protocol `official`) and video-level mAP,
-in per cent. The models are linear in single snippets and take a few seconds each: `mil` is trained
+in percent. The models are linear in single snippets and take a few seconds each: `mil` is trained
 with video labels through top-k pooling, `supervised` with snippet labels; `rgb` and `flow` use one
 modality.
 """
@@ -156,7 +156,7 @@ def _localize_class(sequence: np.ndarray, label: int, score: float) -> Segments:
 
 
 def assess(dataset: Dataset, params: dict, prepare) -> dict:
-    """Compute average mAP and video-level mAP of a linear model on the test videos, in per cent.
+    """Compute average mAP and video-level mAP of a linear model on the test videos, in percent.
 
     Args:
         dataset: data set.

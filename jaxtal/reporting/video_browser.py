@@ -18,7 +18,7 @@ from jaxtal.reporting.runs import Curves, Group, Model
 DETECTIONS = 200  # maximum per video and model
 POINTS = 300  # maximum per curve
 CLASSES = 4  # maximum of T-CAM curves per video and model
-SHARES = (1, 2, 3, 5, 7, 10, 15, 20, 30, 40, 50, 70, 100)  # per cent of detections to show
+SHARES = (1, 2, 3, 5, 7, 10, 15, 20, 30, 40, 50, 70, 100)  # percent of detections to show
 
 
 def content(groups: Sequence[Group], most: int) -> dict[str, Any]:

@@ -90,7 +90,7 @@ def print_run(result: dict, workdir: Path) -> None:
 
 
 def print_result(result: dict, workdir: Path) -> None:
-    """Print the mAP table of a finished run in per cent, a row per t-IoU and average.
+    """Print the mAP table of a finished run in percent, a row per t-IoU and average.
 
     Args:
         result: the content of result.json.
@@ -102,7 +102,7 @@ def print_result(result: dict, workdir: Path) -> None:
         f"best on test, {best['step']}\n{best['protocol']}": best,
         f"last step, {result['step']}\n{official['protocol']}": official,
     }
-    table = Table("t-IoU", title=f"{result['method']} on {result['data']}: mAP, per cent")
+    table = Table("t-IoU", title=f"{result['method']} on {result['data']}: mAP, percent")
     for name in columns:
         table.add_column(name, justify="right")
     for kind, label in (("map", ""), ("average", "average ")):
@@ -119,7 +119,7 @@ def print_result(result: dict, workdir: Path) -> None:
 
 
 def print_population(result: dict, workdir: Path) -> None:
-    """Print a row per member and a mean per group of members with equal values, in per cent.
+    """Print a row per member and a mean per group of members with equal values, in percent.
 
     Args:
         result: the content of a population's result.json.
@@ -127,7 +127,7 @@ def print_population(result: dict, workdir: Path) -> None:
     """
     averages = list(result["mean"]["average"])
     chosen = selection_metric_name(result["mean"])
-    title = f"{result['method']} on {result['data']}: mAP at step {result['step']}, per cent"
+    title = f"{result['method']} on {result['data']}: mAP at step {result['step']}, percent"
     table = Table("member", title=f"{title} ({result['protocol']})")
     for name in [*averages, f"{chosen}, best on test", "video-level"]:
         table.add_column(name, justify="right")
@@ -187,14 +187,14 @@ def _wide() -> Console:
 
 
 def print_evaluations(rows: dict[str, dict]) -> None:
-    """Print a row of mAP per protocol, in per cent.
+    """Print a row of mAP per protocol, in percent.
 
     Args:
         rows: {protocol: `Evaluation.report`}.
     """
     thresholds = sorted({key for row in rows.values() for key in row["map"]}, key=float)
     averages = list(dict.fromkeys(key for row in rows.values() for key in row["average"]))
-    table = Table("protocol", title="mAP by t-IoU, per cent")
+    table = Table("protocol", title="mAP by t-IoU, percent")
     for name in [*thresholds, *averages, "instances", "detections"]:
         table.add_column(name, justify="right")
     for name, row in rows.items():

@@ -287,7 +287,7 @@ def draw_training(metrics: list[dict]) -> Figure:
         lines[0].set_label(f"members, {name}")
     classification = np.array([line["classification_map"] for line in evaluations], float)
     lower.plot(steps, 100 * classification, "k:", label="video-level classification")
-    lower.set(xlabel="step", ylabel="test mAP, per cent", ylim=(0, None))
+    lower.set(xlabel="step", ylabel="test mAP, percent", ylim=(0, None))
     lower.legend(fontsize=8)
     return figure
 
@@ -322,7 +322,7 @@ def draw_errors(evaluation: Evaluation, diagnosis: ErrorAnalysis) -> Figure:
     values = [100 * value for value in summary.values()]
     bars = axes[1, 1].bar(range(len(values)), values, color="C0", tick_label=list(summary))
     axes[1, 1].bar_label(bars, fmt="%.1f", size=8, padding=2)
-    axes[1, 1].set(ylim=(0, 105), xlabel="t-IoU", ylabel="mAP, per cent")
+    axes[1, 1].set(ylim=(0, 105), xlabel="t-IoU", ylabel="mAP, percent")
     axes[1, 1].set_title("mAP", loc="left", size=10)
     count = f"{len(evaluation.detections)} detections, {len(evaluation.truth)} instances"
     figure.suptitle(f"{diagnosis.protocol}: {count}")
@@ -337,7 +337,7 @@ def _draw_profile(axis, diagnosis: ErrorAnalysis) -> None:
         share = 100 * diagnosis.profile[:, index] / total
         axis.bar(names, share, bottom=below, color=_KIND_COLORS[index], width=0.85)
         below += share
-    axis.set(ylim=(0, 100), ylabel="per cent", xlabel="best detections, in multiples of instances")
+    axis.set(ylim=(0, 100), ylabel="percent", xlabel="best detections, in multiples of instances")
     axis.set_title(
         "kinds of the best detections: true (green), or as on the right", loc="left", size=10
     )
@@ -355,7 +355,7 @@ def _draw_recall(axis, diagnosis: ErrorAnalysis) -> None:
         f"{found} of {n}" for found, n in zip(diagnosis.found, diagnosis.instances, strict=True)
     ]
     axis.bar_label(bars, counts, size=8, padding=2)
-    axis.set(ylim=(0, 108), ylabel="recall, per cent")
+    axis.set(ylim=(0, 108), ylabel="recall, percent")
 
 
 def draw_dataset(dataset: Dataset, report: dict) -> Figure:

@@ -12,7 +12,7 @@ NOTHING = train.Found({}, {})
 
 
 def result(seed: int, value: float) -> dict:
-    """A member's result in which every number is `value` per cent."""
+    """A member's result in which every number is `value` percent."""
     numbers = {
         "map": {f"{i / 20:g}": value / 100 for i in range(1, 20)},
         "average": dict.fromkeys(("0.1:0.5", "0.1:0.7", "0.1:0.9", "0.5:0.95"), value / 100),
