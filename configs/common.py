@@ -72,6 +72,20 @@ def _data() -> dict[str, object]:
         "fps": 0.0,  # [frames/second] frame rate of the features; 0: that of the data set
         "stride": 0.0,  # [frames] from one snippet to the next; 0: that of the data set
         "window": 0.0,  # [frames] length of a snippet; 0: that of the data set
+        # "rescaled": the features of each video were rescaled to a fixed number of snippets, which
+        # divide its duration evenly; "grid": snippet i begins at i * stride / fps seconds
+        "time": "grid",
+        "unit": "seconds",  # of durations and segments in the annotations; or "frames"
+        # axes of a video's features: T snippets, D features, C crops (averaged), 1 of length 1
+        "axes": "TD",
+        "streams": 2,  # in the columns of the features: 2, RGB then flow; 1, a single encoder
+        "stream_widths": (),  # [features/snippet] width of each stream; (): equal parts
+        "modality": "",  # train on this stream only: "rgb", "flow"; "": on all streams
+        "train_subset": (),  # names of the subsets to train on; (): by their names
+        # names of the subsets evaluated during training; (): by their names
+        "validation_subset": (),
+        "test_subset": (),  # names of the subsets to test on; (): by their names
+        "strict": False,  # treat warnings of the examination of the data set as errors
         "skip_damaged": False,  # skip videos with missing or damaged features, with a warning
         "num_snippets": 500,  # [snippets] number sampled from each training video
         "min_snippets": 0,  # [snippets] minimum length; shorter videos get no detections

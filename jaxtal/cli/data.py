@@ -6,7 +6,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jaxtal.cli import flags, runtime
+from jaxtal.cli import flags, reading, runtime
 from jaxtal.cli.command import Command
 from jaxtal.errors import warn
 
@@ -58,7 +58,7 @@ LAYOUTS = ("wtalc", "hamnet", "basnet", "acmnet", "opentad", "actionformer", "ac
 
 
 def _add_inspect_flags(parser: flags.Parser) -> None:
-    flags.add_reading(parser)
+    reading.add_flags(parser)
     parser.add_flag(
         "quick",
         "Check annotations only, without reading features and checksums.",
@@ -106,7 +106,7 @@ def _draw(source: "LazyDataset", report: dict[str, Any], figure: Path) -> None:
 
 def _add_convert_flags(parser: flags.Parser) -> None:
     parser.add_flag("to", f"Layout of the converted data set: {', '.join(LAYOUTS)}.")
-    flags.add_reading(parser)
+    reading.add_flags(parser)
 
 
 def _convert(args: argparse.Namespace) -> int:
@@ -143,7 +143,7 @@ def _read(args: argparse.Namespace) -> "LazyDataset":
     """Open the data set of the first path."""
     from jaxtal.data import layouts
 
-    return layouts.read(Path(args.paths[0]), **flags.reading(args), features=None)
+    return layouts.read(Path(args.paths[0]), reading.options(args), features=None)
 
 
 def _counting(what: str) -> Callable[[int, int], AbstractContextManager[Callable[[], None]]]:
@@ -157,7 +157,7 @@ def _add_prepare_flags(parser: flags.Parser) -> None:
     parser.add_flag("builder", "Builder of the data set, NAME or NAME/CONFIG, from the list above.")
     parser.add_flag("manual_dir", "Folder with annotations and features, in any layout.")
     parser.add_flag("data_dir", "TFDS data folder that the data set is written to.")
-    flags.add_reading(parser)
+    reading.add_flags(parser)
 
 
 def _prepare(args: argparse.Namespace) -> int:
@@ -171,7 +171,7 @@ def _prepare(args: argparse.Namespace) -> int:
         data_dir,
         Path(args.manual_dir) if args.manual_dir else None,
         skip_damaged=args.skip_damaged,
-        **flags.reading(args),
+        options=reading.options(args),
     )
     _print_prepared(folder, name, data_dir)
     return 0

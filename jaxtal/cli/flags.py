@@ -151,6 +151,19 @@ def integer(lowest: int | None = None) -> Callable[[str], int]:
     return convert
 
 
+@_named("NAMES")
+def names(text: str) -> tuple[str, ...]:
+    """Convert names separated by commas; parentheses and quotes, as of a Python tuple, may be."""
+    bare = (name.strip().strip("\"'") for name in text.strip("() ").split(","))
+    return tuple(name for name in bare if name)
+
+
+@_named("INTEGERS")
+def integers(text: str) -> tuple[int, ...]:
+    """Convert positive integers separated by commas, as `names` does."""
+    return tuple(map(integer(1), names(text)))
+
+
 def choice(*values: str) -> Callable[[str], str]:
     """Return the type of a flag with a fixed set of values."""
 
@@ -344,38 +357,6 @@ def add_compilation_cache(parser: Parser) -> None:
         "Folder where compiled programs are cached; default: JAX_COMPILATION_CACHE_DIR or jaxtal/ "
         "in the user's cache folder; '' disables the cache.",
     )
-
-
-def add_reading(parser: Parser) -> None:
-    """Define the flags of all commands that read a data set."""
-    parser.add_flag("layout", "Layout of the data set; default: detected.", default="")
-    parser.add_flag(
-        "name",
-        "Name <DS> of the data set; default: the name in its files or its builder.",
-        default="",
-    )
-    parser.add_flag(
-        "skip_damaged",
-        "Skip videos with damaged features, with a warning, instead of failing.",
-        type=boolean,
-        default=False,
-    )
-    for name, what in (
-        ("fps", "Frame rate of the features in frames per second"),
-        ("stride", "Frames from the start of one snippet to the next"),
-        ("window", "Frames that the features of a snippet are computed from"),
-    ):
-        parser.add_flag(
-            name,
-            f"{what}; default: 0, the value of the data set, its layout or the model.",
-            type=number,
-            default=0.0,
-        )
-
-
-def reading(args: argparse.Namespace) -> dict[str, Any]:
-    """Return the flags of `add_reading` as keyword arguments of `layouts.read`."""
-    return {name: getattr(args, name) for name in ("layout", "name", "fps", "stride", "window")}
 
 
 def required(args: argparse.Namespace, name: str) -> Any:

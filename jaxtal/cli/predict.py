@@ -15,7 +15,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from jaxtal.cli import flags, runtime
+from jaxtal.cli import flags, reading, runtime
 from jaxtal.cli.command import Command
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ def add_flags(parser: flags.Parser) -> None:
     parser.add_flag("exported", "File written by jaxtal export, instead of --workdir.")
     add_members(parser)
     parser.add_flag("features", "File VIDEO.npy, folder of such files, or data set.")
-    flags.add_reading(parser)
+    reading.add_flags(parser)
     parser.add_flag(
         "output", "JSON file in ActivityNet form, times in seconds.", default="detections.json"
     )
@@ -68,12 +68,10 @@ def run(args: argparse.Namespace) -> int:
         _load(args),
         features,
         output,
-        times=(args.fps, args.stride, args.window),
+        reading.options(args),
         plots=Path(args.plots) if args.plots else None,
         plot_videos=args.plot_videos,
         skip_damaged=args.skip_damaged,
-        layout=args.layout,
-        name=args.name,
         progress=console.progress_bar,
     )
     return 0

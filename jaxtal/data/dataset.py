@@ -1,7 +1,8 @@
 """Data sets in memory: videos, their annotations and the time grid of their features."""
 
 import dataclasses
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -164,6 +165,35 @@ class Video:
         )
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
+class Origin:
+    """Origin of a data set that was read from files.
+
+    Attributes:
+        layout: the layout's name, see `layouts.LAYOUTS`.
+        path: the folder or file.
+        has_time_grid: True if the files or the user state the time grid; False if it is the one
+            that programs which read the layout assume.
+        has_streams: True if the files or the user state how the columns are split into streams.
+        notes: remarks about assumptions and inconsistencies, a sentence each.
+        missing: names of the videos with annotations but without features.
+        declared_missing: the part of `missing` that the data set itself lists as missing.
+        unannotated: names of the feature files without a video in the data set.
+        unused: number of annotated videos by the name of a subset that is in no part of the data
+            set.
+    """
+
+    layout: str
+    path: Path
+    has_time_grid: bool = False
+    has_streams: bool = False
+    notes: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ()
+    declared_missing: tuple[str, ...] = ()
+    unannotated: tuple[str, ...] = ()
+    unused: Mapping[str, int] = dataclasses.field(default_factory=dict)
+
+
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Dataset:
     """Training and test videos over one list of classes.
@@ -174,6 +204,10 @@ class Dataset:
         train: training videos.
         test: test videos; their segments are the ground truth.
         grid: the time grid of the features; `Video.fps` overrides its fps.
+        validation: videos that are evaluated during training in place of the test videos; may be
+            empty.
+        stream_widths: features per snippet of each stream; (): two equal halves, RGB first.
+        origin: how it was read; None: made in memory.
     """
 
     name: str
@@ -181,6 +215,14 @@ class Dataset:
     train: tuple[Video, ...]
     test: tuple[Video, ...]
     grid: TimeGrid = TimeGrid()
+    validation: tuple[Video, ...] = ()
+    stream_widths: tuple[int, ...] = ()
+    origin: Origin | None = None
+
+    @property
+    def videos(self) -> tuple[Video, ...]:
+        """All videos: training, validation, test."""
+        return (*self.train, *self.validation, *self.test)
 
     def map(self, change: Callable[[Video], Video]) -> "Dataset":
         """Return the data set with a function applied to every video.
@@ -188,13 +230,14 @@ class Dataset:
         Args:
             change: function of a video that returns the video to put in its place.
         """
-        train, test = (tuple(map(change, part)) for part in (self.train, self.test))
-        return dataclasses.replace(self, train=train, test=test)
+        parts = (self.train, self.validation, self.test)
+        train, validation, test = (tuple(map(change, part)) for part in parts)
+        return dataclasses.replace(self, train=train, validation=validation, test=test)
 
     @property
     def feature_width(self) -> int:
         """Features per snippet of both modalities together (2D); 0 without features."""
-        return next((video.features.shape[-1] for video in (*self.train, *self.test)), 0)
+        return next((video.features.shape[-1] for video in self.videos), 0)
 
     def __repr__(self) -> str:
         return (

@@ -15,9 +15,9 @@ from jaxtal.data.io import feature_files
 from jaxtal.data.io.feature_files import FeatureFile
 from jaxtal.data.io.files import check_name, check_unique
 from jaxtal.data.lazy_dataset import LazyDataset
+from jaxtal.data.reading import NOTHING_STATED, ReadingOptions
 from jaxtal.errors import DataError, short_repr
 
-Times = tuple[float, float, float]
 _FORM = (
     "wanted a path, a Dataset, a (T, 2D) array of features, a list of such arrays, or a dict of "
     "them by video name"
@@ -57,8 +57,9 @@ def find(inputs: Any, default: TimeGrid, time_grid: TimeGrid | None = None) -> I
     """
     grid, origin = time_grid or default, "given" if time_grid else "the training data's"
     if isinstance(inputs, str | os.PathLike):
-        times = (0.0, 0.0, 0.0) if time_grid is None else time_grid.times
-        return in_path(Path(inputs), default, times)
+        fps, stride, window = (0.0, 0.0, 0.0) if time_grid is None else time_grid.times
+        options = ReadingOptions(fps=fps, stride=stride, window=window)
+        return in_path(Path(inputs), default, options)
     if isinstance(inputs, Dataset):
         videos = (*inputs.train, *inputs.test)
         reads: list = [partial(_in_memory, video, time_grid is not None) for video in videos]
@@ -84,19 +85,14 @@ def _not_empty(reads: list) -> list:
     return reads
 
 
-def in_path(
-    path: Path, default: TimeGrid, times: Times = (0, 0, 0), layout: str = "", name: str = ""
-) -> Inputs:
+def in_path(path: Path, default: TimeGrid, options: ReadingOptions = NOTHING_STATED) -> Inputs:
     """Return the videos of a file, a folder or a data set.
 
     Args:
         path: VIDEO.npy, a folder of such files, a folder with rgb/ and flow/, or a data set in one
             of the known layouts (all its videos with features are returned).
         default: the time grid of files that do not belong to a data set.
-        times: fps, stride and window (in frames) of the features; 0: the value of the data set or
-            of `default`.
-        layout: layout of the data set; "": detect it.
-        name: name of the data set; "": the name in its files.
+        options: statements of the user about the files; a time grid replaces `default`, too.
 
     Returns:
         One function per video, and the time grid.
@@ -105,24 +101,28 @@ def in_path(
         DataError: no video is found, or files are missing, malformed or contradictory.
     """
     reads: list
-    if layout or layouts.detect(path):
-        source = layouts.read(path, layout, name, *times)
+    if options.layout or layouts.detect(path):
+        source = layouts.read(path, options)
         missing = {*source.declared_missing}
         wanted = [video for video in source.videos if video.name not in missing]
         reads = [partial(_annotated, source, video) for video in wanted]
         grid = source.dataset.grid
         origin = "the data set's" if source.has_time_grid else f"assumed for {source.layout}"
-    elif name:
+    elif options.name:
         raise DataError(
-            f"name={name}: {path} is not detected as a data set; omit it, or give layout=..."
+            f"name={options.name}: {path} is not detected as a data set; omit it, or give "
+            "layout=..."
         )
     else:
         reads = [
             partial(feature_files.feature_file, *files)
             for files in feature_files.find_feature_files(path)
         ]
-        grid, origin = default.replaced(*times), "the training data's"
-    given = [what for what, value in zip(("fps", "stride", "window"), times, strict=True) if value]
+        grid, origin = (
+            default.replaced(options.fps, options.stride, options.window),
+            "the training data's",
+        )
+    given = [name for name in ("fps", "stride", "window") if getattr(options, name)]
     return Inputs(reads, grid, f"{', '.join(given)} given" if given else origin)
 
 

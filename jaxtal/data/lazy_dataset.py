@@ -1,12 +1,12 @@
 """Data sets on disk: annotations in memory, features read video by video."""
 
 import dataclasses
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
 
-from jaxtal.data.dataset import Dataset, Video
+from jaxtal.data.dataset import Dataset, Origin, Video
 from jaxtal.errors import DataError, JaxtalError, warn
 
 
@@ -24,8 +24,10 @@ class LazyDataset:
         missing: names of the videos with annotations but without features.
         declared_missing: the part of `missing` that the data set itself lists as missing.
         unannotated: names of the feature files without a video in the data set.
-        has_time_grid: True if the files state the time grid; False if it is the one that programs
-            which read the layout assume.
+        has_time_grid: True if the files or the user state the time grid; False if it is the one
+            that programs which read the layout assume.
+        has_streams: True if the files or the user state how the columns are split into streams.
+        unused: number of annotated videos by the name of a subset that is in no part of `dataset`.
         snippets: video -> shape (T, 2D) of its features, without reading them; raises DataError as
             `features` does. None: the layout does not provide it.
     """
@@ -39,12 +41,20 @@ class LazyDataset:
     declared_missing: tuple[str, ...] = ()
     unannotated: tuple[str, ...] = ()
     has_time_grid: bool = False
+    has_streams: bool = False
+    unused: Mapping[str, int] = dataclasses.field(default_factory=dict)
     snippets: Callable[[Video], tuple[int, int]] | None = None
 
     @property
     def videos(self) -> tuple[Video, ...]:
-        """All videos, training videos first."""
-        return (*self.dataset.train, *self.dataset.test)
+        """All videos: training, validation, test."""
+        return self.dataset.videos
+
+    @property
+    def origin(self) -> Origin:
+        """Layout, path and remarks of the data set."""
+        names = [field.name for field in dataclasses.fields(Origin)]
+        return Origin(**{name: getattr(self, name) for name in names})
 
     def read(self, video: Video) -> Video:
         """Return a video with its features.
@@ -114,16 +124,18 @@ class LazyDataset:
                 video remains.
         """
         kept = {video.name: video for video in self.iter_videos(skip_damaged, how_to_skip)}
-        train, test = (
+        train, validation, test = (
             tuple(kept[video.name] for video in part if video.name in kept)
-            for part in (self.dataset.train, self.dataset.test)
+            for part in (self.dataset.train, self.dataset.validation, self.dataset.test)
         )
         if not train or not test:
             raise DataError(
                 f"{self.path}: features of {len(train)} training and {len(test)} test videos; "
                 "wanted some of both"
             )
-        return dataclasses.replace(self.dataset, train=train, test=test)
+        return dataclasses.replace(
+            self.dataset, train=train, validation=validation, test=test, origin=self.origin
+        )
 
 
 def check_width(video: Video, where: str, like: tuple[str, int] | None) -> tuple[str, int]:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from jaxtal.data import inputs
 from jaxtal.data.dataset import TimeGrid
+from jaxtal.data.reading import NOTHING_STATED, ReadingOptions
 from jaxtal.errors import DataError
 from jaxtal.inference.model import Model, VideoPrediction, skip_if_damaged
 
@@ -28,12 +29,10 @@ def predict(
     model: Model,
     features: str | os.PathLike[str],
     output: str | os.PathLike[str],
-    times: tuple[float, float, float] = (0, 0, 0),
+    options: ReadingOptions = NOTHING_STATED,
     plots: str | os.PathLike[str] | None = None,
     plot_videos: int = 20,
     skip_damaged: bool = False,
-    layout: str = "",
-    name: str = "",
     progress: Progress = no_progress,
 ) -> None:
     """Detect actions in all videos of a path and write the detections to a JSON file.
@@ -42,13 +41,11 @@ def predict(
         model: A trained model, as returned by `load_model`.
         features: A file VIDEO.npy, a folder of such files, or a data set, see `inputs.in_path`.
         output: JSON file to write, in ActivityNet form, times in seconds.
-        times: Frames per second, stride and window (frames) of the features; 0 for the value of
-            the data set or the model.
+        options: Statements of the user about the features; defaults are those of the data set or
+            the model.
         plots: Folder for one figure per video; None for no figures.
         plot_videos: Number of videos to plot, the first ones in the order of `features`.
         skip_damaged: Skip videos that cannot be used, with a warning, instead of raising.
-        layout: Layout of a data set; "" to detect it.
-        name: Name of a data set; "" for the name in its files.
         progress: Function that makes a progress context, see `console.progress_bar`.
 
     Raises:
@@ -57,7 +54,7 @@ def predict(
     """
     start = time.perf_counter()
     features, output = Path(features), Path(output)
-    reads, grid, origin = inputs.in_path(features, model.time_grid, times, layout, name)
+    reads, grid, origin = inputs.in_path(features, model.time_grid, options)
     videos = _usable(features, reads, skip_damaged)
     _log_videos(model, videos, grid, origin)
     draw = _drawing(model, plots, {video.name for video in videos[:plot_videos]})

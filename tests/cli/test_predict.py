@@ -16,6 +16,7 @@ import pytest
 from jaxtal.data import layouts
 from jaxtal.data.dataset import TimeGrid
 from jaxtal.data.io import feature_files
+from jaxtal.data.reading import ReadingOptions
 from jaxtal.errors import JaxtalError, NonFiniteError
 from jaxtal.inference import exported, restore
 from jaxtal.inference.batch_predict import predict
@@ -200,7 +201,7 @@ def test_time_grid_of_flags_data_set_and_model(tmp_path, caplog):
     features, output = write(tmp_path / "features", [80]), tmp_path / "found.json"
 
     def ends(*times) -> np.ndarray:
-        results = predicted(predictor, features, output, times)
+        results = predicted(predictor, features, output, ReadingOptions("", "", *times))
         return np.array([entry["segment"] for entry in results["v0"]])
 
     model = ends(0, 0, 0)
@@ -229,7 +230,7 @@ def test_an_annotated_data_set(tmp_path, caplog):
     assert list(found) == ["a", "b", "c", "d"]
     assert all(found.values())
     assert "4 videos of 25 fps, stride 16, window 16 (assumed for wtalc)" in logged(caplog)
-    predict(predictor, tmp_path, tmp_path / "found.json", (30, 0, 0))
+    predict(predictor, tmp_path, tmp_path / "found.json", ReadingOptions(fps=30))
     assert "4 videos of 30 fps, stride 16, window 16 (fps given)" in logged(caplog)
     features[2][3] = np.nan
     write_wtalc(tmp_path, features=objects(features))
@@ -249,11 +250,16 @@ def test_a_data_set_by_its_layout_and_name(tmp_path, features):
             path.rename(tmp_path / path.name.replace("Tiny", name))
     with pytest.raises(JaxtalError, match="Two"):
         predict(predictor, tmp_path, output)
-    assert list(predicted(predictor, tmp_path, output, name="Two")) == ["a", "b", "c", "d"]
+    assert list(predicted(predictor, tmp_path, output, ReadingOptions(name="Two"))) == [
+        "a",
+        "b",
+        "c",
+        "d",
+    ]
     with pytest.raises(JaxtalError, match="unknown layout 'x'"):
-        predict(predictor, tmp_path, output, layout="x")
+        predict(predictor, tmp_path, output, ReadingOptions(layout="x"))
     with pytest.raises(JaxtalError, match=r"name=x: .*features is not detected as a data set"):
-        predict(predictor, features, output, name="x")
+        predict(predictor, features, output, ReadingOptions(name="x"))
 
 
 def test_known_shapes_are_not_read(tmp_path, monkeypatch, caplog):
@@ -279,11 +285,12 @@ def test_known_shapes_are_not_read(tmp_path, monkeypatch, caplog):
 def test_windows_shorter_than_strides_begin_at_zero(tmp_path):
     """Detections that begin before their video would be rejected by an evaluation."""
     features, output = write(tmp_path / "features", [80]), tmp_path / "found.json"
+    grids = [ReadingOptions("", "", 25, 16, window) for window in (16, 4)]
     times = [
         np.array(
             [row[1:] for row in rows_of(predicted(toy_predictor(), features, output, grid))["v0"]]
         )
-        for grid in ((25, 16, 16), (25, 16, 4))
+        for grid in grids
     ]
     assert times[0].min() == 0
     np.testing.assert_allclose(times[1], np.maximum(times[0] - 6 / 25, 0))

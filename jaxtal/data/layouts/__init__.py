@@ -14,20 +14,19 @@ import functools
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from jaxtal.data import activitynet, synthetic
 from jaxtal.data.dataset import Dataset, TimeGrid
 from jaxtal.data.io.files import check_name
 from jaxtal.data.layouts import manifest, per_video, wtalc
 from jaxtal.data.lazy_dataset import LazyDataset
+from jaxtal.data.reading import ALLOWED, FIELDS, NOTHING_STATED, ReadingOptions
 from jaxtal.data.tfds import reader
 from jaxtal.errors import DataError, JaxtalError, short_repr
 
 if TYPE_CHECKING:
     from ml_collections import ConfigDict
-
-Times = tuple[float, float, float]
 
 
 class Layout(NamedTuple):
@@ -35,34 +34,33 @@ class Layout(NamedTuple):
 
     Attributes:
         recognizes: (folder or file) -> bool, True if it has this layout.
-        read: (path, name, features, times) -> LazyDataset. `name` is that of the data set, or "";
-            `features` is True to require features, False to omit them, None to use them if present;
-            `times` are fps, stride and window given by the user, 0 where they are not.
+        read: (path, features, options) -> LazyDataset. `features` is True to require features,
+            False to omit them, None to use them if present.
     """
 
     recognizes: Callable[[Path], bool]
-    read: Callable[[Path, str, bool | None, Times], LazyDataset]
+    read: Callable[[Path, bool | None, ReadingOptions], LazyDataset]
 
 
-def _wtalc(path: Path, name: str, features: bool | None, _: Times) -> LazyDataset:
-    return wtalc.source(*wtalc.locate(path, name), features)
+def _wtalc(path: Path, features: bool | None, options: ReadingOptions) -> LazyDataset:
+    return wtalc.source(*wtalc.locate(path, options.name), features, options)
 
 
-def _hamnet(path: Path, name: str, features: bool | None, _: Times) -> LazyDataset:
-    return wtalc.hamnet_source(path, name, features)
+def _hamnet(path: Path, features: bool | None, options: ReadingOptions) -> LazyDataset:
+    return wtalc.hamnet_source(path, features, options)
 
 
-def _activitynet(path: Path, name: str, features: bool | None, _: Times) -> LazyDataset:
+def _activitynet(path: Path, features: bool | None, options: ReadingOptions) -> LazyDataset:
     if features:
         raise DataError(f"{path}: annotations only; wanted a folder with features")
-    reading = activitynet.ReadOptions(training=False, ambiguous="Ambiguous")
+    how = activitynet.ReadOptions(training=False, ambiguous="Ambiguous")
     file = path / f"{manifest.name(path)}.json" if path.is_dir() else path
-    dataset, has_time_grid = activitynet.read_as(file, reading)
+    dataset, has_time_grid = activitynet.read_as(file, how)
     return LazyDataset("activitynet", path, dataset, has_time_grid=has_time_grid)
 
 
-def _prepared(path: Path, name: str, features: bool | None, _: Times) -> LazyDataset:
-    return reader.read(path, name, features is not False)
+def _prepared(path: Path, features: bool | None, options: ReadingOptions) -> LazyDataset:
+    return reader.read(path, options.name, features is not False)
 
 
 # In the order of detection: the first layout that recognizes a folder is used.
@@ -101,12 +99,10 @@ def detect(path: str | os.PathLike[str]) -> str:
 
 def read(
     path: str | os.PathLike[str],
-    layout: str = "",
-    name: str = "",
-    fps: float = 0,
-    stride: float = 0,
-    window: float = 0,
+    options: ReadingOptions = NOTHING_STATED,
+    *,
     features: bool | None = True,
+    **changes: Any,
 ) -> LazyDataset:
     """Read the annotations of a data set, and prepare reading of its features.
 
@@ -115,12 +111,9 @@ def read(
 
     Args:
         path: the folder or file.
-        layout: one of `LAYOUTS`; "": detect it.
-        name: name of the data set, needed if a folder contains several; "": the name in the files.
-        fps: frames per second of the features; 0: the default.
-        stride: frames from one snippet to the next; 0: the default.
-        window: frames of one snippet; 0: the default.
+        options: statements of the user about the data set.
         features: True: require features; None: use them if present; False: annotations only.
+        **changes: fields of `options` to replace, e.g. ``fps=30``.
 
     Returns:
         The data set, whose features are read on demand.
@@ -128,7 +121,11 @@ def read(
     Raises:
         DataError: no layout is detected, or files are missing, malformed or contradictory.
     """
-    path = Path(path)
+    path, options = Path(path), dataclasses.replace(options, **changes)
+    layout, name = options.layout, options.name
+    for field, known in ALLOWED.items():
+        if (value := getattr(options, field)) not in known:
+            raise DataError(f"{field}={short_repr(value)}; wanted one of {', '.join(known)}")
     if layout and layout not in LAYOUTS:
         raise DataError(f"unknown layout {layout!r}; wanted one of {', '.join(LAYOUTS)}")
     if layout != "activitynet" and not path.exists():  # that layout's error names its file
@@ -144,23 +141,23 @@ def read(
     if name and chosen != "tfds":
         check_name(name, "the name of the data set")
     try:
-        source = LAYOUTS[chosen].read(path, name, features, (fps, stride, window))
+        source = LAYOUTS[chosen].read(path, features, options)
     except OSError as error:  # folders that cannot be listed, names that are too long
         raise DataError(f"{path}: cannot be read ({error.strerror or error})") from None
     source = dataclasses.replace(source, layout=chosen)
     if name and chosen != "tfds":
         source = dataclasses.replace(source, dataset=dataclasses.replace(source.dataset, name=name))
-    source = manifest.apply(source)
-    return _with_grid(source, fps, stride, window)
+    return _with_grid(manifest.apply(source), options)
 
 
-def _with_grid(source: LazyDataset, fps: float, stride: float, window: float) -> LazyDataset:
+def _with_grid(source: LazyDataset, options: ReadingOptions) -> LazyDataset:
     """Return the source with the numbers of its time grid that are not 0 replaced."""
-    grid = source.dataset.grid.replaced(fps, stride, window)
-    if not (fps or stride or window):
+    times = options.fps, options.stride, options.window
+    grid = source.dataset.grid.replaced(*times)
+    if not any(times):
         return source
     dataset = dataclasses.replace(source.dataset, grid=grid)
-    if fps:
+    if options.fps:
         dataset = dataset.map(lambda video: dataclasses.replace(video, fps=None))
     return dataclasses.replace(source, dataset=dataset, has_time_grid=True)
 
@@ -204,10 +201,11 @@ def load_dataset(
             contradictory.
     """
     path = Path(path)
-    times = (0.0, 0.0, 0.0) if time_grid is None else time_grid.times
+    fps, stride, window = (0.0, 0.0, 0.0) if time_grid is None else time_grid.times
     if path.is_dir() and path.name.endswith("-Annotations") and not features and not name:
         path, name = wtalc.locate(path, "")
-    source = read(path, layout or "", name or "", *times, features=features)
+    options = ReadingOptions(layout or "", name or "", fps, stride, window)
+    source = read(path, options, features=features)
     return source.load(skip_damaged) if features else source.dataset
 
 
@@ -231,14 +229,22 @@ def load_from_config(config: "ConfigDict") -> Dataset:
                 "config.data.generator; give a folder, or a generator such as demo"
             )
         return synthetic.generate(synthetic.parse(config.generator))
-    path, layout = Path(config.dir), config.get("layout", "")
-    layout = layout or detect(path) or "wtalc"  # the reader's error lists files
-    grid = {name: config.get(name, 0) for name in ("fps", "stride", "window")}
+    path, options = Path(config.dir), _options(config)
+    layout = options.layout or detect(path) or "wtalc"  # the reader's error lists files
     try:
-        source = read(path, layout, config.name or "", **grid)
+        source = read(path, options, layout=layout)
         return source.load(config.get("skip_damaged", False), "config.data.skip_damaged")
     except JaxtalError as error:
         raise DataError(f"{error} (config.data)") from None
+
+
+def _options(config: "ConfigDict") -> ReadingOptions:
+    """Return the options in the field ``data`` of a config."""
+    known: dict[str, Any] = {}
+    for name in FIELDS:
+        if name in config:
+            known[name] = tuple(config[name]) if isinstance(config[name], list) else config[name]
+    return ReadingOptions(**known)
 
 
 def load_annotations(path: str | os.PathLike[str]) -> Dataset:
@@ -259,4 +265,5 @@ def load_annotations(path: str | os.PathLike[str]) -> Dataset:
         return read(folder, name=name, features=False).dataset
     if path.is_dir() and not detect(path):
         wtalc.locate(path, "")  # raises an error with the missing files
-    return read(path, "" if path.is_dir() else "activitynet", features=False).dataset
+    layout = "" if path.is_dir() else "activitynet"
+    return read(path, layout=layout, features=False).dataset

@@ -24,6 +24,7 @@ from jaxtal.data.io import json_files
 from jaxtal.data.io.feature_files import feature_shape, join_streams, load_features
 from jaxtal.data.io.files import check_class, check_name, check_unique, open_regular
 from jaxtal.data.lazy_dataset import LazyDataset
+from jaxtal.data.reading import NOTHING_STATED, ReadingOptions
 from jaxtal.errors import DataError, JaxtalError, short_repr
 
 _PREFIX = "v_"  # of the names of ActivityNet's feature files
@@ -124,20 +125,18 @@ def _files(folder: Path, stream: str) -> Iterable[Path]:
 def source(
     spec: LayoutSpec,
     folder: Path,
-    name: str = "",
     wanted: bool | None = None,
-    times: tuple[float, float, float] = (0, 0, 0),
+    options: ReadingOptions = NOTHING_STATED,
 ) -> LazyDataset:
     """Return the data set in a folder with one of the layouts.
 
     Args:
         spec: the layout.
         folder: the data set's folder.
-        name: name of the data set, which also selects one of several annotation files; "": the name
-            in the file, or else the folder's.
         wanted: True: require features; None: use them if present; False: annotations only.
-        times: fps, stride and window (in frames) given by the user, 0 where they are not; they
-            determine durations that are computed from the number of snippets.
+        options: statements of the user about the data set. The name also selects one of several
+            annotation files; its default is the name in the file, or else the folder's. The time
+            grid determines durations that are computed from the number of snippets.
 
     Returns:
         The data set, whose features are read on demand.
@@ -151,8 +150,9 @@ def source(
             f"{folder}: no features; the layout {spec.name!r} has them in {', '.join(spec.streams)}"
         )
     index = _Features(folder, streams)
+    times = options.fps, options.stride, options.window
     of_videos = index if all(streams) and wanted is not False else None
-    path = _annotation_file(spec, folder, name)
+    path = _annotation_file(spec, folder, options.name)
     reading = _reading(spec, folder, index, times)
     dataset, has_time_grid = activitynet.read_as(path, reading)
     if dataset.name in (path.stem, ""):

@@ -25,6 +25,7 @@ from jaxtal.data.io import object_arrays
 from jaxtal.data.io.feature_files import check_features, join_streams
 from jaxtal.data.io.files import atomic_write, check_class, check_name, check_unique, open_regular
 from jaxtal.data.lazy_dataset import LazyDataset
+from jaxtal.data.reading import NOTHING_STATED, ReadingOptions
 from jaxtal.errors import DataError, short_repr
 
 _FILES = ("videoname", "subset", "classlist", "labels", "labels_all", "segments", "duration")
@@ -84,13 +85,19 @@ def read(folder: Path, name: str, features: bool = True) -> Dataset:
     return found.load() if features else found.dataset
 
 
-def source(folder: Path, name: str, features: bool | None = True) -> LazyDataset:
+def source(
+    folder: Path,
+    name: str,
+    features: bool | None = True,
+    options: ReadingOptions = NOTHING_STATED,
+) -> LazyDataset:
     """Return data set `name` of `folder`.
 
     Args:
         folder: folder with the annotation folder and the feature file.
         name: <DS>, the prefix of both.
         features: True: require features; None: use them if present; False: annotations only.
+        options: statements of the user about the data set.
 
     Returns:
         The data set, whose features are mapped from the file on demand.
@@ -347,22 +354,22 @@ def detects_hamnet(folder: Path) -> bool:
     return any(hamnet_ground_truth_file(folder, name) for name in find(folder))
 
 
-def hamnet_source(path: Path, name: str, features: bool | None) -> LazyDataset:
-    """Return data set `name` of a folder in HAM-Net's layout; gt.json has its instances.
+def hamnet_source(path: Path, features: bool | None, options: ReadingOptions) -> LazyDataset:
+    """Return a data set in HAM-Net's layout; gt.json has its instances.
 
     Args:
         path: the folder, or its annotation folder <DS>-Annotations.
-        name: name of the data set; "": there must be only one.
         features: True: require features; None: use them if present; False: annotations only.
+        options: statements of the user about the data set.
 
     Raises:
         DataError: as `source`; or gt.json is missing, malformed or has other classes.
     """
-    folder, name = locate(path, name)
+    folder, name = locate(path, options.name)
     truth = hamnet_ground_truth_file(folder, name)
     if truth is None:
         raise DataError(f"{folder}: no gt.json; without it the layout is 'wtalc'")
-    found = source(folder, name, features)
+    found = source(folder, name, features, options)
     reading = activitynet.ReadOptions(training=False, duration=lambda name: None)
     stated, _ = activitynet.read_as(truth, reading)
     if set(stated.classes) != set(found.dataset.classes):

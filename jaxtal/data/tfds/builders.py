@@ -28,6 +28,7 @@ from tensorflow_datasets.core.utils import tqdm_utils
 from jaxtal.data.dataset import NO_FEATURES, Video
 from jaxtal.data.io.files import check_name, check_unique
 from jaxtal.data.lazy_dataset import LazyDataset, check_width
+from jaxtal.data.reading import NOTHING_STATED, ReadingOptions
 from jaxtal.data.synthetic.annotations import annotations
 from jaxtal.data.synthetic.config import PRESETS, SyntheticConfig
 from jaxtal.data.synthetic.features import World, generate_video
@@ -39,35 +40,20 @@ _PER_SHARD = 128  # videos, about 350 MB of THUMOS14's float32 features
 _SPLITS = ("train", "test")
 
 
-@dataclasses.dataclass(frozen=True)
-class BuilderOptions:
-    """Options for reading the files in the manual folder.
-
-    Attributes:
-        layout: name of a layout as listed by `jaxtal data inspect --help`; "": detect it.
-        name: <DS> in the names of the files; "": the builder's name of the data set.
-        fps: frames per second of the features; 0: that of the data set or layout.
-        stride: frames from one snippet to the next; 0: that of the data set or layout.
-        window: frames of one snippet; 0: that of the data set or layout.
-        skip_damaged: skip videos whose features are missing or damaged, with a warning.
-    """
-
-    layout: str = ""
-    name: str = ""
-    fps: float = 0.0
-    stride: float = 0.0
-    window: float = 0.0
-    skip_damaged: bool = False
-
-
 class _Untrimmed(FileReaderBuilder):
     """Base class: writes a `LazyDataset` as records, with one video in memory at a time."""
 
     VERSION = tfds.core.Version("1.0.0")
     DESCRIPTION = ""
 
-    def __init__(self, *, reading: BuilderOptions | None = None, **options: Any):
-        self._reading = reading or BuilderOptions()
+    def __init__(
+        self,
+        *,
+        reading: ReadingOptions = NOTHING_STATED,
+        skip_damaged: bool = False,
+        **options: Any,
+    ):
+        self._reading, self._skip_damaged = reading, skip_damaged
         super().__init__(**{"file_format": "array_record", **options})
 
     def _info(self) -> tfds.core.DatasetInfo:
@@ -90,7 +76,7 @@ class _Untrimmed(FileReaderBuilder):
                 f"{self.name}: file format {self.info.file_format.value}; wanted array_record, "
                 "which allows random access without TensorFlow"
             )
-        contents = _Contents(self._source(dl_manager), self._reading.skip_damaged)
+        contents = _Contents(self._source(dl_manager), self._skip_damaged)
         # A separate info: the writer uses its data_dir, which is now a temporary folder.
         info = self._info()
         writer = tfds.core.SequentialWriter(info, _PER_SHARD, file_format="array_record")
@@ -186,9 +172,7 @@ class _FromFiles(_Untrimmed):
 
         how, folder = self._reading, Path(dl_manager.manual_dir)
         usual = self._called() * (folder / f"{self._called()}-Annotations").is_dir()
-        source = layouts.read(
-            folder, how.layout, how.name or usual, how.fps, how.stride, how.window
-        )
+        source = layouts.read(folder, how, name=how.name or usual)
         name = self._called() or source.dataset.name
         return dataclasses.replace(source, dataset=dataclasses.replace(source.dataset, name=name))
 

@@ -78,7 +78,7 @@ def test_names(data_dir, name):
 
 def test_is_a_layout(data_dir):
     assert layouts.detect(data_dir) == "tfds"
-    source = layouts.read(data_dir, "tfds", "jaxtal_untrimmed", fps=10)
+    source = layouts.read(data_dir, layout="tfds", name="jaxtal_untrimmed", fps=10)
     assert (source.layout, source.dataset.grid.fps) == ("tfds", 10)
     only = reader.read(data_dir, features=False)
     with pytest.raises(JaxtalError, match="annotations only"):

@@ -298,7 +298,9 @@ def _reading(folder: Path, root: Path, layout: str, rng: np.random.Generator):
     path = root / _json_file(layout) if layout == "activitynet" else root
 
     def use() -> None:
-        source = layouts.read(path, layout.partition(",")[0] if forced else "", features=None)
+        source = layouts.read(
+            path, layout=layout.partition(",")[0] if forced else "", features=None
+        )
         use_source(source, rng, folder, how)
 
     return use
