@@ -75,7 +75,9 @@ def _data() -> dict[str, object]:
         # "rescaled": the features of each video were rescaled to a fixed number of snippets, which
         # divide its duration evenly; "grid": snippet i begins at i * stride / fps seconds
         "time": "grid",
-        "unit": "seconds",  # of durations and segments in the annotations; or "frames"
+        # of durations and segments in the annotations: "seconds", "frames", or "segment_frames"
+        # (durations in seconds)
+        "unit": "seconds",
         # axes of a video's features: T snippets, D features, C crops (averaged), 1 of length 1
         "axes": "TD",
         "streams": 2,  # in the columns of the features: 2, RGB then flow; 1, a single encoder

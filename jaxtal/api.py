@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from jaxtal import reprs
-from jaxtal.data import layouts
+from jaxtal.data import findings, layouts
 from jaxtal.data.dataset import Dataset, TimeGrid
 from jaxtal.data.detections import Detections
+from jaxtal.data.examination import examine
 from jaxtal.data.segments import Segments
 from jaxtal.errors import ConfigError, DataError, short_repr, warn
 from jaxtal.evaluation import detection_map, error_analysis, protocols
@@ -208,6 +209,7 @@ def evaluate(
     chosen = protocol if isinstance(protocol, Protocol) else protocols.get(protocol)
     truth = dataset if isinstance(dataset, Dataset) else layouts.load_annotations(Path(dataset))
     found = detections if isinstance(detections, Detections) else Detections.from_json(detections)
+    findings.report(examine(dataclasses.replace(truth, train=())), truth.name)
     segments, left_out = _in_test_videos(found, truth, skip_unknown)
     result = detection_map.evaluate(
         truth.test, segments, chosen, len(truth.classes), truth.grid, truth.classes

@@ -81,10 +81,9 @@ def _inspect(args: argparse.Namespace) -> int:
 
     source = _read(args)
     report = inspection.inspect(source, not args.quick, _counting("reading"))
-    changed = None if args.quick else inspection.changed_files(source.path)
-    if changed is not None:
-        found = {"count": len(changed), "first": changed[:5]}
-        report["defects"]["files that differ from SHA256SUMS"] = found
+    if not args.quick:
+        changed = inspection.changed_files(source.path)
+        report["findings"] += [finding.to_json() for finding in changed]
     if args.output:
         json_files.write(Path(args.output), json_files.to_text(report))
     console.print_inspection(report)

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from jaxtal import reprs
-from jaxtal.errors import DataError, short_repr, warn
+from jaxtal.errors import DataError, short_repr
 
 
 @dataclasses.dataclass(frozen=True)
@@ -286,22 +286,6 @@ def count_annotation_errors(videos: Sequence[Video]) -> dict[str, int]:
         "reversed": int((end < start).sum()),
         "total": len(segments),
     }
-
-
-def warn_of_defects(name: str, videos: Sequence[Video]) -> None:
-    """Log a warning with the number of instances with impossible times, if there are any.
-
-    Args:
-        name: the file or data set of the videos, for the message.
-        videos: at least one video.
-    """
-    found = count_annotation_errors(videos)
-    if found["outside"] or found["reversed"]:
-        warn(
-            f"{name}: of {found['total']} instances {found['outside']} lie outside their video and "
-            f"{found['reversed']} end before they begin; they are kept in the ground truth, where "
-            "no detection can match them"
-        )
 
 
 def multi_hot(videos: Sequence[Video], num_classes: int) -> np.ndarray:

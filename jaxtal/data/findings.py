@@ -1,9 +1,11 @@
 """Findings of the examination of a data set, by severity."""
 
 import dataclasses
+import re
 from collections.abc import Sequence
 from typing import Any
 
+from jaxtal.data.reading import FIELDS
 from jaxtal.errors import DataError, warn
 
 ERROR, WARNING, NOTE = "error", "warning", "note"
@@ -46,13 +48,14 @@ def by_severity(findings: Sequence[Finding]) -> list[Finding]:
     return sorted(findings, key=lambda finding: SEVERITIES.index(finding.severity))
 
 
-def report(findings: Sequence[Finding], where: str, strict: bool = False) -> None:
+def report(findings: Sequence[Finding], where: str, strict: bool = False, prefix: str = "") -> None:
     """Log warnings, and raise an error for the first finding that is one.
 
     Args:
         findings: the findings of one data set; notes are not logged.
         where: the data set, for the messages.
         strict: treat warnings as errors.
+        prefix: text before the options in the messages, e.g. "config.data.".
 
     Raises:
         DataError: a finding is an error; or with `strict`, a warning.
@@ -60,7 +63,12 @@ def report(findings: Sequence[Finding], where: str, strict: bool = False) -> Non
     fatal = [f for f in findings if f.severity == ERROR or (strict and f.severity == WARNING)]
     for finding in findings:
         if finding.severity == WARNING and finding not in fatal:
-            warn(f"{where}: {finding.message}")
+            warn(f"{where}: {_spelled(finding.message, prefix)}")
     if fatal:
         more = f" ({len(fatal) - 1} more: {', '.join(f.kind for f in fatal[1:])})"
-        raise DataError(f"{where}: {fatal[0].message}{more if fatal[1:] else ''}")
+        raise DataError(f"{where}: {_spelled(fatal[0].message, prefix)}{more if fatal[1:] else ''}")
+
+
+def _spelled(message: str, prefix: str) -> str:
+    """Return a message with a prefix before each of its options."""
+    return re.sub(rf"(?<![\w.])({'|'.join(FIELDS)})=", rf"{prefix}\1=", message)

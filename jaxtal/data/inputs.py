@@ -11,6 +11,8 @@ import numpy as np
 
 from jaxtal.data import layouts
 from jaxtal.data.dataset import Dataset, TimeGrid, Video
+from jaxtal.data.examination import examine_inputs
+from jaxtal.data.findings import report
 from jaxtal.data.io import feature_files
 from jaxtal.data.io.feature_files import FeatureFile
 from jaxtal.data.io.files import check_name, check_unique
@@ -103,6 +105,7 @@ def in_path(path: Path, default: TimeGrid, options: ReadingOptions = NOTHING_STA
     reads: list
     if options.layout or layouts.detect(path):
         source = layouts.read(path, options)
+        report(examine_inputs(source), f"{path}")
         missing = {*source.declared_missing}
         wanted = [video for video in source.videos if video.name not in missing]
         reads = [partial(_annotated, source, video) for video in wanted]

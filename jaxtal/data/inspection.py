@@ -1,5 +1,6 @@
-"""Statistics and defects of data sets."""
+"""Statistics and findings of data sets."""
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -8,17 +9,19 @@ from typing import Any
 import numpy as np
 
 from jaxtal.data.dataset import Dataset, Video, count_annotation_errors
+from jaxtal.data.examination import Facts, examine
+from jaxtal.data.examination.facts import of_source
+from jaxtal.data.findings import ERROR, WARNING, Finding, by_severity
 from jaxtal.data.io.files import open_regular, sha256
 from jaxtal.data.lazy_dataset import LazyDataset
 from jaxtal.errors import DataError, JaxtalError
 
 QUANTILES = (0, 5, 25, 50, 75, 95, 100)
-_NAMED = 5  # examples of each defect
 Progress = Callable[[int, int], AbstractContextManager]
 
 
 def inspect(source: LazyDataset, features: bool, progress: Progress) -> dict[str, Any]:
-    """Return counts, quantiles and defects of a data set.
+    """Return counts, quantiles and findings of a data set.
 
     Args:
         source: the data set.
@@ -26,15 +29,19 @@ def inspect(source: LazyDataset, features: bool, progress: Progress) -> dict[str
         progress: (videos, 0) -> context that yields a function, called once per video.
 
     Returns:
-        "data": name, layout, grid; "subsets": {"train" and "test": counts, hours, quantiles};
-        "classes": {name: {subset: videos by label, instances}}; "defects": {kind: {"count": n,
-        "first": examples}}, with count 0 for kinds that do not occur; "features": width, types and
-        counts, or None; "notes": the reader's remarks.
+        "data": name, layout, grid; "subsets": {"train", "validation" and "test": counts, hours,
+        quantiles}; "classes": {name: {subset: videos by label, instances}}; "findings": see
+        `Finding.to_json`, errors first; "features": width, types and counts, or None; "notes": the
+        reader's remarks.
     """
-    dataset = source.dataset
-    parts = {"train": dataset.train, "test": dataset.test}
-    seen = _Features(source, progress) if features and source.features else None
-    report: dict[str, Any] = {
+    dataset = source.bare
+    facts = of_source(source)
+    seen = _Features(source, progress, facts) if features and source.features else None
+    parts = _parts(dataset)
+    names = [video.name for video in dataset.videos]
+    found = [*(seen.findings() if seen else ()), *examine(dataset, facts)]
+    snippets = dict(zip(names, facts.snippets.tolist(), strict=True))
+    return {
         "data": {
             "name": dataset.name,
             "layout": source.layout,
@@ -46,21 +53,22 @@ def inspect(source: LazyDataset, features: bool, progress: Progress) -> dict[str
             "grid_is_stated": source.has_time_grid,
         },
         "notes": list(source.notes),
-        "subsets": {name: _subset(part, seen) for name, part in parts.items()},
+        "subsets": {name: _subset(part, snippets) for name, part in parts.items()},
         "classes": count_classes(dataset),
         "features": seen.summary() if seen else None,
+        "findings": [finding.to_json() for finding in by_severity(found)],
     }
-    found = _annotation_defects(source) | (seen.defects() if seen else {})
-    report["defects"] = {
-        what: {"count": len(names), "first": names[:_NAMED]} for what, names in found.items()
-    }
-    return report
 
 
-def _subset(videos: Sequence[Video], seen: "_Features | None") -> dict[str, Any]:
+def _parts(dataset: Dataset) -> dict[str, Sequence[Video]]:
+    validation = {"validation": dataset.validation} if dataset.validation else {}
+    return {"train": dataset.train, **validation, "test": dataset.test}
+
+
+def _subset(videos: Sequence[Video], lengths: dict[str, int]) -> dict[str, Any]:
     segments = np.concatenate([np.empty((0, 2)), *(video.segments for video in videos)])
     duration = [video.duration for video in videos]
-    snippets = [seen.snippets[v.name] for v in videos if v.name in seen.snippets] if seen else []
+    snippets = [length for video in videos if (length := lengths[video.name])]
     return {
         "videos": len(videos),
         "instances": len(segments),
@@ -90,9 +98,10 @@ def count_classes(dataset: Dataset) -> dict[str, Any]:
         dataset: a data set, with or without features.
 
     Returns:
-        {class: {"train" and "test": {"videos": number by video-level label, "instances": number}}}.
+        {class: {part: {"videos": number by video-level label, "instances": number}}}, for the parts
+        "train", "test" and, if there are such videos, "validation".
     """
-    parts, names = {"train": dataset.train, "test": dataset.test}, dataset.classes
+    parts, names = _parts(dataset), dataset.classes
     counts = {
         subset: (
             _count([video.labels for video in videos], len(names)),
@@ -114,136 +123,70 @@ def _count(labels: list[np.ndarray], classes: int) -> np.ndarray:
     return np.bincount(flat, minlength=classes)
 
 
-def _annotation_defects(source: LazyDataset) -> dict[str, list[str]]:
-    """Return {kind of defect: occurrences} for defects that are visible without features."""
-    found: dict[str, list[str]] = {
-        "videos without features": [
-            name for name in source.missing if name not in source.declared_missing
-        ],
-        "videos listed as missing by the data set": list(source.declared_missing),
-        "feature files without a video": list(source.unannotated),
-        "videos without a label": [v.name for v in source.videos if not len(v.labels)],
-        "instances outside their video": [],
-        "instances that end after their video": [],
-        "instances that end before they begin": [],
-        "instances of no length": [],
-        "instances whose class is not a label of the video": [],
-        "labels without an instance": [],
-        "overlapping instances of a class": [],
-        "videos in both subsets": sorted(
-            {v.name for v in source.dataset.train} & {v.name for v in source.dataset.test}
-        ),
-    }
-    for video in source.videos:
-        start, end = video.segments.T
-        wrong = {
-            "instances outside their video": (start > video.duration) | (end < 0),
-            "instances that end after their video": (end > video.duration + 0.05)
-            & (start <= video.duration),
-            "instances that end before they begin": end < start,
-            "instances of no length": end == start,
-            "instances whose class is not a label of the video": ~np.isin(
-                video.segment_labels, video.labels
-            ),
-            "overlapping instances of a class": _overlapping(video),
-        }
-        for what, which in wrong.items():
-            found[what] += [
-                f"{video.name} {s:g}-{e:g} s {source.dataset.classes[label]}"
-                for (s, e), label in zip(
-                    video.segments[which], video.segment_labels[which], strict=True
-                )
-            ]
-        without = np.setdiff1d(video.labels, video.segment_labels)
-        found["labels without an instance"] += [
-            f"{video.name} {source.dataset.classes[label]}" for label in without
-        ]
-    return found
-
-
-def _overlapping(video: Video) -> np.ndarray:
-    """Return (m,) bool: instances that begin before an earlier one of their class has ended."""
-    overlapping = np.zeros(len(video.segments), bool)
-    for label in np.unique(video.segment_labels):
-        mine = np.flatnonzero(video.segment_labels == label)
-        mine = mine[np.argsort(video.segments[mine, 0], kind="stable")]
-        ends = np.maximum.accumulate(video.segments[mine, 1])
-        overlapping[mine[1:]] = video.segments[mine[1:], 0] < ends[:-1]
-    return overlapping
-
-
 class _Features:
-    """Statistics and defects of all features, read video by video."""
+    """Statistics and damages of all features, read video by video."""
 
-    def __init__(self, source: LazyDataset, progress: Progress):
-        self.snippets: dict[str, int] = {}
-        self._widths: dict[int, int] = {}
-        self._types: dict[str, int] = {}
+    def __init__(self, source: LazyDataset, progress: Progress, facts: Facts):
+        self._facts = facts
+        self._types: Counter[str] = Counter()
         self._damaged: list[str] = []
-        self._other_length: list[str] = []
-        self._zero: list[str] = []
         missing = set(source.missing)
         with progress(len(source.videos), 0) as advance:
-            for video in source.videos:
+            for index, video in enumerate(source.videos):
                 if video.name not in missing:
-                    self._add(source, video)
+                    self._add(source, index, video)
                 advance()
-        self._width = max(self._widths, key=lambda width: self._widths[width], default=0)
 
-    def _add(self, source: LazyDataset, video: Video) -> None:
+    def _add(self, source: LazyDataset, index: int, video: Video) -> None:
         try:
             features = source.read(video).features
         except JaxtalError as error:
             self._damaged.append(str(error))
             return
-        count, width = features.shape
-        self.snippets[video.name] = count
-        self._widths[width] = self._widths.get(width, 0) + 1
-        self._types[str(features.dtype)] = self._types.get(str(features.dtype), 0) + 1
-        seconds = float(source.dataset.grid.of([video]).to_seconds(count)[0])
-        if abs(seconds - video.duration) > max(0.05 * video.duration, 2):
-            self._other_length.append(
-                f"{video.name} {seconds:.1f} s of features, {video.duration:.1f} s of video"
-            )
-        empty = int((~features.any(axis=1)).sum())
-        if empty:
-            self._zero.append(f"{video.name} {empty} of {count}")
+        self._facts.add(index, features, source.dataset.stream_widths)
+        self._types[str(features.dtype)] += 1
 
     def summary(self) -> dict[str, Any]:
         """Return width, types and counts over all videos."""
+        widths = Counter(self._facts.widths[self._facts.seen].tolist())
         return {
-            "width": self._width,
-            "types": self._types,
-            "snippets": sum(self.snippets.values()),
-            "videos": len(self.snippets),
+            "width": max(widths, key=lambda width: widths[width], default=0),
+            "types": dict(self._types),
+            "snippets": int(self._facts.snippets[self._facts.seen].sum()),
+            "videos": int(self._facts.seen.sum()),
         }
 
-    def defects(self) -> dict[str, list[str]]:
-        """Return {kind of defect: occurrences}."""
-        other = [f"{n} videos of width {w}" for w, n in self._widths.items() if w != self._width]
-        return {
-            "videos with damaged features": self._damaged,
-            "widths that differ": other,
-            "features much longer or shorter than the video": self._other_length,
-            "videos with snippets of zeros": self._zero,
-        }
+    def findings(self) -> list[Finding]:
+        """Return the findings about features that cannot be used."""
+        found = []
+        if self._damaged:
+            message = f"{len(self._damaged)} videos have damaged features: {self._damaged[0]}"
+            examples = tuple(self._damaged)
+            found.append(Finding("videos with damaged features", ERROR, message, examples))
+        widths = Counter(self._facts.widths[self._facts.seen].tolist())
+        usual = max(widths, key=lambda width: widths[width], default=0)
+        other = tuple(f"{n} videos of width {w}" for w, n in widths.items() if w != usual)
+        if other:
+            message = f"most videos have {usual} features per snippet, but there are {other[0]}"
+            found.append(Finding("widths that differ", ERROR, message, other))
+        return found
 
 
-def changed_files(folder: Path) -> list[str] | None:
-    """Return the files that differ from the folder's SHA256SUMS or are missing.
+def changed_files(folder: Path) -> list[Finding]:
+    """Return a finding if files differ from the folder's SHA256SUMS or are missing.
 
     Args:
         folder: a data set written by `convert`.
 
     Returns:
-        One remark per file; None if the folder has no SHA256SUMS.
+        No finding or one, whose examples are the files.
 
     Raises:
         DataError: SHA256SUMS lists a file outside of the folder, or cannot be read.
     """
     sums = folder / "SHA256SUMS"
     if not sums.is_file():
-        return None
+        return []
     with open_regular(sums) as file:
         lines = file.read().decode("utf-8", "replace").splitlines()
     changed = []
@@ -257,4 +200,7 @@ def changed_files(folder: Path) -> list[str] | None:
             continue
         if sha256(path) != wanted:
             changed.append(f"{name} has changed")
-    return changed
+    if not changed:
+        return []
+    message = f"{len(changed)} files differ from SHA256SUMS: {changed[0]}"
+    return [Finding("files that differ from SHA256SUMS", WARNING, message, tuple(changed))]

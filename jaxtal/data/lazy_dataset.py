@@ -56,6 +56,11 @@ class LazyDataset:
         names = [field.name for field in dataclasses.fields(Origin)]
         return Origin(**{name: getattr(self, name) for name in names})
 
+    @property
+    def bare(self) -> Dataset:
+        """The data set without features, with its origin."""
+        return dataclasses.replace(self.dataset, origin=self.origin)
+
     def read(self, video: Video) -> Video:
         """Return a video with its features.
 

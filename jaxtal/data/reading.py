@@ -3,7 +3,7 @@
 import dataclasses
 
 TIMES = ("grid", "rescaled")
-UNITS = ("seconds", "frames")
+UNITS = ("seconds", "frames", "segment_frames")
 MODALITIES = ("", "rgb", "flow")
 ALLOWED = {"time": TIMES, "unit": UNITS, "modality": MODALITIES}
 
@@ -20,7 +20,8 @@ class ReadingOptions:
         window: frames of one snippet; 0: the default of the data set.
         time: "grid": snippet i begins at i * stride / fps seconds; "rescaled": the features of each
             video were rescaled to a fixed number of snippets, which divide its duration evenly.
-        unit: unit of the durations and segments in the annotations, "seconds" or "frames".
+        unit: unit of the durations and segments in the annotations: "seconds", "frames", or
+            "segment_frames", which is frames for segments only.
         axes: meaning of the axes of a video's features, one letter an axis: T snippets, D features,
             C crops (their mean is used), 1 an axis of length 1.
         streams: number of feature streams in the columns: 2 (RGB then flow), or 1 for features of a

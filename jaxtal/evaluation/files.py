@@ -1,5 +1,6 @@
 """Evaluate a file of detections against files of annotations under several protocols."""
 
+import dataclasses
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,7 +8,9 @@ from typing import Any, NamedTuple
 
 from jaxtal.data import detections as detection_files
 from jaxtal.data import layouts
-from jaxtal.data.dataset import Dataset, warn_of_defects
+from jaxtal.data.dataset import Dataset
+from jaxtal.data.examination import examine
+from jaxtal.data.findings import report as report_findings
 from jaxtal.errors import JaxtalError, warn
 from jaxtal.evaluation import detection_map, error_analysis, protocols
 from jaxtal.evaluation.detection_map import Evaluation
@@ -66,7 +69,7 @@ def evaluate_files(
     rows: dict[str, dict[str, Any]] = {}
     results: list[tuple[Evaluation, ErrorAnalysis]] = []
     for path, dataset in zip(annotations, datasets, strict=True):
-        warn_of_defects(f"{path}", dataset.test)
+        report_findings(examine(dataclasses.replace(dataset, train=())), f"{path}")
         found, skipped = _read(detections, dataset, skip_unknown)
         for protocol in chosen:
             _warn_of_missing_information(path, dataset, protocol)

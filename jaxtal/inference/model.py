@@ -207,16 +207,22 @@ class Model:
         long = snippets >= self.min_snippets
         yield [(int(index), {}) for index in np.flatnonzero(known & ~long)]
         rows = np.clip(snippets, *self.test_length_limits)
-        pending = None
+        pending, zeros = None, []
         for time, members in length_buckets(rows, known & long):
             chosen = subsample_uniformly(snippets[members], rows[members], time)
             features, lengths = self._read(videos, members, rows, chosen, skip_damaged)
+            empty = (lengths > 0) & ~features.any(axis=(1, 2))
+            zeros += [videos[member].name for member in members[empty]]
+            features, lengths = jax.device_put((features, lengths))
             started = members, lengths, self.apply_fn(self.variables, features, lengths)
             if pending is not None:
                 yield _fetch(*pending)
             pending = started
         if pending is not None:
             yield _fetch(*pending)
+        if zeros:
+            first = ", ".join(zeros[:3])
+            warn(f"the features of {len(zeros)} of {len(videos)} videos are all zero: {first}")
 
     def _fitting(self, video: FeatureFile) -> FeatureFile:
         """Return `video`; raise DataError if the width of its features is not the model's."""
@@ -239,7 +245,7 @@ class Model:
                 wanted = chosen[row, : rows[member]]
                 fill = partial(_fill, features[row], videos[member], wanted)
                 lengths[row] = skip_if_damaged(fill, skip_damaged) or 0
-        return jax.device_put(features), jax.device_put(lengths)
+        return features, lengths
 
     def _localize(
         self, batch: list[_Output], videos: Sequence[FeatureFile], grid: TimeGrid

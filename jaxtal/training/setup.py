@@ -3,6 +3,7 @@
 import dataclasses
 import logging
 import os
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
@@ -11,7 +12,9 @@ from ml_collections import ConfigDict
 
 from jaxtal import methods
 from jaxtal.config import at_least, at_most, below, one_of
-from jaxtal.data.dataset import Dataset, warn_of_defects
+from jaxtal.data.dataset import Dataset
+from jaxtal.data.examination import examine
+from jaxtal.data.findings import Finding, report
 from jaxtal.data.io import json_files
 from jaxtal.data.layouts import load_from_config
 from jaxtal.data.validation import validated
@@ -83,8 +86,11 @@ def prepare(
     _log_mesh(mesh)
     generated = dataset is None and not config.data.dir
     dataset = load_from_config(config.data) if dataset is None else validated(dataset)
+    _log_dataset(dataset)
+    found = examine(dataset)
+    report(found, dataset.name, config.data.strict, "config.data.")
     _check_dataset(dataset, method, config)
-    _open_workdir(files, config, dataset, fingerprint(dataset, generated))
+    _open_workdir(files, config, dataset, fingerprint(dataset, generated), found)
     training = mode == "train"
     if training and multihost.is_primary_process():
         files.quarantine_truncated()
@@ -178,7 +184,11 @@ def _check_lengths(dataset: Dataset, min_snippets: int) -> None:
 
 
 def _open_workdir(
-    files: Workdir, config: ConfigDict, dataset: Dataset, seen: dict[str, int]
+    files: Workdir,
+    config: ConfigDict,
+    dataset: Dataset,
+    seen: dict[str, int],
+    found: Sequence[Finding],
 ) -> None:
     """Create or open the work directory; raise CheckpointError if it is of a different run."""
     multihost.check_same_on_all_processes(
@@ -186,8 +196,8 @@ def _open_workdir(
     )
     files.check_data(seen)
     files.check_model(dataset.classes, dataset.feature_width)
-    _log_dataset(dataset)
-    files.open(config.to_dict(), seen)
+    findings = [finding.to_json() for finding in found]
+    files.open(config.to_dict(), {**seen, "findings": findings})
     files.write_model(dataset.classes, dataset.grid, dataset.feature_width, dataset.name)
 
 
@@ -212,7 +222,7 @@ def _log_mesh(mesh: Mesh) -> None:
 
 
 def _log_dataset(dataset: Dataset) -> None:
-    """Log the size of a data set, and a warning of impossible annotations."""
+    """Log the size of a data set."""
     half = dataset.feature_width // 2
     _LOG.info(
         "%s: %d training and %d test videos, %d classes, %d + %d features a snippet",
@@ -223,4 +233,3 @@ def _log_dataset(dataset: Dataset) -> None:
         half,
         half,
     )
-    warn_of_defects(dataset.name, (*dataset.train, *dataset.test))

@@ -294,14 +294,19 @@ def print_inspection(report: dict) -> None:
         for what, values in subset["quantiles"].items():
             table.add_row("", what, *(f"{value:.4g}" for value in values or ()))
     console.print(table)
-    table = Table("class", *(f"{s}: {w}" for s in ("train", "test") for w in ("videos", "inst.")))
+    parts = [*report["subsets"]]
+    table = Table("class", *(f"{s}: {w}" for s in parts for w in ("videos", "inst.")))
     for name, counts in report["classes"].items():
-        values = [counts[s][w] for s in ("train", "test") for w in ("videos", "instances")]
+        values = [counts[s][w] for s in parts for w in ("videos", "instances")]
         table.add_row(escape(name), *(f"{value:,}" for value in values))
     console.print(table)
-    for what, found in report["defects"].items():
-        if found["count"]:
-            first = "; ".join(found["first"][:3])
-            console.print(f"{found['count']:,} {what}: {first}", markup=False, highlight=False)
-    if not any(found["count"] for found in report["defects"].values()):
+    for finding in report["findings"]:
+        console.print(f"{finding['severity']}: {_finding(finding)}", markup=False, highlight=False)
+    if not report["findings"]:
         console.print("no defects found")
+
+
+def _finding(finding: dict) -> str:
+    """Return the message of a finding, with examples where it has none of them."""
+    message, first = finding["message"], finding["first"]
+    return message if not first or first[0] in message else f"{message} ({'; '.join(first[:3])})"

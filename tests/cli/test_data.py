@@ -33,7 +33,7 @@ def test_inspect(tmp_path):
     assert "time grid: 25 fps, stride 16, window 16 frames, assumed" in out
     assert "features: 40 snippets of 4 videos, 3 + 3 float16" in out
     assert "2 videos, 3 instances" in out
-    assert "1 videos without a label: d" in out
+    assert "note: 1 test videos without a label: d" in out
     assert figure.stat().st_size > 10_000
     assert json.loads(numbers.read_text())["subsets"]["train"]["instances"] == 3
 

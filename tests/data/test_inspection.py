@@ -19,15 +19,15 @@ def report_of(source, features=False):
     return inspection.inspect(source, features, silent)
 
 
-def defects(report) -> dict[str, int]:
-    return {what: found["count"] for what, found in report["defects"].items() if found["count"]}
+def counts(report) -> dict[str, int]:
+    return {found["kind"]: found["count"] for found in report["findings"]}
 
 
 def test_thumos14(thumos14):
     """The known irregularities of its annotations."""
     report = report_of(layouts.read(thumos14, features=None))
-    assert defects(report) == {
-        "videos without a label": 1,
+    assert counts(report) == {
+        "test videos without a label": 1,
         "instances outside their video": 30,
         "instances whose class is not a label of the video": 150,
         "labels without an instance": 10,
@@ -46,7 +46,7 @@ def test_thumos14(thumos14):
 
 def test_activitynet13(shared):
     report = report_of(layouts.read(shared / "activitynet/activitynet_1.3.json", features=None))
-    found = defects(report)
+    found = counts(report)
     assert found["instances of no length"] == 9 + 3
     assert found["instances that end after their video"] == 15 + 11
     assert len(report["classes"]) == 200
@@ -67,12 +67,12 @@ def test_damaged_features(tmp_path):
         missing=(data.test[0].name,),
     )
     report = report_of(broken, features=True)
-    found = report["defects"]
-    assert "NaN features in 5 of 5" in found["videos with damaged features"]["first"][0]
-    assert found["widths that differ"]["first"] == ["1 videos of width 8"]
-    assert f"{data.train[2].name} 5 of 5" in found["videos with snippets of zeros"]["first"]
-    assert found["videos without features"] == {"count": 1, "first": [data.test[0].name]}
-    longer = found["features much longer or shorter than the video"]["first"]
+    found = {finding["kind"]: finding["first"] for finding in report["findings"]}
+    assert "NaN features in 5 of 5" in found["videos with damaged features"][0]
+    assert found["widths that differ"] == ["1 videos of width 8"]
+    assert found["videos of zeros"] == [data.train[2].name]
+    assert found["videos without features"] == [data.test[0].name]
+    longer = found["time that does not fit"]
     assert any(name.startswith(data.train[3].name) for name in longer)
     assert report["features"]["width"] == 6
     assert report["features"]["videos"] == 8
@@ -91,12 +91,10 @@ def test_files_that_have_changed(tmp_path):
     first.write_bytes(first.read_bytes()[:-1] + b"x")
     second.unlink()
     names = [path.relative_to(tmp_path).as_posix() for path in (first, second)]
-    assert inspection.changed_files(tmp_path) == [
-        f"{names[0]} has changed",
-        f"{names[1]} is missing",
-    ]
+    (found,) = inspection.changed_files(tmp_path)
+    assert found.examples == (f"{names[0]} has changed", f"{names[1]} is missing")
     (tmp_path / conversion.SUMS).unlink()
-    assert inspection.changed_files(tmp_path) is None
+    assert inspection.changed_files(tmp_path) == []
 
 
 def test_a_figure_of_any_data_set(tmp_path):

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from jaxtal.data import activitynet, synthetic
-from jaxtal.data.dataset import Dataset, TimeGrid
+from jaxtal.data.dataset import Dataset, TimeGrid, Video
 from jaxtal.data.io.files import check_name
 from jaxtal.data.layouts import manifest, per_video, wtalc
 from jaxtal.data.lazy_dataset import LazyDataset
@@ -147,7 +147,7 @@ def read(
     source = dataclasses.replace(source, layout=chosen)
     if name and chosen != "tfds":
         source = dataclasses.replace(source, dataset=dataclasses.replace(source.dataset, name=name))
-    return _with_grid(manifest.apply(source), options)
+    return _with_times(_with_grid(manifest.apply(source), options), options)
 
 
 def _with_grid(source: LazyDataset, options: ReadingOptions) -> LazyDataset:
@@ -160,6 +160,41 @@ def _with_grid(source: LazyDataset, options: ReadingOptions) -> LazyDataset:
     if options.fps:
         dataset = dataset.map(lambda video: dataclasses.replace(video, fps=None))
     return dataclasses.replace(source, dataset=dataset, has_time_grid=True)
+
+
+def _with_times(source: LazyDataset, options: ReadingOptions) -> LazyDataset:
+    """Return the source with times in seconds, and its time grid as `options.time` states."""
+    dataset = source.dataset
+    if options.unit != "seconds":
+        dataset = dataset.map(lambda video: _in_seconds(video, dataset.grid, options.unit))
+    if options.time == "rescaled" and source.snippets:
+        grid = dataclasses.replace(dataset.grid, window=dataset.grid.stride)
+        shape = functools.partial(_rescaled, source, grid)
+        dataset = dataclasses.replace(dataset.map(shape), grid=grid)
+        source = dataclasses.replace(source, has_time_grid=True)
+    return dataclasses.replace(source, dataset=dataset)
+
+
+def _in_seconds(video: Video, grid: TimeGrid, unit: str) -> Video:
+    """Return a video whose annotated times were frames with its times in seconds."""
+    fps = grid.fps if video.fps is None else video.fps
+    return dataclasses.replace(
+        video,
+        duration=video.duration / fps if unit == "frames" else video.duration,
+        segments=video.segments / fps,
+        ambiguous=video.ambiguous / fps,
+    )
+
+
+def _rescaled(source: LazyDataset, grid: TimeGrid, video: Video) -> Video:
+    """Return a video with the frame rate at which its snippets divide its duration evenly."""
+    if source.snippets is None or video.name in source.missing:
+        return video
+    try:
+        length, _ = source.snippets(video)
+    except JaxtalError:  # reading the features reports the damage
+        return video
+    return dataclasses.replace(video, fps=length * grid.stride / video.duration)
 
 
 def _undetected(path: Path) -> str:
@@ -206,7 +241,7 @@ def load_dataset(
         path, name = wtalc.locate(path, "")
     options = ReadingOptions(layout or "", name or "", fps, stride, window)
     source = read(path, options, features=features)
-    return source.load(skip_damaged) if features else source.dataset
+    return source.load(skip_damaged) if features else source.bare
 
 
 def load_from_config(config: "ConfigDict") -> Dataset:
@@ -262,8 +297,8 @@ def load_annotations(path: str | os.PathLike[str]) -> Dataset:
     path = Path(path)
     if path.is_dir() and path.name.endswith("-Annotations"):
         folder, name = wtalc.locate(path, "")
-        return read(folder, name=name, features=False).dataset
+        return read(folder, name=name, features=False).bare
     if path.is_dir() and not detect(path):
         wtalc.locate(path, "")  # raises an error with the missing files
     layout = "" if path.is_dir() else "activitynet"
-    return read(path, layout=layout, features=False).dataset
+    return read(path, layout=layout, features=False).bare

@@ -68,7 +68,7 @@ def read(path: Path, name: str = "", features: bool = True) -> LazyDataset:
             entry = content["database"][video.name]
             records.add(video.name, split, index, _header(entry, f"{folder}, video {video.name}"))
     records.open()
-    return dataclasses.replace(source, features=records.read)
+    return dataclasses.replace(source, features=records.read, snippets=records.shape)
 
 
 def metadata(
@@ -186,6 +186,10 @@ class _Records:
                     f"{self._folder / _INFO}: {len(source)} records in split {split}, but "
                     f"{_METADATA} lists {count} videos; {_HOW_TO_FIX}"
                 )
+
+    def shape(self, video: Video) -> tuple[int, int]:
+        """Return (T, 2D) of the features of `video`, from the metadata."""
+        return self._headers[video.name][0]
 
     def read(self, video: Video) -> np.ndarray:
         """Return the (T, 2D) features of `video`; only its record is read."""

@@ -1,0 +1,236 @@
+"""Examination of annotations: labels, instances, subsets and classes."""
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from jaxtal.data.dataset import Dataset, Video
+from jaxtal.data.examination.times import FRAME_RATES
+from jaxtal.data.findings import ERROR, NOTE, WARNING, Finding
+
+# Classes of the data sets whose names select protocols of evaluation.
+_NUM_CLASSES = {"Thumos14reduced": 20, "Thumos14": 20, "ActivityNet1.2": 100, "ActivityNet1.3": 200}
+_ENOUGH = 10  # [videos] fewer allow no conclusion from where their instances end
+_WITHHELD = "testing"  # ActivityNet's subset without annotations
+
+
+class _Instances(NamedTuple):
+    """All n instances of a data set as columns.
+
+    Attributes:
+        video: (n,) int, position in `Dataset.videos`.
+        label: (n,) int, class index.
+        start: (n,) seconds.
+        end: (n,) seconds.
+        duration: (n,) seconds, of the instance's video.
+    """
+
+    video: np.ndarray
+    label: np.ndarray
+    start: np.ndarray
+    end: np.ndarray
+    duration: np.ndarray
+
+
+def _columns(videos: Sequence[Video]) -> _Instances:
+    counts = [len(video.segments) for video in videos]
+    segments = np.concatenate([np.empty((0, 2)), *(video.segments for video in videos)])
+    labels = np.concatenate([np.empty(0), *(video.segment_labels for video in videos)])
+    return _Instances(
+        np.repeat(np.arange(len(videos)), counts),
+        labels.astype(np.int64),
+        segments[:, 0],
+        segments[:, 1],
+        np.repeat(np.array([video.duration for video in videos]), counts),
+    )
+
+
+def find(dataset: Dataset) -> Iterator[Finding]:
+    """Yield findings about labels, instances, subsets and classes.
+
+    Args:
+        dataset: the videos; their features are not read.
+    """
+    instances = _columns(dataset.videos)
+    yield from _find_units(dataset, instances)
+    yield from _find_instances(dataset, instances)
+    yield from _find_labels(dataset, instances)
+    yield from _find_classes(dataset)
+    yield from _find_files(dataset)
+
+
+def _find_units(dataset: Dataset, found: _Instances) -> Iterator[Finding]:
+    """Yield findings about instances that lie in another unit than the durations."""
+    late = found.start > found.duration
+    if late.mean() > 0.5 if len(late) else False:
+        examples = _examples(dataset, found, late)
+        seen = f"{late.sum()} of {len(late)} instances begin after the end of their video"
+        for rate in (float(dataset.grid.fps), *FRAME_RATES):
+            if (found.end / rate <= 1.05 * found.duration).mean() > 0.95:
+                message = (
+                    f"{seen}; their times are frames at about {rate:g} fps, the durations are "
+                    "seconds: state unit=segment_frames"
+                )
+                yield Finding("segments in frames", ERROR, message, examples)
+                return
+        message = f"{seen}; {examples[0]}; correct their unit, or the durations"
+        yield Finding("segments in another unit", WARNING, message, examples)
+        return
+    last = np.zeros(len(dataset.videos))
+    np.maximum.at(last, found.video, found.end / found.duration)
+    if len(set(found.video.tolist())) >= _ENOUGH and last.max() < 0.5:
+        message = (
+            f"no instance of {len(dataset.videos)} videos ends after {100 * last.max():.0f} % of "
+            "its video; correct the unit of the segments, or that of the durations"
+        )
+        yield Finding("instances at the beginning only", WARNING, message)
+
+
+def _find_instances(dataset: Dataset, found: _Instances) -> Iterator[Finding]:
+    """Yield findings about instances with impossible or unusual times."""
+    total = len(found.start)
+    outside = (found.start > found.duration) | (found.end < 0)
+    backward = found.end < found.start
+    kept = "they are kept in the ground truth, where no detection can match them"
+    yield from _listed(
+        "instances outside their video", WARNING, _examples(dataset, found, outside),
+        f"{outside.sum()} of {total} instances lie outside their video; {kept}",
+    )  # fmt: skip
+    yield from _listed(
+        "instances that end before they begin", WARNING, _examples(dataset, found, backward),
+        f"{backward.sum()} of {total} instances end before they begin; {kept}",
+    )  # fmt: skip
+    beyond = (found.end > found.duration + 0.05) & (found.start <= found.duration)
+    num_classes = len(dataset.classes)
+    labeled = np.zeros((len(dataset.videos), num_classes), bool)
+    for row, video in zip(labeled, dataset.videos, strict=True):
+        row[video.labels] = True
+    unlabeled = ~labeled[found.video, found.label] if total else np.zeros(0, bool)
+    unusual = {
+        "instances that end after their video": beyond,
+        "instances of no length": found.end == found.start,
+        "instances whose class is not a label of the video": unlabeled,
+        "overlapping instances of a class": _overlapping(found),
+    }
+    for kind, which in unusual.items():
+        yield from _listed(kind, NOTE, _examples(dataset, found, which))
+    annotated = np.zeros_like(labeled)
+    annotated[found.video, found.label] = True
+    bare = labeled & ~annotated & annotated.any(axis=1, keepdims=True)
+    names = [
+        f"{dataset.videos[video].name} {dataset.classes[label]}"
+        for video, label in np.argwhere(bare).tolist()
+    ]
+    yield from _listed("labels without an instance", NOTE, names)
+
+
+def _overlapping(found: _Instances) -> np.ndarray:
+    """Return (n,) bool: instances that begin before an earlier one of their class has ended."""
+    order = np.lexsort((found.start, found.label, found.video))
+    start, end = found.start[order], found.end[order]
+    changes = np.diff(found.video[order], prepend=-1) | np.diff(found.label[order], prepend=-1)
+    group = np.cumsum(changes != 0)
+    # The latest end so far within a group, exactly: accumulated over ranks instead of times.
+    times, rank = np.unique(end, return_inverse=True)
+    latest = np.maximum.accumulate(group * (len(times) + 1) + rank) - group * (len(times) + 1)
+    overlapping = np.zeros(len(order), bool)
+    same = group[1:] == group[:-1]
+    overlapping[order[1:]] = same & (start[1:] < times[latest[:-1].clip(0)]) if len(order) else same
+    return overlapping
+
+
+def _find_labels(dataset: Dataset, found: _Instances) -> Iterator[Finding]:
+    """Yield findings about videos that nothing can be learned from or tested on."""
+    bare = [video.name for video in dataset.train if not len(video.labels)]
+    if bare and len(bare) == len(dataset.train):
+        message = (
+            f"none of the {len(bare)} training videos has a label, so there is nothing to learn "
+            'from; add labels ("video_labels": [...]), or choose other videos with train_subset=...'
+        )
+        yield Finding("no training label", ERROR, message, tuple(bare))
+    elif bare:
+        message = f"{len(bare)} of {len(dataset.train)} training videos have no label: {_few(bare)}"
+        yield Finding("training videos without a label", WARNING, message, tuple(bare))
+    for part, videos in (("validation", dataset.validation), ("test", dataset.test)):
+        bare = [video.name for video in videos if not len(video.labels)]
+        yield from _listed(f"{part} videos without a label", NOTE, bare)
+    names = {video.name for video in dataset.train}
+    both = sorted(names & {video.name for video in (*dataset.validation, *dataset.test)})
+    yield from _listed(
+        "videos in two subsets", WARNING, both, f"{len(both)} videos are in two subsets: "
+        f"{_few(both)}; a method must not be trained on videos that it is tested on",
+    )  # fmt: skip
+
+
+def _find_classes(dataset: Dataset) -> Iterator[Finding]:
+    """Yield findings about classes without videos, and the name of the data set."""
+    in_part = {
+        part: {label for video in videos for label in video.labels.tolist()}
+        for part, videos in (
+            ("train", dataset.train), ("other", (*dataset.validation, *dataset.test)),
+        )
+    }  # fmt: skip
+    untrained = sorted(in_part["other"] - in_part["train"]) if in_part["train"] else []
+    names = [dataset.classes[label] for label in untrained]
+    yield from _listed(
+        "classes without a training video", WARNING, names,
+        f"{len(names)} classes have test videos but no training video, so that they cannot be "
+        f"learned: {_few(names)}",
+    )  # fmt: skip
+    unseen = [
+        name
+        for label, name in enumerate(dataset.classes)
+        if label not in in_part["train"] | in_part["other"]
+    ]
+    yield from _listed("classes without a video", NOTE, unseen)
+    wanted = _NUM_CLASSES.get(dataset.name, len(dataset.classes))
+    if wanted != len(dataset.classes):
+        message = (
+            f"the name {dataset.name} selects that data set's protocol of evaluation, but it has "
+            f"{wanted} classes, and these videos have {len(dataset.classes)}; give name=..."
+        )
+        yield Finding("name of another data set", WARNING, message)
+
+
+def _find_files(dataset: Dataset) -> Iterator[Finding]:
+    """Yield findings about unused subsets, missing and superfluous feature files."""
+    origin = dataset.origin
+    if origin is None:
+        return
+    counts = [f"{count} of subset {name!r}" for name, count in origin.unused.items()]
+    odd = [name for name in origin.unused if name.lower() != _WITHHELD]
+    yield from _listed(
+        "unused subsets", WARNING if odd else NOTE, counts,
+        f"videos in neither training nor test: {', '.join(counts)}; "
+        "train_subset=... and test_subset=... choose others",
+    )  # fmt: skip
+    missing = [name for name in origin.missing if name not in set(origin.declared_missing)]
+    yield from _listed(
+        "videos without features", WARNING, missing,
+        f"{len(missing)} videos have no features: {_few(missing)}",
+    )  # fmt: skip
+    yield from _listed("videos listed as missing by the data set", NOTE, origin.declared_missing)
+    yield from _listed("feature files without a video", NOTE, origin.unannotated)
+
+
+def _listed(
+    kind: str, severity: str, examples: Sequence[str], message: str = ""
+) -> Iterator[Finding]:
+    """Yield a finding if there are examples."""
+    if examples:
+        default = f"{len(examples)} {kind}: {_few(examples)}"
+        yield Finding(kind, severity, message or default, tuple(examples))
+
+
+def _few(names: Sequence[str]) -> str:
+    return ", ".join(names[:3]) + ", ..." * (len(names) > 3)
+
+
+def _examples(dataset: Dataset, found: _Instances, which: np.ndarray) -> tuple[str, ...]:
+    """Return a text for each of the instances in a mask (n,)."""
+    return tuple(
+        f"{dataset.videos[found.video[row]].name} {found.start[row]:g}-{found.end[row]:g} s "
+        f"{dataset.classes[found.label[row]]}"
+        for row in np.flatnonzero(which).tolist()
+    )

@@ -1,0 +1,108 @@
+"""Facts about the features of a data set, one row a video, collected in one pass."""
+
+import contextlib
+import dataclasses
+import zlib
+from collections.abc import Sequence
+
+import numpy as np
+
+from jaxtal.data.dataset import Dataset
+from jaxtal.data.lazy_dataset import LazyDataset
+from jaxtal.errors import JaxtalError
+
+_COLUMNS = 8  # of each stream, to find zeros without reading everything
+_ROWS = 8  # first snippets, by which equal features are recognized
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Facts:
+    """Columns with one entry per video, in the order of `Dataset.videos`.
+
+    Attributes:
+        snippets: (V,) int64, length in snippets; 0: unknown.
+        widths: (V,) int64, features per snippet; 0: unknown.
+        zeros: (V,) int64, snippets in which all features are zero.
+        zero_streams: (V, 2) bool, streams of zeros only; a data set of one stream has one of them.
+        constant: (V,) bool, all snippets are equal.
+        beginnings: (V,) int64, checksum of the first snippets; -1: unknown or all equal.
+        seen: (V,) bool, the features themselves were read.
+    """
+
+    snippets: np.ndarray
+    widths: np.ndarray
+    zeros: np.ndarray
+    zero_streams: np.ndarray
+    constant: np.ndarray
+    beginnings: np.ndarray
+    seen: np.ndarray
+
+    @classmethod
+    def unknown(cls, count: int) -> "Facts":
+        """Return the facts of V videos of which nothing is known."""
+        return cls(
+            snippets=np.zeros(count, np.int64),
+            widths=np.zeros(count, np.int64),
+            zeros=np.zeros(count, np.int64),
+            zero_streams=np.zeros((count, 2), bool),
+            constant=np.zeros(count, bool),
+            beginnings=np.full(count, -1),
+            seen=np.zeros(count, bool),
+        )
+
+    def add(self, video: int, features: np.ndarray, stream_widths: Sequence[int] = ()) -> None:
+        """Enter the features of one video.
+
+        Zeros are looked for in a few columns first, so that the pass is cheap.
+
+        Args:
+            video: index of the video.
+            features: (T, D).
+            stream_widths: features per snippet of each stream; (): two equal halves.
+        """
+        length, width = features.shape
+        first = stream_widths[0] if stream_widths else width // 2
+        self.snippets[video], self.widths[video], self.seen[video] = length, width, True
+        streams = [stream for stream in (features[:, :first], features[:, first:]) if stream.size]
+        samples = [stream[:, :: max(1, stream.shape[1] // _COLUMNS)] for stream in streams]
+        sample = np.concatenate(samples, axis=1)
+        self._add_zeros(video, features, streams, samples)
+        same = bool((sample == sample[0]).all())
+        self.constant[video] = same and length > 1
+        beginning = np.ascontiguousarray(sample[:_ROWS])
+        if not (beginning == beginning[0]).all():
+            self.beginnings[video] = zlib.crc32(beginning.tobytes())
+
+    def _add_zeros(self, video: int, features, streams, samples) -> None:
+        empty = np.flatnonzero(~np.concatenate(samples, axis=1).any(axis=1))
+        self.zeros[video] = (~features[empty].any(axis=1)).sum()
+        for index, (stream, sample) in enumerate(zip(streams, samples, strict=True)):
+            self.zero_streams[video, index] = not sample.any() and not stream.any()
+
+
+def of_dataset(dataset: Dataset) -> Facts:
+    """Return the facts of a data set with features in memory.
+
+    Args:
+        dataset: videos with features (T, D), or (0, 0) where they are not known.
+    """
+    facts = Facts.unknown(len(dataset.videos))
+    for index, video in enumerate(dataset.videos):
+        if video.features.size:
+            facts.add(index, video.features, dataset.stream_widths)
+    return facts
+
+
+def of_source(source: LazyDataset) -> Facts:
+    """Return the facts of the features that are known without reading them.
+
+    Args:
+        source: the data set.
+    """
+    facts = Facts.unknown(len(source.videos))
+    missing = set(source.missing)
+    for index, video in enumerate(source.videos):
+        if source.snippets and video.name not in missing:
+            with contextlib.suppress(JaxtalError):  # reading reports damaged files
+                facts.snippets[index], facts.widths[index] = source.snippets(video)
+    return facts

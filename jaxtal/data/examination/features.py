@@ -1,0 +1,120 @@
+"""Examination of features: zeros, constants, equal features, streams."""
+
+from collections import Counter
+from collections.abc import Iterator
+
+import numpy as np
+
+from jaxtal.data.dataset import Dataset
+from jaxtal.data.examination.facts import Facts
+from jaxtal.data.findings import ERROR, NOTE, WARNING, Finding
+
+_I3D = 2048  # RGB and flow of the I3D networks that published features are from
+_MODALITIES = ("rgb", "flow")
+_SPLIT_UNSTATED = ("opentad", "actionformer")  # layouts of features of any number of streams
+
+
+def find(dataset: Dataset, facts: Facts) -> Iterator[Finding]:
+    """Yield findings about the features of a data set.
+
+    Args:
+        dataset: the videos.
+        facts: the facts of their features.
+    """
+    yield from _find_zeros(dataset, facts)
+    yield from _find_zero_streams(dataset, facts)
+    yield from _find_equal(dataset, facts)
+    yield from _find_streams(dataset, facts)
+
+
+def _names(dataset: Dataset, which: np.ndarray) -> tuple[str, ...]:
+    return tuple(dataset.videos[index].name for index in np.flatnonzero(which).tolist())
+
+
+def _few(names: tuple[str, ...]) -> str:
+    return ", ".join(names[:3]) + ", ..." * (len(names) > 3)
+
+
+def _find_zeros(dataset: Dataset, facts: Facts) -> Iterator[Finding]:
+    empty = facts.seen & (facts.zeros == facts.snippets)
+    training = np.arange(len(empty)) < len(dataset.train)
+    names = _names(dataset, empty)
+    if dataset.train and (empty | ~training).all() and facts.seen.any():
+        message = (
+            f"the features of all {len(dataset.train)} training videos are zero, so there is "
+            "nothing to learn from; extract them again"
+        )
+        yield Finding("zero features", ERROR, message, names)
+    elif names:
+        message = (
+            f"all features of {len(names)} of {facts.seen.sum()} videos are zero "
+            f"({(empty & training).sum()} training videos): {_few(names)}; extract them again, or "
+            "remove the videos"
+        )
+        yield Finding("videos of zeros", WARNING, message, names)
+    partly = facts.seen & ~empty & (facts.zeros > 0)
+    if partly.any():
+        examples = tuple(
+            f"{dataset.videos[index].name} {facts.zeros[index]} of {facts.snippets[index]}"
+            for index in np.flatnonzero(partly).tolist()
+        )
+        often = (facts.zeros[partly] > facts.snippets[partly] / 4).any()
+        message = f"{partly.sum()} videos have snippets of zeros: {_few(examples)}"
+        yield Finding(
+            "videos with snippets of zeros", WARNING if often else NOTE, message, examples
+        )
+
+
+def _find_zero_streams(dataset: Dataset, facts: Facts) -> Iterator[Finding]:
+    """Yield findings about videos of which one stream is zero and the other is not."""
+    if len(dataset.stream_widths) == 1:
+        return
+    known = facts.seen & (facts.zeros < facts.snippets)
+    for stream, name in enumerate(_MODALITIES):
+        which = known & facts.zero_streams[:, stream]
+        if not which.any():
+            continue
+        names = _names(dataset, which)
+        if which.sum() == known.sum():
+            fix = f"modality={_MODALITIES[1 - stream]} uses the other stream alone"
+            message = f"the {name} features of all {len(names)} videos are zero; {fix}"
+        else:
+            message = (
+                f"the {name} features of {len(names)} of {known.sum()} videos are zero: "
+                f"{_few(names)}; extract them again"
+            )
+        yield Finding("stream of zeros", WARNING, message, names)
+
+
+def _find_equal(dataset: Dataset, facts: Facts) -> Iterator[Finding]:
+    """Yield findings about features that do not change over time, or are those of others."""
+    names = _names(dataset, facts.constant & (facts.zeros < facts.snippets))
+    if names:
+        message = (
+            f"all snippets of {len(names)} videos are equal: {_few(names)}; extract their features "
+            "again"
+        )
+        yield Finding("constant features", WARNING, message, names)
+    times = Counter(facts.beginnings[facts.beginnings >= 0].tolist())
+    again = np.array([times[start] > 1 for start in facts.beginnings.tolist()], bool)
+    names = _names(dataset, again)
+    if names:
+        message = (
+            f"{len(names)} videos begin with the same features as another one: {_few(names)}; "
+            "extract the features of each from its own file"
+        )
+        yield Finding("equal features", WARNING, message, names)
+
+
+def _find_streams(dataset: Dataset, facts: Facts) -> Iterator[Finding]:
+    """Yield a finding where nothing states how the columns are divided into streams."""
+    origin, width = dataset.origin, int(facts.widths.max(initial=0))
+    if origin is None or origin.has_streams or not width:
+        return
+    if width != _I3D or origin.layout in _SPLIT_UNSTATED:
+        half = width // 2
+        message = (
+            f"{width} features per snippet are taken for {half} of RGB and {half} of flow; state "
+            f"streams=1 for features of a single encoder, or stream_widths={half},{half}"
+        )
+        yield Finding("assumed streams", WARNING, message)

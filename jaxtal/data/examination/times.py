@@ -1,0 +1,203 @@
+"""Examination of time: the extent of the features against the durations of the videos."""
+
+import dataclasses
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from jaxtal.data.dataset import Dataset, TimeGrid
+from jaxtal.data.examination.facts import Facts
+from jaxtal.data.findings import ERROR, WARNING, Finding
+
+# The time grids of published features, the most common ones first.
+KNOWN_GRIDS = tuple(
+    TimeGrid(fps, stride, max(stride, 16))
+    for stride in (16, 4, 8, 32, 64, 6, 12, 2, 1)
+    for fps in (25, 30, 24, 15, 10)
+)
+FRAME_RATES = (25, 30, 24, 29.97, 15, 10, 50, 60)
+MANY, MUCH, LITTLE = 0.1, 0.25, 0.05  # shares of the videos; of a duration
+_SHORT = 2.0  # [seconds] a little is at least as much
+_FIT = 0.9  # share of the videos that another explanation must fit
+_FEW = 3  # [videos] fewer allow no conclusion about the whole data set
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Extents:
+    """Extents of the features and durations of the V videos whose features are known.
+
+    Attributes:
+        dataset: the data set.
+        names: (V,) names.
+        snippets: (V,) lengths in snippets.
+        padding: (V,) snippets of zeros only.
+        grid: the time grid of the videos.
+        durations: (V,) durations of the videos in seconds.
+    """
+
+    dataset: Dataset
+    names: np.ndarray
+    snippets: np.ndarray
+    padding: np.ndarray
+    grid: TimeGrid
+    durations: np.ndarray
+
+    @property
+    def seconds(self) -> np.ndarray:
+        """Extents of the features on the data set's time grid, (V,)."""
+        return self.grid.to_seconds(self.snippets)
+
+    @property
+    def much(self) -> np.ndarray:
+        """Videos whose features differ from the duration by a quarter of it, (V,) bool."""
+        snippet = self.grid.stride / self.grid.fps
+        difference = np.abs(self.seconds - self.durations)
+        return difference > np.maximum(MUCH * self.durations, 1.5 * snippet)
+
+    @property
+    def little(self) -> np.ndarray:
+        """Videos whose features differ from the duration by more than 5 % and 2 s, (V,) bool."""
+        difference = np.abs(self.seconds - self.durations)
+        return difference > np.maximum(LITTLE * self.durations, _SHORT)
+
+    def examples(self, which: np.ndarray) -> tuple[str, ...]:
+        """Return a text for each of the videos in a mask (V,)."""
+        return tuple(
+            f"{name} {extent:.1f} s of features, {duration:.1f} s of video"
+            for name, extent, duration in zip(
+                self.names[which], self.seconds[which], self.durations[which], strict=True
+            )
+        )
+
+
+def _error(seconds: np.ndarray, durations: np.ndarray, snippet: ArrayLike) -> float:
+    """Return the median relative difference, or infinity if nearly all videos do not fit."""
+    difference = np.abs(seconds - durations)
+    fits = difference <= np.maximum(0.1 * durations, 1.5 * np.asarray(snippet))
+    if fits.mean() < _FIT:
+        return np.inf
+    return float(np.median(np.abs(np.log(seconds / durations))))
+
+
+def find(dataset: Dataset, facts: Facts) -> Iterator[Finding]:
+    """Yield findings about the time grid, units and lengths.
+
+    Args:
+        dataset: the videos.
+        facts: the facts of their features.
+    """
+    known = np.flatnonzero(facts.snippets)
+    if not len(known):
+        return
+    videos = [dataset.videos[index] for index in known]
+    extents = _Extents(
+        dataset,
+        np.array([video.name for video in videos]),
+        facts.snippets[known],
+        facts.zeros[known],
+        dataset.grid.of(videos),
+        np.array([video.duration for video in videos]),
+    )
+    much, little = extents.much, extents.little
+    if much.mean() > MANY and len(known) >= _FEW:
+        yield _explained(extents, much)
+    elif little.mean() > MANY and len(known) >= _FEW:
+        yield _nearly(extents, little)
+    elif (much | little).any():
+        yield _single_videos(extents, much | little)
+
+
+def _explained(extents: _Extents, off: np.ndarray) -> Finding:
+    """Return the finding of a time grid that does not fit, with its most likely reason."""
+    seen, examples = _observation(extents, off), extents.examples(off)
+    snippet = extents.grid.stride / extents.grid.fps
+    bare = extents.grid.to_seconds(extents.snippets - extents.padding)
+    if extents.padding.any() and _error(bare, extents.durations, snippet) < np.inf:
+        message = f"{seen}; they were padded with snippets of zeros: remove these"
+        return Finding("padded features", WARNING, message, examples)
+    if _rescaled(extents):
+        message = (
+            f"{seen}; all videos have {extents.snippets[0]} snippets, so the features were "
+            "rescaled: state time=rescaled"
+        )
+        return Finding("rescaled features", ERROR, message, examples)
+    rate, grid = _frame_rate(extents), _known_grid(extents)
+    if rate and not (grid and (extents.durations % 1).any()):
+        message = f"{seen}; the durations are frames at about {rate:g} fps: state unit=frames"
+        return Finding("durations in frames", ERROR, message, examples)
+    if grid:
+        message = f"{seen}; another time grid fits: state {_stated(grid)}"
+        return Finding("other time grid", ERROR, message, examples)
+    message = (
+        f"{seen}, and no known time grid fits; {examples[0]}; state fps=..., stride=... and "
+        "window=..., or correct the durations"
+    )
+    return Finding("time that does not fit", WARNING, message, examples)
+
+
+def _observation(extents: _Extents, off: np.ndarray) -> str:
+    grid, origin = extents.dataset.grid, extents.dataset.origin
+    how = "stated"
+    if origin and not origin.has_time_grid:
+        how = f"assumed for the layout {origin.layout}"
+    ratio = np.median(extents.seconds / extents.durations)
+    return (
+        f"on the time grid of {grid.fps:g} fps and stride {grid.stride:g} ({how}) the features "
+        f"last {ratio:.3g} times as long as the videos (median; {off.sum()} of {len(off)} differ)"
+    )
+
+
+def _stated(grid: TimeGrid) -> str:
+    return f"fps={grid.fps:g} stride={grid.stride:g} window={grid.window:g}"
+
+
+def _rescaled(extents: _Extents) -> bool:
+    """Return whether all videos have one number of snippets but different durations."""
+    durations = extents.durations
+    return bool((extents.snippets == extents.snippets[0]).all()) and (
+        durations.max() > 1.1 * durations.min()
+    )
+
+
+def _frame_rate(extents: _Extents) -> float:
+    """Return the frame rate by which all durations are too large; 0 if there is none."""
+    snippet = extents.grid.stride / extents.grid.fps
+    rates = (float(extents.dataset.grid.fps), *FRAME_RATES)
+    errors = [_error(extents.seconds, extents.durations / rate, snippet) for rate in rates]
+    best = int(np.argmin(errors))
+    return rates[best] if errors[best] < np.inf else 0.0
+
+
+def _known_grid(extents: _Extents) -> TimeGrid | None:
+    """Return the known time grid that fits best, the more common one if two fit equally."""
+    best, least = None, np.inf
+    for grid in KNOWN_GRIDS:
+        snippet = grid.stride / grid.fps
+        error = _error(grid.to_seconds(extents.snippets), extents.durations, snippet)
+        if error < least - 0.01 or (best is None and error < np.inf):
+            best, least = grid, error
+    return best
+
+
+def _nearly(extents: _Extents, off: np.ndarray) -> Finding:
+    """Return the finding of features that are a little longer or shorter in many videos."""
+    grid = _known_grid(extents)
+    fix = "state fps=..., stride=... and window=... of the features"
+    if grid and grid.times != extents.dataset.grid.times:
+        fix = f"another time grid fits better: state {_stated(grid)}"
+    message = f"{_observation(extents, off)}; {fix}"
+    return Finding("time grid that fits badly", WARNING, message, extents.examples(off))
+
+
+def _single_videos(extents: _Extents, off: np.ndarray) -> Finding:
+    """Return the finding of single videos whose features are longer or shorter."""
+    examples = extents.examples(off)
+    short = (extents.seconds < extents.durations) & off
+    message = (
+        f"the features of {off.sum()} of {len(off)} videos are much longer or shorter than the "
+        f"video ({short.sum()} are shorter, as if half extracted), {examples[0]}; extract them "
+        "again, or correct the durations"
+    )
+    kind = "features much longer or shorter than the video"
+    return Finding(kind, WARNING, message, examples)
