@@ -16,6 +16,7 @@ from jaxtal.data import activations, activitynet
 from jaxtal.data import detections as detection_files
 from jaxtal.data.activations import Activations
 from jaxtal.data.dataset import Dataset
+from jaxtal.data.findings import NOTE
 from jaxtal.data.io import json_files
 from jaxtal.data.layouts import load_annotations
 from jaxtal.data.segments import Segments
@@ -92,7 +93,8 @@ class Run:
         models: the trained model; for a population the first member that did not diverge and the
             ensemble of all, if there is one.
         missing: a line for each part that the report lacks, with the way to get it.
-        data: content of data.json, "" if there is none.
+        data: content of data.json without the findings, "" if there is none.
+        findings: errors and warnings of the examination of the data set, a line each.
     """
 
     name: str
@@ -102,6 +104,7 @@ class Run:
     models: list[Model]
     missing: list[str]
     data: str
+    findings: list[str]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -195,11 +198,22 @@ def _read(files: Workdir, name: str) -> Run:
         elif saved not in absent:
             curves = _curves(saved, truth, config)
         models.append(Model(called, truth, result.official, found, curves))
-    seen = files.path / "data.json"
-    about = (
-        json.dumps(json_files.load(seen, "a run's data"), sort_keys=True) if seen.is_file() else ""
-    )
-    return Run(name, result, _metrics(files), truth, models, missing, about)
+    data, findings = _data(files.path / "data.json", name)
+    return Run(name, result, _metrics(files), truth, models, missing, data, findings)
+
+
+def _data(path: Path, name: str) -> tuple[str, list[str]]:
+    """Return the content of data.json without its findings, and a line for each of these."""
+    if not path.is_file():
+        return "", []
+    content = json_files.load(path, "a run's data")
+    with tables.naming(path, "a run's data"):
+        findings = [
+            f"{name}: {finding['severity']}: {one_line(finding['message'])}"
+            for finding in content.pop("findings", ())
+            if finding["severity"] != NOTE
+        ]
+    return json.dumps(content, sort_keys=True), findings
 
 
 def _folders(path: Path, name: str, result: Result) -> Iterator[tuple[str, Path]]:
