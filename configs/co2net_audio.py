@@ -17,6 +17,7 @@ def get_config() -> ConfigDict:
     config = co2net_thumos.get_config()
     config.seed = 0
     config.data.update(dir="audio_wtal", name="AudioWTAL", num_snippets=150)
+    config.data.stream_widths = (128, 128)  # level statistics, modulation and onsets
     config.optimizer.learning_rate = 5e-4
     config.train.steps = 2000
     return config

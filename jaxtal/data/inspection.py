@@ -73,6 +73,7 @@ def _subset(videos: Sequence[Video], lengths: dict[str, int]) -> dict[str, Any]:
         "videos": len(videos),
         "instances": len(segments),
         "instances_that_cannot_be_right": count_annotation_errors(videos) if videos else {},
+        "overlapping_instances": sum(int(_overlapping(video).sum()) for video in videos),
         "ambiguous_intervals": sum(len(video.ambiguous) for video in videos),
         "labels_a_video": np.bincount([len(video.labels) for video in videos]).tolist()
         if videos
@@ -85,6 +86,17 @@ def _subset(videos: Sequence[Video], lengths: dict[str, int]) -> dict[str, Any]:
             "seconds an instance": _quantiles(segments[:, 1] - segments[:, 0]),
         },
     }
+
+
+def _overlapping(video: Video) -> np.ndarray:
+    """Return (m,) bool: instances that begin before an earlier one of their class has ended."""
+    overlapping = np.zeros(len(video.segments), bool)
+    for label in np.unique(video.segment_labels):
+        mine = np.flatnonzero(video.segment_labels == label)
+        mine = mine[np.argsort(video.segments[mine, 0], kind="stable")]
+        ends = np.maximum.accumulate(video.segments[mine, 1])
+        overlapping[mine[1:]] = video.segments[mine[1:], 0] < ends[:-1]
+    return overlapping
 
 
 def _quantiles(values) -> list[float] | None:

@@ -111,33 +111,18 @@ def _find_instances(dataset: Dataset, found: _Instances) -> Iterator[Finding]:
         "instances that end after their video": beyond,
         "instances of no length": found.end == found.start,
         "instances whose class is not a label of the video": unlabeled,
-        "overlapping instances of a class": _overlapping(found),
     }
     for kind, which in unusual.items():
         yield from _listed(kind, NOTE, _examples(dataset, found, which))
     annotated = np.zeros_like(labeled)
     annotated[found.video, found.label] = True
     bare = labeled & ~annotated & annotated.any(axis=1, keepdims=True)
+    videos = dataset.videos
     names = [
-        f"{dataset.videos[video].name} {dataset.classes[label]}"
+        f"{videos[video].name} {dataset.classes[label]}"
         for video, label in np.argwhere(bare).tolist()
     ]
     yield from _listed("labels without an instance", NOTE, names)
-
-
-def _overlapping(found: _Instances) -> np.ndarray:
-    """Return (n,) bool: instances that begin before an earlier one of their class has ended."""
-    order = np.lexsort((found.start, found.label, found.video))
-    start, end = found.start[order], found.end[order]
-    changes = np.diff(found.video[order], prepend=-1) | np.diff(found.label[order], prepend=-1)
-    group = np.cumsum(changes != 0)
-    # The latest end so far within a group, exactly: accumulated over ranks instead of times.
-    times, rank = np.unique(end, return_inverse=True)
-    latest = np.maximum.accumulate(group * (len(times) + 1) + rank) - group * (len(times) + 1)
-    overlapping = np.zeros(len(order), bool)
-    same = group[1:] == group[:-1]
-    overlapping[order[1:]] = same & (start[1:] < times[latest[:-1].clip(0)]) if len(order) else same
-    return overlapping
 
 
 def _find_labels(dataset: Dataset, found: _Instances) -> Iterator[Finding]:
@@ -229,8 +214,9 @@ def _few(names: Sequence[str]) -> str:
 
 def _examples(dataset: Dataset, found: _Instances, which: np.ndarray) -> tuple[str, ...]:
     """Return a text for each of the instances in a mask (n,)."""
+    names = [video.name for video in dataset.videos] if which.any() else []
     return tuple(
-        f"{dataset.videos[found.video[row]].name} {found.start[row]:g}-{found.end[row]:g} s "
+        f"{names[found.video[row]]} {found.start[row]:g}-{found.end[row]:g} s "
         f"{dataset.classes[found.label[row]]}"
         for row in np.flatnonzero(which).tolist()
     )

@@ -11,7 +11,7 @@ from jaxtal.data.dataset import Dataset
 from jaxtal.data.lazy_dataset import LazyDataset
 from jaxtal.errors import JaxtalError
 
-_COLUMNS = 8  # of each stream, to find zeros without reading everything
+_COLUMNS = 8  # that are read first, to find zeros without reading everything
 _ROWS = 8  # first snippets, by which equal features are recognized
 
 
@@ -61,23 +61,30 @@ class Facts:
             stream_widths: features per snippet of each stream; (): two equal halves.
         """
         length, width = features.shape
-        first = stream_widths[0] if stream_widths else width // 2
         self.snippets[video], self.widths[video], self.seen[video] = length, width, True
-        streams = [stream for stream in (features[:, :first], features[:, first:]) if stream.size]
-        samples = [stream[:, :: max(1, stream.shape[1] // _COLUMNS)] for stream in streams]
-        sample = np.concatenate(samples, axis=1)
-        self._add_zeros(video, features, streams, samples)
-        same = bool((sample == sample[0]).all())
-        self.constant[video] = same and length > 1
-        beginning = np.ascontiguousarray(sample[:_ROWS])
-        if not (beginning == beginning[0]).all():
-            self.beginnings[video] = zlib.crc32(beginning.tobytes())
+        step = max(1, width // _COLUMNS)
+        sample = np.ascontiguousarray(features[:, ::step])
+        filled = sample.any(axis=1)
+        if not filled.all():
+            self.zeros[video] = (~features[~filled].any(axis=1)).sum()
+        columns = np.asarray(sample.any(axis=0))
+        self._add_zero_streams(video, features, columns, step, stream_widths)
+        last = min(length, _ROWS) - 1
+        if (sample[0] != sample[last]).any():
+            self.beginnings[video] = zlib.crc32(sample[:_ROWS].tobytes())
+        elif length > 1:
+            self.constant[video] = (sample == sample[0]).all()
 
-    def _add_zeros(self, video: int, features, streams, samples) -> None:
-        empty = np.flatnonzero(~np.concatenate(samples, axis=1).any(axis=1))
-        self.zeros[video] = (~features[empty].any(axis=1)).sum()
-        for index, (stream, sample) in enumerate(zip(streams, samples, strict=True)):
-            self.zero_streams[video, index] = not sample.any() and not stream.any()
+    def _add_zero_streams(
+        self, video: int, features: np.ndarray, filled: np.ndarray, step: int, widths: Sequence[int]
+    ) -> None:
+        """Enter the streams of zeros; `filled` marks every `step`th column that is not zero."""
+        first = widths[0] if widths else features.shape[1] // 2
+        border = -(-first // step)  # the sampled columns of the first stream
+        if filled[:border].any() and filled[border:].any():
+            return
+        for index, stream in enumerate((features[:, :first], features[:, first:])):
+            self.zero_streams[video, index] = stream.size > 0 and not stream.any()
 
 
 def of_dataset(dataset: Dataset) -> Facts:

@@ -28,7 +28,8 @@ def find(dataset: Dataset, facts: Facts) -> Iterator[Finding]:
 
 
 def _names(dataset: Dataset, which: np.ndarray) -> tuple[str, ...]:
-    return tuple(dataset.videos[index].name for index in np.flatnonzero(which).tolist())
+    videos = dataset.videos
+    return tuple(videos[index].name for index in np.flatnonzero(which).tolist())
 
 
 def _few(names: tuple[str, ...]) -> str:
@@ -52,10 +53,11 @@ def _find_zeros(dataset: Dataset, facts: Facts) -> Iterator[Finding]:
             "remove the videos"
         )
         yield Finding("videos of zeros", WARNING, message, names)
-    partly = facts.seen & ~empty & (facts.zeros > 0)
+    partly = facts.seen & ~empty & (facts.zeros > facts.snippets / 10)
     if partly.any():
+        videos = dataset.videos
         examples = tuple(
-            f"{dataset.videos[index].name} {facts.zeros[index]} of {facts.snippets[index]}"
+            f"{videos[index].name} {facts.zeros[index]} of {facts.snippets[index]}"
             for index in np.flatnonzero(partly).tolist()
         )
         often = (facts.zeros[partly] > facts.snippets[partly] / 4).any()

@@ -90,7 +90,8 @@ def find(dataset: Dataset, facts: Facts) -> Iterator[Finding]:
     known = np.flatnonzero(facts.snippets)
     if not len(known):
         return
-    videos = [dataset.videos[index] for index in known]
+    every = dataset.videos
+    videos = [every[index] for index in known.tolist()]
     extents = _Extents(
         dataset,
         np.array([video.name for video in videos]),
