@@ -230,8 +230,8 @@ def test_an_annotated_data_set(tmp_path, caplog):
     assert list(found) == ["a", "b", "c", "d"]
     assert all(found.values())
     assert "4 videos of 25 fps, stride 16, window 16 (assumed for wtalc)" in logged(caplog)
-    predict(predictor, tmp_path, tmp_path / "found.json", ReadingOptions(fps=30))
-    assert "4 videos of 30 fps, stride 16, window 16 (fps given)" in logged(caplog)
+    predict(predictor, tmp_path, tmp_path / "found.json", ReadingOptions(fps=25.5))
+    assert "4 videos of 25.5 fps, stride 16, window 16 (fps given)" in logged(caplog)
     features[2][3] = np.nan
     write_wtalc(tmp_path, features=objects(features))
     with pytest.raises(
