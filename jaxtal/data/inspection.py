@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxtal.data.dataset import Dataset, Video, count_annotation_errors
+from jaxtal.data.dataset import Dataset, Video, count_annotation_errors, stream_widths
 from jaxtal.data.io.files import open_regular, sha256
 from jaxtal.data.lazy_dataset import LazyDataset
 from jaxtal.errors import DataError, JaxtalError
@@ -48,7 +48,7 @@ def inspect(source: LazyDataset, features: bool, progress: Progress) -> dict[str
         "notes": list(source.notes),
         "subsets": {name: _subset(part, seen) for name, part in parts.items()},
         "classes": count_classes(dataset),
-        "features": seen.summary() if seen else None,
+        "features": seen.summary(dataset.stream_widths) if seen else None,
     }
     found = _annotation_defects(source) | (seen.defects() if seen else {})
     report["defects"] = {
@@ -209,10 +209,11 @@ class _Features:
         if empty:
             self._zero.append(f"{video.name} {empty} of {count}")
 
-    def summary(self) -> dict[str, Any]:
-        """Return width, types and counts over all videos."""
+    def summary(self, stated: tuple[int, ...]) -> dict[str, Any]:
+        """Return width, streams, types and counts over all videos; see `stream_widths`."""
         return {
             "width": self._width,
+            "streams": list(stream_widths(stated, self._width)),
             "types": self._types,
             "snippets": sum(self.snippets.values()),
             "videos": len(self.snippets),

@@ -29,7 +29,7 @@ from jaxtal.methods import base
 from jaxtal.methods.base import Method
 from jaxtal.nn import discriminative_loss, losses
 from jaxtal.nn.discriminative_loss import attended_embeddings, bottom_up_attention
-from jaxtal.nn.layers import Dropout, TemporalConv, leaky_relu
+from jaxtal.nn.layers import Dropout, TemporalConv, leaky_relu, mean_of, split_streams
 from jaxtal.nn.mutual_information import MEASURES, joint_matrix
 from jaxtal.parallel import sharding
 
@@ -53,8 +53,9 @@ _OPTIONS = {
 
 
 class Stream(nn.Module):
-    """Network of one modality ([docs][d2net-network]); attributes as in `D2Net`."""
+    """Network of one stream ([docs][d2net-network]); attributes as in `D2Net`, and E, `width`."""
 
+    width: int
     num_classes: int
     kernel_size: int
     dilation: int
@@ -64,13 +65,13 @@ class Stream(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, mask: jax.Array, train: bool):
-        """Map features [B, T, D] to embeddings [B, T, D] and logits [B, T, C]."""
+        """Map features [B, T, D] to embeddings [B, T, E] and logits [B, T, C]."""
         conv = functools.partial(
             TemporalConv, kernel_init=nn.initializers.normal(0.01), dilation=self.dilation
         )
         for name in ("conv0", "conv1"):
-            hidden = leaky_relu(conv(x.shape[-1], self.kernel_size, name=name)(x, mask))
-            x = hidden + x if self.residual else hidden
+            hidden = leaky_relu(conv(self.width, self.kernel_size, name=name)(x, mask))
+            x = hidden + x if self.residual and x.shape == hidden.shape else hidden
         x = Dropout(self.dropout)(x, train)
         return x, conv(self.num_classes, self.classifier_kernel_size, name="cls")(x, mask)
 
@@ -83,10 +84,11 @@ class D2Net(nn.Module):
         kernel_size: taps of the two hidden temporal convolutions, odd.
         dilation: snippets between two taps, in all three convolutions.
         classifier_kernel_size: taps of the last convolution, odd.
-        residual: add each hidden layer's input to its output.
+        residual: add each hidden layer's input to its output, if they have the same width.
         dropout: probability, on the embeddings in training; the losses read them after dropout.
         padding: "masked": padding has no effect on a video's outputs. "published": in training it
             has one, up to the batch's longest video, since biases make its hidden layers nonzero.
+        stream_widths: see `base.BuildModel`; E, the width of embeddings, is the largest.
 
     Source: D2-Net, section 3 ([docs][d2net-network]).
     """
@@ -98,6 +100,7 @@ class D2Net(nn.Module):
     residual: bool
     dropout: float
     padding: str
+    stream_widths: tuple[int, ...] = ()
 
     @nn.compact
     def __call__(self, x: jax.Array, mask: jax.Array, train: bool = False) -> dict:
@@ -109,13 +112,15 @@ class D2Net(nn.Module):
             train: apply dropout; needs an rng named "dropout".
 
         Returns:
-            cas [B, T, C], the mean of both streams' probabilities; embeddings [B, T, D], their mean
+            cas [B, T, C], the mean of the streams' probabilities; embeddings [B, T, E], their mean
             embedding; attention [B, T, 1], bottom-up, from the stored running background.
         """
         if train and self.padding == "published":
             mask = jnp.broadcast_to(mask.any(0, keepdims=True), mask.shape)
+        streams = split_streams(x, self.stream_widths)
         stream = functools.partial(
             Stream,
+            max(part.shape[-1] for part in streams.values()),
             self.num_classes,
             self.kernel_size,
             self.dilation,
@@ -123,13 +128,11 @@ class D2Net(nn.Module):
             self.residual,
             self.dropout,
         )
-        rgb, flow = jnp.split(x, 2, axis=-1)
-        rgb, rgb_logits = stream(name="rgb")(rgb, mask, train)
-        flow, flow_logits = stream(name="flow")(flow, mask, train)
-        embeddings = (rgb + flow) / 2
+        outputs = [stream(name=name)(part, mask, train) for name, part in streams.items()]
+        embeddings = mean_of([embedding for embedding, _ in outputs])
         background = self.variable("running", "background", jnp.zeros, embeddings.shape[-1:])
         return {
-            "cas": (nn.sigmoid(rgb_logits) + nn.sigmoid(flow_logits)) / 2,
+            "cas": mean_of([nn.sigmoid(logits) for _, logits in outputs]),
             "embeddings": embeddings,
             "attention": bottom_up_attention(embeddings, background.value)[..., None],
         }
@@ -428,7 +431,7 @@ def score_spec(config: ConfigDict) -> ScoreSpec:
 
 METHOD = Method(
     name="d2net",
-    build=lambda config, num_classes: D2Net(num_classes, **config),
+    build=lambda config, classes, widths=(): D2Net(classes, stream_widths=widths, **config),
     sample=sample,
     loss_terms=loss_terms,
     validate_config=validate_config,

@@ -45,13 +45,14 @@ def forward(
 
     Returns:
         A traceable function of the variables, features [B, T, 2D] float32 (0 outside the mask) and
-        mask [B, T], which returns {name: [B, T, n]} for `method.output_names`.
+        mask [B, T], which returns {name: [B, T, n]} for those of `method.output_names` that the
+        network has.
     """
 
     def outputs_of(variables: dict, features: jax.Array, mask: jax.Array) -> dict:
         variables = {**variables, "params": cast_params(variables["params"], precision)}
         outputs: Any = model.apply(variables, features, mask, train=False)
-        return {name: outputs[name] for name in method.output_names}
+        return {name: outputs[name] for name in method.output_names if name in outputs}
 
     return outputs_of
 

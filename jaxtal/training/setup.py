@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 
 from jaxtal import methods
 from jaxtal.config import at_least, at_most, below, one_of
-from jaxtal.data.dataset import Dataset, warn_of_defects
+from jaxtal.data.dataset import Dataset, in_words, warn_of_defects
 from jaxtal.data.io import json_files
 from jaxtal.data.layouts import load_from_config
 from jaxtal.data.validation import validated
@@ -188,7 +188,8 @@ def _open_workdir(
     files.check_model(dataset.classes, dataset.feature_width)
     _log_dataset(dataset)
     files.open(config.to_dict(), seen)
-    files.write_model(dataset.classes, dataset.grid, dataset.feature_width, dataset.name)
+    streams = dataset.streams
+    files.write_model(dataset.classes, dataset.grid, dataset.feature_width, dataset.name, streams)
 
 
 def _latest_step(files: Workdir) -> int:
@@ -213,14 +214,12 @@ def _log_mesh(mesh: Mesh) -> None:
 
 def _log_dataset(dataset: Dataset) -> None:
     """Log the size of a data set, and a warning of impossible annotations."""
-    half = dataset.feature_width // 2
     _LOG.info(
-        "%s: %d training and %d test videos, %d classes, %d + %d features a snippet",
+        "%s: %d training and %d test videos, %d classes, %s features a snippet",
         dataset.name,
         len(dataset.train),
         len(dataset.test),
         len(dataset.classes),
-        half,
-        half,
+        in_words(dataset.streams),
     )
     warn_of_defects(dataset.name, (*dataset.train, *dataset.test))

@@ -20,7 +20,7 @@ from jaxtal.data import activitynet, synthetic
 from jaxtal.data.dataset import Dataset, TimeGrid
 from jaxtal.data.io.files import check_name
 from jaxtal.data.layouts import manifest, per_video, wtalc
-from jaxtal.data.lazy_dataset import LazyDataset
+from jaxtal.data.lazy_dataset import LazyDataset, with_streams
 from jaxtal.data.reading import ALLOWED, FIELDS, NOTHING_STATED, ReadingOptions
 from jaxtal.data.tfds import reader
 from jaxtal.errors import DataError, JaxtalError, short_repr
@@ -147,7 +147,7 @@ def read(
     source = dataclasses.replace(source, layout=chosen)
     if name and chosen != "tfds":
         source = dataclasses.replace(source, dataset=dataclasses.replace(source.dataset, name=name))
-    return _with_grid(manifest.apply(source), options)
+    return with_streams(_with_grid(manifest.apply(source), options), options)
 
 
 def _with_grid(source: LazyDataset, options: ReadingOptions) -> LazyDataset:

@@ -24,7 +24,7 @@ from jaxtal.data.dataset import (
 from jaxtal.data.io import object_arrays
 from jaxtal.data.io.feature_files import check_features, join_streams
 from jaxtal.data.io.files import atomic_write, check_class, check_name, check_unique, open_regular
-from jaxtal.data.lazy_dataset import LazyDataset
+from jaxtal.data.lazy_dataset import LazyDataset, of_first
 from jaxtal.data.reading import NOTHING_STATED, ReadingOptions
 from jaxtal.errors import DataError, short_repr
 
@@ -142,9 +142,15 @@ def source(
                 )
             )
     dataset = Dataset(name, classes, tuple(parts[train_name]), tuple(parts[test_name]), TimeGrid())
-    of_video = _Features(feature_files, names) if features else None
-    shape = of_video.shape if of_video else None
-    return LazyDataset("wtalc", folder, dataset, features=of_video, snippets=shape)
+    if not features:
+        return LazyDataset("wtalc", folder, dataset)
+    of_video, separate = _Features(feature_files, names), len(feature_files) == 2
+    if separate:
+        widths = of_first(of_video.widths, dataset.videos) or ()
+        dataset = dataclasses.replace(dataset, stream_widths=widths)
+    return LazyDataset(
+        "wtalc", folder, dataset, of_video, has_streams=separate, snippets=of_video.shape
+    )
 
 
 def _paths(folder: Path, name: str, features: bool) -> tuple[Path, list[Path]]:
@@ -271,12 +277,19 @@ class _Features:
             for path, arrays in self._files.items()
         ]
 
-    def shape(self, video: Video) -> tuple[int, int]:
-        """Return (T, 2D) without copying features."""
+    def _shapes(self, video: Video) -> list[tuple[int, ...]]:
         shapes = [np.shape(arrays[self._rows[video.name]]) for arrays in self._files.values()]
         if any(len(shape) != 2 for shape in shapes):
             self._parts(video)  # raises the appropriate error
-        return shapes[0][0], sum(shape[1] for shape in shapes)
+        return shapes
+
+    def shape(self, video: Video) -> tuple[int, int]:
+        """Return (T, 2D) without copying features."""
+        return self._shapes(video)[0][0], sum(self.widths(video))
+
+    def widths(self, video: Video) -> tuple[int, ...]:
+        """Return the width of each file's features, without copying them."""
+        return tuple(width for _, width in self._shapes(video))
 
     def __call__(self, video: Video) -> np.ndarray:
         joint, *flow = self._parts(video)
