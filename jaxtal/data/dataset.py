@@ -251,7 +251,8 @@ class Dataset:
         )
 
     def _grid_in_words(self) -> str:
-        width = f"{in_words(self.streams)} features a snippet" if self.streams else "no features"
+        stated = in_words(self.stream_widths) or self.feature_width
+        width = f"{stated} features a snippet" if self.feature_width else "no features"
         return f"{width}, {self.grid.fps:g} fps, stride {self.grid.stride:g}"
 
     def _repr_html_(self) -> str:

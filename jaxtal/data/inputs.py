@@ -14,7 +14,7 @@ from jaxtal.data.dataset import Dataset, TimeGrid, Video
 from jaxtal.data.io import feature_files
 from jaxtal.data.io.feature_files import FeatureFile
 from jaxtal.data.io.files import check_name, check_unique
-from jaxtal.data.lazy_dataset import LazyDataset
+from jaxtal.data.lazy_dataset import LazyDataset, check_streams, select_stream
 from jaxtal.data.reading import NOTHING_STATED, ReadingOptions
 from jaxtal.errors import DataError, short_repr
 
@@ -114,9 +114,9 @@ def in_path(path: Path, default: TimeGrid, options: ReadingOptions = NOTHING_STA
             "layout=..."
         )
     else:
+        check_streams(options)
         reads = [
-            partial(feature_files.feature_file, *files)
-            for files in feature_files.find_feature_files(path)
+            partial(_in_files, *files, options) for files in feature_files.find_feature_files(path)
         ]
         grid, origin = (
             default.replaced(options.fps, options.stride, options.window),
@@ -124,6 +124,21 @@ def in_path(path: Path, default: TimeGrid, options: ReadingOptions = NOTHING_STA
         )
     given = [name for name in ("fps", "stride", "window") if getattr(options, name)]
     return Inputs(reads, grid, f"{', '.join(given)} given" if given else origin)
+
+
+def _in_files(name: str, paths: tuple[Path, ...], options: ReadingOptions) -> FeatureFile:
+    """Return the video in a joint file, or in an RGB and a flow file."""
+    if options.modality and len(paths) == 2:
+        paths = (paths[options.modality == "flow"],)
+        return feature_files.feature_file(name, paths)
+    found = feature_files.feature_file(name, paths)
+    if not options.modality:
+        return found
+    (length, width), widths = found.shape, options.stream_widths
+    columns, (kept,) = select_stream(widths, width, options.modality, found.where)
+    return dataclasses.replace(
+        found, shape=(length, kept), read=lambda: columns(found.read(), name)
+    )
 
 
 def _annotated(source: LazyDataset, video: Video) -> FeatureFile:

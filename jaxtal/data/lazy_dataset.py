@@ -200,7 +200,7 @@ def with_streams(source: LazyDataset, options: ReadingOptions) -> LazyDataset:
     Raises:
         DataError: the statements contradict each other or the width of the features.
     """
-    _check_options(options)
+    check_streams(options)
     stated = options.streams == 1 or options.stream_widths or options.modality
     shape_of = source.snippets or (lambda video: source.read(video).features.shape)
     if source.features is None or not stated:
@@ -231,7 +231,7 @@ def of_first(read: Callable[[Video], Any], videos: Iterable[Video]) -> Any:
     return None
 
 
-def _check_options(options: ReadingOptions) -> None:
+def check_streams(options: ReadingOptions) -> None:
     """Raise DataError for statements about streams that contradict each other."""
     widths = as_stream_widths(options.stream_widths, "the options")
     if options.streams not in (1, 2):

@@ -15,7 +15,7 @@ import jax
 import numpy as np
 
 from jaxtal.data import inputs as inputs_of
-from jaxtal.data.dataset import TimeGrid, in_words, stream_widths
+from jaxtal.data.dataset import TimeGrid, in_words
 from jaxtal.data.detections import Detections
 from jaxtal.data.io.feature_files import FeatureFile
 from jaxtal.data.segments import Segments, concatenate
@@ -89,15 +89,11 @@ class Model:
     stream_widths: tuple[int, ...] = ()
 
     def __repr__(self) -> str:
-        grid = self.time_grid
+        grid, width = self.time_grid, in_words(self.stream_widths) or self.feature_width
         return (
-            f"Model({self.method}, {len(self.classes)} classes, {self._streams} features per "
+            f"Model({self.method}, {len(self.classes)} classes, {width} features per "
             f"snippet, {grid.fps:g} fps, stride {grid.stride:g})"
         )
-
-    @property
-    def _streams(self) -> str:
-        return in_words(stream_widths(self.stream_widths, self.feature_width))
 
     def predict(
         self,
@@ -230,11 +226,11 @@ class Model:
         if video.shape[1] != self.feature_width:
             turned = video.shape[0] == self.feature_width
             hint = " (give its transpose, so that rows are snippets)" if turned else ""
-            one = len(self.stream_widths) == 1
+            two = len(self.stream_widths) != 1
             raise DataError(
-                f"{video.where}: {video.shape[1]} features per snippet; wanted {self._streams}"
-                f"{', RGB then flow' * (not one)}, extracted with the network of the training "
-                f"data{hint}"
+                f"{video.where}: {video.shape[1]} features per snippet; wanted "
+                f"{self.feature_width}{', RGB then flow' * two}, extracted with the network of the "
+                f"training data{hint}"
             )
         return video
 

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jaxtal.data import conversion, layouts
+from jaxtal.data import conversion, inputs, layouts
+from jaxtal.data.dataset import TimeGrid
 from jaxtal.data.lazy_dataset import with_streams
 from jaxtal.data.reading import ReadingOptions
 from jaxtal.data.validation import validated
@@ -85,7 +86,7 @@ def test_contradictions(options, message):
 def test_streams_of_data_sets_in_memory_are_validated():
     data, _ = of_width(6)
     assert validated(dataclasses.replace(data, stream_widths=[2, 4])).stream_widths == (2, 4)
-    with pytest.raises(DataError, match="6 features a snippet, but the streams are 2 \\+ 3 wide"):
+    with pytest.raises(DataError, match=r"6 features a snippet, but the streams are 2 \+ 3 wide"):
         validated(dataclasses.replace(data, stream_widths=(2, 3)))
     with pytest.raises(DataError, match="stream_widths is 'rgb'; wanted"):
         validated(dataclasses.replace(data, stream_widths="rgb"))
@@ -116,7 +117,7 @@ def test_separate_files_of_different_width(tmp_path):
         flow.train[0].features, np.load(tmp_path / "features/train/flow/a.npy")
     )
     save(tmp_path / "features/train/flow/a.npy", 19, 5)
-    with pytest.raises(DataError, match="RGB features are 20 x 3 .*flow features 19 x 5"):
+    with pytest.raises(DataError, match=r"RGB features are 20 x 3 .*flow features 19 x 5"):
         layouts.read(tmp_path).load()
 
 
@@ -139,7 +140,7 @@ def test_a_conversion_keeps_the_streams(tmp_path, layout, streams):
     data, _ = of_width(6)
     source = layout_cases.source(dataclasses.replace(data, stream_widths=streams))
     if layout == "basnet" and len(streams) == 1:
-        with pytest.raises(DataError, match="one stream of 6 .* give another layout="):
+        with pytest.raises(DataError, match=r"one stream of 6 .* give another layout="):
             conversion.convert(source, layout, tmp_path / "new")
         return
     conversion.convert(source, layout, tmp_path / "new")
@@ -147,3 +148,17 @@ def test_a_conversion_keeps_the_streams(tmp_path, layout, streams):
     assert found.has_streams
     assert found.load().streams == streams
     layout_cases.assert_same(found, source)
+
+
+@pytest.mark.parametrize("modality", ["rgb", "flow"])
+def test_a_modality_of_bare_feature_files(tmp_path, modality):
+    joint = save(tmp_path / "joint/a.npy", 9, 6)
+    for name, part in (("rgb", joint[:, :2]), ("flow", joint[:, 2:])):
+        (tmp_path / f"apart/{name}").mkdir(parents=True)
+        np.save(tmp_path / f"apart/{name}/a.npy", part)
+    part = joint[:, :2] if modality == "rgb" else joint[:, 2:]
+    for folder, widths in (("joint", (2, 4)), ("apart", ())):
+        options = ReadingOptions(stream_widths=widths, modality=modality)
+        (read,) = inputs.in_path(tmp_path / folder, TimeGrid(), options).reads
+        assert read().shape == part.shape
+        np.testing.assert_array_equal(read().read(), part)
