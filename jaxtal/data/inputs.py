@@ -14,7 +14,7 @@ from jaxtal.data.dataset import Dataset, TimeGrid, Video
 from jaxtal.data.io import feature_files
 from jaxtal.data.io.feature_files import FeatureFile
 from jaxtal.data.io.files import check_name, check_unique
-from jaxtal.data.lazy_dataset import LazyDataset, check_streams, select_stream
+from jaxtal.data.lazy_dataset import LazyDataset, select_streams
 from jaxtal.data.reading import NOTHING_STATED, ReadingOptions
 from jaxtal.errors import DataError, short_repr
 
@@ -114,7 +114,6 @@ def in_path(path: Path, default: TimeGrid, options: ReadingOptions = NOTHING_STA
             "layout=..."
         )
     else:
-        check_streams(options)
         reads = [
             partial(_in_files, *files, options) for files in feature_files.find_feature_files(path)
         ]
@@ -134,8 +133,8 @@ def _in_files(name: str, paths: tuple[Path, ...], options: ReadingOptions) -> Fe
     found = feature_files.feature_file(name, paths)
     if not options.modality:
         return found
-    (length, width), widths = found.shape, options.stream_widths
-    columns, (kept,) = select_stream(widths, width, options.modality, found.where)
+    length, width = found.shape
+    columns, (kept,) = select_streams(options, (), width, found.where)
     return dataclasses.replace(
         found, shape=(length, kept), read=lambda: columns(found.read(), name)
     )

@@ -148,7 +148,7 @@ class LazyDataset:
         )
 
 
-_ONE_OR_TWO = "streams=1 for features of one encoder, stream_widths=(D1,D2) for two"
+_ONE_OR_TWO = "streams=1 for features of one encoder, stream_widths=D1,D2 for two"
 
 
 def check_width(
@@ -200,27 +200,51 @@ def with_streams(source: LazyDataset, options: ReadingOptions) -> LazyDataset:
     Raises:
         DataError: the statements contradict each other or the width of the features.
     """
-    check_streams(options)
-    stated = options.streams == 1 or options.stream_widths or options.modality
-    shape_of = source.snippets or (lambda video: source.read(video).features.shape)
-    if source.features is None or not stated:
+    if source.features is None or not _states_streams(options):
         return source
+    shape_of = source.snippets or (lambda video: source.read(video).features.shape)
     found = of_first(shape_of, source.videos)
     if found is None:  # reading the features raises the appropriate error
         return source
-    width = found[1]
-    one = (width,) * (options.streams == 1)
-    streams = options.stream_widths or one or source.dataset.stream_widths
-    columns, streams = select_stream(streams, width, options.modality, f"{source.path}")
+    own = source.dataset.stream_widths
+    columns, streams = select_streams(options, own, found[1], f"{source.path}")
     dataset = dataclasses.replace(source.dataset, stream_widths=streams)
-    source = dataclasses.replace(source, dataset=dataset, has_streams=True)
+    stated = dataclasses.replace(source, dataset=dataset, has_streams=True)
     if not options.modality:
-        return source
+        return stated
     return dataclasses.replace(
-        source,
+        stated,
         features=lambda video: columns(source.read(video).features, video.name),
         snippets=lambda video: (shape_of(video)[0], streams[0]),
     )
+
+
+def streams_of_dataset(dataset: Dataset, options: ReadingOptions) -> Dataset:
+    """Return a data set in memory whose streams are those that the user states.
+
+    Args:
+        dataset: data set with features.
+        options: as in `with_streams`.
+
+    Returns:
+        The data set with `Dataset.stream_widths`; with a modality, only this stream's columns.
+
+    Raises:
+        DataError: the statements contradict each other or the width of the features.
+    """
+    if not _states_streams(options):
+        return dataset
+    own, width = dataset.stream_widths, dataset.feature_width
+    columns, streams = select_streams(options, own, width, f"data set {dataset.name}")
+    dataset = dataclasses.replace(dataset, stream_widths=streams)
+    return dataset.map(
+        lambda video: dataclasses.replace(video, features=columns(video.features, video.name))
+    )
+
+
+def _states_streams(options: ReadingOptions) -> bool:
+    """Return True if the user states how the columns are split, or which of them to use."""
+    return bool(options.streams != 2 or options.stream_widths or options.modality)
 
 
 def of_first(read: Callable[[Video], Any], videos: Iterable[Video]) -> Any:
@@ -231,13 +255,15 @@ def of_first(read: Callable[[Video], Any], videos: Iterable[Video]) -> Any:
     return None
 
 
-def check_streams(options: ReadingOptions) -> None:
+def _check_streams(options: ReadingOptions) -> None:
     """Raise DataError for statements about streams that contradict each other."""
     widths = as_stream_widths(options.stream_widths, "the options")
     if options.streams not in (1, 2):
         raise DataError(f"streams={options.streams}; wanted 1, or 2 for RGB then flow")
     if options.streams == 1 and len(widths) == 2:
-        raise DataError(f"streams=1, but stream_widths={widths} has two; omit one of them")
+        raise DataError(
+            f"streams=1, but stream_widths states two, {in_words(widths)}; omit one of them"
+        )
     if options.modality and (options.streams == 1 or len(widths) == 1):
         raise DataError(
             f"modality={options.modality} selects one of two streams, but the features have one; "
@@ -245,33 +271,36 @@ def check_streams(options: ReadingOptions) -> None:
         )
 
 
-def select_stream(
-    streams: tuple[int, ...], width: int, modality: str, where: str
+def select_streams(
+    options: ReadingOptions, own: tuple[int, ...], width: int, where: str
 ) -> tuple[Callable[[np.ndarray, str], np.ndarray], tuple[int, ...]]:
     """Return a function that selects columns of features, and the widths of its streams.
 
     Args:
-        streams: width of each stream; (): two equal halves.
+        options: statements of the user: `streams`, `stream_widths`, `modality`.
+        own: width of each stream as the files state them; (): two equal halves.
         width: features per snippet of all streams.
-        modality: "rgb" or "flow": select this stream; "": all streams.
         where: the data set, for messages.
 
     Returns:
-        A function of (T, width) features and the video's name that returns its columns, and the
-        widths of the streams in them.
+        A function of (T, width) features and the video's name that returns the modality's columns,
+        and the widths of the streams in them.
 
     Raises:
-        DataError: the widths do not sum to `width`.
+        DataError: the statements contradict each other or the width.
     """
+    _check_streams(options)
+    one = (width,) * (options.streams == 1)
+    streams, modality = options.stream_widths or one or own, options.modality
     if streams and sum(streams) != width:
         raise DataError(
-            f"{where}: {width} features a snippet, but stream_widths={streams}, together "
-            f"{sum(streams)}; wanted {_ONE_OR_TWO}"
+            f"{where}: {width} features a snippet, but the streams are {in_words(streams)} wide, "
+            f"together {sum(streams)}; wanted {_ONE_OR_TWO}"
         )
     if modality and not streams and width % 2:
         raise DataError(
             f"{where}: {width} features a snippet, of which modality={modality} is not one half; "
-            "wanted stream_widths=(D1,D2) too"
+            "wanted stream_widths=D1,D2 too"
         )
     if not modality:
         return (lambda features, name: features), streams

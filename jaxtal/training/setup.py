@@ -188,8 +188,8 @@ def _open_workdir(
     files.check_model(dataset.classes, dataset.feature_width)
     _log_dataset(dataset)
     files.open(config.to_dict(), seen)
-    streams = dataset.streams
-    files.write_model(dataset.classes, dataset.grid, dataset.feature_width, dataset.name, streams)
+    data = dataset.feature_width, dataset.name, dataset.stream_widths
+    files.write_model(dataset.classes, dataset.grid, *data)
 
 
 def _latest_step(files: Workdir) -> int:

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from configs import co2net_demo
 from jaxtal.data import conversion, inputs, layouts
 from jaxtal.data.dataset import TimeGrid
 from jaxtal.data.lazy_dataset import with_streams
@@ -69,7 +70,7 @@ def test_statements_agree_with_the_width_or_are_refused(width, cut):
     ("options", "message"),
     [
         ({"streams": 3}, "streams=3; wanted 1, or 2"),
-        ({"streams": 1, "stream_widths": (2, 4)}, r"streams=1, but .*\(2, 4\) has two"),
+        ({"streams": 1, "stream_widths": (2, 4)}, "streams=1, but .* two, 2 . 4; omit"),
         ({"streams": 1, "modality": "rgb"}, "modality=rgb selects one of two streams"),
         ({"stream_widths": (6,), "modality": "flow"}, "modality=flow selects one of two streams"),
         ({"stream_widths": (1, 2, 3)}, r"stream_widths is \(1, 2, 3\); wanted"),
@@ -162,3 +163,17 @@ def test_a_modality_of_bare_feature_files(tmp_path, modality):
         (read,) = inputs.in_path(tmp_path / folder, TimeGrid(), options).reads
         assert read().shape == part.shape
         np.testing.assert_array_equal(read().read(), part)
+
+
+def test_streams_of_generated_videos():
+    config = co2net_demo.get_config().data
+    config.generator = "demo num_train=3 num_test=2 num_classes=2 feature_width=4 max_snippets=60"
+    whole = layouts.load_from_config(config)
+    assert (whole.stream_widths, whole.streams) == ((), (4, 4))
+    config.streams = 1
+    assert layouts.load_from_config(config).streams == (8,)
+    config.update(streams=2, modality="flow")
+    flow = layouts.load_from_config(config)
+    assert flow.streams == (4,)
+    for ours, theirs in zip(flow.videos, whole.videos, strict=True):
+        np.testing.assert_array_equal(ours.features, theirs.features[:, 4:])

@@ -20,7 +20,7 @@ from jaxtal.data import activitynet, synthetic
 from jaxtal.data.dataset import Dataset, TimeGrid
 from jaxtal.data.io.files import check_name
 from jaxtal.data.layouts import manifest, per_video, wtalc
-from jaxtal.data.lazy_dataset import LazyDataset, with_streams
+from jaxtal.data.lazy_dataset import LazyDataset, streams_of_dataset, with_streams
 from jaxtal.data.reading import ALLOWED, FIELDS, NOTHING_STATED, ReadingOptions
 from jaxtal.data.tfds import reader
 from jaxtal.errors import DataError, JaxtalError, short_repr
@@ -228,7 +228,8 @@ def load_from_config(config: "ConfigDict") -> Dataset:
                 "config.data.dir is empty, which means generated videos, but this config has no "
                 "config.data.generator; give a folder, or a generator such as demo"
             )
-        return synthetic.generate(synthetic.parse(config.generator))
+        dataset = synthetic.generate(synthetic.parse(config.generator))
+        return streams_of_dataset(dataset, _options(config))
     path, options = Path(config.dir), _options(config)
     layout = options.layout or detect(path) or "wtalc"  # the reader's error lists files
     try:
