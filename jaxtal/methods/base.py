@@ -71,6 +71,15 @@ def check_localization(config: ConfigDict) -> None:
         )
 
 
+STREAM_NAMES = {1: ("stream",), 2: ("rgb", "flow")}  # by number of streams, in parameters' names
+STREAM_ATTENTIONS = ("attention_rgb", "attention_flow")  # outputs that one stream does not have
+
+
+def sections(stream_widths: tuple[int, ...]) -> int | tuple[int, ...]:
+    """Return the argument of `jnp.split` that splits columns into streams, see `BuildModel`."""
+    return stream_widths[:1] if len(stream_widths) == 2 else 2 - len(stream_widths)
+
+
 class BuildModel(Protocol):
     """Builder of a method's Flax module."""
 
@@ -232,8 +241,7 @@ class Method:
             or ahead of it where the features are streamed, so ``context.state`` is empty.
         loss_terms: computes the loss terms, see `LossTerms`.
         output_names: the outputs that localization, scores and plots read, each [B, T, n], or
-            [B, 1, n] for a value per video. A network lacks those of a stream that it does not
-            have.
+            [B, 1, n] for a value per video. A network of one stream has no `STREAM_ATTENTIONS`.
         video_scores: computes the class scores for the video-level mAP, see `VideoScores`.
         score_spec: builds the proposal scores, see `MakeScoreSpec`.
         localization_inputs: the outputs that the proposal scores read.

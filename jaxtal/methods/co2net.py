@@ -29,25 +29,150 @@ from jaxtal.localization.scoring import ScoreSpec
 from jaxtal.methods import base
 from jaxtal.methods.base import Method
 from jaxtal.nn import losses
-from jaxtal.nn.consensus import (
-    ATTENTION_DROPOUT,
-    CONTEXTS,
-    CrossModalConsensus,
-    JointAdaptation,
-    Modality,
-    SqueezeExcitation,
-)
-from jaxtal.nn.layers import (
-    Dropout,
-    TemporalConv,
-    average_pool,
-    leaky_relu,
-    mean_of,
-    split_streams,
-)
+from jaxtal.nn.layers import Dropout, TemporalConv, average_pool, leaky_relu, temporal_mean
 from jaxtal.parallel import sharding
 
-STREAM_ATTENTIONS = ("attention_rgb", "attention_flow")  # outputs of a network with two streams
+# The published global layer has three taps, but its input is a sequence of length 1: only the
+# middle one has an effect. A dense layer with the bound of three taps, sqrt(6 / (3 D)), is equal.
+_one_of_three_taps = nn.initializers.variance_scaling(2 / 3, "fan_in", "uniform")
+
+# Dropout rates after the attention unit's first and second convolution and on its logit. Dropout on
+# the logit sets the attention of half of the snippets to 0.5 in training.
+_ATTENTION_DROPOUT = {"code": (0.5, 0.0, 0.5), "paper": (0.7, 0.7, 0.0)}
+
+
+class AttentionUnit(nn.Module):
+    """Attention of one modality, computed from its enhanced features.
+
+    Source: CO2-Net, eq. 4 ([docs][co2net-attention-unit]).
+
+    Attributes:
+        reading: placement of dropout, as in the published "code" or in the "paper".
+    """
+
+    reading: str
+
+    @nn.compact
+    def __call__(self, x: jax.Array, mask: jax.Array, train: bool) -> jax.Array:
+        """Compute the attention [B, T, 1] from features x [B, T, D] and mask [B, T]."""
+
+        def drop(x, rate):
+            return Dropout(rate)(x, train) if rate else x
+
+        width = max(1, x.shape[-1] // 2)
+        first, second, on_logit = _ATTENTION_DROPOUT[self.reading]
+        hidden = drop(leaky_relu(TemporalConv(width, 3, name="att0")(x, mask)), first)
+        hidden = drop(leaky_relu(TemporalConv(width, 3, name="att1")(hidden, mask)), second)
+        return nn.sigmoid(drop(TemporalConv(1, 1, name="att2")(hidden, mask), on_logit))
+
+
+class Modality(nn.Module):
+    """Attention of a modality; the base class of the fusions, which passes features unchanged.
+
+    Source: CO2-Net, Table 6, "Concat" ([docs][co2net-fusion]).
+
+    Attributes:
+        attention_unit: placement of dropout, see `AttentionUnit`.
+    """
+
+    attention_unit: str
+
+    @nn.compact
+    def __call__(
+        self, main: jax.Array, auxiliary: jax.Array, mask: jax.Array, train: bool
+    ) -> tuple[jax.Array, jax.Array]:
+        """Compute attention [B, T, 1] and enhanced features [B, T, D] of the main modality.
+
+        Features are [B, T, D], auxiliary ones of any D; mask [B, T]; dropout is on in training.
+        """
+        enhanced = self.enhance(main, auxiliary, mask, train)
+        unit = AttentionUnit(self.attention_unit, name="attention")
+        return unit(enhanced, mask, train), enhanced
+
+    def enhance(
+        self, main: jax.Array, auxiliary: jax.Array, mask: jax.Array, train: bool
+    ) -> jax.Array:
+        """Return the enhanced features [B, T, D]; arguments as of `__call__`."""
+        return main
+
+
+class CrossModalConsensus(Modality):
+    """Cross-modal consensus module, CCM.
+
+    The features of the main modality are gated by the product of a context of the main modality and
+    a context of the auxiliary modality. Source: CO2-Net, eq. 1 to 3
+    ([docs][co2net-consensus]); other contexts: Table 5 ([docs][co2net-contexts]).
+
+    Attributes:
+        dropout: "code": leaky ReLU and dropout 0.5 follow both layers; "paper": neither does.
+        main: context of the main modality, "global" (mean over the video) or "local" (three
+            snippets).
+        auxiliary: context of the auxiliary modality, "global" or "local".
+    """
+
+    dropout: str
+    main: str
+    auxiliary: str
+
+    def enhance(self, main, auxiliary, mask, train: bool):
+        """Return the gated features [B, T, D]; arguments as of `Modality.__call__`."""
+
+        def context(role, kind, x):
+            x = _CONTEXTS[kind](x, mask, main.shape[-1], _CONTEXT_NAMES[role, kind])
+            return Dropout(0.5)(leaky_relu(x), train) if self.dropout == "code" else x
+
+        of_main = context("main", self.main, main)
+        return nn.sigmoid(of_main * context("auxiliary", self.auxiliary, auxiliary)) * main
+
+
+def _global(x, mask, width: int, name: str):
+    """Context of the whole video: [B, T, D] to [B, 1, width]."""
+    conv = TemporalConv(width, 1, _one_of_three_taps, name=name)
+    return conv(temporal_mean(x, mask), jnp.ones_like(mask[:, :1]))
+
+
+def _local(x, mask, width: int, name: str):
+    """Context of three snippets: [B, T, D] to [B, T, width]."""
+    return TemporalConv(width, 3, name=name)(x, mask)
+
+
+_CONTEXTS = {"global": _global, "local": _local}
+
+# The published layers have the short names, so that no variant's parameters are confused with them.
+_CONTEXT_NAMES = {
+    ("main", "global"): "global",
+    ("main", "local"): "local_main",
+    ("auxiliary", "global"): "global_auxiliary",
+    ("auxiliary", "local"): "local",
+}
+
+
+class SqueezeExcitation(Modality):
+    """Squeeze-and-excitation (SE): a modality gates its channels by its own mean over time.
+
+    Source: CO2-Net, Table 6, "SE" ([docs][co2net-fusion]).
+    """
+
+    def enhance(self, main, auxiliary, mask, train: bool):
+        """Return the gated features [B, T, D]; arguments as of `Modality.__call__`."""
+        width, once = main.shape[-1], jnp.ones_like(mask[:, :1])
+        squeeze = TemporalConv(max(1, width // 16), name="squeeze")
+        hidden = nn.relu(squeeze(temporal_mean(main, mask), once))
+        return nn.sigmoid(TemporalConv(width, name="excite")(hidden, once)) * main
+
+
+class JointAdaptation(nn.Module):
+    """Joint gating of both modalities, snippet by snippet (SSMA).
+
+    Source: CO2-Net, Table 6, "SSMA" ([docs][co2net-fusion]).
+    """
+
+    @nn.compact
+    def __call__(self, x: jax.Array, mask: jax.Array) -> jax.Array:
+        """Gate the features x [B, T, 2D] of both modalities; mask [B, T]."""
+        width = x.shape[-1]
+        hidden = nn.relu(TemporalConv(max(1, width // 16), 3, name="squeeze")(x, mask))
+        return nn.sigmoid(TemporalConv(width, 3, name="excite")(hidden, mask)) * x
 
 
 class Fusion(NamedTuple):
@@ -90,7 +215,7 @@ class CO2Net(nn.Module):
         fusion: "ccm", "add", "concat", "se" or "ssma".
         pool_window: window of the moving average of T-CAM and attentions, in snippets; odd, 1 for
             none.
-        stream_widths: see `base.BuildModel`. With one stream, its auxiliary modality is itself.
+        sections: of the columns, see `base.sections`. A single stream is its own auxiliary.
     """
 
     num_classes: int
@@ -101,7 +226,7 @@ class CO2Net(nn.Module):
     ccm_auxiliary: str
     fusion: str
     pool_window: int
-    stream_widths: tuple[int, ...] = ()
+    sections: int | tuple[int, ...] = 2
 
     @nn.compact
     def __call__(self, x: jax.Array, mask: jax.Array, train: bool = False) -> dict:
@@ -114,30 +239,23 @@ class CO2Net(nn.Module):
 
         Returns:
             "cas" [B, T, C + 1], raw logits, background last; "attention" [B, T, 1]; with two
-            streams "attention_rgb" and "attention_flow" [B, T, 1], of which it is the mean;
-            "embeddings" and "enhanced" features [B, T, 2D].
+            streams "attention_rgb" and "attention_flow"; "embeddings", "enhanced" [B, T, 2D].
         """
         fusion = _FUSIONS[self.fusion]
-        streams = split_streams(fusion.adapt(x, mask), self.stream_widths)
+        streams = jnp.split(fusion.adapt(x, mask), self.sections, axis=-1)
         options = [getattr(self, name) for name in fusion.options]
         modality = functools.partial(fusion.modality, self.attention_unit, *options)
-        attentions, enhanced = [], []
-        # The auxiliary stream is the other one; a single stream is its own.
-        for (name, main), auxiliary in zip(
-            streams.items(), reversed(streams.values()), strict=True
-        ):
-            run = modality(name=f"{self.fusion}_{name}")
-            attention, hat = run(main, auxiliary, mask, train)
-            attentions.append(attention)
-            enhanced.append(hat)
+        sides = zip(base.STREAM_NAMES[len(streams)], streams, streams[::-1], strict=True)
+        runs = [modality(name=f"{self.fusion}_{n}")(x, y, mask, train) for n, x, y in sides]
+        attentions, enhanced = zip(*runs, strict=True)
         classify = self._classify if self.classifier == "code" else self._classify_as_in_paper
         cas, embeddings = classify(fusion.join(*enhanced), mask, train, x.shape[-1])
         cas, *attentions = (average_pool(x, mask, self.pool_window) for x in (cas, *attentions))
-        of_streams = zip(STREAM_ATTENTIONS, attentions, strict=False) if len(streams) > 1 else ()
+        pair = attentions if len(attentions) == 2 else ()
         return {
             "cas": cas,
-            "attention": mean_of(attentions),
-            **dict(of_streams),
+            "attention": functools.reduce(operator.add, attentions) / len(attentions),
+            **dict(zip(base.STREAM_ATTENTIONS, pair, strict=False)),
             "embeddings": embeddings,
             "enhanced": jnp.concatenate(enhanced, axis=-1),
         }
@@ -160,30 +278,21 @@ class CO2Net(nn.Module):
         return TemporalConv(self.num_classes + 1, 1, name="cls2")(hidden, mask), enhanced
 
 
-def build(config: ConfigDict, num_classes: int, stream_widths: tuple[int, ...] = ()) -> CO2Net:
+def build(config: ConfigDict, num_classes: int, widths: tuple[int, ...] = ()) -> CO2Net:
     """Build the network; raise ConfigError for streams that cannot be added, see `BuildModel`."""
-    if config["fusion"] == "add" and stream_widths != 2 * stream_widths[:1]:
+    if config["fusion"] == "add" and widths != 2 * widths[:1]:
         raise ConfigError(
-            f"config.model.fusion is 'add', but the streams are {stream_widths} wide; wanted two "
-            "streams of the same width, or config.model.fusion=concat"
+            f"config.model.fusion=add: the streams are {widths} wide; wanted two of the same "
+            "width, or config.model.fusion=concat"
         )
-    return CO2Net(num_classes, stream_widths=stream_widths, **config)
+    return CO2Net(num_classes, sections=base.sections(widths), **config)
 
 
 def sample(context: Context, index: VideoIndex, config: ConfigDict) -> BatchIndices:
     """Sample a training batch: same-class pairs and single videos, N random snippets of each.
 
     Videos whose features are all zero are in no pair. Videos with fewer than
-    `config.data.min_snippets` snippets are in pairs only. Source: CO2-Net's published code
-    ([docs][co2net-sampling]).
-
-    Args:
-        context: random keys of the step.
-        index: lengths and labels of the training videos.
-        config: the whole config (`train.batch_size`, `train.pairs`, `data.num_snippets`).
-
-    Returns:
-        Indices of B videos and of their snippets [B, N].
+    `config.data.min_snippets` snippets are in pairs only. Source: [docs][co2net-sampling].
     """
     video_key, snippet_key = jax.random.split(context.key)
     pairs = config.train.pairs
@@ -191,9 +300,8 @@ def sample(context: Context, index: VideoIndex, config: ConfigDict) -> BatchIndi
     labels = jnp.where(index.nonzero[:, None] > 0, index.labels, 0)
     pool = index.lengths >= config.data.min_snippets
     videos = sampling.pairs_and_singles(video_key, labels, pool, pairs, singles)
-    count = config.data.num_snippets
-    snippets = sampling.sample_snippets(snippet_key, index.lengths[videos], count)
-    return BatchIndices(videos, snippets)
+    lengths, count = index.lengths[videos], config.data.num_snippets
+    return BatchIndices(videos, sampling.sample_snippets(snippet_key, lengths, count))
 
 
 # XLA cannot partition a top-k over the devices that share a batch: each handles its own videos.
@@ -217,15 +325,12 @@ def loss_terms(
         The scalar terms by name, and the state; there is no term "mutual" with one stream.
     """
     cas, mask, labels, settings = outputs["cas"], batch.mask, batch.labels, config.loss
-    pair = [outputs[name] for name in STREAM_ATTENTIONS if name in outputs]  # [] for one stream
+    pair = [outputs[name] for name in base.STREAM_ATTENTIONS if name in outputs]  # or none
     attentions = jnp.stack([*pair, outputs["attention"]])
+    kind, alpha = settings.mutual_metric, settings.mutual_alpha
     suppressed = losses.suppress_cas(cas, outputs["attention"], settings.suppression)
     mil = functools.partial(_topk_mil, divisor=settings.topk_divisor)
     in_pairs = functools.partial(sampling.in_pairs, pairs=config.train.pairs)
-
-    mutual = functools.partial(
-        losses.mutual_learning, metric=settings.mutual_metric, alpha=settings.mutual_alpha
-    )
 
     def of_all_attentions(loss):
         return jax.vmap(loss)(attentions).mean(0)
@@ -236,7 +341,7 @@ def loss_terms(
     per_video = {
         "mil_original": mil(cas, labels, mask, background=1.0),
         "mil_suppressed": mil(suppressed, labels, mask, background=0.0),
-        **({"mutual": mutual(*pair, mask)} if pair else {}),
+        **({"mutual": losses.mutual_learning(pair[0], pair[1], mask, kind, alpha)} if pair else {}),
         "opposition": of_all_attentions(
             lambda a: losses.opposition(a, cas, mask, settings.opposition_reduction)
         ),
@@ -251,17 +356,16 @@ def loss_terms(
 
 # The values of each field; most are alternatives between the published code and the paper.
 _OPTIONS: dict[str, Collection[str]] = {
-    "model.attention_unit": tuple(ATTENTION_DROPOUT),
+    "model.attention_unit": tuple(_ATTENTION_DROPOUT),
     "model.classifier": ("code", "paper"),
     "model.ccm_dropout": ("code", "paper"),
     "loss.suppression": tuple(losses.SUPPRESSIONS),
     "loss.norm_reduction": tuple(losses.REDUCTIONS),
     "loss.opposition_reduction": tuple(losses.REDUCTIONS),
     "loss.mutual_metric": tuple(losses.METRICS),
-    # The paper's Tables 5 and 6.
     "model.fusion": _FUSIONS,
-    "model.ccm_main": CONTEXTS,
-    "model.ccm_auxiliary": CONTEXTS,
+    "model.ccm_main": _CONTEXTS,
+    "model.ccm_auxiliary": _CONTEXTS,
 }
 
 
@@ -296,14 +400,10 @@ def validate_config(config: ConfigDict) -> None:
 
 
 def validate_dataset(dataset: Dataset, config: ConfigDict) -> None:
-    """Raise ConfigError for a data set without pairs, or for an option that one stream lacks.
-
-    Pairs need a class with two videos with nonzero features. Mutual learning needs two streams.
-    """
+    """Raise ConfigError without a class of two videos with nonzero features, which pairs need."""
     if len(dataset.stream_widths) == 1 and "loss.weights.mutual" in config.vary:
         raise ConfigError(
-            "config.vary has loss.weights.mutual, but mutual learning needs the attentions of two "
-            "streams, and the data have one; remove it"
+            "config.vary: loss.weights.mutual has no effect with one stream; remove it from vary"
         )
     usable = [video for video in dataset.train if video.features.any()]
     carriers = multi_hot(usable, len(dataset.classes)).sum(axis=0)
@@ -315,10 +415,7 @@ def validate_dataset(dataset: Dataset, config: ConfigDict) -> None:
 
 
 def video_scores(outputs: dict, config: ConfigDict) -> np.ndarray:
-    """Compute the class probabilities (C,) of a video from its "cas" (T, C + 1).
-
-    They rank the videos for the video-level mAP ([docs][co2net-video-scores]).
-    """
+    """Compute the class probabilities (C,) that rank videos ([docs][co2net-video-scores])."""
     cas = outputs["cas"]
     return proposals.softmax(proposals.topk_mean(cas, -(-len(cas) // 8)))[:-1]
 
@@ -340,7 +437,7 @@ METHOD = Method(
     num_batch_shards=num_batch_shards,
     validate_config=validate_config,
     validate_dataset=validate_dataset,
-    output_names=("cas", "attention", *STREAM_ATTENTIONS),
+    output_names=("cas", "attention", *base.STREAM_ATTENTIONS),
     video_scores=video_scores,
     score_spec=score_spec,
     localization_inputs=("cas", "attention"),

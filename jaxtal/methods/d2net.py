@@ -8,6 +8,7 @@ embeddings; snippets that differ from it have a high bottom-up attention.
 
 import dataclasses
 import functools
+import operator
 from typing import Any
 
 import flax.linen as nn
@@ -29,7 +30,7 @@ from jaxtal.methods import base
 from jaxtal.methods.base import Method
 from jaxtal.nn import discriminative_loss, losses
 from jaxtal.nn.discriminative_loss import attended_embeddings, bottom_up_attention
-from jaxtal.nn.layers import Dropout, TemporalConv, leaky_relu, mean_of, split_streams
+from jaxtal.nn.layers import Dropout, TemporalConv, leaky_relu
 from jaxtal.nn.mutual_information import MEASURES, joint_matrix
 from jaxtal.parallel import sharding
 
@@ -88,7 +89,7 @@ class D2Net(nn.Module):
         dropout: probability, on the embeddings in training; the losses read them after dropout.
         padding: "masked": padding has no effect on a video's outputs. "published": in training it
             has one, up to the batch's longest video, since biases make its hidden layers nonzero.
-        stream_widths: see `base.BuildModel`; E, the width of embeddings, is the largest.
+        sections: of the columns, see `base.sections`; E, the width of embeddings, is the largest.
 
     Source: D2-Net, section 3 ([docs][d2net-network]).
     """
@@ -100,7 +101,7 @@ class D2Net(nn.Module):
     residual: bool
     dropout: float
     padding: str
-    stream_widths: tuple[int, ...] = ()
+    sections: int | tuple[int, ...] = 2
 
     @nn.compact
     def __call__(self, x: jax.Array, mask: jax.Array, train: bool = False) -> dict:
@@ -117,24 +118,20 @@ class D2Net(nn.Module):
         """
         if train and self.padding == "published":
             mask = jnp.broadcast_to(mask.any(0, keepdims=True), mask.shape)
-        streams = split_streams(x, self.stream_widths)
+        streams = jnp.split(x, self.sections, axis=-1)
         stream = functools.partial(
-            Stream,
-            max(part.shape[-1] for part in streams.values()),
-            self.num_classes,
-            self.kernel_size,
-            self.dilation,
-            self.classifier_kernel_size,
-            self.residual,
-            self.dropout,
-        )
-        outputs = [stream(name=name)(part, mask, train) for name, part in streams.items()]
-        embeddings = mean_of([embedding for embedding, _ in outputs])
-        background = self.variable("running", "background", jnp.zeros, embeddings.shape[-1:])
+            Stream, max(part.shape[-1] for part in streams), self.num_classes, self.kernel_size,
+            self.dilation, self.classifier_kernel_size, self.residual, self.dropout,
+        )  # fmt: skip
+        named = zip(base.STREAM_NAMES[len(streams)], streams, strict=True)
+        outputs = [stream(name=name)(part, mask, train) for name, part in named]
+        embeddings, logits = zip(*outputs, strict=True)
+        mean = functools.reduce(operator.add, embeddings) / len(streams)
+        background = self.variable("running", "background", jnp.zeros, mean.shape[-1:])
         return {
-            "cas": mean_of([nn.sigmoid(logits) for _, logits in outputs]),
-            "embeddings": embeddings,
-            "attention": bottom_up_attention(embeddings, background.value)[..., None],
+            "cas": functools.reduce(operator.add, map(nn.sigmoid, logits)) / len(streams),
+            "embeddings": mean,
+            "attention": bottom_up_attention(mean, background.value)[..., None],
         }
 
 
@@ -431,7 +428,7 @@ def score_spec(config: ConfigDict) -> ScoreSpec:
 
 METHOD = Method(
     name="d2net",
-    build=lambda config, classes, widths=(): D2Net(classes, stream_widths=widths, **config),
+    build=lambda config, c, widths=(): D2Net(c, sections=base.sections(widths), **config),
     sample=sample,
     loss_terms=loss_terms,
     validate_config=validate_config,

@@ -1,14 +1,12 @@
 """Temporal layers on masked batches [..., T, C], shared by the methods."""
 
 import functools
-import operator
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 leaky_relu = functools.partial(nn.leaky_relu, negative_slope=0.2)
 # U(-b, b) with b = sqrt(6 / fan_in), fan_in = kernel size * inputs: [docs][methods-initializers].
@@ -238,29 +236,6 @@ def average_pool(x: jax.Array, mask: jax.Array, window: int) -> jax.Array:
     if window == 1:
         return x
     return nn.avg_pool(jnp.where(mask[..., None], x, 0), (window,), padding="SAME")
-
-
-STREAM_NAMES = {1: ("stream",), 2: ("rgb", "flow")}  # by number of streams, in parameters' names
-
-
-def split_streams(x: jax.Array, widths: tuple[int, ...]) -> dict[str, jax.Array]:
-    """Split the columns of features into streams.
-
-    Args:
-        x: [..., D] features.
-        widths: width of each stream, one or two; (): two equal halves.
-
-    Returns:
-        {"rgb": [..., D1], "flow": [..., D2]}, or {"stream": x} for one stream.
-    """
-    at = np.cumsum(widths)[:-1].tolist() if widths else 2
-    parts = jnp.split(x, at, axis=-1)
-    return dict(zip(STREAM_NAMES[len(parts)], parts, strict=True))
-
-
-def mean_of(streams: Sequence[jax.Array]) -> jax.Array:
-    """Return the mean of one array per stream, of any equal shape."""
-    return functools.reduce(operator.add, streams) / len(streams)
 
 
 class TemporalConv(nn.Module):

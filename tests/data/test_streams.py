@@ -1,4 +1,4 @@
-"""Streams of a data set: what is stated, what files say, and what the reader makes of it."""
+"""Streams of a data set: statements of the user and of files, and what the reader makes of them."""
 
 import dataclasses
 

@@ -12,6 +12,7 @@ from jaxtal.data.dataset import Dataset, Video
 from jaxtal.errors import ConfigError
 from jaxtal.input_pipeline.packing import Batch
 from jaxtal.methods import co2net
+from jaxtal.methods.base import STREAM_ATTENTIONS
 from jaxtal.training.train_state import hyperparams_from_config
 from tests.helpers.contexts import context
 from tests.oracles import co2net as oracle
@@ -106,7 +107,7 @@ def test_co2net_has_one_module_and_one_attention_for_one_stream():
 @pytest.mark.parametrize("streams", [(8,), (3, 6)], ids=str)
 def test_streams_that_cannot_be_added(streams):
     model = {**config_of("co2net").model, "fusion": "add"}
-    with pytest.raises(ConfigError, match=r"fusion is 'add', but the streams are .*fusion=concat"):
+    with pytest.raises(ConfigError, match=r"fusion=add: the streams are .*fusion=concat"):
         co2net.build(model, C, streams)
     co2net.build(model, C, (4, 4))
     co2net.build(model, C)
@@ -129,7 +130,7 @@ def test_loss_terms_of_co2net_with_one_stream():
         norm.append(attention.mean())
     np.testing.assert_allclose(terms["opposition"], np.mean(opposition), rtol=1e-5)
     np.testing.assert_allclose(terms["norm"], np.mean(norm), rtol=1e-5)
-    twice = dict.fromkeys(co2net.STREAM_ATTENTIONS, outputs["attention"])
+    twice = dict.fromkeys(STREAM_ATTENTIONS, outputs["attention"])
     doubled, _ = method.loss_terms({**outputs, **twice}, batch, context(), config)
     assert doubled.pop("mutual") == 0
     for name, value in doubled.items():
@@ -146,7 +147,7 @@ def test_mutual_learning_does_not_vary_with_one_stream():
     )
     data = Dataset("x", ("a",), videos, videos)
     co2net.validate_dataset(data, config)
-    with pytest.raises(ConfigError, match="mutual learning needs the attentions of two streams"):
+    with pytest.raises(ConfigError, match="mutual has no effect with one stream"):
         co2net.validate_dataset(Dataset("x", ("a",), videos, videos, stream_widths=(3,)), config)
 
 
