@@ -192,7 +192,8 @@ def with_streams(source: LazyDataset, options: ReadingOptions) -> LazyDataset:
 
     Args:
         source: the data set.
-        options: statements of the user: `streams`, `stream_widths`, `modality`.
+        options: statements of the user, at least one of `streams=1`, `stream_widths` and
+            `modality`.
 
     Returns:
         The data set with `Dataset.stream_widths`; with a modality, only this stream's columns.
@@ -200,7 +201,7 @@ def with_streams(source: LazyDataset, options: ReadingOptions) -> LazyDataset:
     Raises:
         DataError: the statements contradict each other or the width of the features.
     """
-    if source.features is None or not _states_streams(options):
+    if source.features is None:
         return source
     shape_of = source.snippets or (lambda video: source.read(video).features.shape)
     found = of_first(shape_of, source.videos)
@@ -232,19 +233,12 @@ def streams_of_dataset(dataset: Dataset, options: ReadingOptions) -> Dataset:
     Raises:
         DataError: the statements contradict each other or the width of the features.
     """
-    if not _states_streams(options):
-        return dataset
     own, width = dataset.stream_widths, dataset.feature_width
     columns, streams = select_streams(options, own, width, f"data set {dataset.name}")
     dataset = dataclasses.replace(dataset, stream_widths=streams)
     return dataset.map(
         lambda video: dataclasses.replace(video, features=columns(video.features, video.name))
     )
-
-
-def _states_streams(options: ReadingOptions) -> bool:
-    """Return True if the user states how the columns are split, or which of them to use."""
-    return bool(options.streams != 2 or options.stream_widths or options.modality)
 
 
 def of_first(read: Callable[[Video], Any], videos: Iterable[Video]) -> Any:

@@ -147,7 +147,12 @@ def read(
     source = dataclasses.replace(source, layout=chosen)
     if name and chosen != "tfds":
         source = dataclasses.replace(source, dataset=dataclasses.replace(source.dataset, name=name))
-    return with_streams(_with_grid(manifest.apply(source), options), options)
+    source = _with_grid(manifest.apply(source), options)
+    return with_streams(source, options) if _states_streams(options) else source
+
+
+def _states_streams(options: ReadingOptions) -> bool:
+    return bool(options.streams != 2 or options.stream_widths or options.modality)
 
 
 def _with_grid(source: LazyDataset, options: ReadingOptions) -> LazyDataset:
@@ -229,7 +234,8 @@ def load_from_config(config: "ConfigDict") -> Dataset:
                 "config.data.generator; give a folder, or a generator such as demo"
             )
         dataset = synthetic.generate(synthetic.parse(config.generator))
-        return streams_of_dataset(dataset, _options(config))
+        options = _options(config)
+        return streams_of_dataset(dataset, options) if _states_streams(options) else dataset
     path, options = Path(config.dir), _options(config)
     layout = options.layout or detect(path) or "wtalc"  # the reader's error lists files
     try:

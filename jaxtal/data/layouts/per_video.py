@@ -163,8 +163,7 @@ def source(
         dataset, notes = _longer(dataset, dataset.grid.replaced(*times), index)
     videos = (*dataset.train, *dataset.test)
     if of_videos and len(streams) == 2:
-        widths = of_first(of_videos.widths, videos) or ()
-        dataset = dataclasses.replace(dataset, stream_widths=widths)
+        dataset = dataclasses.replace(dataset, stream_widths=of_first(index.widths, videos) or ())
     if unknown := sorted(set(reading.split or ()) - {video.name for video in videos}):
         notes.append(f"{len(unknown)} listed videos are not in {path.name}, {unknown[0]} first")
     present = {video.name for video in videos if of_videos and of_videos.paths(video.name)}

@@ -142,14 +142,21 @@ def source(
                 )
             )
     dataset = Dataset(name, classes, tuple(parts[train_name]), tuple(parts[test_name]), TimeGrid())
-    if not features:
-        return LazyDataset("wtalc", folder, dataset)
-    of_video, separate = _Features(feature_files, names), len(feature_files) == 2
+    bare = LazyDataset("wtalc", folder, dataset)
+    return _with_features(bare, _Features(feature_files, names)) if features else bare
+
+
+def _with_features(source: LazyDataset, features: "_Features") -> LazyDataset:
+    dataset, separate = source.dataset, features.separate
     if separate:
-        widths = of_first(of_video.widths, dataset.videos) or ()
+        widths = of_first(features.widths, dataset.videos) or ()
         dataset = dataclasses.replace(dataset, stream_widths=widths)
-    return LazyDataset(
-        "wtalc", folder, dataset, of_video, has_streams=separate, snippets=of_video.shape
+    return dataclasses.replace(
+        source,
+        dataset=dataset,
+        features=features,
+        has_streams=separate,
+        snippets=features.shape,
     )
 
 
@@ -263,6 +270,7 @@ class _Features:
     def __init__(self, paths: list[Path], names: list[str]):
         self._files = {path: object_arrays.load(path) for path in paths}
         self._rows = {name: row for row, name in enumerate(names)}
+        self.separate = len(paths) == 2
         for path, arrays in self._files.items():
             if np.ndim(arrays) == 0 or len(arrays) != len(names):
                 raise DataError(
