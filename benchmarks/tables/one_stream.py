@@ -48,9 +48,11 @@ def scores(method: str, dataset: Dataset, seeds: int, steps: int) -> np.ndarray:
         method: one of `METHODS`.
         dataset: data set with features; its streams are those of the networks.
         seeds: number of members.
-        steps: length of the training; the schedules of the config shrink with it.
+        steps: length of the training; 0: the config's. In a shorter one the learning rate grows
+            and the schedules of the losses shrink in proportion.
     """
     config = jaxtal.get_config(f"{method}_demo", overrides={"population": seeds})
+    steps = steps or config.train.steps
     factor = steps / config.train.steps
     for name in ("denoising_start", "warmup_steps"):
         if name in config.loss:
@@ -69,7 +71,7 @@ def _in_words(values: np.ndarray, sign: str = "") -> str:
 def main() -> None:
     """Print the table, a row at a time."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--steps", type=positive, default=500, help="default: 500")
+    parser.add_argument("--steps", type=positive, default=0, help="default: those of the config")
     parser.add_argument("--seeds", type=positive, default=5, help="default: 5")
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=METHODS)
     arguments = parser.parse_args()

@@ -247,10 +247,10 @@ class CO2Net(nn.Module):
         modality = functools.partial(fusion.modality, self.attention_unit, *options)
         sides = zip(base.STREAM_NAMES[len(streams)], streams, streams[::-1], strict=True)
         runs = [modality(name=f"{self.fusion}_{n}")(x, y, mask, train) for n, x, y in sides]
-        attentions, enhanced = zip(*runs, strict=True)
+        each, enhanced = zip(*runs, strict=True)
         classify = self._classify if self.classifier == "code" else self._classify_as_in_paper
         cas, embeddings = classify(fusion.join(*enhanced), mask, train, x.shape[-1])
-        cas, *attentions = (average_pool(x, mask, self.pool_window) for x in (cas, *attentions))
+        cas, *attentions = (average_pool(x, mask, self.pool_window) for x in (cas, *each))
         pair = attentions if len(attentions) == 2 else ()
         return {
             "cas": cas,
