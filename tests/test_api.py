@@ -423,6 +423,28 @@ def found_in(tiny: Dataset) -> jaxtal.Detections:
     return jaxtal.Detections(segments, tuple(v.name for v in tiny.test[:2]), tiny.classes)
 
 
+@pytest.mark.parametrize(
+    ("method", "streams", "words"),
+    [("hybrid", (16,), "wanted 16, extracted"), ("d2net", (6, 10), "wanted 16, RGB then flow")],
+)
+def test_streams_from_training_to_export(method, streams, words, tiny, tmp_path):
+    """The model knows its streams; the exported one has them, too, and the same detections."""
+    data = dataclasses.replace(tiny, stream_widths=streams)
+    config = jaxtal.get_config(f"{method}_demo", overrides={**FIELDS, "train.steps": 2})
+    model = jaxtal.train(config, tmp_path / "run", dataset=data, progress=False).model()
+    assert model.stream_widths == streams
+    assert f"3 classes, {' + '.join(map(str, streams))} features per snippet" in repr(model)
+    loaded = jaxtal.load_model(model.export(tmp_path / "model.jaxtal"))
+    assert loaded.stream_widths == streams
+    assert_same(
+        json.loads(loaded.predict(tiny).to_json())["results"],
+        json.loads(model.predict(tiny).to_json())["results"],
+    )
+    for one in (model, loaded):
+        with pytest.raises(jaxtal.DataError, match=f"6 features per snippet; {words}"):
+            one.predict(np.ones((5, 6)))
+
+
 class TestDetections:
     def test_json_records_and_pandas(self, tiny, tmp_path):
         found = found_in(tiny)

@@ -236,8 +236,13 @@ class Dataset:
 
     @property
     def feature_width(self) -> int:
-        """Features per snippet of both modalities together (2D); 0 without features."""
+        """Features per snippet of all streams together (2D); 0 without features."""
         return next((video.features.shape[-1] for video in self.videos), 0)
+
+    @property
+    def streams(self) -> tuple[int, ...]:
+        """Features per snippet of each stream, (D,) or (D1, D2); () without features."""
+        return stream_widths(self.stream_widths, self.feature_width)
 
     def __repr__(self) -> str:
         return (
@@ -246,7 +251,8 @@ class Dataset:
         )
 
     def _grid_in_words(self) -> str:
-        width = f"{self.feature_width} features a snippet" if self.feature_width else "no features"
+        stated = in_words(self.stream_widths) or self.feature_width
+        width = f"{stated} features a snippet" if self.feature_width else "no features"
         return f"{width}, {self.grid.fps:g} fps, stride {self.grid.stride:g}"
 
     def _repr_html_(self) -> str:
@@ -262,6 +268,44 @@ class Dataset:
         ]
         title = f"{self.name}: {len(self.classes)} classes, {self._grid_in_words()}"
         return reprs.as_html(title, ("", "videos", "instances", "hours", "snippets"), rows)
+
+
+def stream_widths(stated: tuple[int, ...], width: int) -> tuple[int, ...]:
+    """Return the width of each stream.
+
+    Args:
+        stated: `Dataset.stream_widths`; (): two equal halves.
+        width: features per snippet of all streams together; 0 without features.
+
+    Returns:
+        (D,) or (D1, D2); () without features.
+    """
+    halves = (width // 2, width - width // 2)
+    return (stated or halves) if width else ()
+
+
+def as_stream_widths(value: Any, where: str) -> tuple[int, ...]:
+    """Return `Dataset.stream_widths` from a file, option or argument.
+
+    Args:
+        value: the value to check.
+        where: its place, for the error message.
+
+    Raises:
+        DataError: it is not a list of up to two whole numbers above 0.
+    """
+    sequence = isinstance(value, list | tuple) and len(value) <= 2
+    if not sequence or not all(isinstance(width, int) and width > 0 for width in value):
+        raise DataError(
+            f"{where}: stream_widths is {short_repr(value)}; wanted (D,) for one stream, (D1, D2) "
+            "for two, or () for two equal halves"
+        )
+    return tuple(value)
+
+
+def in_words(streams: tuple[int, ...]) -> str:
+    """Return the widths of streams for a message, such as "768" or "1024 + 1024"."""
+    return " + ".join(map(str, streams))
 
 
 def count_annotation_errors(videos: Sequence[Video]) -> dict[str, int]:

@@ -16,7 +16,7 @@ from jaxtal.data.findings import report
 from jaxtal.data.io import feature_files
 from jaxtal.data.io.feature_files import FeatureFile
 from jaxtal.data.io.files import check_name, check_unique
-from jaxtal.data.lazy_dataset import LazyDataset
+from jaxtal.data.lazy_dataset import LazyDataset, select_streams
 from jaxtal.data.reading import NOTHING_STATED, ReadingOptions
 from jaxtal.errors import DataError, short_repr
 
@@ -118,8 +118,7 @@ def in_path(path: Path, default: TimeGrid, options: ReadingOptions = NOTHING_STA
         )
     else:
         reads = [
-            partial(feature_files.feature_file, *files)
-            for files in feature_files.find_feature_files(path)
+            partial(_in_files, *files, options) for files in feature_files.find_feature_files(path)
         ]
         grid, origin = (
             default.replaced(options.fps, options.stride, options.window),
@@ -127,6 +126,21 @@ def in_path(path: Path, default: TimeGrid, options: ReadingOptions = NOTHING_STA
         )
     given = [name for name in ("fps", "stride", "window") if getattr(options, name)]
     return Inputs(reads, grid, f"{', '.join(given)} given" if given else origin)
+
+
+def _in_files(name: str, paths: tuple[Path, ...], options: ReadingOptions) -> FeatureFile:
+    """Return the video in a joint file, or in an RGB and a flow file."""
+    if options.modality and len(paths) == 2:
+        paths = (paths[options.modality == "flow"],)
+        return feature_files.feature_file(name, paths)
+    found = feature_files.feature_file(name, paths)
+    if not options.modality:
+        return found
+    length, width = found.shape
+    columns, (kept,) = select_streams(options, (), width, found.where)
+    return dataclasses.replace(
+        found, shape=(length, kept), read=lambda: columns(found.read(), name)
+    )
 
 
 def _annotated(source: LazyDataset, video: Video) -> FeatureFile:

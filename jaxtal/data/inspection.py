@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxtal.data.dataset import Dataset, Video, count_annotation_errors
+from jaxtal.data.dataset import Dataset, Video, count_annotation_errors, stream_widths
 from jaxtal.data.examination import Facts, examine
 from jaxtal.data.examination.facts import of_source
 from jaxtal.data.findings import ERROR, WARNING, Finding, by_severity
@@ -55,7 +55,7 @@ def inspect(source: LazyDataset, features: bool, progress: Progress) -> dict[str
         "notes": list(source.notes),
         "subsets": {name: _subset(part, snippets) for name, part in parts.items()},
         "classes": count_classes(dataset),
-        "features": seen.summary() if seen else None,
+        "features": seen.summary(dataset.stream_widths) if seen else None,
         "findings": [finding.to_json() for finding in by_severity(found)],
     }
 
@@ -158,11 +158,13 @@ class _Features:
         self._facts.add(index, features, source.dataset.stream_widths)
         self._types[str(features.dtype)] += 1
 
-    def summary(self) -> dict[str, Any]:
-        """Return width, types and counts over all videos."""
+    def summary(self, stated: tuple[int, ...]) -> dict[str, Any]:
+        """Return width, streams, types and counts over all videos; see `stream_widths`."""
         widths = Counter(self._facts.widths[self._facts.seen].tolist())
+        width = max(widths, key=lambda width: widths[width], default=0)
         return {
-            "width": max(widths, key=lambda width: widths[width], default=0),
+            "width": width,
+            "streams": list(stream_widths(stated, width)),
             "types": dict(self._types),
             "snippets": int(self._facts.snippets[self._facts.seen].sum()),
             "videos": int(self._facts.seen.sum()),

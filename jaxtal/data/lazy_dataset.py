@@ -1,12 +1,22 @@
 """Data sets on disk: annotations in memory, features read video by video."""
 
+import contextlib
 import dataclasses
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from jaxtal.data.dataset import Dataset, Origin, Video
+from jaxtal.data.dataset import (
+    Dataset,
+    Origin,
+    Video,
+    as_stream_widths,
+    in_words,
+    stream_widths,
+)
+from jaxtal.data.reading import ReadingOptions
 from jaxtal.errors import DataError, JaxtalError, warn
 
 
@@ -106,7 +116,7 @@ class LazyDataset:
                 continue
             try:
                 full = self.read(video)
-                like = check_width(full, f"{self.path}", like)
+                like = check_width(full, f"{self.path}", like, self.dataset.stream_widths)
             except JaxtalError as error:
                 if self.features is None:
                     raise
@@ -143,25 +153,36 @@ class LazyDataset:
         )
 
 
-def check_width(video: Video, where: str, like: tuple[str, int] | None) -> tuple[str, int]:
-    """Check that the width of a video's features is even and the same as the reference's.
+_ONE_OR_TWO = "streams=1 for features of one encoder, stream_widths=D1,D2 for two"
+
+
+def check_width(
+    video: Video, where: str, like: tuple[str, int] | None, streams: tuple[int, ...] = ()
+) -> tuple[str, int]:
+    """Check that the width of a video's features is that of the streams and of the reference.
 
     Args:
         video: a video with features.
         where: the data set, for the error message.
         like: name and width of a reference video; None for the first video.
+        streams: width of each stream; (): two equal halves.
 
     Returns:
         `like`, or the name and width of `video` if `like` is None.
 
     Raises:
-        DataError: the width is odd or differs.
+        DataError: the width differs from the reference's, or is not that of the streams.
     """
     width = video.features.shape[1]
-    if width % 2:
+    if not streams and width % 2:
         raise DataError(
             f"{where}, video {video.name}: {width} features a snippet; wanted an even number, "
-            "RGB then flow"
+            f"RGB then flow, or {_ONE_OR_TWO}"
+        )
+    if streams and like is None and width != sum(streams):
+        raise DataError(
+            f"{where}, video {video.name}: {width} features a snippet, but the streams are "
+            f"{in_words(streams)} wide; wanted {_ONE_OR_TWO}"
         )
     if like is not None and width != like[1]:
         raise DataError(
@@ -169,3 +190,128 @@ def check_width(video: Video, where: str, like: tuple[str, int] | None) -> tuple
             f"{like[1]}; extract all videos with the same network"
         )
     return like or (video.name, width)
+
+
+def with_streams(source: LazyDataset, options: ReadingOptions) -> LazyDataset:
+    """Return a data set whose streams are those that the user states.
+
+    Args:
+        source: the data set.
+        options: statements of the user, at least one of `streams=1`, `stream_widths` and
+            `modality`.
+
+    Returns:
+        The data set with `Dataset.stream_widths`; with a modality, only this stream's columns.
+
+    Raises:
+        DataError: the statements contradict each other or the width of the features.
+    """
+    if source.features is None:
+        return source
+    shape_of = source.snippets or (lambda video: source.read(video).features.shape)
+    found = of_first(shape_of, source.videos)
+    if found is None:  # reading the features raises the appropriate error
+        return source
+    own = source.dataset.stream_widths
+    columns, streams = select_streams(options, own, found[1], f"{source.path}")
+    dataset = dataclasses.replace(source.dataset, stream_widths=streams)
+    stated = dataclasses.replace(source, dataset=dataset, has_streams=True)
+    if not options.modality:
+        return stated
+    return dataclasses.replace(
+        stated,
+        features=lambda video: columns(source.read(video).features, video.name),
+        snippets=lambda video: (shape_of(video)[0], streams[0]),
+    )
+
+
+def streams_of_dataset(dataset: Dataset, options: ReadingOptions) -> Dataset:
+    """Return a data set in memory whose streams are those that the user states.
+
+    Args:
+        dataset: data set with features.
+        options: as in `with_streams`.
+
+    Returns:
+        The data set with `Dataset.stream_widths`; with a modality, only this stream's columns.
+
+    Raises:
+        DataError: the statements contradict each other or the width of the features.
+    """
+    own, width = dataset.stream_widths, dataset.feature_width
+    columns, streams = select_streams(options, own, width, f"data set {dataset.name}")
+    dataset = dataclasses.replace(dataset, stream_widths=streams)
+    return dataset.map(
+        lambda video: dataclasses.replace(video, features=columns(video.features, video.name))
+    )
+
+
+def of_first(read: Callable[[Video], Any], videos: Iterable[Video]) -> Any:
+    """Return `read` of the first video for which it raises no `JaxtalError`; None without one."""
+    for video in videos:
+        with contextlib.suppress(JaxtalError):
+            return read(video)
+    return None
+
+
+def _check_streams(options: ReadingOptions) -> None:
+    """Raise DataError for statements about streams that contradict each other."""
+    widths = as_stream_widths(options.stream_widths, "the options")
+    if options.streams not in (1, 2):
+        raise DataError(f"streams={options.streams}; wanted 1, or 2 for RGB then flow")
+    if options.streams == 1 and len(widths) == 2:
+        raise DataError(
+            f"streams=1, but stream_widths states two, {in_words(widths)}; omit one of them"
+        )
+    if options.modality and (options.streams == 1 or len(widths) == 1):
+        raise DataError(
+            f"modality={options.modality} selects one of two streams, but the features have one; "
+            "omit it"
+        )
+
+
+def select_streams(
+    options: ReadingOptions, own: tuple[int, ...], width: int, where: str
+) -> tuple[Callable[[np.ndarray, str], np.ndarray], tuple[int, ...]]:
+    """Return a function that selects columns of features, and the widths of its streams.
+
+    Args:
+        options: statements of the user: `streams`, `stream_widths`, `modality`.
+        own: width of each stream as the files state them; (): two equal halves.
+        width: features per snippet of all streams.
+        where: the data set, for messages.
+
+    Returns:
+        A function of (T, width) features and the video's name that returns the modality's columns,
+        and the widths of the streams in them.
+
+    Raises:
+        DataError: the statements contradict each other or the width.
+    """
+    _check_streams(options)
+    one = (width,) * (options.streams == 1)
+    streams, modality = options.stream_widths or one or own, options.modality
+    if streams and sum(streams) != width:
+        raise DataError(
+            f"{where}: {width} features a snippet, but the streams are {in_words(streams)} wide, "
+            f"together {sum(streams)}; wanted {_ONE_OR_TWO}"
+        )
+    if modality and not streams and width % 2:
+        raise DataError(
+            f"{where}: {width} features a snippet, of which modality={modality} is not one half; "
+            "wanted stream_widths=D1,D2 too"
+        )
+    if not modality:
+        return (lambda features, name: features), streams
+    first, second = stream_widths(streams, width)
+    kept, selected = (slice(first), first) if modality == "rgb" else (slice(first, None), second)
+
+    def columns(features: np.ndarray, name: str) -> np.ndarray:
+        if features.shape[1] != width:
+            raise DataError(
+                f"{where}, video {name}: {features.shape[1]} features a snippet, but others have "
+                f"{width}; extract all videos with the same network"
+            )
+        return features[:, kept].copy()  # a view would keep the other columns in memory
+
+    return columns, (selected,)

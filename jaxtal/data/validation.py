@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 
-from jaxtal.data.dataset import Dataset, Video
+from jaxtal.data.dataset import Dataset, Video, as_stream_widths
 from jaxtal.data.io import feature_files
 from jaxtal.data.io.files import check_name, check_unique
 from jaxtal.data.lazy_dataset import check_width
@@ -36,10 +36,10 @@ def validated(dataset: Dataset) -> Dataset:
     check_unique([video.name for video in videos], where)
     check_unique(list(dataset.classes), f"{where}, classes")
     checked = dataset.map(lambda video: _validated_video(video, len(dataset.classes), where))
-    like = None
-    for video in (*checked.train, *checked.test):
-        like = check_width(video, where, like)
-    return checked
+    widths, like = as_stream_widths(checked.stream_widths, where), None
+    for video in checked.videos:
+        like = check_width(video, where, like, widths)
+    return dataclasses.replace(checked, stream_widths=widths)
 
 
 def _validated_video(video: Video, num_classes: int, where: str) -> Video:

@@ -35,7 +35,7 @@ import numpy as np
 from jax import export
 
 from jaxtal import __version__
-from jaxtal.data.dataset import TimeGrid
+from jaxtal.data.dataset import TimeGrid, as_stream_widths
 from jaxtal.data.io.files import atomic_write, open_regular
 from jaxtal.data.io.json_files import field
 from jaxtal.errors import CheckpointError, JaxtalError
@@ -119,6 +119,7 @@ def _header(model: Model, arrays: list[np.ndarray], program: bytes) -> dict[str,
         "classes": list(model.classes),
         "grid": dataclasses.asdict(model.time_grid),
         "feature_width": model.feature_width,
+        "stream_widths": list(model.stream_widths),
         "min_snippets": model.min_snippets,
         "test_length_limits": list(model.test_length_limits),
         "score_spec": dataclasses.asdict(model.score_spec),
@@ -166,6 +167,7 @@ def load_exported(path: str | os.PathLike[str]) -> Model:
             classes=tuple(map(str, header["classes"])),
             time_grid=TimeGrid(**header["grid"]),
             feature_width=header["feature_width"],
+            stream_widths=as_stream_widths(header.get("stream_widths", []), f"{path}"),
             min_snippets=int(header["min_snippets"]),
             test_length_limits=_limits(*header["test_length_limits"]),
             score_spec=ScoreSpec(**header["score_spec"]),

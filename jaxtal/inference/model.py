@@ -15,7 +15,7 @@ import jax
 import numpy as np
 
 from jaxtal.data import inputs as inputs_of
-from jaxtal.data.dataset import TimeGrid
+from jaxtal.data.dataset import TimeGrid, in_words
 from jaxtal.data.detections import Detections
 from jaxtal.data.io.feature_files import FeatureFile
 from jaxtal.data.segments import Segments, concatenate
@@ -56,7 +56,9 @@ class Model:
         method: Name of the method, such as "co2net".
         classes: Names of the C classes, in the order of the network's outputs.
         time_grid: Time grid of the training data, the default for inputs without their own.
-        feature_width: Features per snippet, 2D: D RGB features, then D of optical flow.
+        feature_width: Features per snippet of all streams together.
+        stream_widths: Features per snippet of each stream; (): RGB features, then as many of
+            optical flow.
         min_snippets: Length in snippets below which a video has no detections.
         test_length_limits: Smallest and largest number of rows per video that the network gets,
             subsampled uniformly; None for no upper limit.
@@ -84,11 +86,12 @@ class Model:
     localization: LocalizationConfig
     variables: Any
     apply_fn: Callable[..., dict[str, jax.Array]]
+    stream_widths: tuple[int, ...] = ()
 
     def __repr__(self) -> str:
-        grid = self.time_grid
+        grid, width = self.time_grid, in_words(self.stream_widths) or self.feature_width
         return (
-            f"Model({self.method}, {len(self.classes)} classes, {self.feature_width} features per "
+            f"Model({self.method}, {len(self.classes)} classes, {width} features per "
             f"snippet, {grid.fps:g} fps, stride {grid.stride:g})"
         )
 
@@ -229,10 +232,11 @@ class Model:
         if video.shape[1] != self.feature_width:
             turned = video.shape[0] == self.feature_width
             hint = " (give its transpose, so that rows are snippets)" if turned else ""
+            two = len(self.stream_widths) != 1
             raise DataError(
                 f"{video.where}: {video.shape[1]} features per snippet; wanted "
-                f"{self.feature_width}, RGB then flow, extracted with the network of the training "
-                f"data{hint}"
+                f"{self.feature_width}{', RGB then flow' * two}, extracted with the network of the "
+                f"training data{hint}"
             )
         return video
 

@@ -60,13 +60,14 @@ def load_work_directory(
         member = _pick(member, config.population, folder)
     described = files.read_model()
     with _naming(where):
-        model = method.build(config.model, len(described.classes))
+        model = method.build(config.model, len(described.classes), described.stream_widths)
         shapes = _shapes(config, model, described.feature_width)
         program = program_of(method, model, config.precision, ensemble)
     return Model(
         classes=described.classes,
         time_grid=described.grid,
         feature_width=described.feature_width,
+        stream_widths=described.stream_widths,
         variables=_variables(files, shapes, member),
         apply_fn=jax.jit(program),
         **from_config,

@@ -71,19 +71,35 @@ def check_localization(config: ConfigDict) -> None:
         )
 
 
+STREAM_NAMES = {1: ("stream",), 2: ("rgb", "flow")}  # by number of streams, in parameters' names
+STREAM_ATTENTIONS = ("attention_rgb", "attention_flow")  # outputs that one stream does not have
+
+
+def sections(stream_widths: tuple[int, ...]) -> int | tuple[int, ...]:
+    """Return the argument of `jnp.split` that splits columns into streams, see `BuildModel`."""
+    return stream_widths[:1] if len(stream_widths) == 2 else 2 - len(stream_widths)
+
+
 class BuildModel(Protocol):
     """Builder of a method's Flax module."""
 
-    def __call__(self, config: ConfigDict, num_classes: int, /) -> nn.Module:
+    def __call__(
+        self, config: ConfigDict, num_classes: int, stream_widths: tuple[int, ...] = (), /
+    ) -> nn.Module:
         """Build the module.
 
         Args:
             config: ``config.model``.
             num_classes: C, without the background class.
+            stream_widths: features per snippet of each stream, (D,) or (D1, D2); (): two streams,
+                the equal halves of the columns, RGB first.
 
         Returns:
-            A module that is called as ``(features [B, T, 2D], mask [B, T], train=...)`` and returns
-            a dictionary of outputs.
+            A module that is called as ``(features [B, T, D1 + D2], mask [B, T], train=...)`` and
+            returns a dictionary of outputs.
+
+        Raises:
+            ConfigError: the network is not defined for these streams.
         """
 
 
@@ -225,7 +241,7 @@ class Method:
             or ahead of it where the features are streamed, so ``context.state`` is empty.
         loss_terms: computes the loss terms, see `LossTerms`.
         output_names: the outputs that localization, scores and plots read, each [B, T, n], or
-            [B, 1, n] for a value per video.
+            [B, 1, n] for a value per video. A network of one stream has no `STREAM_ATTENTIONS`.
         video_scores: computes the class scores for the video-level mAP, see `VideoScores`.
         score_spec: builds the proposal scores, see `MakeScoreSpec`.
         localization_inputs: the outputs that the proposal scores read.

@@ -83,7 +83,7 @@ class Modality(nn.Module):
     ) -> tuple[jax.Array, jax.Array]:
         """Compute attention [B, T, 1] and enhanced features [B, T, D] of the main modality.
 
-        Main and auxiliary features are [B, T, D], the mask is [B, T]; dropout is on in training.
+        Features are [B, T, D], auxiliary ones of any D; mask [B, T]; dropout is on in training.
         """
         enhanced = self.enhance(main, auxiliary, mask, train)
         unit = AttentionUnit(self.attention_unit, name="attention")
@@ -118,22 +118,22 @@ class CrossModalConsensus(Modality):
         """Return the gated features [B, T, D]; arguments as of `Modality.__call__`."""
 
         def context(role, kind, x):
-            x = _CONTEXTS[kind](x, mask, _CONTEXT_NAMES[role, kind])
+            x = _CONTEXTS[kind](x, mask, main.shape[-1], _CONTEXT_NAMES[role, kind])
             return Dropout(0.5)(leaky_relu(x), train) if self.dropout == "code" else x
 
         of_main = context("main", self.main, main)
         return nn.sigmoid(of_main * context("auxiliary", self.auxiliary, auxiliary)) * main
 
 
-def _global(x, mask, name: str):
-    """Context of the whole video: [B, T, D] to [B, 1, D]."""
-    conv = TemporalConv(x.shape[-1], 1, _one_of_three_taps, name=name)
+def _global(x, mask, width: int, name: str):
+    """Context of the whole video: [B, T, D] to [B, 1, width]."""
+    conv = TemporalConv(width, 1, _one_of_three_taps, name=name)
     return conv(temporal_mean(x, mask), jnp.ones_like(mask[:, :1]))
 
 
-def _local(x, mask, name: str):
-    """Context of three snippets: [B, T, D] to [B, T, D]."""
-    return TemporalConv(x.shape[-1], 3, name=name)(x, mask)
+def _local(x, mask, width: int, name: str):
+    """Context of three snippets: [B, T, D] to [B, T, width]."""
+    return TemporalConv(width, 3, name=name)(x, mask)
 
 
 _CONTEXTS = {"global": _global, "local": _local}
@@ -181,15 +181,15 @@ class Fusion(NamedTuple):
     Attributes:
         modality: the module of each modality, `Modality` or a subclass.
         options: the fields of `CO2Net` that the module takes besides attention_unit.
-        adapt: ([B, T, 2D], mask) -> [B, T, 2D], before the features are split into modalities.
-        join: (enhanced RGB, enhanced flow) -> input of the fusion layer.
+        adapt: ([B, T, 2D], mask) -> [B, T, 2D], before the features are split into streams.
+        join: enhanced features of each stream -> input of the fusion layer.
         taps: kernel size of the fusion layer.
     """
 
     modality: type[Modality] = Modality
     options: tuple[str, ...] = ()
     adapt: Callable = lambda x, mask: x
-    join: Callable = lambda rgb, flow: jnp.concatenate([rgb, flow], axis=-1)
+    join: Callable = lambda *streams: jnp.concatenate(streams, axis=-1)
     taps: int = 1
 
 
@@ -215,6 +215,7 @@ class CO2Net(nn.Module):
         fusion: "ccm", "add", "concat", "se" or "ssma".
         pool_window: window of the moving average of T-CAM and attentions, in snippets; odd, 1 for
             none.
+        sections: of the columns, see `base.sections`. A single stream is its own auxiliary.
     """
 
     num_classes: int
@@ -225,6 +226,7 @@ class CO2Net(nn.Module):
     ccm_auxiliary: str
     fusion: str
     pool_window: int
+    sections: int | tuple[int, ...] = 2
 
     @nn.compact
     def __call__(self, x: jax.Array, mask: jax.Array, train: bool = False) -> dict:
@@ -236,27 +238,26 @@ class CO2Net(nn.Module):
             train: dropout is on; needs an rng named "dropout".
 
         Returns:
-            "cas" [B, T, C + 1], raw logits, background last; "attention", "attention_rgb" and
-            "attention_flow" [B, T, 1]; "embeddings" and "enhanced" features [B, T, 2D].
+            "cas" [B, T, C + 1], raw logits, background last; "attention" [B, T, 1]; with two
+            streams "attention_rgb" and "attention_flow"; "embeddings", "enhanced" [B, T, 2D].
         """
         fusion = _FUSIONS[self.fusion]
-        rgb, flow = jnp.split(fusion.adapt(x, mask), 2, axis=-1)
+        streams = jnp.split(fusion.adapt(x, mask), self.sections, axis=-1)
         options = [getattr(self, name) for name in fusion.options]
         modality = functools.partial(fusion.modality, self.attention_unit, *options)
-        attention_rgb, rgb_hat = modality(name=f"{self.fusion}_rgb")(rgb, flow, mask, train)
-        attention_flow, flow_hat = modality(name=f"{self.fusion}_flow")(flow, rgb, mask, train)
+        sides = zip(base.STREAM_NAMES[len(streams)], streams, streams[::-1], strict=True)
+        runs = [modality(name=f"{self.fusion}_{n}")(x, y, mask, train) for n, x, y in sides]
+        each, enhanced = zip(*runs, strict=True)
         classify = self._classify if self.classifier == "code" else self._classify_as_in_paper
-        cas, embeddings = classify(fusion.join(rgb_hat, flow_hat), mask, train, x.shape[-1])
-        cas, attention_rgb, attention_flow = (
-            average_pool(x, mask, self.pool_window) for x in (cas, attention_rgb, attention_flow)
-        )
+        cas, embeddings = classify(fusion.join(*enhanced), mask, train, x.shape[-1])
+        cas, *attentions = (average_pool(x, mask, self.pool_window) for x in (cas, *each))
+        pair = attentions if len(attentions) == 2 else ()
         return {
             "cas": cas,
-            "attention": (attention_rgb + attention_flow) / 2,
-            "attention_rgb": attention_rgb,
-            "attention_flow": attention_flow,
+            "attention": functools.reduce(operator.add, attentions) / len(attentions),
+            **dict(zip(base.STREAM_ATTENTIONS, pair, strict=False)),
             "embeddings": embeddings,
-            "enhanced": jnp.concatenate([rgb_hat, flow_hat], axis=-1),
+            "enhanced": jnp.concatenate(enhanced, axis=-1),
         }
 
     def _classify(self, enhanced, mask, train: bool, width: int):
@@ -277,20 +278,21 @@ class CO2Net(nn.Module):
         return TemporalConv(self.num_classes + 1, 1, name="cls2")(hidden, mask), enhanced
 
 
+def build(config: ConfigDict, num_classes: int, widths: tuple[int, ...] = ()) -> CO2Net:
+    """Build the network; raise ConfigError for streams that cannot be added, see `BuildModel`."""
+    if config["fusion"] == "add" and widths != 2 * widths[:1]:
+        raise ConfigError(
+            f"config.model.fusion=add: the streams are {widths} wide; wanted two of the same "
+            "width, or config.model.fusion=concat"
+        )
+    return CO2Net(num_classes, sections=base.sections(widths), **config)
+
+
 def sample(context: Context, index: VideoIndex, config: ConfigDict) -> BatchIndices:
     """Sample a training batch: same-class pairs and single videos, N random snippets of each.
 
     Videos whose features are all zero are in no pair. Videos with fewer than
-    `config.data.min_snippets` snippets are in pairs only. Source: CO2-Net's published code
-    ([docs][co2net-sampling]).
-
-    Args:
-        context: random keys of the step.
-        index: lengths and labels of the training videos.
-        config: the whole config (`train.batch_size`, `train.pairs`, `data.num_snippets`).
-
-    Returns:
-        Indices of B videos and of their snippets [B, N].
+    `config.data.min_snippets` snippets are in pairs only. Source: [docs][co2net-sampling].
     """
     video_key, snippet_key = jax.random.split(context.key)
     pairs = config.train.pairs
@@ -298,9 +300,8 @@ def sample(context: Context, index: VideoIndex, config: ConfigDict) -> BatchIndi
     labels = jnp.where(index.nonzero[:, None] > 0, index.labels, 0)
     pool = index.lengths >= config.data.min_snippets
     videos = sampling.pairs_and_singles(video_key, labels, pool, pairs, singles)
-    count = config.data.num_snippets
-    snippets = sampling.sample_snippets(snippet_key, index.lengths[videos], count)
-    return BatchIndices(videos, snippets)
+    lengths, count = index.lengths[videos], config.data.num_snippets
+    return BatchIndices(videos, sampling.sample_snippets(snippet_key, lengths, count))
 
 
 # XLA cannot partition a top-k over the devices that share a batch: each handles its own videos.
@@ -321,11 +322,12 @@ def loss_terms(
         config: the whole config.
 
     Returns:
-        The scalar terms by name, and the state.
+        The scalar terms by name, and the state; there is no term "mutual" with one stream.
     """
     cas, mask, labels, settings = outputs["cas"], batch.mask, batch.labels, config.loss
-    rgb, flow = outputs["attention_rgb"], outputs["attention_flow"]
-    attentions = jnp.stack([rgb, flow, outputs["attention"]])
+    pair = [outputs[name] for name in base.STREAM_ATTENTIONS if name in outputs]  # or none
+    attentions = jnp.stack([*pair, outputs["attention"]])
+    kind, alpha = settings.mutual_metric, settings.mutual_alpha
     suppressed = losses.suppress_cas(cas, outputs["attention"], settings.suppression)
     mil = functools.partial(_topk_mil, divisor=settings.topk_divisor)
     in_pairs = functools.partial(sampling.in_pairs, pairs=config.train.pairs)
@@ -339,9 +341,7 @@ def loss_terms(
     per_video = {
         "mil_original": mil(cas, labels, mask, background=1.0),
         "mil_suppressed": mil(suppressed, labels, mask, background=0.0),
-        "mutual": losses.mutual_learning(
-            rgb, flow, mask, settings.mutual_metric, settings.mutual_alpha
-        ),
+        **({"mutual": losses.mutual_learning(pair[0], pair[1], mask, kind, alpha)} if pair else {}),
         "opposition": of_all_attentions(
             lambda a: losses.opposition(a, cas, mask, settings.opposition_reduction)
         ),
@@ -363,7 +363,6 @@ _OPTIONS: dict[str, Collection[str]] = {
     "loss.norm_reduction": tuple(losses.REDUCTIONS),
     "loss.opposition_reduction": tuple(losses.REDUCTIONS),
     "loss.mutual_metric": tuple(losses.METRICS),
-    # The paper's Tables 5 and 6.
     "model.fusion": _FUSIONS,
     "model.ccm_main": _CONTEXTS,
     "model.ccm_auxiliary": _CONTEXTS,
@@ -401,7 +400,11 @@ def validate_config(config: ConfigDict) -> None:
 
 
 def validate_dataset(dataset: Dataset, config: ConfigDict) -> None:
-    """Raise ConfigError if pairs are wanted but no class has two videos with nonzero features."""
+    """Raise ConfigError without a class of two videos with nonzero features, which pairs need."""
+    if len(dataset.stream_widths) == 1 and "loss.weights.mutual" in config.vary:
+        raise ConfigError(
+            "config.vary: loss.weights.mutual has no effect with one stream; remove it from vary"
+        )
     usable = [video for video in dataset.train if video.features.any()]
     carriers = multi_hot(usable, len(dataset.classes)).sum(axis=0)
     if config.train.pairs and carriers.max(initial=0) < 2:
@@ -412,10 +415,7 @@ def validate_dataset(dataset: Dataset, config: ConfigDict) -> None:
 
 
 def video_scores(outputs: dict, config: ConfigDict) -> np.ndarray:
-    """Compute the class probabilities (C,) of a video from its "cas" (T, C + 1).
-
-    They rank the videos for the video-level mAP ([docs][co2net-video-scores]).
-    """
+    """Compute the class probabilities (C,) that rank videos ([docs][co2net-video-scores])."""
     cas = outputs["cas"]
     return proposals.softmax(proposals.topk_mean(cas, -(-len(cas) // 8)))[:-1]
 
@@ -431,13 +431,13 @@ def score_spec(config: ConfigDict) -> ScoreSpec:
 
 METHOD = Method(
     name="co2net",
-    build=lambda config, num_classes: CO2Net(num_classes, **config),
+    build=build,
     sample=sample,
     loss_terms=loss_terms,
     num_batch_shards=num_batch_shards,
     validate_config=validate_config,
     validate_dataset=validate_dataset,
-    output_names=("cas", "attention", "attention_rgb", "attention_flow"),
+    output_names=("cas", "attention", *base.STREAM_ATTENTIONS),
     video_scores=video_scores,
     score_spec=score_spec,
     localization_inputs=("cas", "attention"),

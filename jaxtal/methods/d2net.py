@@ -8,6 +8,7 @@ embeddings; snippets that differ from it have a high bottom-up attention.
 
 import dataclasses
 import functools
+import operator
 from typing import Any
 
 import flax.linen as nn
@@ -53,8 +54,9 @@ _OPTIONS = {
 
 
 class Stream(nn.Module):
-    """Network of one modality ([docs][d2net-network]); attributes as in `D2Net`."""
+    """Network of one stream ([docs][d2net-network]); attributes as in `D2Net`, and E, `width`."""
 
+    width: int
     num_classes: int
     kernel_size: int
     dilation: int
@@ -64,13 +66,13 @@ class Stream(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, mask: jax.Array, train: bool):
-        """Map features [B, T, D] to embeddings [B, T, D] and logits [B, T, C]."""
+        """Map features [B, T, D] to embeddings [B, T, E] and logits [B, T, C]."""
         conv = functools.partial(
             TemporalConv, kernel_init=nn.initializers.normal(0.01), dilation=self.dilation
         )
         for name in ("conv0", "conv1"):
-            hidden = leaky_relu(conv(x.shape[-1], self.kernel_size, name=name)(x, mask))
-            x = hidden + x if self.residual else hidden
+            hidden = leaky_relu(conv(self.width, self.kernel_size, name=name)(x, mask))
+            x = hidden + x if self.residual and x.shape == hidden.shape else hidden
         x = Dropout(self.dropout)(x, train)
         return x, conv(self.num_classes, self.classifier_kernel_size, name="cls")(x, mask)
 
@@ -83,10 +85,11 @@ class D2Net(nn.Module):
         kernel_size: taps of the two hidden temporal convolutions, odd.
         dilation: snippets between two taps, in all three convolutions.
         classifier_kernel_size: taps of the last convolution, odd.
-        residual: add each hidden layer's input to its output.
+        residual: add each hidden layer's input to its output, if they have the same width.
         dropout: probability, on the embeddings in training; the losses read them after dropout.
         padding: "masked": padding has no effect on a video's outputs. "published": in training it
             has one, up to the batch's longest video, since biases make its hidden layers nonzero.
+        sections: of the columns, see `base.sections`; E, the width of embeddings, is the largest.
 
     Source: D2-Net, section 3 ([docs][d2net-network]).
     """
@@ -98,6 +101,7 @@ class D2Net(nn.Module):
     residual: bool
     dropout: float
     padding: str
+    sections: int | tuple[int, ...] = 2
 
     @nn.compact
     def __call__(self, x: jax.Array, mask: jax.Array, train: bool = False) -> dict:
@@ -109,29 +113,25 @@ class D2Net(nn.Module):
             train: apply dropout; needs an rng named "dropout".
 
         Returns:
-            cas [B, T, C], the mean of both streams' probabilities; embeddings [B, T, D], their mean
+            cas [B, T, C], the mean of the streams' probabilities; embeddings [B, T, E], their mean
             embedding; attention [B, T, 1], bottom-up, from the stored running background.
         """
         if train and self.padding == "published":
             mask = jnp.broadcast_to(mask.any(0, keepdims=True), mask.shape)
+        streams = jnp.split(x, self.sections, axis=-1)
         stream = functools.partial(
-            Stream,
-            self.num_classes,
-            self.kernel_size,
-            self.dilation,
-            self.classifier_kernel_size,
-            self.residual,
-            self.dropout,
-        )
-        rgb, flow = jnp.split(x, 2, axis=-1)
-        rgb, rgb_logits = stream(name="rgb")(rgb, mask, train)
-        flow, flow_logits = stream(name="flow")(flow, mask, train)
-        embeddings = (rgb + flow) / 2
-        background = self.variable("running", "background", jnp.zeros, embeddings.shape[-1:])
+            Stream, max(part.shape[-1] for part in streams), self.num_classes, self.kernel_size,
+            self.dilation, self.classifier_kernel_size, self.residual, self.dropout,
+        )  # fmt: skip
+        named = zip(base.STREAM_NAMES[len(streams)], streams, strict=True)
+        outputs = [stream(name=name)(part, mask, train) for name, part in named]
+        embeddings, logits = zip(*outputs, strict=True)
+        mean = functools.reduce(operator.add, embeddings) / len(streams)
+        background = self.variable("running", "background", jnp.zeros, mean.shape[-1:])
         return {
-            "cas": (nn.sigmoid(rgb_logits) + nn.sigmoid(flow_logits)) / 2,
-            "embeddings": embeddings,
-            "attention": bottom_up_attention(embeddings, background.value)[..., None],
+            "cas": functools.reduce(operator.add, map(nn.sigmoid, logits)) / len(streams),
+            "embeddings": mean,
+            "attention": bottom_up_attention(mean, background.value)[..., None],
         }
 
 
@@ -428,7 +428,7 @@ def score_spec(config: ConfigDict) -> ScoreSpec:
 
 METHOD = Method(
     name="d2net",
-    build=lambda config, num_classes: D2Net(num_classes, **config),
+    build=lambda config, c, widths=(): D2Net(c, sections=base.sections(widths), **config),
     sample=sample,
     loss_terms=loss_terms,
     validate_config=validate_config,

@@ -123,7 +123,9 @@ def score_spec(config: ConfigDict) -> ScoreSpec:
 METHOD = dataclasses.replace(
     co2net.METHOD,
     name="hybrid",
-    build=lambda config, num_classes: Hybrid(co2net.CO2Net(num_classes, **config)),
+    build=lambda config, num_classes, stream_widths=(): Hybrid(
+        co2net.build(config, num_classes, stream_widths)
+    ),
     loss_terms=loss_terms,
     validate_config=validate_config,
     initialize=twostream.initialize,

@@ -343,7 +343,8 @@ def score_spec(config: ConfigDict) -> ScoreSpec:
 
 METHOD = Method(
     name="twostream",
-    build=lambda config, num_classes: TwoStream(num_classes, **config),
+    # Its streams are the two branches: the columns are never split.
+    build=lambda config, num_classes, stream_widths=(): TwoStream(num_classes, **config),
     sample=sample,
     loss_terms=loss_terms,
     validate_config=validate_config,

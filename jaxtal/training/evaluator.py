@@ -26,7 +26,7 @@ from jaxtal.input_pipeline.packing import (
 from jaxtal.input_pipeline.placement import PlacedVideos, prefetch
 from jaxtal.localization import proposals
 from jaxtal.localization.scoring import check_finite
-from jaxtal.methods.base import Method
+from jaxtal.methods.base import STREAM_ATTENTIONS, Method
 from jaxtal.nn.layers import cast_params
 from jaxtal.parallel import multihost, sharding
 from jaxtal.parallel.mesh import DATA, MEMBER, make_mesh
@@ -45,13 +45,15 @@ def forward(
 
     Returns:
         A traceable function of the variables, features [B, T, 2D] float32 (0 outside the mask) and
-        mask [B, T], which returns {name: [B, T, n]} for `method.output_names`.
+        mask [B, T], which returns {name: [B, T, n]} for those of `method.output_names` that the
+        network has.
     """
 
     def outputs_of(variables: dict, features: jax.Array, mask: jax.Array) -> dict:
         variables = {**variables, "params": cast_params(variables["params"], precision)}
         outputs: Any = model.apply(variables, features, mask, train=False)
-        return {name: outputs[name] for name in method.output_names}
+        absent = {*STREAM_ATTENTIONS} - {*outputs}
+        return {name: outputs[name] for name in method.output_names if name not in absent}
 
     return outputs_of
 

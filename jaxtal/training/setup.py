@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 
 from jaxtal import methods
 from jaxtal.config import at_least, at_most, below, one_of
-from jaxtal.data.dataset import Dataset
+from jaxtal.data.dataset import Dataset, in_words
 from jaxtal.data.examination import examine
 from jaxtal.data.findings import Finding, report
 from jaxtal.data.io import json_files
@@ -198,7 +198,8 @@ def _open_workdir(
     files.check_model(dataset.classes, dataset.feature_width)
     findings = [finding.to_json() for finding in found]
     files.open(config.to_dict(), {**seen, "findings": findings})
-    files.write_model(dataset.classes, dataset.grid, dataset.feature_width, dataset.name)
+    data = dataset.feature_width, dataset.name, dataset.stream_widths
+    files.write_model(dataset.classes, dataset.grid, *data)
 
 
 def _latest_step(files: Workdir) -> int:
@@ -223,13 +224,11 @@ def _log_mesh(mesh: Mesh) -> None:
 
 def _log_dataset(dataset: Dataset) -> None:
     """Log the size of a data set."""
-    half = dataset.feature_width // 2
     _LOG.info(
-        "%s: %d training and %d test videos, %d classes, %d + %d features a snippet",
+        "%s: %d training and %d test videos, %d classes, %s features a snippet",
         dataset.name,
         len(dataset.train),
         len(dataset.test),
         len(dataset.classes),
-        half,
-        half,
+        in_words(dataset.streams),
     )

@@ -139,7 +139,8 @@ class Trainer:
             name: [None] * len(self.members) for name in ("evaluation", "best", "diverged")
         }
         self.step = max(setup.saved_step, 0)
-        self._model = method.build(config.model, len(setup.dataset.classes))
+        dataset = setup.dataset
+        self._model = method.build(config.model, len(dataset.classes), dataset.stream_widths)
         self._hyper = sharding.device_put(mesh, population.hypers(self.members), MEMBER_SPEC)
         self._evaluator = Evaluator(
             method, self._model, setup.dataset.test, config, setup.test_videos, mesh

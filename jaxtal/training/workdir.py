@@ -15,7 +15,7 @@ import numpy as np
 from jaxtal.config import complete
 from jaxtal.data import activations, activitynet
 from jaxtal.data import detections as detection_files
-from jaxtal.data.dataset import Dataset, TimeGrid
+from jaxtal.data.dataset import Dataset, TimeGrid, as_stream_widths
 from jaxtal.data.io import json_files
 from jaxtal.data.segments import Segments
 from jaxtal.errors import CheckpointError, short_repr, warn
@@ -71,21 +71,23 @@ class ModelDescription(NamedTuple):
         grid: time grid of the training data.
         feature_width: 2D.
         data: name of the training data.
+        stream_widths: features per snippet of each stream; (): two equal halves.
     """
 
     classes: tuple[str, ...]
     grid: TimeGrid
     feature_width: int
     data: str
+    stream_widths: tuple[int, ...] = ()
 
 
 class Workdir:
     """The files of a run: config.json, data.json, model.json, metrics.jsonl, result.json and more.
 
-    model.json holds what predictions need beside config and parameters: classes, time grid, feature
-    width and the name of the data. The folders are checkpoints/, plots/, members/<number>/ with the
-    detections of each member of a population, ensemble/, profile/ with a profiler trace,
-    tensorboard/, and damaged/ with truncated checkpoints.
+    model.json holds what predictions need beside config and parameters: classes, time grid, width
+    of the features and of their streams, and the name of the data. The folders are checkpoints/,
+    plots/, members/<number>/ with the detections of each member of a population, ensemble/,
+    profile/ with a profiler trace, tensorboard/, and damaged/ with truncated checkpoints.
 
     Attributes:
         path: the work directory.
@@ -206,7 +208,12 @@ class Workdir:
             ) from None
 
     def write_model(
-        self, classes: Sequence[str], grid: TimeGrid, feature_width: int, data: str
+        self,
+        classes: Sequence[str],
+        grid: TimeGrid,
+        feature_width: int,
+        data: str,
+        stream_widths: tuple[int, ...] = (),
     ) -> None:
         """Write model.json.
 
@@ -215,10 +222,12 @@ class Workdir:
             grid: time grid of the training data, the default of predictions.
             feature_width: 2D.
             data: name of the training data.
+            stream_widths: features per snippet of each stream; (): two equal halves.
         """
         content = {
             "data": data,
             "feature_width": feature_width,
+            "stream_widths": list(stream_widths),
             "grid": dataclasses.asdict(grid),
             "classes": list(classes),
         }
@@ -248,7 +257,11 @@ class Workdir:
         )
         try:
             return ModelDescription(
-                tuple(map(str, classes)), TimeGrid(**grid), int(width), str(data)
+                tuple(map(str, classes)),
+                TimeGrid(**grid),
+                int(width),
+                str(data),
+                as_stream_widths(content.get("stream_widths", []), f"{path}"),
             )
         except (TypeError, ValueError) as error:
             raise CheckpointError(f"{path}: {error}; wanted {form}") from None

@@ -21,6 +21,7 @@ from rich.progress import (
 )
 from rich.table import Table
 
+from jaxtal.data.dataset import in_words
 from jaxtal.evaluation.detection_map import selection_metric_name
 
 
@@ -283,7 +284,7 @@ def print_inspection(report: dict) -> None:
         types = ", ".join(features["types"])
         console.print(
             f"features: {features['snippets']:,} snippets of {features['videos']:,} videos, "
-            f"{features['width'] // 2} + {features['width'] // 2} {types}"
+            f"{in_words(features['streams'])} {types}"
         )
     for note in report["notes"]:
         console.print(f"note: {note}", markup=False)

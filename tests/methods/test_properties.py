@@ -86,6 +86,17 @@ CASES = {
     ),
 }
 
+# The features of these cases are no two equal halves.
+STREAMS = {
+    "co2net, one stream": (7,),
+    "co2net, two widths": (3, 6),
+    "d2net, one stream": (7,),
+    "d2net, two widths": (6, 3),
+    "hybrid, one stream": (7,),
+}
+_MODULES = {"co2net": co2net_thumos, "d2net": d2net_thumos, "hybrid": hybrid_thumos}
+CASES |= {name: (_MODULES[name.split(",")[0]], {}, 3, sum(STREAMS[name])) for name in STREAMS}
+
 
 def in_float64(test):
     """Run a test in double precision."""
@@ -115,7 +126,7 @@ def _build(name: str, float64: bool) -> types.SimpleNamespace:
         config.loss.update(denoising_start=0, denoising_every=1)
     method = methods.get(config.method)
     method.validate_config(config)
-    model = method.build(config.model, num_classes)
+    model = method.build(config.model, num_classes, STREAMS.get(name, ()))
     # LLVM's optimizations take a quarter of the time and change no equation. In single precision
     # they stay on, as they are on for users.
     quick = {"xla_backend_optimization_level": 0}

@@ -52,7 +52,7 @@ def score_spec(config):
 
 METHOD = Method(
     name="toy",
-    build=lambda config, num_classes: Linear(num_classes, **config),
+    build=lambda config, num_classes, stream_widths=(): Linear(num_classes, **config),
     sample=sample,
     loss_terms=loss_terms,
     output_names=("cas",),

@@ -67,6 +67,31 @@ def pool(x, window):
     return np.stack([sum(x[max(0, t - reach) : t + reach + 1]) / window for t in range(len(x))])
 
 
+def classify(p, joined, classifier):
+    """T-CAM and embeddings of the enhanced features."""
+    if classifier == "code":
+        embeddings = lrelu(conv(joined, p["fusion"]))
+        return conv(lrelu(conv(embeddings, p["cls0"])), p["cls1"]), embeddings
+    hidden = lrelu(conv(lrelu(conv(joined, p["cls0"])), p["cls1"]))
+    return conv(hidden, p["cls2"]), joined
+
+
+def one_stream(p, x, classifier, kinds, fusion, pool_window):
+    """Self-consensus: the stream is its own auxiliary (docs/methods/one_stream.md)."""
+    own = p[f"{fusion}_stream"]
+    if fusion == "ccm":
+        x = consensus(x, x, own, *kinds)
+    if fusion == "se":
+        x = squeeze_excitation(x, own)
+    cas, embeddings = classify(p, x, classifier)
+    return {
+        "cas": pool(cas, pool_window),
+        "attention": pool(attention_unit(x, own["attention"]), pool_window),
+        "embeddings": embeddings,
+        "enhanced": x,
+    }
+
+
 def network(
     p: dict,
     x: np.ndarray,
@@ -77,13 +102,17 @@ def network(
     ccm_auxiliary="local",
     fusion="ccm",
     pool_window=1,
+    widths=(),
     **_,
 ) -> dict[str, np.ndarray]:
     """Compute cas (T, C + 1), attentions (T, 1), embeddings and E (T, 2D) of a video (T, 2D)."""
-    width = x.shape[1] // 2
     if fusion == "ssma":
         hidden = relu(conv(x, p["ssma"]["squeeze"]))
         x = sigmoid(conv(hidden, p["ssma"]["excite"])) * x
+    if len(widths) == 1:
+        return one_stream(p, x, classifier, (ccm_main, ccm_auxiliary, ccm_dropout), fusion,
+                          pool_window)  # fmt: skip
+    width = widths[0] if widths else x.shape[1] // 2
     rgb, flow = x[:, :width], x[:, width:]
     of_rgb, of_flow = p[f"{fusion}_rgb"], p[f"{fusion}_flow"]
     if fusion == "ccm":
@@ -95,12 +124,7 @@ def network(
     attention_flow = attention_unit(flow, of_flow["attention"])
 
     joined = rgb + flow if fusion == "add" else np.concatenate([rgb, flow], axis=1)
-    if classifier == "code":
-        embeddings = lrelu(conv(joined, p["fusion"]))
-        cas = conv(lrelu(conv(embeddings, p["cls0"])), p["cls1"])
-    else:
-        embeddings = joined
-        cas = conv(lrelu(conv(lrelu(conv(joined, p["cls0"])), p["cls1"])), p["cls2"])
+    cas, embeddings = classify(p, joined, classifier)
     return {
         "cas": pool(cas, pool_window),
         "attention": pool((attention_rgb + attention_flow) / 2, pool_window),

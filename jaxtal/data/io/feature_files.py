@@ -89,21 +89,20 @@ def join_streams(rgb: np.ndarray, flow: np.ndarray, where: str) -> np.ndarray:
     """Concatenate RGB and flow features.
 
     Args:
-        rgb: (T, D) RGB features.
-        flow: (T, D) flow features.
+        rgb: (T, D1) RGB features.
+        flow: (T, D2) flow features.
         where: the video, for the error message.
 
     Returns:
-        (T, 2D) features, RGB first.
+        (T, D1 + D2) features, RGB first.
 
     Raises:
-        DataError: the shapes differ.
+        DataError: the numbers of snippets differ.
     """
-    if rgb.shape != flow.shape:
+    if len(rgb) != len(flow):
         raise DataError(
             f"{where}: RGB features are {_describe_shape(rgb)}, flow features "
-            f"{_describe_shape(flow)}; wanted the same number of snippets and the same width, from "
-            "the same frames"
+            f"{_describe_shape(flow)}; wanted the same number of snippets, from the same frames"
         )
     return np.concatenate([rgb, flow], axis=-1)
 
@@ -185,7 +184,7 @@ def read_streams(paths: tuple[Path, ...]) -> np.ndarray:
         (T, 2D) float16 or float32 features, RGB first.
 
     Raises:
-        DataError: a file is missing or damaged, or the two streams differ in shape.
+        DataError: a file is missing or damaged, or the two streams differ in length.
     """
     first, *second = (load_features(path) for path in paths)
     return join_streams(first, second[0], f"{paths[0]}") if second else first

@@ -20,7 +20,7 @@ from jaxtal.data import activitynet, synthetic
 from jaxtal.data.dataset import Dataset, TimeGrid, Video
 from jaxtal.data.io.files import check_name
 from jaxtal.data.layouts import manifest, per_video, wtalc
-from jaxtal.data.lazy_dataset import LazyDataset
+from jaxtal.data.lazy_dataset import LazyDataset, streams_of_dataset, with_streams
 from jaxtal.data.reading import ALLOWED, FIELDS, NOTHING_STATED, ReadingOptions
 from jaxtal.data.tfds import reader
 from jaxtal.errors import DataError, JaxtalError, short_repr
@@ -147,7 +147,12 @@ def read(
     source = dataclasses.replace(source, layout=chosen)
     if name and chosen != "tfds":
         source = dataclasses.replace(source, dataset=dataclasses.replace(source.dataset, name=name))
-    return _with_times(_with_grid(manifest.apply(source), options), options)
+    source = _with_times(_with_grid(manifest.apply(source), options), options)
+    return with_streams(source, options) if _states_streams(options) else source
+
+
+def _states_streams(options: ReadingOptions) -> bool:
+    return bool(options.streams != 2 or options.stream_widths or options.modality)
 
 
 def _with_grid(source: LazyDataset, options: ReadingOptions) -> LazyDataset:
@@ -263,7 +268,9 @@ def load_from_config(config: "ConfigDict") -> Dataset:
                 "config.data.dir is empty, which means generated videos, but this config has no "
                 "config.data.generator; give a folder, or a generator such as demo"
             )
-        return synthetic.generate(synthetic.parse(config.generator))
+        dataset = synthetic.generate(synthetic.parse(config.generator))
+        options = _options(config)
+        return streams_of_dataset(dataset, options) if _states_streams(options) else dataset
     path, options = Path(config.dir), _options(config)
     layout = options.layout or detect(path) or "wtalc"  # the reader's error lists files
     try:

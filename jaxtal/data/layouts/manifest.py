@@ -3,16 +3,24 @@
 Every layout can be read without it, but some cannot represent everything, for example the time
 grid.
 
-{"layout": ..., "name": ..., "grid": {"fps": ..., "stride": ..., "window": ...}, "videos": {name:
-{"snippets": T, "fps": only if it differs from the grid's}}, "conversion": checksum of the source
-and the target layout}
+{"layout": ..., "name": ..., "grid": {"fps": ..., "stride": ..., "window": ...}, "stream_widths":
+features per snippet of each stream, [] for two equal halves, "videos": {name: {"snippets": T,
+"fps": only if it differs from the grid's}}, "conversion": checksum of the source and the target
+layout}
 """
 
 import dataclasses
 from pathlib import Path
 from typing import Any
 
-from jaxtal.data.dataset import LEAST_POSITIVE, MOST_POSITIVE, Dataset, TimeGrid, Video
+from jaxtal.data.dataset import (
+    LEAST_POSITIVE,
+    MOST_POSITIVE,
+    Dataset,
+    TimeGrid,
+    Video,
+    as_stream_widths,
+)
 from jaxtal.data.io import json_files
 from jaxtal.data.io.files import check_name
 from jaxtal.data.lazy_dataset import LazyDataset
@@ -41,6 +49,7 @@ def content(
         "layout": layout,
         "name": dataset.name,
         "grid": dataclasses.asdict(dataset.grid),
+        "stream_widths": list(dataset.stream_widths),
         "videos": {
             video.name: {"snippets": snippets.get(video.name, 0)}
             | ({} if video.fps is None else {"fps": video.fps})
@@ -101,7 +110,7 @@ def _load(folder: Path) -> dict[str, Any]:
 
 
 def apply(source: LazyDataset) -> LazyDataset:
-    """Return a data set with the time grid in its folder's manifest.
+    """Return a data set with the time grid and the streams in its folder's manifest.
 
     Args:
         source: the data set; it is returned unchanged if its folder has no manifest.
@@ -127,7 +136,10 @@ def apply(source: LazyDataset) -> LazyDataset:
 
     dataset = source.dataset.map(with_fps)
     dataset = dataclasses.replace(dataset, grid=TimeGrid(fps, stride, window))
-    return dataclasses.replace(source, dataset=dataset, has_time_grid=True)
+    if widths := as_stream_widths(stated.get("stream_widths", []), f"{path}"):
+        dataset = dataclasses.replace(dataset, stream_widths=widths)
+    has_streams = source.has_streams or bool(widths)
+    return dataclasses.replace(source, dataset=dataset, has_time_grid=True, has_streams=has_streams)
 
 
 def _positive(value: Any, what: str, path: Path) -> float:

@@ -19,11 +19,11 @@ from typing import Any
 import numpy as np
 
 from jaxtal.data import activitynet
-from jaxtal.data.dataset import FOREVER, WTALC_GRID, Dataset, TimeGrid, Video
+from jaxtal.data.dataset import FOREVER, WTALC_GRID, Dataset, TimeGrid, Video, stream_widths
 from jaxtal.data.io import json_files
 from jaxtal.data.io.feature_files import feature_shape, join_streams, load_features
 from jaxtal.data.io.files import check_class, check_name, check_unique, open_regular
-from jaxtal.data.lazy_dataset import LazyDataset
+from jaxtal.data.lazy_dataset import LazyDataset, of_first
 from jaxtal.data.reading import NOTHING_STATED, ReadingOptions
 from jaxtal.errors import DataError, JaxtalError, short_repr
 
@@ -162,6 +162,8 @@ def source(
     if spec.short_durations and not has_time_grid:
         dataset, notes = _longer(dataset, dataset.grid.replaced(*times), index)
     videos = (*dataset.train, *dataset.test)
+    if of_videos and len(streams) == 2:
+        dataset = dataclasses.replace(dataset, stream_widths=of_first(index.widths, videos) or ())
     if unknown := sorted(set(reading.split or ()) - {video.name for video in videos}):
         notes.append(f"{len(unknown)} listed videos are not in {path.name}, {unknown[0]} first")
     present = {video.name for video in videos if of_videos and of_videos.paths(video.name)}
@@ -172,6 +174,7 @@ def source(
         path=folder,
         dataset=dataset,
         has_time_grid=has_time_grid,
+        has_streams=of_videos is not None and len(streams) == 2,
         features=of_videos,
         snippets=of_videos.shape if of_videos else None,
         notes=tuple(notes),
@@ -222,12 +225,19 @@ class _Features:
             raise DataError(f"{self._folder}: no feature file of video {video.name}")
         return paths
 
-    def shape(self, video: Video) -> tuple[int, int]:
-        """Return (T, 2D), from the headers."""
+    def _shapes(self, video: Video) -> list[tuple[int, ...]]:
         shapes = [feature_shape(path) for path in self._found(video)]
         if any(len(shape) != 2 for shape in shapes):
             self(video)  # raises the appropriate error
-        return shapes[0][0], sum(shape[1] for shape in shapes)
+        return shapes
+
+    def shape(self, video: Video) -> tuple[int, int]:
+        """Return (T, 2D), from the headers."""
+        return self._shapes(video)[0][0], sum(self.widths(video))
+
+    def widths(self, video: Video) -> tuple[int, ...]:
+        """Return the width of each file's features, from the headers."""
+        return tuple(width for _, width in self._shapes(video))
 
     def __call__(self, video: Video) -> np.ndarray:
         paths = self._found(video)
@@ -345,15 +355,16 @@ def feature_files(
         DataError: the features cannot be split into RGB and flow.
     """
     stem = _PREFIX * (dataset.name.startswith("ActivityNet") and "{set}" in spec.streams[0])
-    count = len(spec.streams)
-    if video.features.shape[1] % count:
+    widths = stream_widths(dataset.stream_widths, video.features.shape[1])
+    if len(spec.streams) == 2 and len(widths) == 1:
         raise DataError(
-            f"video {video.name}: {video.features.shape[1]} features a snippet cannot be split "
-            "into RGB and flow"
+            f"video {video.name}: one stream of {widths[0]} features a snippet, but the layout "
+            f"{spec.name!r} has files of RGB and of flow; give another layout=..."
         )
+    parts = np.split(video.features, widths[:1], axis=1) if len(spec.streams) == 2 else None
     return {
         stream.format(subset=subset, set="i3d", video=stem + video.name): part
-        for stream, part in zip(spec.streams, np.split(video.features, count, axis=1), strict=True)
+        for stream, part in zip(spec.streams, parts or [video.features], strict=True)
     }
 
 

@@ -24,7 +24,7 @@ from jaxtal.data.dataset import (
 from jaxtal.data.io import object_arrays
 from jaxtal.data.io.feature_files import check_features, join_streams
 from jaxtal.data.io.files import atomic_write, check_class, check_name, check_unique, open_regular
-from jaxtal.data.lazy_dataset import LazyDataset
+from jaxtal.data.lazy_dataset import LazyDataset, of_first
 from jaxtal.data.reading import NOTHING_STATED, ReadingOptions
 from jaxtal.errors import DataError, short_repr
 
@@ -142,9 +142,22 @@ def source(
                 )
             )
     dataset = Dataset(name, classes, tuple(parts[train_name]), tuple(parts[test_name]), TimeGrid())
-    of_video = _Features(feature_files, names) if features else None
-    shape = of_video.shape if of_video else None
-    return LazyDataset("wtalc", folder, dataset, features=of_video, snippets=shape)
+    bare = LazyDataset("wtalc", folder, dataset)
+    return _with_features(bare, _Features(feature_files, names)) if features else bare
+
+
+def _with_features(source: LazyDataset, features: "_Features") -> LazyDataset:
+    dataset, separate = source.dataset, features.separate
+    if separate:
+        widths = of_first(features.widths, dataset.videos) or ()
+        dataset = dataclasses.replace(dataset, stream_widths=widths)
+    return dataclasses.replace(
+        source,
+        dataset=dataset,
+        features=features,
+        has_streams=separate,
+        snippets=features.shape,
+    )
 
 
 def _paths(folder: Path, name: str, features: bool) -> tuple[Path, list[Path]]:
@@ -257,6 +270,7 @@ class _Features:
     def __init__(self, paths: list[Path], names: list[str]):
         self._files = {path: object_arrays.load(path) for path in paths}
         self._rows = {name: row for row, name in enumerate(names)}
+        self.separate = len(paths) == 2
         for path, arrays in self._files.items():
             if np.ndim(arrays) == 0 or len(arrays) != len(names):
                 raise DataError(
@@ -271,12 +285,19 @@ class _Features:
             for path, arrays in self._files.items()
         ]
 
-    def shape(self, video: Video) -> tuple[int, int]:
-        """Return (T, 2D) without copying features."""
+    def _shapes(self, video: Video) -> list[tuple[int, ...]]:
         shapes = [np.shape(arrays[self._rows[video.name]]) for arrays in self._files.values()]
         if any(len(shape) != 2 for shape in shapes):
             self._parts(video)  # raises the appropriate error
-        return shapes[0][0], sum(shape[1] for shape in shapes)
+        return shapes
+
+    def shape(self, video: Video) -> tuple[int, int]:
+        """Return (T, 2D) without copying features."""
+        return self._shapes(video)[0][0], sum(self.widths(video))
+
+    def widths(self, video: Video) -> tuple[int, ...]:
+        """Return the width of each file's features, without copying them."""
+        return tuple(width for _, width in self._shapes(video))
 
     def __call__(self, video: Video) -> np.ndarray:
         joint, *flow = self._parts(video)

@@ -103,7 +103,9 @@ class _Contents:
     def examples(self, split: str) -> Iterator[dict[str, Any]]:
         """Yield the records of a split; DataError for damaged features or an empty split."""
         for video in self._videos(split):
-            self._like = check_width(video, f"{self._source.path}", self._like)
+            self._like = check_width(
+                video, f"{self._source.path}", self._like, self._source.dataset.stream_widths
+            )
             self._headers[video.name] = records.header(video.features)
             self._kept[split].append(dataclasses.replace(video, features=NO_FEATURES))
             yield self._example(video)

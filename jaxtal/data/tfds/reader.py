@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from jaxtal.data import activitynet
-from jaxtal.data.dataset import Dataset, Video
+from jaxtal.data.dataset import Dataset, Video, as_stream_widths
 from jaxtal.data.io import feature_files, json_files
 from jaxtal.data.lazy_dataset import LazyDataset
 from jaxtal.data.tfds.records import DTYPES, FORMAT, from_bytes
@@ -59,7 +59,15 @@ def read(path: Path, name: str = "", features: bool = True) -> LazyDataset:
     if skipped := about.get("left_out"):
         notes.append(f"{len(skipped)} videos were skipped when it was prepared")
     has_time_grid = bool(about.get("has_time_grid"))
-    source = LazyDataset("tfds", folder, dataset, notes=tuple(notes), has_time_grid=has_time_grid)
+    widths = as_stream_widths(about.get("stream_widths", []), f"{folder / _METADATA}")
+    source = LazyDataset(
+        "tfds",
+        folder,
+        dataclasses.replace(dataset, stream_widths=widths),
+        notes=tuple(notes),
+        has_time_grid=has_time_grid,
+        has_streams=bool(widths),
+    )
     if not features:
         return source
     records = _Records(folder)
@@ -87,6 +95,7 @@ def metadata(
         "format": FORMAT,
         "from": f"{source.path} (layout {source.layout})",
         "has_time_grid": source.has_time_grid,
+        "stream_widths": list(dataset.stream_widths),
         "left_out": skipped,
         "crc32": _checksum(content),
     }
