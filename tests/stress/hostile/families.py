@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxtal.checkpoint_conversion import torch_files
+from jaxtal.checkpoint_conversion import torch_writer
 from jaxtal.data import (
     activations,
     activitynet,
@@ -26,7 +26,7 @@ from jaxtal.data import (
     synthetic,
 )
 from jaxtal.data.dataset import Dataset, TimeGrid, count_annotation_errors
-from jaxtal.data.io import feature_files, json_files, object_arrays
+from jaxtal.data.io import feature_files, json_files, object_arrays, torch_files
 from jaxtal.data.layouts import wtalc
 from jaxtal.data.lazy_dataset import LazyDataset
 from jaxtal.data.segments import Segments, ground_truth
@@ -220,7 +220,7 @@ def checkpoint() -> bytes:
     """Return a valid PyTorch file of named tensors."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "a.pt"
-        torch_files.save(
+        torch_writer.save(
             path,
             {
                 "a.weight": np.arange(6, dtype="f4").reshape(2, 3),
