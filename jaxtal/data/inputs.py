@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from jaxtal.data import axes as feature_axes
 from jaxtal.data import layouts
 from jaxtal.data.dataset import Dataset, TimeGrid, Video
 from jaxtal.data.io import feature_files
@@ -89,8 +90,8 @@ def in_path(path: Path, default: TimeGrid, options: ReadingOptions = NOTHING_STA
     """Return the videos of a file, a folder or a data set.
 
     Args:
-        path: VIDEO.npy, a folder of such files, a folder with rgb/ and flow/, or a data set in one
-            of the known layouts (all its videos with features are returned).
+        path: a feature file, a folder of such files, a folder with rgb/ and flow/, or a data set in
+            one of the known layouts (all its videos with features are returned).
         default: the time grid of files that do not belong to a data set.
         options: statements of the user about the files; a time grid replaces `default`, too.
 
@@ -114,10 +115,9 @@ def in_path(path: Path, default: TimeGrid, options: ReadingOptions = NOTHING_STA
             "layout=..."
         )
     else:
-        reads = [
-            partial(feature_files.feature_file, *files)
-            for files in feature_files.find_feature_files(path)
-        ]
+        found, axes = feature_files.find_feature_files(path), feature_axes.check(options.axes)
+        others = [places[0] for _, places in found[: feature_files.COMPARED + 1]]
+        reads = [partial(feature_files.feature_file, *files, axes, others) for files in found]
         grid, origin = (
             default.replaced(options.fps, options.stride, options.window),
             "the training data's",

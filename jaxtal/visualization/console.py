@@ -304,4 +304,5 @@ def print_inspection(report: dict) -> None:
             first = "; ".join(found["first"][:3])
             console.print(f"{found['count']:,} {what}: {first}", markup=False, highlight=False)
     if not any(found["count"] for found in report["defects"].values()):
-        console.print("no defects found")
+        examined = report["features"] and report["features"]["videos"]
+        console.print("no defects found" + ("" if examined else "; features were not examined"))

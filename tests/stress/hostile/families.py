@@ -26,7 +26,8 @@ from jaxtal.data import (
     synthetic,
 )
 from jaxtal.data.dataset import Dataset, TimeGrid, count_annotation_errors
-from jaxtal.data.io import feature_files, json_files, object_arrays, torch_files
+from jaxtal.data.io import feature_files, json_files, object_arrays
+from jaxtal.data.io.array_files import Place, torch_files
 from jaxtal.data.layouts import wtalc
 from jaxtal.data.lazy_dataset import LazyDataset
 from jaxtal.data.segments import Segments, ground_truth
@@ -328,8 +329,8 @@ def _array_mutant(folder: Path, what: str, content: bytes, rng: np.random.Genera
 
     def use() -> None:
         if as_features:
-            feature_files.feature_shape(path)
-            use_array(feature_files.load_features(path))
+            feature_files.feature_shape(Place(path))
+            use_array(feature_files.load_features(Place(path)))
         else:
             use_array(object_arrays.load(path))
 
@@ -656,8 +657,8 @@ def _single(path: Path, rng: np.random.Generator) -> Callable[[], None]:
     """Return a function that reads one file by one of the readers."""
     dataset = tiny()
     readers: list[Callable[[], Any]] = [
-        lambda: object_arrays.load(path), lambda: feature_files.load_features(path), lambda:
-            feature_files.feature_shape(path),
+        lambda: object_arrays.load(path), lambda: feature_files.load_features(Place(path)), lambda:
+            feature_files.feature_shape(Place(path)),
         lambda: activations.read(path, OUTPUTS), lambda: detections.read(path, dataset),
         lambda: activitynet.read(path), lambda: torch_files.load(path),
     ]  # fmt: skip
