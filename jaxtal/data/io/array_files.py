@@ -104,6 +104,8 @@ def _entries(place: Place) -> _Entries:
 
 def _chosen(entries: dict[str, _Entry], place: Place) -> list[_Entry]:
     """Return the array of features, or those of RGB and flow."""
+    if len(entries) == 1:
+        return list(entries.values())
     last = {name: name.rpartition("/")[2].lower() for name in entries}
     for wanted in (*((name,) for name in _NAMES), _STREAMS):
         found = [[entries[name] for name in entries if last[name] == one] for one in wanted]
@@ -114,8 +116,6 @@ def _chosen(entries: dict[str, _Entry], place: Place) -> list[_Entry]:
     ]
     if len(arrays) == 1:
         return arrays
-    if len(entries) == 1:
-        return list(entries.values())
     listed = [f"{name} {entry.shape}" for name, entry in list(entries.items())[:5]]
     named = f" ({short_repr(', '.join(listed), 200)[1:-1]})" if listed else ""
     raise DataError(

@@ -155,7 +155,8 @@ def contents(folder: Path) -> str:
         folder: the folder; hidden files are not counted.
 
     Returns:
-        The three most frequent kinds, e.g. "12 files *.mat in features/x (a.mat)"; "no files".
+        The three most frequent kinds, each with the first file's name, e.g. "12 files *.mat in
+        features/x (a.mat)"; "no files".
     """
     kinds: dict[tuple[str, str], list[str]] = {}
     walked = (
@@ -167,10 +168,10 @@ def contents(folder: Path) -> str:
             if not name.startswith("."):
                 kinds.setdefault((place.as_posix(), Path(name).suffix), []).append(name)
     most = sorted(kinds.items(), key=lambda kind: len(kind[1]), reverse=True)
-    listed = [
-        f"{len(names)} files *{suffix} in {place} ({short_repr(min(names), 60)[1:-1]})"
-        for (place, suffix), names in most[:3]
-    ]
+    listed = []
+    for (place, suffix), names in most[:3]:
+        plural, first = "s" * (len(names) > 1), short_repr(min(names), 60)[1:-1]
+        listed.append(f"{len(names)} file{plural} *{suffix} in {place} ({first})")
     return ", ".join(listed) or "no files"
 
 

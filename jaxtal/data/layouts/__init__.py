@@ -103,7 +103,10 @@ def _located(path: Path, stated: str = "") -> tuple[Path, str]:
     """
     if found := _own_layout(path, stated):
         return path, found
-    folders = sorted(inner for inner in path.iterdir() if inner.is_dir()) if path.is_dir() else []
+    try:
+        folders = sorted(inner for inner in path.glob("*/") if not inner.name.startswith("."))
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror or error})") from None
     inside = [(inner, found) for inner in folders if (found := _own_layout(inner, stated))]
     if len(inside) > 1:
         raise DataError(
@@ -158,11 +161,7 @@ def read(
         raise DataError(f"{path}: no such file or folder")
     if options.axes != feature_axes.DEFAULT:
         feature_axes.check(options.axes)
-    given = path
-    try:
-        path, chosen = _located(path, layout)
-    except OSError as error:  # folders that cannot be listed, names that are too long
-        raise DataError(f"{path}: cannot be read ({error.strerror or error})") from None
+    given, (path, chosen) = path, _located(path, layout)
     if not chosen:
         raise DataError(_undetected(path))
     if chosen not in LAYOUTS:

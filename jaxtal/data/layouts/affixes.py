@@ -35,9 +35,9 @@ class Affix(NamedTuple):
         return f"{self.added[0]}{core}{self.added[1]}"
 
     def __str__(self) -> str:
-        """Return the two forms of names, e.g. "VIDEO.mp4 in the annotations, VIDEO_feat in ..."."""
+        """Return the form of both names, e.g. "VIDEO_feat for the annotated VIDEO"."""
         video, file = (f"{before}VIDEO{after}" for before, after in (self.removed, self.added))
-        return f"{file} in the files' names, {video} in the annotations"
+        return f"{file} for the annotated {video}"
 
 
 def recognize(videos: Collection[str], files: Collection[str]) -> Affix | None:

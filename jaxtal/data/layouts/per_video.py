@@ -7,7 +7,8 @@
 | `actionformer` | `annotations/*.json` | `*_features/VIDEO.npy` |
 | `opentad` | `annotations/*.json`, `category_idx.txt` | `features/SET/VIDEO.npy` |
 
-Joint files are (T, 2D), RGB first. BaSNet's are `features/{train,test}/{rgb,flow}/VIDEO.npy`.
+Joint files are (T, 2D), RGB first. BaSNet's are `features/{train,test}/{rgb,flow}/VIDEO.npy`. Other
+forms, places and names of feature files are recognized, see `video_files` and `array_files`.
 """
 
 import dataclasses

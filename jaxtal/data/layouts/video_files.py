@@ -254,7 +254,10 @@ def _notes(
         notes.append(f"features are read from {at}; the layout has them in {pattern}")
     for affix in dict.fromkeys(affix for affixes in match.lookups for affix in affixes):
         if match.matched and affix not in (_PLAIN, _PREFIXED):
-            notes.append(f"{match.matched} of {videos} videos have features if names are {affix}")
+            notes.append(
+                f"features of {match.matched} of {videos} videos are recognized by their files' "
+                f"names, {affix}"
+            )
     return tuple(notes)
 
 
@@ -272,6 +275,6 @@ def unusable(folder: Path, patterns: Sequence[str], videos: Collection[str]) -> 
         stem.format(subset="{train,test}", set="SET", video="VIDEO") for stem in stems
     )
     return (
-        f"no features of any video{such} among {contents(folder)}; wanted {wanted} with one of "
-        f"{', '.join(SUFFIXES)}"
+        f"no features of any video{such} among {contents(folder)}; wanted {wanted}.npy, or with "
+        f"another of the suffixes {', '.join(SUFFIXES)}"
     )

@@ -95,7 +95,7 @@ def test_any_form_name_depth_and_axes(
     assert source.path == inner
     said = " ".join(source.notes)
     assert ("the data set is in inner, the only one in" in said) == nested
-    assert ("10 of 10 videos have features if names are" in said) == (name not in ("{}", "v_{}"))
+    assert ("features of 10 of 10 videos are recognized by" in said) == (name not in ("{}", "v_{}"))
     assert (" read from " in said) == (depth >= 0)
 
 
@@ -118,7 +118,7 @@ def test_one_file_for_all_videos(made, tmp_path, place, prefix, grouped):
     assert f"features are read from {place}; the layout has them in features/" in source.notes[0]
     shutil.copy(root / place, root / "copy.h5")
     shutil.move(root / place, root / "other.h5")
-    with pytest.raises(JaxtalError, match="has .* too; remove it from one of them"):
+    with pytest.raises(JaxtalError, match=r"has .* too; remove it from one of them"):
         layouts.read(root)
 
 
@@ -176,7 +176,7 @@ def test_files_that_cannot_be_used_are_described(made, tmp_path, layout):
     assert len(source.missing) == 10
     for path in tmp_path.rglob("*.npz"):
         path.rename(path.with_suffix(".mat"))
-    with pytest.raises(JaxtalError, match=rf"{count} files \*\.mat in .*; wanted .*VIDEO.* \.npz"):
+    with pytest.raises(JaxtalError, match=rf"{count} files \*\.mat in .*; wanted .*VIDEO.*npz"):
         layouts.read(tmp_path)
     (note,) = layouts.read(tmp_path, features=None).notes
     assert "files *.mat in" in note
@@ -238,5 +238,5 @@ def test_annotations_alone_say_what_is_missing(tmp_path):
     (path,) = tmp_path.glob("*JOINT*.npy")
     path.rename(tmp_path / "features.npy")
     (note,) = layouts.read(tmp_path, features=None).notes
-    assert "1 files *.npy in . (features.npy)" in note
+    assert "1 file *.npy in . (features.npy)" in note
     assert "wanted Tiny-I3D-JOINTFeatures.npy, an object array" in note
