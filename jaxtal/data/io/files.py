@@ -169,9 +169,9 @@ def contents(folder: Path) -> str:
                 kinds.setdefault((place.as_posix(), Path(name).suffix), []).append(name)
     most = sorted(kinds.items(), key=lambda kind: len(kind[1]), reverse=True)
     listed = []
-    for (place, suffix), names in most[:3]:
+    for (at, suffix), names in most[:3]:
         plural, first = "s" * (len(names) > 1), short_repr(min(names), 60)[1:-1]
-        listed.append(f"{len(names)} file{plural} *{suffix} in {place} ({first})")
+        listed.append(f"{len(names)} file{plural} *{suffix} in {at} ({first})")
     return ", ".join(listed) or "no files"
 
 

@@ -1,5 +1,6 @@
 """Feature files of any form, name, depth and axes give the same data set."""
 
+import contextlib
 import json
 import shutil
 from pathlib import Path
@@ -10,10 +11,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from jaxtal.data import axes, conversion, inputs, layouts
+from jaxtal.data import axes, conversion, inputs, inspection, layouts, synthetic
 from jaxtal.data.dataset import TimeGrid
 from jaxtal.data.layouts.per_video import LAYOUT_SPECS
 from jaxtal.errors import JaxtalError
+from jaxtal.visualization import console
 from tests.data.test_axes import stored
 from tests.helpers import array_forms, layout_cases
 
@@ -240,3 +242,11 @@ def test_annotations_alone_say_what_is_missing(tmp_path):
     (note,) = layouts.read(tmp_path, features=None).notes
     assert "1 file *.npy in . (features.npy)" in note
     assert "wanted Tiny-I3D-JOINTFeatures.npy, an object array" in note
+
+
+def test_features_that_were_not_examined_are_not_without_defects(capsys):
+    wanted = layout_cases.source(synthetic.generate(layout_cases.SMALL), features=False)
+    report = inspection.inspect(wanted, True, lambda *_: contextlib.nullcontext(lambda: None))
+    report["defects"] = {}
+    console.print_inspection(report)
+    assert "no defects found; features were not examined" in capsys.readouterr().out

@@ -784,7 +784,8 @@ def _feature_mutant(folder: Path, what: str, name: str, content: bytes) -> Mutan
 SHARES: dict[Family, int] = {
     npy_bytes: 8, npy_header: 6, pickles: 11, feature_forms: 4, columns: 9, npz_bytes: 5,
     npz_archive: 4, npz_arrays: 5, json_tree: 10, manifests: 4, json_bytes: 3,
-    detection_files: 6, texts: 5, names: 5, special_files: 4, folder_bytes: 3, torch_bytes: 3, torch_crafted: 5,
+    detection_files: 6, texts: 5, names: 5, special_files: 4,
+    folder_bytes: 3, torch_bytes: 3, torch_crafted: 5,
 }  # fmt: skip
 _ROUND = [family for family, share in SHARES.items() for _ in range(share)]
 assert len(_ROUND) == 100
