@@ -13,11 +13,11 @@ from flax.traverse_util import flatten_dict
 from ml_collections import ConfigDict
 
 from jaxtal import methods
-from jaxtal.checkpoint_conversion import parameter_names, torch_files
+from jaxtal.checkpoint_conversion import parameter_names, torch_writer
 from jaxtal.checkpoint_conversion.parameter_names import Widths
 from jaxtal.data import layouts
 from jaxtal.data.dataset import TimeGrid
-from jaxtal.data.io import json_files, object_arrays
+from jaxtal.data.io import json_files, object_arrays, torch_files
 from jaxtal.data.io.files import check_unique, open_regular
 from jaxtal.errors import CheckpointError, JaxtalError
 from jaxtal.training.checkpoints import Checkpoints
@@ -240,7 +240,7 @@ def to_torch(
     if not 0 <= (member or 0) < members:
         raise CheckpointError(f"member={member}: {workdir} holds members 0 to {members - 1}")
     one = jax.tree.map(lambda leaf: leaf[member or 0], variables)
-    torch_files.save(Path(target), parameter_names.from_variables(method, one, f"{workdir}"))
+    torch_writer.save(Path(target), parameter_names.from_variables(method, one, f"{workdir}"))
     return members
 
 

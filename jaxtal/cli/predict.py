@@ -7,6 +7,7 @@ r"""Detect actions in unlabeled videos from their features, with a trained model
 --features is one of: a .npy file (T, 2D) of one video, RGB columns before flow; a folder of such
 files, named after their videos; a folder with rgb/VIDEO.npy and flow/VIDEO.npy, (T, D) each; a data
 set in one of the known layouts (detected, or given by --layout): all its training and test videos.
+Files may also be .npz, .pt, .pth, .pkl, .pickle, .h5, .hdf5 or .csv; one .h5 may have all videos.
 Features are read batch by batch, so the folder may exceed the memory.
 Exit codes: 0 success, 2 user error (see the last line of stderr).
 """
@@ -27,7 +28,9 @@ def add_flags(parser: flags.Parser) -> None:
     parser.add_flag("workdir", "Work directory of the run whose latest checkpoint is the model.")
     parser.add_flag("exported", "File written by jaxtal export, instead of --workdir.")
     add_members(parser)
-    parser.add_flag("features", "File VIDEO.npy, folder of such files, or data set.")
+    parser.add_flag(
+        "features", "Feature file, such as VIDEO.npy, folder of such files, or data set."
+    )
     reading.add_flags(parser)
     parser.add_flag(
         "output", "JSON file in ActivityNet form, times in seconds.", default="detections.json"

@@ -122,6 +122,19 @@ def read_as(path: Path, reading: ReadOptions) -> tuple[Dataset, bool]:
     return Dataset(name, classes, train, test, grid), has_time_grid
 
 
+def video_names(path: Path) -> list[str]:
+    """Return the names of all videos in a JSON file; none if it has no "database".
+
+    Args:
+        path: the file.
+
+    Raises:
+        DataError: the file is missing or no JSON object.
+    """
+    database = json_files.load(path, _FORM).get("database")
+    return list(database) if isinstance(database, dict) else []
+
+
 def _grid(content: dict[str, Any], default: TimeGrid, where: str) -> TimeGrid:
     names = ("feature_fps", "feature_stride", "feature_window")
     stride = content.get(names[1], default.stride)

@@ -2,18 +2,20 @@
 
 import dataclasses
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from jaxtal.data import axes as feature_axes
 from jaxtal.data import layouts
 from jaxtal.data.dataset import Dataset, TimeGrid, Video
 from jaxtal.data.examination import examine_inputs
 from jaxtal.data.findings import report
 from jaxtal.data.io import feature_files
+from jaxtal.data.io.array_files import Place
 from jaxtal.data.io.feature_files import FeatureFile
 from jaxtal.data.io.files import check_name, check_unique
 from jaxtal.data.lazy_dataset import LazyDataset, select_streams
@@ -91,8 +93,8 @@ def in_path(path: Path, default: TimeGrid, options: ReadingOptions = NOTHING_STA
     """Return the videos of a file, a folder or a data set.
 
     Args:
-        path: VIDEO.npy, a folder of such files, a folder with rgb/ and flow/, or a data set in one
-            of the known layouts (all its videos with features are returned).
+        path: a feature file, a folder of such files, a folder with rgb/ and flow/, or a data set in
+            one of the known layouts (all its videos with features are returned).
         default: the time grid of files that do not belong to a data set.
         options: statements of the user about the files; a time grid replaces `default`, too.
 
@@ -117,9 +119,9 @@ def in_path(path: Path, default: TimeGrid, options: ReadingOptions = NOTHING_STA
             "layout=..."
         )
     else:
-        reads = [
-            partial(_in_files, *files, options) for files in feature_files.find_feature_files(path)
-        ]
+        found, axes = feature_files.find_feature_files(path), feature_axes.check(options.axes)
+        others = [places[0] for _, places in found[: feature_files.COMPARED + 1]]
+        reads = [partial(_in_files, *files, axes, others, options.modality) for files in found]
         grid, origin = (
             default.replaced(options.fps, options.stride, options.window),
             "the training data's",
@@ -128,15 +130,17 @@ def in_path(path: Path, default: TimeGrid, options: ReadingOptions = NOTHING_STA
     return Inputs(reads, grid, f"{', '.join(given)} given" if given else origin)
 
 
-def _in_files(name: str, paths: tuple[Path, ...], options: ReadingOptions) -> FeatureFile:
+def _in_files(
+    name: str, places: tuple[Place, ...], axes: str, others: Sequence[Place], modality: str
+) -> FeatureFile:
     """Return the video in a joint file, or in an RGB and a flow file."""
-    if options.modality and len(paths) == 2:
-        paths = (paths[options.modality == "flow"],)
-        return feature_files.feature_file(name, paths)
-    found = feature_files.feature_file(name, paths)
-    if not options.modality:
+    if modality and len(places) == 2:
+        places, modality = (places[modality == "flow"],), ""
+    found = feature_files.feature_file(name, places, axes, others)
+    if not modality:
         return found
     length, width = found.shape
+    options = ReadingOptions(modality=modality)
     columns, (kept,) = select_streams(options, (), width, found.where)
     return dataclasses.replace(
         found, shape=(length, kept), read=lambda: columns(found.read(), name)

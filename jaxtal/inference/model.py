@@ -231,7 +231,7 @@ class Model:
         """Return `video`; raise DataError if the width of its features is not the model's."""
         if video.shape[1] != self.feature_width:
             turned = video.shape[0] == self.feature_width
-            hint = " (give its transpose, so that rows are snippets)" if turned else ""
+            hint = " (give its transpose, or axes=DT, so that rows are snippets)" if turned else ""
             two = len(self.stream_widths) != 1
             raise DataError(
                 f"{video.where}: {video.shape[1]} features per snippet; wanted "

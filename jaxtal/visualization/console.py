@@ -304,7 +304,8 @@ def print_inspection(report: dict) -> None:
     for finding in report["findings"]:
         console.print(f"{finding['severity']}: {_finding(finding)}", markup=False, highlight=False)
     if not report["findings"]:
-        console.print("no defects found")
+        examined = report["features"] and report["features"]["videos"]
+        console.print("no defects found" + ("" if examined else "; features were not examined"))
 
 
 def _finding(finding: dict) -> str:

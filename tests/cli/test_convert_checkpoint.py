@@ -13,9 +13,10 @@ from flax.traverse_util import flatten_dict
 from jax.experimental.compilation_cache import compilation_cache
 
 from configs import co2net_demo, co2net_thumos, d2net_anet12, d2net_demo, d2net_thumos
-from jaxtal.checkpoint_conversion import convert, parameter_names, torch_files
+from jaxtal.checkpoint_conversion import convert, parameter_names, torch_writer
 from jaxtal.data import layouts
 from jaxtal.data.dataset import TimeGrid
+from jaxtal.data.io import torch_files
 from jaxtal.errors import JaxtalError
 from jaxtal.training.checkpoints import Checkpoints
 from jaxtal.training.train_state import TrainState
@@ -69,7 +70,7 @@ def published(method: str) -> dict[str, np.ndarray]:
 def write(path: Path, method: str, **changed) -> Path:
     """Write a checkpoint, with the arrays in `changed` replaced, or removed where they are None."""
     tensors = {**published(method), **changed}
-    torch_files.save(path, {name: value for name, value in tensors.items() if value is not None})
+    torch_writer.save(path, {name: value for name, value in tensors.items() if value is not None})
     return path
 
 

@@ -364,8 +364,8 @@ def test_a_model_that_is_not_finite():
 def test_invalid_folders(tmp_path, features):
     for path, message in (
         (tmp_path / "nothing", "nothing: no such file or folder; wanted VIDEO.npy, a folder"),
-        (tmp_path / "file.txt", "file.txt: not a .npy file"),
-        (tmp_path / "empty", "empty: no .npy files in it"),
+        (tmp_path / "file.txt", "file.txt: not a feature file"),
+        (tmp_path / "empty", "empty: no feature files among no files; wanted"),
         (tmp_path / "apart", r"flow: no v1.npy \(1 videos have only one of the two streams\)"),
     ):
         (tmp_path / "file.txt").touch()

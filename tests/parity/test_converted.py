@@ -9,7 +9,7 @@ import numpy as np
 
 from configs import co2net_anet12, co2net_thumos, d2net_anet12, d2net_thumos
 from jaxtal import methods
-from jaxtal.checkpoint_conversion import convert, parameter_names, torch_files
+from jaxtal.checkpoint_conversion import convert, parameter_names, torch_writer
 from tests.parity import compare, recipe
 
 # Names of layers: the golden values' to the published programs'.
@@ -78,7 +78,7 @@ def check_d2(gold: dict, config, variables: dict, x: np.ndarray) -> None:
 def test_co2net_through_a_work_directory(golden, tmp_path):
     gold, config = golden("co2_thumos"), co2net_thumos.get_config()
     state, x = co2(gold)
-    torch_files.save(tmp_path / "a.pkl", state)
+    torch_writer.save(tmp_path / "a.pkl", state)
     converted = convert.from_torch("co2net", tmp_path / "a.pkl", tmp_path / "run", config)
     # The published count includes the outer taps of the two global layers.
     assert converted.parameters == 34_133_015 - 2 * 2 * 1024 * 1024
@@ -93,7 +93,7 @@ def only_member(workdir) -> dict:
 def save_with_pytorch(path: Path, state: dict[str, np.ndarray]) -> None:
     """Write with PyTorch where it is installed, otherwise with our writer of its format."""
     if importlib.util.find_spec("torch") is None:
-        torch_files.save(path, state)
+        torch_writer.save(path, state)
     else:
         import torch
 

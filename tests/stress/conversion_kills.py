@@ -24,6 +24,7 @@ import numpy as np
 from jaxtal.data import conversion, inspection
 from jaxtal.data.dataset import Dataset, Video
 from jaxtal.data.io import feature_files, object_arrays
+from jaxtal.data.io.array_files import Place
 from jaxtal.data.layouts import manifest
 from jaxtal.data.lazy_dataset import LazyDataset
 from jaxtal.errors import JaxtalError
@@ -87,7 +88,7 @@ def complete(path: Path) -> bool:
     try:
         array = object_arrays.load(path)
         return len(array) > 0 and (
-            array.dtype == object or feature_files.feature_shape(path)[0] > 0
+            array.dtype == object or feature_files.feature_shape(Place(path))[0] > 0
         )
     except JaxtalError:
         return False

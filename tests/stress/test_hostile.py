@@ -19,6 +19,7 @@ MANY = 3000
 # Family -> least share of rejected files, least share of loaded files.
 SHARES = {
     "npy_bytes": (0.5, 0.03), "npy_header": (0.7, 0.02), "pickles": (0.8, 0.01),
+    "feature_forms": (0.3, 0.02),
     "columns": (0.5, 0.05), "npz_bytes": (0.5, 0.02), "npz_archive": (0.4, 0.05),
     "npz_arrays": (0.5, 0.04), "json_tree": (0.4, 0.1), "manifests": (0.15, 0.3),
     "json_bytes": (0.5, 0.01), "detection_files": (0.4, 0.1), "texts": (0.2, 0.3),

@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import hashlib
+import itertools
 import os
 import stat
 from collections.abc import Iterator
@@ -143,6 +144,37 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
 
 
+_MOST_COUNTED = 100_000  # files
+_DEEPEST = 3  # levels of folders
+
+
+def contents(folder: Path) -> str:
+    """Return the kinds of files in a folder and below it as words.
+
+    Args:
+        folder: the folder; hidden files are not counted.
+
+    Returns:
+        The three most frequent kinds, each with the first file's name, e.g. "12 files *.mat in
+        features/x (a.mat)"; "no files".
+    """
+    kinds: dict[tuple[str, str], list[str]] = {}
+    walked = (
+        (Path(place).relative_to(folder), here, names) for place, here, names in os.walk(folder)
+    )
+    for place, folders, names in itertools.islice(walked, _MOST_COUNTED):
+        folders[:] = [n for n in folders if not n.startswith(".") and len(place.parts) < _DEEPEST]
+        for name in names:
+            if not name.startswith("."):
+                kinds.setdefault((place.as_posix(), Path(name).suffix), []).append(name)
+    most = sorted(kinds.items(), key=lambda kind: len(kind[1]), reverse=True)
+    listed = []
+    for (at, suffix), names in most[:3]:
+        plural, first = "s" * (len(names) > 1), short_repr(min(names), 60)[1:-1]
+        listed.append(f"{len(names)} file{plural} *{suffix} in {at} ({first})")
+    return ", ".join(listed) or "no files"
+
+
 @contextlib.contextmanager
 def atomic_write(path: Path, mode: str = "w") -> Iterator[Any]:
     """Open a temporary file that replaces `path` when the block ends without an error.
@@ -185,7 +217,7 @@ class RefusedError(ValueError):
 
 @contextlib.contextmanager
 def parse_errors_as_data_error(path: Path, kind: str, wanted: str) -> Iterator[None]:
-    """Convert every error in the block, which parses an untrusted file, to a DataError.
+    """Convert every other error in the block, which parses an untrusted file, to a DataError.
 
     Args:
         path: the file.
@@ -197,6 +229,8 @@ def parse_errors_as_data_error(path: Path, kind: str, wanted: str) -> Iterator[N
     """
     try:
         yield
+    except DataError:
+        raise
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror or error})") from None
     except RefusedError as error:

@@ -38,7 +38,7 @@ _BYTES_A_BYTE = 32  # bytes of results per byte of the file, at most
 _ENTRIES_A_BYTE = 8  # entries of expanded lists per byte of the file: lists may be shared
 
 
-class _DType:
+class DType:
     """`numpy.dtype(code, align, copy)` and the state that follows it."""
 
     # Not *args: a file could pass its longest list as arguments in a thousand calls.
@@ -53,9 +53,11 @@ class _DType:
 
     @property
     def is_object(self) -> bool:
+        """True for arrays of Python objects."""
         return "O" in self.code
 
     def dtype(self) -> np.dtype:
+        """Return the type for NumPy."""
         return np.dtype(self.code)
 
 
@@ -65,7 +67,7 @@ def _checked_type(code: Any) -> str:
     return code
 
 
-class _Array:
+class Array:
     """`_reconstruct(...)` and its state: (version, shape, dtype, fortran, contents)."""
 
     def __init__(self, subtype: Any, shape: Any, dtype: Any):
@@ -76,7 +78,7 @@ class _Array:
         axes = isinstance(shape, tuple) and len(shape) <= _MOST_AXES
         if not axes or not all(type(n) is int and n >= 0 for n in shape):
             raise RefusedError("a malformed array")
-        if not isinstance(dtype, _DType):
+        if not isinstance(dtype, DType):
             raise RefusedError("a malformed array")
         kind = list if dtype.is_object else (bytes, str, memoryview)
         if not isinstance(contents, kind):
@@ -107,7 +109,7 @@ class _Scalar:
     """`scalar(dtype, bytes)`."""
 
     def __init__(self, dtype: Any, contents: Any):
-        if not isinstance(dtype, _DType) or dtype.is_object:
+        if not isinstance(dtype, DType) or dtype.is_object:
             raise RefusedError("a malformed number")
         self.dtype, self.contents = dtype, contents
 
@@ -139,9 +141,9 @@ def _letters(array: np.ndarray) -> np.ndarray:
     return array
 
 
-_ALLOWED: dict[tuple[str, str], Any] = {("numpy", "dtype"): _DType, ("numpy", "ndarray"): _NDArray}
+_ALLOWED: dict[tuple[str, str], Any] = {("numpy", "dtype"): DType, ("numpy", "ndarray"): _NDArray}
 for _module in ("numpy.core.multiarray", "numpy._core.multiarray"):
-    _ALLOWED[_module, "_reconstruct"] = _Array
+    _ALLOWED[_module, "_reconstruct"] = Array
     _ALLOWED[_module, "scalar"] = _Scalar
 
 
@@ -156,7 +158,7 @@ def _refuse(what: str):
 _Base: Any = pickle._Unpickler
 
 
-class _Unpickler(_Base):
+class Unpickler(_Base):
     """Restricted unpickler of a mapped file, from a position on."""
 
     dispatch: ClassVar = dict(_Base.dispatch)
@@ -182,7 +184,12 @@ class _Unpickler(_Base):
         if self._budget < 0:
             raise RefusedError(f"contents that take more than {_BYTES_A_BYTE} times its size")
 
+    def converter(self) -> "Converter":
+        """Return the converter of what `load` returns; both share the budget."""
+        return Converter(_ENTRIES_A_BYTE * len(self._mapped), self.spend)
+
     def find_class(self, module: str, name: str) -> Any:
+        """Return the stand-in for a name in a pickle, or reject it."""
         if (module, name) == ("_codecs", "encode"):
             return self._encode
         if (module, name) not in _ALLOWED:
@@ -220,7 +227,7 @@ class _Unpickler(_Base):
 
     def _load_build(self) -> None:
         state = self.stack.pop()
-        if not isinstance(self.stack[-1], (_DType, _Array)):
+        if not isinstance(self.stack[-1], (DType, Array)):
             raise RefusedError("a state for an object that is not an array")
         self.stack[-1].__setstate__(state)
 
@@ -240,7 +247,7 @@ class _Unpickler(_Base):
             dispatch[getattr(pickle, _code)[0]] = _refuse(_what)
 
 
-class _Converter:
+class Converter:
     """Conversion of records to arrays and numbers, and of bytes to text, once per container.
 
     Args:
@@ -267,7 +274,7 @@ class _Converter:
         if isinstance(value, (list, tuple)):
             items = [self.convert(item, depth) for item in value]
             return [item for item, _ in items], 1 + sum(entries for _, entries in items)
-        if isinstance(value, _Array):
+        if isinstance(value, Array):
             objects, entries = None, 1
             if value.objects is not None:
                 objects, entries = self.convert(value.objects, depth - 1)
@@ -287,8 +294,16 @@ class _Converter:
         raise RefusedError(f"a {type(value).__name__}")
 
 
-def _read_header(file: Any) -> tuple[tuple[int, ...], bool, np.dtype]:
-    """Return shape, Fortran order and type from a header, without evaluating it."""
+def read_header(file: Any) -> tuple[tuple[int, ...], bool, np.dtype]:
+    """Return shape, Fortran order and type of the array in a .npy file, without evaluating it.
+
+    Args:
+        file: the open file, at its start; afterwards at the end of the header.
+
+    Raises:
+        ValueError: the header is malformed.
+        EOFError: the file ends in it.
+    """
     version = npy.read_magic(file)
     form = {(1, 0): "<H", (2, 0): "<I"}.get(version)
     if form is None:
@@ -309,12 +324,10 @@ def _read_header(file: Any) -> tuple[tuple[int, ...], bool, np.dtype]:
 
 
 def _read(mapped: mmap.mmap) -> np.ndarray:
-    shape, fortran, dtype = _read_header(mapped)
+    shape, fortran, dtype = read_header(mapped)
     if dtype.hasobject:
-        unpickler = _Unpickler(mapped, mapped.tell())
-        converter = _Converter(_ENTRIES_A_BYTE * len(mapped), unpickler.spend)
-        saved = unpickler.load()
-        array, _ = converter.convert(saved)
+        unpickler = Unpickler(mapped, mapped.tell())
+        array, _ = unpickler.converter().convert(unpickler.load())
         if not isinstance(array, np.ndarray) or array.shape != shape:
             raise RefusedError("an object other than the array that its header announces")
         return array
@@ -346,7 +359,7 @@ def plain(content: bytes) -> np.ndarray:
         EOFError: the content is truncated.
     """
     file = io.BytesIO(content)
-    header = _read_header(file)
+    header = read_header(file)
     if header[2].hasobject:
         raise RefusedError("objects, which are pickles")
     return _plain(content, file.tell(), *header)

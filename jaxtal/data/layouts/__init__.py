@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from jaxtal.data import activitynet, synthetic
+from jaxtal.data import axes as feature_axes
 from jaxtal.data.dataset import Dataset, TimeGrid, Video
 from jaxtal.data.io.files import check_name
 from jaxtal.data.layouts import manifest, per_video, wtalc
@@ -84,12 +85,40 @@ def detect(path: str | os.PathLike[str]) -> str:
         path: the folder or file.
 
     Returns:
-        The layout in the folder's jaxtal.json, or a key of `LAYOUTS`; "" if no layout matches.
+        The layout in the folder's jaxtal.json, or a key of `LAYOUTS`; "" if no layout matches. If
+        only one folder in the folder has a layout, that one's.
 
     Raises:
-        DataError: the folder's jaxtal.json is malformed.
+        DataError: the folder's jaxtal.json is malformed, or two folders in it are data sets.
     """
-    path = Path(path)
+    return _located(Path(path))[1]
+
+
+def _located(path: Path, stated: str = "") -> tuple[Path, str]:
+    """Return folder and layout of the data set in a path, which may be one level deeper.
+
+    Args:
+        path: the folder or file.
+        stated: the layout; "": detect it.
+    """
+    if found := _own_layout(path, stated):
+        return path, found
+    try:
+        folders = sorted(inner for inner in path.glob("*/") if not inner.name.startswith("."))
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror or error})") from None
+    inside = [(inner, found) for inner in folders if (found := _own_layout(inner, stated))]
+    if len(inside) > 1:
+        raise DataError(
+            f"{path}: {len(inside)} data sets in it, {inside[0][0].name} and {inside[1][0].name}; "
+            "give the folder of one of them"
+        )
+    return inside[0] if inside else (path, stated)
+
+
+def _own_layout(path: Path, stated: str) -> str:
+    if stated:
+        return stated if stated in LAYOUTS and LAYOUTS[stated].recognizes(path) else ""
     if stated := manifest.layout(path):
         return stated
     if path.is_file():
@@ -130,7 +159,9 @@ def read(
         raise DataError(f"unknown layout {layout!r}; wanted one of {', '.join(LAYOUTS)}")
     if layout != "activitynet" and not path.exists():  # that layout's error names its file
         raise DataError(f"{path}: no such file or folder")
-    chosen = layout or detect(path)
+    if options.axes != feature_axes.DEFAULT:
+        feature_axes.check(options.axes)
+    given, (path, chosen) = path, _located(path, layout)
     if not chosen:
         raise DataError(_undetected(path))
     if chosen not in LAYOUTS:
@@ -144,7 +175,8 @@ def read(
         source = LAYOUTS[chosen].read(path, features, options)
     except OSError as error:  # folders that cannot be listed, names that are too long
         raise DataError(f"{path}: cannot be read ({error.strerror or error})") from None
-    source = dataclasses.replace(source, layout=chosen)
+    deeper = (f"the data set is in {path.name}, the only one in {given}",) * (path != given)
+    source = dataclasses.replace(source, layout=chosen, notes=(*deeper, *source.notes))
     if name and chosen != "tfds":
         source = dataclasses.replace(source, dataset=dataclasses.replace(source.dataset, name=name))
     source = _with_times(_with_grid(manifest.apply(source), options), options)

@@ -7,12 +7,13 @@
 | `actionformer` | `annotations/*.json` | `*_features/VIDEO.npy` |
 | `opentad` | `annotations/*.json`, `category_idx.txt` | `features/SET/VIDEO.npy` |
 
-Joint files are (T, 2D), RGB first. BaSNet's are `features/{train,test}/{rgb,flow}/VIDEO.npy`.
+Joint files are (T, 2D), RGB first. BaSNet's are `features/{train,test}/{rgb,flow}/VIDEO.npy`. Other
+forms, places and names of feature files are recognized, see `video_files` and `array_files`.
 """
 
 import dataclasses
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +22,12 @@ import numpy as np
 from jaxtal.data import activitynet
 from jaxtal.data.dataset import FOREVER, WTALC_GRID, Dataset, TimeGrid, Video, stream_widths
 from jaxtal.data.io import json_files
-from jaxtal.data.io.feature_files import feature_shape, join_streams, load_features
 from jaxtal.data.io.files import check_class, check_name, check_unique, open_regular
+from jaxtal.data.layouts.video_files import PREFIX, VideoFiles, has_files, unusable
 from jaxtal.data.lazy_dataset import LazyDataset, of_first
 from jaxtal.data.reading import NOTHING_STATED, ReadingOptions
-from jaxtal.errors import DataError, JaxtalError, short_repr
+from jaxtal.errors import DataError, short_repr
 
-_PREFIX = "v_"  # of the names of ActivityNet's feature files
 _SUBSETS = ("train", "test")
 
 
@@ -99,7 +99,7 @@ def recognizes(spec: LayoutSpec, folder: Path) -> bool:
         return False
     if spec.categories:
         return (folder / spec.categories).is_file()
-    if any(True for stream in spec.streams for _ in _files(folder, stream)):
+    if has_files(folder, spec.streams):
         return True
     if spec.split:  # annotations only: in BaSNet's, segments are text
         return _segments_are_text(folder / spec.annotations) == spec.text
@@ -115,11 +115,6 @@ def _segments_are_text(path: Path) -> bool:
             segment = one.get("segment") if isinstance(one, dict) else ()
             return isinstance(segment, list) and bool(segment) and isinstance(segment[0], str)
     return False
-
-
-def _files(folder: Path, stream: str) -> Iterable[Path]:
-    """Return all feature files of a stream."""
-    return sorted(folder.glob(stream.format(subset="t*", set="*", video="*")))
 
 
 def source(
@@ -144,25 +139,27 @@ def source(
     Raises:
         DataError: annotations or features are missing, malformed or contradictory.
     """
-    streams = [_by_video(_files(folder, stream)) for stream in spec.streams]
-    if wanted and not all(streams):
-        raise DataError(
-            f"{folder}: no features; the layout {spec.name!r} has them in {', '.join(spec.streams)}"
-        )
-    index = _Features(folder, streams)
-    times = options.fps, options.stride, options.window
-    of_videos = index if all(streams) and wanted is not False else None
     path = _annotation_file(spec, folder, options.name)
+    names = activitynet.video_names(path)
+    index = VideoFiles(folder, spec.streams, names, options.axes)
+    if wanted and not index.matched:
+        raise DataError(f"{folder}: {unusable(folder, spec.streams, names)}")
+    times = options.fps, options.stride, options.window
+    of_videos = index if all(index.streams) and wanted is not False else None
     reading = _reading(spec, folder, index, times)
     dataset, has_time_grid = activitynet.read_as(path, reading)
     if dataset.name in (path.stem, ""):
         stem = folder.resolve().name if spec.split else path.stem
         dataset = dataclasses.replace(dataset, name=stem)
-    notes: list[str] = []
+    notes = list(index.notes if of_videos else ())
+    if wanted is None and not index.matched:
+        notes.append(unusable(folder, spec.streams, names))
     if spec.short_durations and not has_time_grid:
-        dataset, notes = _longer(dataset, dataset.grid.replaced(*times), index)
+        dataset, found = _longer(dataset, dataset.grid.replaced(*times), index)
+        notes += found
     videos = (*dataset.train, *dataset.test)
-    if of_videos and len(streams) == 2:
+    separate = of_videos is not None and len(index.streams) == 2
+    if separate:
         dataset = dataclasses.replace(dataset, stream_widths=of_first(index.widths, videos) or ())
     if unknown := sorted(set(reading.split or ()) - {video.name for video in videos}):
         notes.append(f"{len(unknown)} listed videos are not in {path.name}, {unknown[0]} first")
@@ -174,75 +171,14 @@ def source(
         path=folder,
         dataset=dataset,
         has_time_grid=has_time_grid,
-        has_streams=of_videos is not None and len(streams) == 2,
+        has_streams=separate,
         features=of_videos,
         snippets=of_videos.shape if of_videos else None,
         notes=tuple(notes),
         missing=absent,
         declared_missing=tuple(sorted(set(absent) & _declared_missing(folder))),
-        unannotated=tuple(p.stem for s in streams[:1] for p in s.values() if p not in used),
+        unannotated=tuple(name for name, at in index.streams[0].items() if at not in used),
     )
-
-
-def _by_video(paths: Iterable[Path]) -> dict[str, Path]:
-    """Return {file name without suffix: feature file}."""
-    found: dict[str, Path] = {}
-    for path in paths:
-        name = path.stem
-        if (other := found.setdefault(name, path)) != path:
-            raise DataError(f"{path}: {other} has the features of {name} too; remove one of them")
-    return found
-
-
-class _Features:
-    """Reader of a video's features from its file or files."""
-
-    def __init__(self, folder: Path, streams: list[dict[str, Path]]):
-        self._folder, self._streams = folder, streams
-        self.prefixed = all(name.startswith(_PREFIX) for stream in streams for name in stream)
-        self.prefixed &= all(streams)
-
-    def paths(self, video: str) -> list[Path] | None:
-        """Return the video's file of every stream; None if one is missing."""
-        names = (video, _PREFIX + video)
-        for name in reversed(names) if self.prefixed else names:
-            if all(name in stream for stream in self._streams):
-                return [stream[name] for stream in self._streams]
-        return None
-
-    def snippets(self, video: str) -> int:
-        """Return T from the file's header; 0 if it is missing or damaged, which `read` reports."""
-        paths = self.paths(video)
-        try:
-            shape = feature_shape(paths[0]) if paths else ()
-        except JaxtalError:
-            return 0
-        return shape[0] if len(shape) == 2 else 0
-
-    def _found(self, video: Video) -> list[Path]:
-        paths = self.paths(video.name)
-        if paths is None:
-            raise DataError(f"{self._folder}: no feature file of video {video.name}")
-        return paths
-
-    def _shapes(self, video: Video) -> list[tuple[int, ...]]:
-        shapes = [feature_shape(path) for path in self._found(video)]
-        if any(len(shape) != 2 for shape in shapes):
-            self(video)  # raises the appropriate error
-        return shapes
-
-    def shape(self, video: Video) -> tuple[int, int]:
-        """Return (T, 2D), from the headers."""
-        return self._shapes(video)[0][0], sum(self.widths(video))
-
-    def widths(self, video: Video) -> tuple[int, ...]:
-        """Return the width of each file's features, from the headers."""
-        return tuple(width for _, width in self._shapes(video))
-
-    def __call__(self, video: Video) -> np.ndarray:
-        paths = self._found(video)
-        joint, *flow = map(load_features, paths)
-        return join_streams(joint, flow[0], f"{paths[0]}") if flow else joint
 
 
 def _annotation_file(spec: LayoutSpec, folder: Path, name: str) -> Path:
@@ -258,7 +194,7 @@ def _annotation_file(spec: LayoutSpec, folder: Path, name: str) -> Path:
 
 
 def _reading(
-    spec: LayoutSpec, folder: Path, index: _Features, times: tuple[float, float, float]
+    spec: LayoutSpec, folder: Path, index: VideoFiles, times: tuple[float, float, float]
 ) -> activitynet.ReadOptions:
     """Return the options for reading the layout's annotations."""
     grid = WTALC_GRID if index.prefixed else spec.grid
@@ -318,10 +254,10 @@ def _declared_missing(folder: Path) -> set[str]:
     lists = [*folder.glob("missing_files.txt"), *folder.glob("*/missing_files.txt")]
     lists += folder.glob("features/*/missing_files.txt")
     names = {name for path in lists for name in _lines(path)}
-    return names | {name.removeprefix(_PREFIX) for name in names}
+    return names | {name.removeprefix(PREFIX) for name in names}
 
 
-def _longer(dataset: Dataset, grid: TimeGrid, index: _Features) -> tuple[Dataset, list[str]]:
+def _longer(dataset: Dataset, grid: TimeGrid, index: VideoFiles) -> tuple[Dataset, list[str]]:
     """Replace durations that are more than 5 % shorter than the features by the features'."""
     changed = []
 
@@ -354,7 +290,7 @@ def feature_files(
     Raises:
         DataError: the features cannot be split into RGB and flow.
     """
-    stem = _PREFIX * (dataset.name.startswith("ActivityNet") and "{set}" in spec.streams[0])
+    stem = PREFIX * (dataset.name.startswith("ActivityNet") and "{set}" in spec.streams[0])
     widths = stream_widths(dataset.stream_widths, video.features.shape[1])
     if len(spec.streams) == 2 and len(widths) == 1:
         raise DataError(

@@ -6,12 +6,14 @@ be in <DS>-I3D-RGBFeatures.npy and <DS>-I3D-FLOWFeatures.npy instead of the join
 """
 
 import dataclasses
+import functools
 import json
 from pathlib import Path
 
 import numpy as np
 
 from jaxtal.data import activitynet
+from jaxtal.data import axes as feature_axes
 from jaxtal.data.dataset import (
     FOREVER,
     Dataset,
@@ -23,7 +25,14 @@ from jaxtal.data.dataset import (
 )
 from jaxtal.data.io import object_arrays
 from jaxtal.data.io.feature_files import check_features, join_streams
-from jaxtal.data.io.files import atomic_write, check_class, check_name, check_unique, open_regular
+from jaxtal.data.io.files import (
+    atomic_write,
+    check_class,
+    check_name,
+    check_unique,
+    contents,
+    open_regular,
+)
 from jaxtal.data.lazy_dataset import LazyDataset, of_first
 from jaxtal.data.reading import NOTHING_STATED, ReadingOptions
 from jaxtal.errors import DataError, short_repr
@@ -106,8 +115,6 @@ def source(
         DataError: files are missing, malformed or contradictory; the message names file and video.
     """
     annotations, feature_files = _paths(folder, name, bool(features))
-    if features is None:
-        features = all(path.is_file() for path in feature_files)
     columns = {key: object_arrays.load(annotations / f"{key}.npy") for key in _FILES}
     _check_counts(columns, annotations)
     classes = tuple(
@@ -143,7 +150,11 @@ def source(
             )
     dataset = Dataset(name, classes, tuple(parts[train_name]), tuple(parts[test_name]), TimeGrid())
     bare = LazyDataset("wtalc", folder, dataset)
-    return _with_features(bare, _Features(feature_files, names)) if features else bare
+    if features is None and not all(path.is_file() for path in feature_files):
+        return dataclasses.replace(bare, notes=_missing(folder, feature_files))
+    if features is False:
+        return bare
+    return _with_features(bare, _Features(feature_files, names, options.axes))
 
 
 def _with_features(source: LazyDataset, features: "_Features") -> LazyDataset:
@@ -157,6 +168,15 @@ def _with_features(source: LazyDataset, features: "_Features") -> LazyDataset:
         features=features,
         has_streams=separate,
         snippets=features.shape,
+    )
+
+
+def _missing(folder: Path, feature_files: list[Path]) -> tuple[str, ...]:
+    """Return a remark about the files of a folder without features."""
+    names = " and ".join(path.name for path in feature_files)
+    return (
+        f"no features among {contents(folder)}; wanted {names}, an object array with the (T, 2D) "
+        "features of every video in the order of videoname.npy",
     )
 
 
@@ -267,7 +287,8 @@ def _read_ambiguous(path: Path) -> dict[str, np.ndarray]:
 class _Features:
     """Reader of a video's features from the joint file, or from the RGB and the flow file."""
 
-    def __init__(self, paths: list[Path], names: list[str]):
+    def __init__(self, paths: list[Path], names: list[str], axes: str):
+        self._axes = axes
         self._files = {path: object_arrays.load(path) for path in paths}
         self._rows = {name: row for row, name in enumerate(names)}
         self.separate = len(paths) == 2
@@ -279,14 +300,20 @@ class _Features:
                 )
 
     def _parts(self, video: Video) -> list[np.ndarray]:
-        row = self._rows[video.name]
-        return [
-            check_features(arrays[row], f"{path}, video {video.name}")
-            for path, arrays in self._files.items()
-        ]
+        row, parts = self._rows[video.name], []
+        for path, arrays in self._files.items():
+            value, where = arrays[row], f"{path}, video {video.name}"
+            if isinstance(value, np.ndarray) and (value.ndim == 3 or self._axes != "TD"):
+                shapes = functools.partial(map, np.shape, arrays[:9])
+                value = feature_axes.apply(value, self._axes, where, shapes)
+            parts.append(check_features(value, where))
+        return parts
 
     def _shapes(self, video: Video) -> list[tuple[int, ...]]:
-        shapes = [np.shape(arrays[self._rows[video.name]]) for arrays in self._files.values()]
+        row = self._rows[video.name]
+        shapes: list = [np.shape(arrays[row]) for arrays in self._files.values()]
+        if self._axes != "TD":
+            shapes = [feature_axes.shape_after(shape, self._axes) for shape in shapes]
         if any(len(shape) != 2 for shape in shapes):
             self._parts(video)  # raises the appropriate error
         return shapes

@@ -9,8 +9,8 @@ import zipfile
 import numpy as np
 import pytest
 
-from jaxtal.checkpoint_conversion import torch_files
 from jaxtal.data import activations
+from jaxtal.data.io import torch_files
 from jaxtal.data.io.zip_files import check_disjoint
 from jaxtal.errors import JaxtalError
 

@@ -304,8 +304,8 @@ def test_folders_without_a_data_set(tmp_path):
     with pytest.raises(JaxtalError, match=r"unknown layout 'x'; wanted one of hamnet, wtalc"):
         layouts.read(tmp_path, layout="x")
     basnet(tmp_path / "b")
-    with pytest.raises(JaxtalError, match=r"no features; the layout 'acmnet' has them in"):
-        layouts.read(tmp_path / "b", layout="acmnet")
+    with pytest.raises(JaxtalError, match=r"axes='XY'; wanted one letter for each axis"):
+        layouts.read(tmp_path / "b", axes="XY")
     with pytest.raises(JaxtalError, match=r"stride is -1; wanted a number above 0"):
         layouts.read(tmp_path / "b", stride=-1)
 

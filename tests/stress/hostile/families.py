@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxtal.checkpoint_conversion import torch_files
+from jaxtal.checkpoint_conversion import torch_writer
 from jaxtal.data import (
     activations,
     activitynet,
@@ -27,12 +27,14 @@ from jaxtal.data import (
 )
 from jaxtal.data.dataset import Dataset, TimeGrid, count_annotation_errors
 from jaxtal.data.io import feature_files, json_files, object_arrays
+from jaxtal.data.io.array_files import Place, torch_files
 from jaxtal.data.layouts import wtalc
 from jaxtal.data.lazy_dataset import LazyDataset
 from jaxtal.data.segments import Segments, ground_truth
 from jaxtal.data.synthetic.config import SyntheticConfig
 from jaxtal.evaluation import detection_map, protocols
 from jaxtal.training.workdir import fingerprint
+from tests.helpers import array_forms
 from tests.stress.hostile import crafted
 
 OUTPUTS = ("cas", "attention")
@@ -216,11 +218,23 @@ def _saved(array: np.ndarray) -> bytes:
 
 
 @functools.cache
+def features_of_every_form() -> dict[str, bytes]:
+    """Return {name of a file: content} of valid feature files."""
+    array = np.random.default_rng(0).random((6, 4)).astype("f4")
+    with tempfile.TemporaryDirectory() as folder:
+        paths = [
+            array_forms.write(form, Path(folder) / str(number), "a", array)
+            for number, form in enumerate(array_forms.FORMS)
+        ]
+        return {f"{path.parent.name}{path.suffix}": path.read_bytes() for path in paths}
+
+
+@functools.cache
 def checkpoint() -> bytes:
     """Return a valid PyTorch file of named tensors."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "a.pt"
-        torch_files.save(
+        torch_writer.save(
             path,
             {
                 "a.weight": np.arange(6, dtype="f4").reshape(2, 3),
@@ -328,8 +342,8 @@ def _array_mutant(folder: Path, what: str, content: bytes, rng: np.random.Genera
 
     def use() -> None:
         if as_features:
-            feature_files.feature_shape(path)
-            use_array(feature_files.load_features(path))
+            feature_files.feature_shape(Place(path))
+            use_array(feature_files.load_features(Place(path)))
         else:
             use_array(object_arrays.load(path))
 
@@ -656,8 +670,8 @@ def _single(path: Path, rng: np.random.Generator) -> Callable[[], None]:
     """Return a function that reads one file by one of the readers."""
     dataset = tiny()
     readers: list[Callable[[], Any]] = [
-        lambda: object_arrays.load(path), lambda: feature_files.load_features(path), lambda:
-            feature_files.feature_shape(path),
+        lambda: object_arrays.load(path), lambda: feature_files.load_features(Place(path)), lambda:
+            feature_files.feature_shape(Place(path)),
         lambda: activations.read(path, OUTPUTS), lambda: detections.read(path, dataset),
         lambda: activitynet.read(path), lambda: torch_files.load(path),
     ]  # fmt: skip
@@ -748,11 +762,30 @@ def _checkpoint_mutant(folder: Path, what: str, content: bytes) -> Mutant:
     return Mutant(what, path, use)
 
 
+def feature_forms(folder: Path, number: int, rng: np.random.Generator) -> Mutant:
+    """Altered feature files of every form."""
+    good = features_of_every_form()
+    name = list(good)[number % len(good)]
+    what, content = crafted.altered(good[name], _pick(list(good.values()), rng), rng)
+    return _feature_mutant(folder, f"{name}: {what}", name, content)
+
+
+def _feature_mutant(folder: Path, what: str, name: str, content: bytes) -> Mutant:
+    path = _write(folder / f"a{Path(name).suffix}", content)
+
+    def use() -> None:
+        feature_files.feature_shape(Place(path))
+        use_array(feature_files.load_features(Place(path)))
+
+    return Mutant(what, path, use)
+
+
 # Family -> its number of mutants in each hundred.
 SHARES: dict[Family, int] = {
-    npy_bytes: 8, npy_header: 6, pickles: 15, columns: 9, npz_bytes: 5, npz_archive: 4,
-    npz_arrays: 5, json_tree: 10, manifests: 4, json_bytes: 3, detection_files: 6, texts: 5,
-    names: 5, special_files: 4, folder_bytes: 3, torch_bytes: 3, torch_crafted: 5,
+    npy_bytes: 8, npy_header: 6, pickles: 11, feature_forms: 4, columns: 9, npz_bytes: 5,
+    npz_archive: 4, npz_arrays: 5, json_tree: 10, manifests: 4, json_bytes: 3,
+    detection_files: 6, texts: 5, names: 5, special_files: 4,
+    folder_bytes: 3, torch_bytes: 3, torch_crafted: 5,
 }  # fmt: skip
 _ROUND = [family for family, share in SHARES.items() for _ in range(share)]
 assert len(_ROUND) == 100
@@ -784,6 +817,8 @@ def valid(folder: Path) -> list[Mutant]:
     found.append(_activations_mutant(folder, "npz", crafted.zipped(activation_members(), 8)))
     for index, content in enumerate((checkpoint(), _old_form(), *_archives())):
         found.append(_checkpoint_mutant(folder / f"pt {index}", f"pt {index}", content))
+    for name, content in features_of_every_form().items():
+        found.append(_feature_mutant(folder / f"of {name}", f"features {name}", name, content))
     for layout in folders():
         below = folder / layout
         root = _laid_out(below, layout)

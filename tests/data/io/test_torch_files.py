@@ -15,7 +15,8 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from jaxtal.checkpoint_conversion import torch_files
+from jaxtal.checkpoint_conversion import torch_writer
+from jaxtal.data.io import torch_files
 from jaxtal.errors import JaxtalError
 
 TYPES = ("f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "?")
@@ -172,15 +173,15 @@ def assert_equal(got, wanted) -> None:
 
 
 def test_what_is_written_is_read(tmp_path):
-    torch_files.save(tmp_path / "a.pkl", tensors())
+    torch_writer.save(tmp_path / "a.pkl", tensors())
     assert_equal(torch_files.load(tmp_path / "a.pkl"), tensors())
-    torch_files.save(tmp_path / "b.pkl", tensors())
+    torch_writer.save(tmp_path / "b.pkl", tensors())
     assert (tmp_path / "a.pkl").read_bytes() == (tmp_path / "b.pkl").read_bytes()
 
 
 def test_pytorch_reads_what_we_write(tmp_path):
     torch = pytest.importorskip("torch")
-    torch_files.save(tmp_path / "a.pkl", tensors())
+    torch_writer.save(tmp_path / "a.pkl", tensors())
     loaded = torch.load(tmp_path / "a.pkl", weights_only=True)
     assert type(loaded).__name__ == "OrderedDict"
     assert_equal({name: as_numpy(value) for name, value in loaded.items()}, tensors())

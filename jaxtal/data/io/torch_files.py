@@ -1,4 +1,4 @@
-"""Reading and writing of PyTorch's files of named tensors, without PyTorch.
+"""Reading of PyTorch's files of tensors, without PyTorch.
 
 `torch.save(model.state_dict(), path)` writes a pickle that refers to raw storages: in a zip archive
 since PyTorch 1.6, concatenated in one file before. Pickles can run code. The unpickler here builds
@@ -16,7 +16,7 @@ import pickle
 import struct
 import sys
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO, ClassVar
 
@@ -25,13 +25,12 @@ import numpy as np
 
 from jaxtal.data.io.files import (
     RefusedError,
-    atomic_write,
     open_regular,
     parse_errors_as_data_error,
 )
 from jaxtal.data.io.zip_files import check_disjoint
 
-_DTYPES = {
+DTYPES = {
     "FloatStorage": np.dtype(np.float32),
     "DoubleStorage": np.dtype(np.float64),
     "HalfStorage": np.dtype(np.float16),
@@ -139,7 +138,7 @@ _ALLOWED: dict[tuple[str, str], Any] = {
     ("torch", "Size"): _size,
     ("torch._utils", "_rebuild_tensor_v2"): _tensor,
     ("torch._utils", "_rebuild_parameter"): _parameter,
-    **{("torch", name): _StorageType(dtype) for name, dtype in _DTYPES.items()},
+    **{("torch", name): _StorageType(dtype) for name, dtype in DTYPES.items()},
 }
 
 
@@ -203,7 +202,7 @@ class _Unpickler(pickle._Unpickler):
 
 
 def load(path: Path) -> dict[str, np.ndarray]:
-    """Read named tensors from a PyTorch file.
+    """Read the named tensors of a model from a PyTorch file.
 
     The tensors may also be the entry "state_dict", "model_state_dict" or "model" of the file.
 
@@ -218,15 +217,39 @@ def load(path: Path) -> dict[str, np.ndarray]:
         DataError: The file is missing, truncated, not written by `torch.save`, or contains other
             objects than tensors, for example a whole model, whose classes are code.
     """
-    with open_regular(path) as file, parse_errors_as_data_error(path, "PyTorch", _WANTED):
+    return _load(path, _state_dict, _WANTED)
+
+
+def load_tensors(path: Path) -> dict[str, np.ndarray]:
+    """Read all tensors in the mapping that a PyTorch file has, or its only tensor.
+
+    Args:
+        path: File in either format, the zip archive or the older one.
+
+    Returns:
+        Read-only arrays by name, as `load`; the name of a single tensor is "". Other entries of the
+        mapping, such as numbers and strings, are omitted.
+
+    Raises:
+        DataError: As `load`, but the mapping may have other entries.
+    """
+    return _load(path, _all_tensors, "a tensor, or a dict of tensors, as torch.save writes them")
+
+
+_Choose = Callable[[Any], dict[str, _Tensor]]
+
+
+def _load(path: Path, choose: _Choose, wanted: str) -> dict[str, np.ndarray]:
+    """Return the arrays of the tensors that `choose` selects in the object that a file contains."""
+    with open_regular(path) as file, parse_errors_as_data_error(path, "PyTorch", wanted):
         size = os.fstat(file.fileno()).st_size
         start = file.read(2)
         file.seek(0)
         if start == b"PK":
-            return _load_archive(file, size)
+            return _load_archive(file, size, choose)
         if start[:1] != pickle.PROTO:
             raise RefusedError(f"data of another kind, which begins with {start!r}")
-        return _load_sequence(file, size)
+        return _load_sequence(file, size, choose)
 
 
 class _Bounded:
@@ -244,7 +267,7 @@ class _Bounded:
         return getattr(self._file, name)
 
 
-def _load_archive(file: BinaryIO, size: int) -> dict[str, np.ndarray]:
+def _load_archive(file: BinaryIO, size: int, choose: _Choose) -> dict[str, np.ndarray]:
     bounded: Any = _Bounded(file, _MOST_LISTED)
     with zipfile.ZipFile(bounded) as archive:
         members = _members(archive, size)
@@ -264,7 +287,7 @@ def _load_archive(file: BinaryIO, size: int) -> dict[str, np.ndarray]:
                 raise RefusedError(f"{len(raw)} bytes in place of storage {storage.key:.40}")
             return _swap(raw, storage.dtype.itemsize) if swapped else raw
 
-        return _arrays(saved, read)
+        return _arrays(choose(saved), read)
 
 
 def _members(archive: zipfile.ZipFile, size: int) -> dict[str, zipfile.ZipInfo]:
@@ -289,7 +312,7 @@ def _swap(raw: bytes, size: int) -> np.ndarray:
     return np.frombuffer(raw, f"u{size}").byteswap().view(np.uint8)
 
 
-def _load_sequence(file: BinaryIO, size: int) -> dict[str, np.ndarray]:
+def _load_sequence(file: BinaryIO, size: int, choose: _Choose) -> dict[str, np.ndarray]:
     """Read the older format: five pickles, then the count and the numbers of every storage."""
     start = io.BytesIO(file.read(_MOST_PICKLED))
     for number in (_MAGIC, _PROTOCOL):
@@ -310,7 +333,7 @@ def _load_sequence(file: BinaryIO, size: int) -> dict[str, np.ndarray]:
             raise EOFError(f"storage {storage.key:.40}")
         return _swap(raw.tobytes(), storage.dtype.itemsize) if sys.byteorder == "big" else raw
 
-    return _arrays(saved, read)
+    return _arrays(choose(saved), read)
 
 
 def _places(
@@ -334,13 +357,22 @@ def _places(
     return places
 
 
-def _arrays(saved: Any, read: Callable[[_Storage], Any]) -> dict[str, np.ndarray]:
-    """Return the arrays of a state dict; `read` returns the bytes of a storage."""
+def _arrays(tensors: dict[str, _Tensor], read: Callable[[_Storage], Any]) -> dict[str, np.ndarray]:
+    """Return the arrays of tensors; `read` returns the bytes of a storage."""
     once = functools.cache(read)
-    return {name: tensor.array(once(tensor.storage)) for name, tensor in _tensors(saved).items()}
+    return {name: tensor.array(once(tensor.storage)) for name, tensor in tensors.items()}
 
 
-def _tensors(saved: Any) -> dict[str, _Tensor]:
+def _all_tensors(saved: Any) -> dict[str, _Tensor]:
+    """Return the tensors in a saved mapping, or the saved tensor."""
+    if type(saved) is _Tensor:
+        return {"": saved}
+    if type(saved) is not _Mapping:
+        raise RefusedError(f"no tensors, but a {type(saved).__name__.lstrip('_')}")
+    return {str(name): value for name, value in saved.items() if type(value) is _Tensor}
+
+
+def _state_dict(saved: Any) -> dict[str, _Tensor]:
     """Return the state dict in a saved object."""
     if type(saved) is not _Mapping:
         raise RefusedError(f"no named tensors, but a {type(saved).__name__.lstrip('_')}")
@@ -353,76 +385,3 @@ def _tensors(saved: Any) -> dict[str, _Tensor]:
     raise RefusedError(
         f"entries that are not tensors: {', '.join(names[:5])}" if names else "no named tensors"
     )
-
-
-def save(path: Path, tensors: Mapping[str, np.ndarray]) -> None:
-    """Write named tensors in the format of `torch.save`, for `torch.load`.
-
-    Args:
-        path: File to write, a zip archive.
-        tensors: Arrays by name, of types that PyTorch has.
-
-    Raises:
-        DataError: The file cannot be written.
-    """
-    arrays = [np.asarray(value, order="C") for value in tensors.values()]
-    with (
-        atomic_write(path, "wb") as file,
-        zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive,
-    ):
-        # ZipInfo's date is 1980: the same tensors give the same file.
-        archive.writestr(zipfile.ZipInfo("archive/data.pkl"), _pickled(tensors))
-        archive.writestr(zipfile.ZipInfo("archive/byteorder"), sys.byteorder)
-        for key, array in enumerate(arrays):
-            archive.writestr(zipfile.ZipInfo(f"archive/data/{key}"), array.tobytes())
-        archive.writestr(zipfile.ZipInfo("archive/version"), "3\n")
-
-
-def _pickled(tensors: Mapping[str, np.ndarray]) -> bytes:
-    """Return the pickle of a state dict, with the storages numbered in its order."""
-    entries = [
-        _text(name) + _tensor_call(str(key), np.asarray(value))
-        for key, (name, value) in enumerate(tensors.items())
-    ]
-    head = pickle.PROTO + b"\x02" + _ORDERED_DICT + pickle.MARK
-    return head + b"".join(entries) + pickle.SETITEMS + pickle.STOP
-
-
-def _tensor_call(key: str, array: np.ndarray) -> bytes:
-    """Return the instructions that call `_rebuild_tensor_v2` for a contiguous array."""
-    kind = next(name for name, dtype in _DTYPES.items() if dtype == array.dtype)
-    storage = _tuple(
-        _text("storage"), _name("torch", kind), _text(key), _text("cpu"), _int(array.size)
-    )
-    strides = [math.prod(array.shape[axis + 1 :]) for axis in range(array.ndim)]
-    arguments = _tuple(
-        storage + pickle.BINPERSID,
-        _int(0),
-        _tuple(*map(_int, array.shape)),
-        _tuple(*map(_int, strides)),
-        pickle.NEWFALSE,  # no gradient
-        _ORDERED_DICT,  # no hooks
-    )
-    return _name("torch._utils", "_rebuild_tensor_v2") + arguments + pickle.REDUCE
-
-
-def _text(text: str) -> bytes:
-    encoded = text.encode()
-    return pickle.BINUNICODE + struct.pack("<I", len(encoded)) + encoded
-
-
-def _int(number: int) -> bytes:
-    if number < 2**31:
-        return pickle.BININT + struct.pack("<i", number)
-    return pickle.LONG1 + b"\x08" + struct.pack("<q", number)
-
-
-def _tuple(*items: bytes) -> bytes:
-    return pickle.MARK + b"".join(items) + pickle.TUPLE
-
-
-def _name(module: str, name: str) -> bytes:
-    return pickle.GLOBAL + f"{module}\n{name}\n".encode()
-
-
-_ORDERED_DICT = _name("collections", "OrderedDict") + pickle.EMPTY_TUPLE + pickle.REDUCE
