@@ -117,7 +117,7 @@ def _instances(dataset: Dataset) -> dict[str, list[_Instance]]:
                 video.segment_labels.tolist(), video.segments, strict=True
             )
         ]
-        for video in (*dataset.train, *dataset.test)
+        for video in dataset.videos
     }
 
 

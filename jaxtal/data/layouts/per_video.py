@@ -153,20 +153,21 @@ def source(
     times = options.fps, options.stride, options.window
     of_videos = index if all(streams) and wanted is not False else None
     path = _annotation_file(spec, folder, options.name)
-    reading = _reading(spec, folder, index, times)
-    dataset, has_time_grid = activitynet.read_as(path, reading)
+    reading = _reading(spec, folder, index, options)
+    dataset, has_time_grid, unused = activitynet.read_as(path, reading)
     if dataset.name in (path.stem, ""):
         stem = folder.resolve().name if spec.split else path.stem
         dataset = dataclasses.replace(dataset, name=stem)
     notes: list[str] = []
     if spec.short_durations and not has_time_grid:
         dataset, notes = _longer(dataset, dataset.grid.replaced(*times), index)
-    videos = (*dataset.train, *dataset.test)
-    if unknown := sorted(set(reading.split or ()) - {video.name for video in videos}):
+    videos = dataset.videos
+    known = [video.name for video in videos] + [name for names in unused.values() for name in names]
+    if unknown := sorted(set(reading.split or ()) - set(known)):
         notes.append(f"{len(unknown)} listed videos are not in {path.name}, {unknown[0]} first")
     present = {video.name for video in videos if of_videos and of_videos.paths(video.name)}
     absent = tuple(v.name for v in videos if v.name not in present) if of_videos else ()
-    used = {path for video in videos if of_videos for path in of_videos.paths(video.name) or ()}
+    used = {path for name in known if of_videos for path in of_videos.paths(name) or ()}
     return LazyDataset(
         layout=spec.name,
         path=folder,
@@ -178,6 +179,7 @@ def source(
         missing=absent,
         declared_missing=tuple(sorted(set(absent) & _declared_missing(folder))),
         unannotated=tuple(p.stem for s in streams[:1] for p in s.values() if p not in used),
+        unused={subset: len(names) for subset, names in unused.items()},
     )
 
 
@@ -248,9 +250,10 @@ def _annotation_file(spec: LayoutSpec, folder: Path, name: str) -> Path:
 
 
 def _reading(
-    spec: LayoutSpec, folder: Path, index: _Features, times: tuple[float, float, float]
+    spec: LayoutSpec, folder: Path, index: _Features, options: ReadingOptions
 ) -> activitynet.ReadOptions:
     """Return the options for reading the layout's annotations."""
+    times = options.fps, options.stride, options.window
     grid = WTALC_GRID if index.prefixed else spec.grid
 
     def seconds(name: str) -> float | None:
@@ -266,7 +269,7 @@ def _reading(
         return frames / duration if abs(frames) < FOREVER else frames
 
     return activitynet.ReadOptions(
-        training=False,
+        options,
         split=_split(folder) if spec.split else None,
         classes=_categories(folder / spec.categories) if spec.categories else (),
         duration=seconds,

@@ -7,7 +7,9 @@ be in <DS>-I3D-RGBFeatures.npy and <DS>-I3D-FLOWFeatures.npy instead of the join
 
 import dataclasses
 import json
+from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -15,20 +17,18 @@ from jaxtal.data import activitynet
 from jaxtal.data.dataset import (
     FOREVER,
     Dataset,
-    TimeGrid,
     Video,
     class_indices,
-    normalize_subset,
-    train_and_test,
 )
 from jaxtal.data.io import object_arrays
 from jaxtal.data.io.feature_files import check_features, join_streams
 from jaxtal.data.io.files import atomic_write, check_class, check_name, check_unique, open_regular
 from jaxtal.data.lazy_dataset import LazyDataset
-from jaxtal.data.reading import NOTHING_STATED, ReadingOptions
+from jaxtal.data.reading import NOTHING_STATED, PARTS, THREE, ReadingOptions, assign_subsets
 from jaxtal.errors import DataError, short_repr
 
 _FILES = ("videoname", "subset", "classlist", "labels", "labels_all", "segments", "duration")
+_OF_VIDEO = ("labels", "labels_all", "segments", "duration")
 _AMBIGUOUS = "Ambiguous_test.txt"
 
 
@@ -120,31 +120,41 @@ def source(
     for name_of_video in names:
         check_name(name_of_video, f"{annotations / 'videoname.npy'}")
     ambiguous = _read_ambiguous(annotations / _AMBIGUOUS)
-    texts = _texts(columns["subset"], f"{annotations / 'subset.npy'}")
-    subsets = [normalize_subset(text) for text in texts]
-    train_name, test_name = train_and_test(subsets, f"{annotations / 'subset.npy'}")
-    parts: dict[str, list[Video]] = {train_name: [], test_name: []}
+    subsets = _texts(columns["subset"], f"{annotations / 'subset.npy'}")
+    counts = dict(Counter(subsets))
+    annotated = {
+        one for one, found in zip(subsets, columns["segments"], strict=True) if np.size(found)
+    }
+    assigned = assign_subsets(counts, annotated, options, f"{annotations / 'subset.npy'}")
+    parts: dict[str, list[Video]] = {part: [] for part in PARTS}
     for row, video in enumerate(names):
-        if subsets[row] in parts:
+        if subsets[row] in assigned:
             where = f"{annotations}, video {video}"
-            segments = _segments(columns["segments"][row], where)
-            labels = _labels(columns["labels"][row], classes, where)
-            if len(labels) != len(segments):
-                raise DataError(f"{where}: {len(labels)} labels for {len(segments)} segments")
-            parts[subsets[row]].append(
-                Video(
-                    name=video,
-                    duration=_duration(columns["duration"][row], where),
-                    labels=np.unique(_labels(columns["labels_all"][row], classes, where)),
-                    segments=segments,
-                    segment_labels=labels,
-                    ambiguous=ambiguous.get(video, np.empty((0, 2))),
-                )
-            )
-    dataset = Dataset(name, classes, tuple(parts[train_name]), tuple(parts[test_name]), TimeGrid())
+            about = {key: columns[key][row] for key in _OF_VIDEO}
+            made = _video(video, about, classes, where)
+            made = dataclasses.replace(made, ambiguous=ambiguous.get(video, np.empty((0, 2))))
+            parts[assigned[subsets[row]]].append(made)
+    dataset = Dataset(name, classes, (), ()).with_parts(parts)
+    unused = {one: count for one, count in counts.items() if one not in assigned}
     of_video = _Features(feature_files, names) if features else None
     shape = of_video.shape if of_video else None
-    return LazyDataset("wtalc", folder, dataset, features=of_video, snippets=shape)
+    return LazyDataset("wtalc", folder, dataset, features=of_video, snippets=shape, unused=unused)
+
+
+def _video(name: str, row: dict[str, Any], classes: tuple[str, ...], where: str) -> Video:
+    """Return a video from its entries in the annotation files."""
+    segments = _segments(row["segments"], where)
+    labels = _labels(row["labels"], classes, where)
+    if len(labels) != len(segments):
+        raise DataError(f"{where}: {len(labels)} labels for {len(segments)} segments")
+    return Video(
+        name=name,
+        duration=_duration(row["duration"], where),
+        labels=np.unique(_labels(row["labels_all"], classes, where)),
+        segments=segments,
+        segment_labels=labels,
+        ambiguous=np.empty((0, 2)),
+    )
 
 
 def _paths(folder: Path, name: str, features: bool) -> tuple[Path, list[Path]]:
@@ -288,7 +298,8 @@ def write_annotations(folder: Path, dataset: Dataset) -> None:
     """Write <DS>-Annotations/, training videos first.
 
     Subsets are named validation and test, as in THUMOS14, or training and validation for data sets
-    whose name begins with ActivityNet. Strings are bytes, as the published programs expect.
+    whose name begins with ActivityNet; with validation videos they are named as in `reading.THREE`.
+    Strings are bytes, as the published programs expect.
 
     Args:
         folder: folder in which <DS>-Annotations/ is created.
@@ -299,10 +310,11 @@ def write_annotations(folder: Path, dataset: Dataset) -> None:
     """
     annotations = folder / f"{dataset.name}-Annotations"
     annotations.mkdir(parents=True, exist_ok=True)
-    videos = (*dataset.train, *dataset.test)
+    videos = dataset.videos
     activitynet = dataset.name.startswith("ActivityNet")
-    subsets = ("training", "validation") if activitynet else ("validation", "test")
-    counts = len(dataset.train), len(dataset.test)
+    two = ("training", "validation") if activitynet else ("validation", "test")
+    subsets = tuple(THREE.values()) if dataset.validation else two
+    counts = [len(part) for part in dataset.parts.values()]
     duration = np.array([video.duration for video in videos])
     plain = {
         "videoname": _bytes(video.name for video in videos),
@@ -370,8 +382,8 @@ def hamnet_source(path: Path, features: bool | None, options: ReadingOptions) ->
     if truth is None:
         raise DataError(f"{folder}: no gt.json; without it the layout is 'wtalc'")
     found = source(folder, name, features, options)
-    reading = activitynet.ReadOptions(training=False, duration=lambda name: None)
-    stated, _ = activitynet.read_as(truth, reading)
+    reading = activitynet.ReadOptions(duration=lambda name: None)
+    stated = activitynet.read_as(truth, reading).dataset
     if set(stated.classes) != set(found.dataset.classes):
         differing = sorted(set(stated.classes) ^ set(found.dataset.classes))
         raise DataError(
@@ -380,7 +392,7 @@ def hamnet_source(path: Path, features: bool | None, options: ReadingOptions) ->
         )
     index = {name: number for number, name in enumerate(found.dataset.classes)}
     order = np.array([index[name] for name in stated.classes], np.int64)
-    entries = {video.name: video for video in (*stated.train, *stated.test)}
+    entries = {video.name: video for video in stated.videos}
     absent = []
 
     def with_truth(video: Video) -> Video:
