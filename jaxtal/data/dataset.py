@@ -249,6 +249,11 @@ class Dataset:
         return {"train": self.train, **between, "test": self.test}
 
     @property
+    def has_ground_truth(self) -> bool:
+        """True if a test video has an annotated instance."""
+        return any(len(video.segments) for video in self.test)
+
+    @property
     def counts_in_words(self) -> str:
         """The number of videos in each part, as text."""
         between = f", {len(self.validation)} validation" if self.validation else ""

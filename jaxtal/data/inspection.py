@@ -1,5 +1,6 @@
 """Statistics and defects of data sets."""
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -26,13 +27,13 @@ def inspect(source: LazyDataset, features: bool, progress: Progress) -> dict[str
         progress: (videos, 0) -> context that yields a function, called once per video.
 
     Returns:
-        "data": name, layout, grid; "subsets": {"train" and "test": counts, hours, quantiles};
-        "classes": {name: {subset: videos by label, instances}}; "defects": {kind: {"count": n,
-        "first": examples}}, with count 0 for kinds that do not occur; "features": width, types and
-        counts, or None; "notes": the reader's remarks.
+        "data": name, layout, grid; "subsets": {"train", "validation" if there is one, "test":
+        counts, hours, quantiles}; "unused": videos by the name of an unused subset; "classes":
+        {name: {subset: videos by label, instances}}; "defects": {kind: {"count": n, "first":
+        examples}}, with count 0 for kinds that do not occur; "features": width, types and counts,
+        or None; "notes": the reader's remarks.
     """
     dataset = source.dataset
-    parts = {"train": dataset.train, "test": dataset.test}
     seen = _Features(source, progress) if features and source.features else None
     report: dict[str, Any] = {
         "data": {
@@ -46,7 +47,8 @@ def inspect(source: LazyDataset, features: bool, progress: Progress) -> dict[str
             "grid_is_stated": source.has_time_grid,
         },
         "notes": list(source.notes),
-        "subsets": {name: _subset(part, seen) for name, part in parts.items()},
+        "subsets": {name: _subset(part, seen) for name, part in dataset.parts.items()},
+        "unused": dict(source.unused),
         "classes": count_classes(dataset),
         "features": seen.summary() if seen else None,
     }
@@ -90,15 +92,16 @@ def count_classes(dataset: Dataset) -> dict[str, Any]:
         dataset: a data set, with or without features.
 
     Returns:
-        {class: {"train" and "test": {"videos": number by video-level label, "instances": number}}}.
+        {class: {part of the data set: {"videos": number by video-level label, "instances":
+        number}}}.
     """
-    parts, names = {"train": dataset.train, "test": dataset.test}, dataset.classes
+    names = dataset.classes
     counts = {
         subset: (
             _count([video.labels for video in videos], len(names)),
             _count([video.segment_labels for video in videos], len(names)),
         )
-        for subset, videos in parts.items()
+        for subset, videos in dataset.parts.items()
     }
     return {
         name: {
@@ -131,7 +134,9 @@ def _annotation_defects(source: LazyDataset) -> dict[str, list[str]]:
         "labels without an instance": [],
         "overlapping instances of a class": [],
         "videos in both subsets": sorted(
-            {v.name for v in source.dataset.train} & {v.name for v in source.dataset.test}
+            name
+            for name, count in Counter(video.name for video in source.videos).items()
+            if count > 1
         ),
     }
     for video in source.videos:

@@ -31,7 +31,7 @@ class _HasMetrics(Protocol):
 
 
 def training(result: "_HasMetrics | Sequence[dict[str, Any]]") -> Figure:
-    """Draw loss terms and, below, test mAP by step.
+    """Draw loss terms and, below, test mAP by step, or validation mAP where there is one.
 
     Args:
         result: as `train` returns it, or the lines of a metrics.jsonl.
