@@ -21,6 +21,7 @@ from jaxtal.data import findings, layouts
 from jaxtal.data.dataset import Dataset, TimeGrid
 from jaxtal.data.detections import Detections
 from jaxtal.data.examination import examine
+from jaxtal.data.reading import THREE
 from jaxtal.data.segments import Segments
 from jaxtal.errors import ConfigError, DataError, short_repr, warn
 from jaxtal.evaluation import detection_map, error_analysis, protocols
@@ -46,7 +47,7 @@ class TrainResult:
     Attributes:
         workdir: Folder with all files of the run.
         result: Content of result.json: mAP (fractions) of the last and the best step, times in
-            seconds.
+            seconds; no mAP if no test video is annotated.
         metrics: Lines of metrics.jsonl: loss terms and evaluations by step.
 
     Examples:
@@ -76,7 +77,7 @@ class TrainResult:
         return load_model(self.workdir, member=member, ensemble=ensemble)
 
     def plot(self) -> "Figure":
-        """Draw the loss terms and the test mAP by step, see `jaxtal.plot.training`.
+        """Draw the loss terms and the mAP by step, see `jaxtal.plot.training`.
 
         Returns:
             A Matplotlib figure.
@@ -94,16 +95,20 @@ class TrainResult:
     def _table(self) -> tuple[str, list[str], list[list[str]]]:
         result = self.result
         mean = result.get("mean", result)  # the mean, for a population
-        values = {**mean["map"], **mean["average"]}
-        rows = [["last step", *map(reprs.per_cent, values.values())]]
-        if "best_on_test" in mean:
-            best = mean["best_on_test"]
-            known = {**best.get("map", {}), **best["average"]}
-            rows.append(
-                ["best on test", *(reprs.per_cent(known.get(name, np.nan)) for name in values)]
-            )
-        title = f"{result['method']} on {result['data']}: mAP, % ({result['protocol']})"
-        return title, ["t-IoU", *values], rows
+        named = {
+            title: reprs.at(mean, path) for title, path in reprs.evaluation_paths(mean).items()
+        }
+        known = {title: {**one.get("map", {}), **one["average"]} for title, one in named.items()}
+        columns = next(iter(known.values()), {})
+        rows = [
+            [title, *(reprs.per_cent(values.get(name, np.nan)) for name in columns)]
+            for title, values in known.items()
+        ]
+        run = f"{result['method']} on {result['data']}"
+        if not known:
+            return f"{run}: no mAP, as no test video is annotated", [], []
+        protocol = next(iter(named.values())).get("protocol") or result["protocol"]
+        return f"{run}: mAP, % ({protocol})", ["t-IoU", *columns], rows
 
 
 def train(
@@ -115,6 +120,8 @@ def train(
     progress: bool = True,
 ) -> TrainResult:
     """Train a method and evaluate it on the test videos of a data set.
+
+    With validation videos, these are evaluated during training, and the test videos at the end.
 
     Args:
         config: Config of the run, as returned by `get_config`; it is not modified.
@@ -223,21 +230,25 @@ def _in_test_videos(
     """Return the detections with the data set's indices, and counts of skipped detections."""
     given = detections.segments
     test = {video.name: index for index, video in enumerate(dataset.test)}
-    training = {video.name for video in dataset.train} - test.keys()
+    others = {
+        video.name: f"of {THREE[part]} videos"
+        for part in ("train", "validation")
+        for video in getattr(dataset, part)
+        if video.name not in test
+    }
     classes = {name: index for index, name in enumerate(dataset.classes)}
     videos = np.array([test.get(name, -1) for name in detections.videos], np.int64)[given.video]
     labels = np.array([classes.get(name, -1) for name in detections.classes], np.int64)[given.label]
-    trained_on = np.array([name in training for name in detections.videos], bool)[given.video]
+    other = np.array([others.get(name, "") for name in detections.videos], object)[given.video]
     unknown = {
-        "of unknown videos": (videos < 0) & ~trained_on,
+        "of unknown videos": (videos < 0) & (other == ""),
         "of unknown classes": (videos >= 0) & (labels < 0),
     }
     for what, where in unknown.items():
         if where.any():
             _report_unknown(what, np.flatnonzero(where), detections, dataset, skip_unknown)
     counts = {what: int(where.sum()) for what, where in unknown.items() if where.any()}
-    if trained_on.any():
-        counts["of training videos"] = int(trained_on.sum())
+    counts |= Counter(other[other != ""].tolist())
     known = (videos >= 0) & (labels >= 0)
     segments = dataclasses.replace(given, video=videos, label=labels).take(known)
     return segments, counts

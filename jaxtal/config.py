@@ -267,13 +267,14 @@ def _int(text: str) -> int:
 
 
 def _tuple(text: str) -> tuple:
-    """Parse "(1, 2)" or "1,2"; any other value becomes a tuple of one entry."""
+    """Parse "(1, 2)", "1,2" or "a,b"; any other value becomes a tuple of one entry."""
     try:
         value = ast.literal_eval(text)
     except _UNREADABLE as error:
         if isinstance(error, SyntaxError) and set(text) & {",", " "}:
             raise ValueError(text) from None
-        value = text
+        words = text.split(",")
+        value = words if all(w.replace("-", "_").isidentifier() for w in words) else text
     return tuple(value) if isinstance(value, tuple | list | set | dict) else (value,)
 
 

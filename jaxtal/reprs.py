@@ -1,7 +1,38 @@
 """Small tables for `repr` and for notebooks, without dependencies."""
 
+import functools
 import html
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+
+def evaluation_paths(result: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
+    """Return the places of the evaluations in a result.json, or in the means of a population.
+
+    Args:
+        result: An object of result.json.
+
+    Returns:
+        {title: keys that lead to the evaluation}, first the last step if it has an mAP, then the
+        best one.
+    """
+    paths: dict[str, tuple[str, ...]] = {}
+    if "map" in result:
+        paths["test, last step" if "best_on_validation" in result else "last step"] = ()
+    if "test" in result.get("best_on_validation", ()):
+        paths["test, best step on validation"] = ("best_on_validation", "test")
+    best = {"best_on_validation": "validation, best step", "best_on_test": "best on test"}
+    return paths | {title: (key,) for key, title in best.items() if key in result}
+
+
+def at(tree: Mapping[str, Any], path: Sequence[str]) -> Any:
+    """Return the value at the end of a path of keys.
+
+    Args:
+        tree: Nested mappings.
+        path: The keys.
+    """
+    return functools.reduce(lambda branch, key: branch[key], path, tree)
 
 
 def plain(title: str, header: Sequence[object], rows: Iterable[Sequence[object]]) -> str:

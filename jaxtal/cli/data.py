@@ -122,7 +122,7 @@ def _convert(args: argparse.Namespace) -> int:
         skip_damaged=args.skip_damaged,
         progress=_counting("converting"),
     )
-    count = len(written.train) + len(written.test)
+    count = len(written.videos)
     features = source.features and layout != "activitynet"
     what = "annotations and features" if features else "annotations"
     console.print_message(f"{what} of {count} videos are in {folder} ({source.layout} to {layout})")
@@ -181,7 +181,7 @@ def _print_prepared(folder: Path, name: str, data_dir: Path) -> None:
     from jaxtal.data.tfds import reader
 
     source = reader.read(folder)
-    counts = f"{len(source.dataset.train)} training and {len(source.dataset.test)} test videos"
+    counts = source.dataset.counts_in_words
     size = sum(file.stat().st_size for file in folder.iterdir()) / 1e6
     configs = {"jaxtal_activitynet": "co2net_anet12", "jaxtal_untrimmed": "co2net_demo"}
     config = configs.get(name.partition("/")[0], "co2net_thumos")

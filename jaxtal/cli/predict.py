@@ -6,7 +6,7 @@ r"""Detect actions in unlabeled videos from their features, with a trained model
 
 --features is one of: a .npy file (T, 2D) of one video, RGB columns before flow; a folder of such
 files, named after their videos; a folder with rgb/VIDEO.npy and flow/VIDEO.npy, (T, D) each; a data
-set in one of the known layouts (detected, or given by --layout): all its training and test videos.
+set in one of the known layouts (detected, or given by --layout): all its videos.
 Files may also be .npz, .pt, .pth, .pkl, .pickle, .h5, .hdf5 or .csv; one .h5 may have all videos.
 Features are read batch by batch, so the folder may exceed the memory.
 Exit codes: 0 success, 2 user error (see the last line of stderr).

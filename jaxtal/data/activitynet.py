@@ -3,9 +3,10 @@
 import dataclasses
 import functools
 import json
+from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -17,11 +18,17 @@ from jaxtal.data.dataset import (
     TimeGrid,
     Video,
     class_indices,
-    normalize_subset,
-    train_and_test,
 )
 from jaxtal.data.io import json_files
 from jaxtal.data.io.files import check_class, check_name
+from jaxtal.data.reading import (
+    NOTHING_STATED,
+    PARTS,
+    THREE,
+    UNLISTED,
+    ReadingOptions,
+    assign_subsets,
+)
 from jaxtal.errors import DataError, short_repr
 
 _FORM = (
@@ -30,6 +37,7 @@ _FORM = (
 )
 _GRID = {"feature_fps", "feature_stride", "feature_window"}
 _field = functools.partial(json_files.field, form=_FORM)
+_OF_VIDEO = ("label", "labels", "class", "classes")  # fields with labels of the whole video
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,9 +45,9 @@ class ReadOptions:
     """Options for files that lack fields of the ActivityNet form, or deviate from it.
 
     Attributes:
-        training: require training videos; otherwise a single subset becomes the test videos.
-        split: video name -> subset, from lists beside the file; videos in no list are skipped.
-            None: use the field "subset".
+        stated: statements of the user about the subsets.
+        split: video name -> subset, from lists beside the file; videos in no list are in the subset
+            `UNLISTED`. None: use the field "subset".
         classes: the class names in order; (): the file's own list, or its labels sorted.
         duration: video name -> duration in seconds, for files without durations; None: the file
             must have them.
@@ -49,7 +57,7 @@ class ReadOptions:
         ambiguous: label of annotated intervals in which detections are not evaluated.
     """
 
-    training: bool = True
+    stated: ReadingOptions = NOTHING_STATED
     split: Mapping[str, str] | None = None
     classes: tuple[str, ...] = ()
     duration: Callable[[str], float | None] | None = None
@@ -58,12 +66,25 @@ class ReadOptions:
     ambiguous: str = ""
 
 
-def read(path: Path, training: bool = True) -> Dataset:
+class Annotations(NamedTuple):
+    """The content of a file of annotations.
+
+    Attributes:
+        dataset: the videos, without features.
+        has_time_grid: True if the file states the time grid.
+        unused: names of the videos by the name of a subset that is in no part of the data set.
+    """
+
+    dataset: Dataset
+    has_time_grid: bool
+    unused: dict[str, list[str]]
+
+
+def read(path: Path) -> Dataset:
     """Read the videos of an ActivityNet-form JSON file, without features.
 
     Args:
         path: the file.
-        training: require training videos; otherwise a single subset becomes the test videos.
 
     Returns:
         The data set with its time grid, by default 25 fps and a stride of 16 frames.
@@ -71,14 +92,15 @@ def read(path: Path, training: bool = True) -> Dataset:
     Raises:
         DataError: the file is missing, malformed or contradictory.
     """
-    return read_as(path, ReadOptions(training))[0]
+    return read_as(path, ReadOptions()).dataset
 
 
-def read_as(path: Path, reading: ReadOptions) -> tuple[Dataset, bool]:
+def read_as(path: Path, reading: ReadOptions) -> Annotations:
     """Read the videos of a JSON file that may deviate from ActivityNet form, without features.
 
-    Without "video_labels" a video's labels are the classes of its instances. Subsets other than
-    the training and the test subset (ActivityNet's withheld "testing") are skipped. "feature_fps",
+    A video's labels are "video_labels", or else the classes of its instances; annotations without a
+    segment and labels of the whole video are added to them. "parts" states the subset of each
+    part, which otherwise follow from their names, see `reading.assign_subsets`. "feature_fps",
     "feature_stride" and "feature_window" are the time grid, by default 25, 16 and the stride.
 
     Args:
@@ -86,7 +108,7 @@ def read_as(path: Path, reading: ReadOptions) -> tuple[Dataset, bool]:
         reading: options for deviating files.
 
     Returns:
-        The data set, and True if the file states its time grid.
+        The data set, and what else the file states.
 
     Raises:
         DataError: the file is missing, malformed or contradictory.
@@ -94,32 +116,64 @@ def read_as(path: Path, reading: ReadOptions) -> tuple[Dataset, bool]:
     content = json_files.load(path, _FORM)
     if not isinstance(content.get("database"), dict):
         raise DataError(f'{path}: no "database" of videos; wanted {_FORM}')
-    subsets: dict[str, dict[str, dict]] = {}
-    for name, entry in content["database"].items():
-        where = f"{path}, video {check_name(name, f'{path}')}"
-        if reading.split is None:
-            stated = json_files.as_text(_field(entry, "subset", where), "subset", where)
-            subset = normalize_subset(stated)
-        elif name in reading.split:
-            subset = reading.split[name]
-        else:
-            continue
-        subsets.setdefault(subset, {})[name] = entry
+    parts, unused = _parts(content, path, reading)
     has_time_grid = bool(_GRID & content.keys())
     if has_time_grid:
         reading = dataclasses.replace(reading, fps=lambda entry, _: entry.get("feature_fps"))
-    split = train_and_test(subsets, f'{path}, "subset" of the videos', reading.training)
-    parts = [subsets.get(part, {}) for part in split]
-    classes = reading.classes or _class_list(content, parts, path, reading.ambiguous)
-    train, test = (
-        tuple(_to_video(path, name, entry, classes, reading) for name, entry in part.items())
-        for part in parts
-    )
+    classes = reading.classes or _class_list(content, parts.values(), path, reading.ambiguous)
+    videos = {
+        part: [_to_video(path, *named, classes, reading) for named in entries.items()]
+        for part, entries in parts.items()
+    }
     name = content.get("name")
     # Conversion uses the name in file names.
     name = check_name(name, f'{path}, "name"') if isinstance(name, str) and name else path.stem
     grid = _grid(content, reading.grid, f"{path}")
-    return Dataset(name, classes, train, test, grid), has_time_grid
+    dataset = Dataset(name, classes, (), (), grid).with_parts(videos)
+    return Annotations(dataset, has_time_grid, unused)
+
+
+def _parts(
+    content: dict[str, Any], path: Path, reading: ReadOptions
+) -> tuple[dict[str, dict[str, dict]], dict[str, list[str]]]:
+    """Return {part: {video: entry}}, and the names of the videos of each unused subset."""
+    subset_of: dict[str, str] = {}
+    annotated = set()
+    for name, entry in content["database"].items():
+        check_name(name, f"{path}")
+        if reading.split is None:
+            where = f"{path}, video {name}"
+            stated = json_files.as_text(_field(entry, "subset", where), "subset", where)
+            subset_of[name] = stated
+        else:
+            subset_of[name] = reading.split.get(name, UNLISTED)
+        if _has_segment(entry):
+            annotated.add(subset_of[name])
+    counts = dict(Counter(subset_of.values()))
+    options = reading.stated
+    if not any(getattr(options, f"{part}_subset") for part in PARTS):
+        options = _stated_subsets(content, options, f"{path}")
+    assigned = assign_subsets(counts, annotated, options, f'{path}, "subset" of the videos')
+    parts: dict[str, dict[str, dict]] = {part: {} for part in PARTS}
+    unused: dict[str, list[str]] = {one: [] for one in counts if one not in assigned}
+    for name, subset in subset_of.items():
+        if subset in assigned:
+            parts[assigned[subset]][name] = content["database"][name]
+        else:
+            unused[subset].append(name)
+    return parts, unused
+
+
+def _stated_subsets(content: dict[str, Any], options: ReadingOptions, where: str) -> ReadingOptions:
+    """Return the options with the subsets that the file assigns, see `to_content`."""
+    if not isinstance(stated := content.get("parts"), dict):
+        return options
+    names: dict[str, Any] = {
+        f"{part}_subset": (json_files.as_text(stated[part], "parts", where),)
+        for part in PARTS
+        if part in stated
+    }
+    return dataclasses.replace(options, **names)
 
 
 def video_names(path: Path) -> list[str]:
@@ -157,13 +211,42 @@ def _list(entry: Any, key: str, where: str) -> list:
     return values
 
 
-def _labels(entry: Any, where: str) -> list[str]:
-    """Return the class name of every annotated instance."""
+def _has_segment(entry: Any) -> bool:
+    listed = entry.get("annotations") if isinstance(entry, dict) else ()
+    known = listed if isinstance(listed, list) else ()
+    return any(isinstance(one, dict) and "segment" in one for one in known)
+
+
+def _instances(entry: Any, where: str) -> list[dict[str, Any]]:
+    """Return a video's annotations, with or without a segment; a text is a label without one."""
+    if isinstance(entry, dict) and "annotations" not in entry:
+        return []
+    listed = _list(entry, "annotations", where)
+    return [{"label": one} if isinstance(one, str) else one for one in listed]
+
+
+def _labels(instances: list[dict[str, Any]], where: str) -> list[str]:
+    """Return the class name of every annotation."""
     return [
         json_files.as_text(_field(one, "label", within), "label", within)
-        for index, one in enumerate(_list(entry, "annotations", where))
+        for index, one in enumerate(instances)
         for within in [f"{where}, annotation {index}"]
     ]
+
+
+def _labels_of_video(entry: dict[str, Any], where: str) -> list[str]:
+    """Return the class names in the fields `_OF_VIDEO`."""
+    found: list[str] = []
+    for key in _OF_VIDEO:
+        value = entry.get(key, [])
+        listed = value if isinstance(value, list) else [value]
+        found += [json_files.as_text(one, key, where) for one in listed]
+    return found
+
+
+def _video_labels(entry: dict[str, Any], where: str) -> list[str]:
+    listed = _list(entry, "video_labels", where) if "video_labels" in entry else []
+    return [json_files.as_text(label, "video_labels", where) for label in listed]
 
 
 def _class_list(content: dict[str, Any], subsets, path: Path, ambiguous: str) -> tuple[str, ...]:
@@ -184,26 +267,29 @@ def _class_list(content: dict[str, Any], subsets, path: Path, ambiguous: str) ->
     labels = set()
     for videos in subsets:
         for name, entry in videos.items():
-            labels |= set(_labels(entry, f"{path}, video {name}"))
+            where = f"{path}, video {name}"
+            labels |= {*_labels(_instances(entry, where), where)}
+            labels |= {*_labels_of_video(entry, where), *_video_labels(entry, where)}
     return tuple(check_class(name, f"{path}, labels") for name in sorted(labels - {ambiguous}))
 
 
 def _to_video(path: Path, name: str, entry: dict[str, Any], classes, reading: ReadOptions) -> Video:
     where = f"{path}, video {name}"
-    named = _labels(entry, where)
-    evaluated = np.array([label != reading.ambiguous for label in named], bool)
-    segment_labels = class_indices(
-        [label for label in named if label != reading.ambiguous], classes, where
-    )
-    labels = segment_labels
-    if "video_labels" in entry:
-        listed = _list(entry, "video_labels", where)
-        listed = [json_files.as_text(label, "video_labels", where) for label in listed]
-        labels = class_indices(listed, classes, where)
+    instances = _instances(entry, where)
+    labels = [*zip(instances, _labels(instances, where), strict=True)]
+    timed = [label for one, label in labels if "segment" in one]
+    evaluated = np.array([label != reading.ambiguous for label in timed], bool)
+    instance_labels = [label for label in timed if label != reading.ambiguous]
+    segment_labels = class_indices(instance_labels, classes, where)
+    listed = _video_labels(entry, where) if "video_labels" in entry else instance_labels
+    untimed = [label for one, label in labels if "segment" not in one]
+    named = [label for label in untimed if label != reading.ambiguous]
+    named += [*listed, *_labels_of_video(entry, where)]
     segments = np.reshape(
         [
-            _numbers(_field(one, "segment", where), (2,), "segment", f"{where}, annotation {index}")
-            for index, one in enumerate(entry["annotations"])
+            _numbers(one["segment"], (2,), "segment", f"{where}, annotation {index}")
+            for index, one in enumerate(instances)
+            if "segment" in one
         ],
         (-1, 2),
     )
@@ -217,7 +303,7 @@ def _to_video(path: Path, name: str, entry: dict[str, Any], classes, reading: Re
     return Video(
         name=name,
         duration=duration,
-        labels=np.unique(labels),
+        labels=np.unique(class_indices(named, classes, where)),
         segments=segments[evaluated],
         segment_labels=segment_labels,
         ambiguous=np.concatenate([ambiguous, segments[~evaluated]]),
@@ -260,7 +346,8 @@ def to_content(
 
     Args:
         dataset: the videos, with or without features.
-        subsets: names of the training and the test subset.
+        subsets: names of the training and the test subset; with validation videos the subsets are
+            named as in `reading.THREE`.
         segment: [start, end] in seconds -> the value of "segment".
         more: video -> further fields of its entry.
         of_instance: (video, class index, [start, end]) -> further fields of an instance.
@@ -268,8 +355,10 @@ def to_content(
     Returns:
         An object that `read` reads back once it is written as JSON.
     """
-    database = {
-        video.name: {
+
+    def entry(video: Video, subset: str) -> dict[str, Any]:
+        instances = zip(video.segment_labels.tolist(), video.segments.tolist(), strict=True)
+        return {
             "subset": subset,
             "duration": video.duration,
             "annotations": [
@@ -278,23 +367,31 @@ def to_content(
                     "segment": segment(times),
                     **of_instance(video, label, times),
                 }
-                for label, times in zip(
-                    video.segment_labels.tolist(), video.segments.tolist(), strict=True
-                )
+                for label, times in instances
             ],
             "video_labels": [dataset.classes[label] for label in video.labels.tolist()],
             "ambiguous": video.ambiguous.tolist(),
             **({} if video.fps is None else {"feature_fps": video.fps}),
             **more(video),
         }
-        for subset, videos in zip(subsets, (dataset.train, dataset.test), strict=True)
+
+    names = THREE if dataset.validation else dict(zip(("train", "test"), subsets, strict=True))
+    database = {
+        video.name: entry(video, names[part])
+        for part, videos in dataset.parts.items()
         for video in videos
     }
     grid = {
         f"feature_{name}": float(value) for name, value in dataclasses.asdict(dataset.grid).items()
     }
-    classes = list(dataset.classes)
-    return {"name": dataset.name, "classes": classes, **grid, "database": database}
+    parts = {part: names[part] for part, videos in dataset.parts.items() if videos}
+    return {
+        "name": dataset.name,
+        "classes": list(dataset.classes),
+        **grid,
+        **({"parts": parts} if dataset.validation else {}),
+        "database": database,
+    }
 
 
 def as_text(times: list[float]) -> list[str]:

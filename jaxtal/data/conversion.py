@@ -102,7 +102,7 @@ def _write_features(
     progress: Progress | None,
 ) -> None:
     """Write the features of the videos that the journal does not list, one at a time."""
-    names = [video.name for video in (*dataset.train, *dataset.test)] if source.features else []
+    names = [video.name for video in dataset.videos] if source.features else []
     unwanted = {video.name for video in source.videos} - set(names)
     kind = _Joint if layout in _JOINT else _PerVideo
     with contextlib.closing(kind(layout, folder, dataset, journal)) as writer:
@@ -149,11 +149,19 @@ def _without_features(source: LazyDataset) -> LazyDataset:
 
 
 def _check_subsets(dataset: Dataset, layout: str) -> None:
-    """Raise DataError for a single subset in a layout that cannot represent it."""
+    """Raise DataError for parts that the layout cannot represent."""
+    split = any(spec.split for spec in per_video.LAYOUT_SPECS if spec.name == layout)
+    judges = [any(len(v.segments) for v in videos) for videos in (dataset.validation, dataset.test)]
+    if dataset.validation and (split or (layout in _JOINT and not all(judges))):
+        raise DataError(
+            f"{dataset.counts_in_words}; the layout {layout!r} "
+            + ("has two parts" if split else "needs annotated instances in the last two")
+            + "; choose another layout, or assign the subsets to two parts, as in "
+            "test_subset=validation or train_subset=training,validation"
+        )
     if layout in (*_JOINT, "actionformer") and not (dataset.train and dataset.test):
         raise DataError(
-            f"{len(dataset.train)} training and {len(dataset.test)} test videos; the layout "
-            f"{layout!r} needs both; choose another layout"
+            f"{dataset.counts_in_words}; the layout {layout!r} needs both; choose another layout"
         )
 
 
@@ -202,11 +210,12 @@ def _readable(source: LazyDataset, skip_damaged: bool, how_to_skip: str) -> Data
 
 
 def _only(dataset: Dataset, names: set[str]) -> Dataset:
-    train, test = (
-        tuple(video for video in part if video.name in names)
-        for part in (dataset.train, dataset.test)
+    return dataset.with_parts(
+        {
+            part: [video for video in videos if video.name in names]
+            for part, videos in dataset.parts.items()
+        }
     )
-    return dataclasses.replace(dataset, train=train, test=test)
 
 
 def _annotation_files(layout: str, dataset: Dataset) -> dict[str, str]:
@@ -290,7 +299,7 @@ class _Joint:
         self._part = folder / f"{self._path.name}.part"
         self._journal, self._written = journal, 0
         self._waiting: list[dict] = []
-        self._names = [video.name for video in (*dataset.train, *dataset.test)]
+        self._names = [video.name for video in dataset.videos]
         self._file: Any = None
         complete = self._path.is_file() and list(journal.done) == self._names
         if not complete:  # otherwise only later files are missing

@@ -1,7 +1,7 @@
 """Data sets in memory: videos, their annotations and the time grid of their features."""
 
 import dataclasses
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from jaxtal import reprs
+from jaxtal.data.reading import THREE
 from jaxtal.errors import DataError, short_repr
 
 
@@ -230,9 +231,33 @@ class Dataset:
         Args:
             change: function of a video that returns the video to put in its place.
         """
-        parts = (self.train, self.validation, self.test)
-        train, validation, test = (tuple(map(change, part)) for part in parts)
-        return dataclasses.replace(self, train=train, validation=validation, test=test)
+        return self.with_parts({part: map(change, videos) for part, videos in self.parts.items()})
+
+    def with_parts(self, parts: Mapping[str, Iterable[Video]]) -> "Dataset":
+        """Return the data set with other videos.
+
+        Args:
+            parts: videos of "train", "validation" and "test"; an absent part is kept.
+        """
+        changed: dict[str, Any] = {part: tuple(videos) for part, videos in parts.items()}
+        return dataclasses.replace(self, **changed)
+
+    @property
+    def parts(self) -> dict[str, tuple[Video, ...]]:
+        """The videos of "train", "validation", if there are any, and "test"."""
+        between = {"validation": self.validation} if self.validation else {}
+        return {"train": self.train, **between, "test": self.test}
+
+    @property
+    def has_ground_truth(self) -> bool:
+        """True if a test video has an annotated instance."""
+        return any(len(video.segments) for video in self.test)
+
+    @property
+    def counts_in_words(self) -> str:
+        """The number of videos in each part, as text."""
+        between = f", {len(self.validation)} validation" if self.validation else ""
+        return f"{len(self.train)} training{between} and {len(self.test)} test videos"
 
     @property
     def feature_width(self) -> int:
@@ -246,7 +271,7 @@ class Dataset:
 
     def __repr__(self) -> str:
         return (
-            f"Dataset({self.name!r}, {len(self.train)} training and {len(self.test)} test videos, "
+            f"Dataset({self.name!r}, {self.counts_in_words}, "
             f"{len(self.classes)} classes, {self._grid_in_words()})"
         )
 
@@ -258,13 +283,13 @@ class Dataset:
     def _repr_html_(self) -> str:
         rows = [
             (
-                part,
+                THREE[part],
                 len(videos),
                 sum(len(video.segments) for video in videos),
                 f"{sum(video.duration for video in videos) / 3600:.2f}",
                 f"{sum(len(video.features) for video in videos):,}",
             )
-            for part, videos in (("training", self.train), ("test", self.test))
+            for part, videos in self.parts.items()
         ]
         title = f"{self.name}: {len(self.classes)} classes, {self._grid_in_words()}"
         return reprs.as_html(title, ("", "videos", "instances", "hours", "snippets"), rows)
@@ -346,48 +371,6 @@ def multi_hot(videos: Sequence[Video], num_classes: int) -> np.ndarray:
     for row, video in zip(labels, videos, strict=True):
         row[video.labels] = 1
     return labels
-
-
-_SPLITS = (
-    ("training", "validation"),
-    ("train", "test"),
-    ("validation", "test"),
-    ("train", "validation"),
-    ("training", "test"),
-)
-
-
-def normalize_subset(text: str) -> str:
-    """Return a subset's name in lower case, with "val" replaced by "validation"."""
-    return {"val": "validation"}.get(text.lower(), text.lower())
-
-
-def train_and_test(subsets: Collection[str], where: str, training: bool = True) -> tuple[str, str]:
-    """Return the names of the training and the test subset.
-
-    Args:
-        subsets: names as returned by `normalize_subset`: ActivityNet's (training, validation),
-            THUMOS14's (validation, test), or train and test.
-        where: file and field, for the error message.
-        training: require both subsets; otherwise a single one is allowed and is the test subset,
-            unless its name is train or training.
-
-    Returns:
-        (training, test) names; one of them is not in `subsets` if there is a single subset.
-
-    Raises:
-        DataError: the names do not form a known pair.
-    """
-    for pair in _SPLITS:
-        if set(pair) <= set(subsets):
-            return pair
-    if not training and len(set(subsets)) == 1:
-        only = next(iter(subsets))
-        return (only, "test") if only in ("train", "training") else ("training", only)
-    raise DataError(
-        f"{where}: subsets are {short_repr(sorted(set(subsets)))}; wanted validation and test "
-        "(THUMOS14), training and validation (ActivityNet), or train and test"
-    )
 
 
 def class_indices(labels: Sequence[str], classes: tuple[str, ...], where: str) -> np.ndarray:

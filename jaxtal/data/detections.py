@@ -14,6 +14,7 @@ import numpy as np
 from jaxtal import reprs
 from jaxtal.data.dataset import FOREVER, Dataset
 from jaxtal.data.io import json_files
+from jaxtal.data.reading import THREE
 from jaxtal.data.segments import Segments
 from jaxtal.errors import DataError, short_repr
 
@@ -261,11 +262,11 @@ def read(
 
 
 def _unknown_video(path: Path, name: str, found: list, dataset: Dataset) -> str:
-    training = any(video.name == name for video in dataset.train)
+    other = [part for part, videos in dataset.parts.items() if name in {v.name for v in videos}]
     return (
         f"{path}, video {name:.80}: {len(found)} detections in "
-        f"{'a training video' if training else 'no video'} of {dataset.name}; wanted one of its "
-        f"{len(dataset.test)} test videos; remove them, or skip such detections with "
+        f"{f'a {THREE[other[0]]} video' if other else 'no video'} of {dataset.name}; wanted one "
+        f"of its {len(dataset.test)} test videos; remove them, or skip such detections with "
         "skip_unknown=True (the official evaluator counts them as false)"
     )
 

@@ -65,8 +65,7 @@ def find(inputs: Any, default: TimeGrid, time_grid: TimeGrid | None = None) -> I
         options = ReadingOptions(fps=fps, stride=stride, window=window)
         return in_path(Path(inputs), default, options)
     if isinstance(inputs, Dataset):
-        videos = (*inputs.train, *inputs.test)
-        reads: list = [partial(_in_memory, video, time_grid is not None) for video in videos]
+        reads: list = [partial(_in_memory, video, time_grid is not None) for video in inputs.videos]
         return Inputs(_not_empty(reads), time_grid or inputs.grid, "the data set's")
     if isinstance(inputs, Mapping):
         named = [(check_name(str(name), "inputs"), inputs[name]) for name in inputs]

@@ -29,15 +29,14 @@ def inspect(source: LazyDataset, features: bool, progress: Progress) -> dict[str
         progress: (videos, 0) -> context that yields a function, called once per video.
 
     Returns:
-        "data": name, layout, grid; "subsets": {"train", "validation" and "test": counts, hours,
-        quantiles}; "classes": {name: {subset: videos by label, instances}}; "findings": see
-        `Finding.to_json`, errors first; "features": width, types and counts, or None; "notes": the
-        reader's remarks.
+        "data": name, layout, grid; "subsets": {"train", "validation" if there is one, "test":
+        counts, hours, quantiles}; "unused": videos by the name of an unused subset; "classes":
+        {name: {subset: videos by label, instances}}; "findings": see `Finding.to_json`, errors
+        first; "features": width, types and counts, or None; "notes": the reader's remarks.
     """
     dataset = source.bare
     facts = of_source(source)
     seen = _Features(source, progress, facts) if features and source.features else None
-    parts = _parts(dataset)
     names = [video.name for video in dataset.videos]
     found = [*(seen.findings() if seen else ()), *examine(dataset, facts)]
     snippets = dict(zip(names, facts.snippets.tolist(), strict=True))
@@ -53,16 +52,12 @@ def inspect(source: LazyDataset, features: bool, progress: Progress) -> dict[str
             "grid_is_stated": source.has_time_grid,
         },
         "notes": list(source.notes),
-        "subsets": {name: _subset(part, snippets) for name, part in parts.items()},
+        "subsets": {name: _subset(part, snippets) for name, part in dataset.parts.items()},
+        "unused": dict(source.unused),
         "classes": count_classes(dataset),
         "features": seen.summary(dataset.stream_widths) if seen else None,
         "findings": [finding.to_json() for finding in by_severity(found)],
     }
-
-
-def _parts(dataset: Dataset) -> dict[str, Sequence[Video]]:
-    validation = {"validation": dataset.validation} if dataset.validation else {}
-    return {"train": dataset.train, **validation, "test": dataset.test}
 
 
 def _subset(videos: Sequence[Video], lengths: dict[str, int]) -> dict[str, Any]:
@@ -110,16 +105,16 @@ def count_classes(dataset: Dataset) -> dict[str, Any]:
         dataset: a data set, with or without features.
 
     Returns:
-        {class: {part: {"videos": number by video-level label, "instances": number}}}, for the parts
-        "train", "test" and, if there are such videos, "validation".
+        {class: {part of the data set: {"videos": number by video-level label, "instances":
+        number}}}.
     """
-    parts, names = _parts(dataset), dataset.classes
+    names = dataset.classes
     counts = {
         subset: (
             _count([video.labels for video in videos], len(names)),
             _count([video.segment_labels for video in videos], len(names)),
         )
-        for subset, videos in parts.items()
+        for subset, videos in dataset.parts.items()
     }
     return {
         name: {

@@ -16,7 +16,7 @@ from jaxtal.data.dataset import (
     in_words,
     stream_widths,
 )
-from jaxtal.data.reading import ReadingOptions
+from jaxtal.data.reading import THREE, ReadingOptions
 from jaxtal.errors import DataError, JaxtalError, warn
 
 
@@ -135,22 +135,20 @@ class LazyDataset:
             how_to_skip: spelling of the option `skip_damaged=True` in the error message.
 
         Raises:
-            DataError: features are unusable and `skip_damaged` is False, or no training or no test
-                video remains.
+            DataError: features are unusable and `skip_damaged` is False, or none of the videos of a
+                part remains.
         """
         kept = {video.name: video for video in self.iter_videos(skip_damaged, how_to_skip)}
-        train, validation, test = (
-            tuple(kept[video.name] for video in part if video.name in kept)
-            for part in (self.dataset.train, self.dataset.validation, self.dataset.test)
-        )
-        if not train or not test:
-            raise DataError(
-                f"{self.path}: features of {len(train)} training and {len(test)} test videos; "
-                "wanted some of both"
-            )
-        return dataclasses.replace(
-            self.dataset, train=train, validation=validation, test=test, origin=self.origin
-        )
+        parts = {
+            part: [kept[video.name] for video in videos if video.name in kept]
+            for part, videos in self.dataset.parts.items()
+        }
+        for part, videos in self.dataset.parts.items():
+            if videos and not parts[part]:
+                raise DataError(
+                    f"{self.path}: features of 0 of {len(videos)} {THREE[part]} videos; wanted some"
+                )
+        return dataclasses.replace(self.dataset.with_parts(parts), origin=self.origin)
 
 
 _ONE_OR_TWO = "streams=1 for features of one encoder, stream_widths=D1,D2 for two"

@@ -1,6 +1,13 @@
-"""Options for reading a data set, shared by `config.data`, the command line and TFDS builders."""
+"""Options for reading a data set, shared by `config.data`, the command line and TFDS builders.
+
+A data set has up to three parts, see `PARTS`. Which subset of its files is in which part follows
+from the options, or else from the subsets' names.
+"""
 
 import dataclasses
+from collections.abc import Collection, Mapping
+
+from jaxtal.errors import DataError, short_repr
 
 TIMES = ("grid", "rescaled")
 UNITS = ("seconds", "frames", "segment_frames")
@@ -52,3 +59,96 @@ class ReadingOptions:
 
 NOTHING_STATED = ReadingOptions()
 FIELDS = tuple(field.name for field in dataclasses.fields(ReadingOptions))
+
+PARTS = ("train", "validation", "test")
+UNLISTED = "in no split list"  # name of the subset of the videos that no split list names
+# Names of the subsets in files that are written with validation videos.
+THREE = {"train": "training", "validation": "validation", "test": "test"}
+_NAMES = {
+    "train": ("train", "training"),
+    "validation": ("val", "valid", "validation"),
+    "test": ("test", "testing"),
+}
+
+
+def assign_subsets(
+    counts: Mapping[str, int], annotated: Collection[str], options: ReadingOptions, where: str
+) -> dict[str, str]:
+    """Return the part of the data set that each subset is in.
+
+    The options come first. The other subsets are in the part of their name, in any capitals, with
+    three exceptions for the field's data sets: without a test subset the validation subset is
+    tested on (ActivityNet), without a training subset it is trained on (THUMOS14), and a test
+    subset whose annotations are withheld is unused if there is an annotated validation subset.
+
+    Args:
+        counts: number of videos by the name of the subset, as in the file.
+        annotated: the subsets with annotated instances; no other judges the training.
+        options: subsets that the user assigned.
+        where: file and field, for the error message.
+
+    Returns:
+        {subset: one of `PARTS`}, without the subsets that are in no part.
+
+    Raises:
+        DataError: an option names no subset or one of another option, or no name is known.
+    """
+    found = _assign_stated(counts, options, where)
+    stated = set(found.values())
+    named = {
+        part: [one for one in counts if one not in found and one.lower() in names]
+        for part, names in _NAMES.items()
+    }
+    judges = any(one in annotated for one in named["validation"])
+    if judges and (named["train"] or "train" in stated) and not {*named["test"]} & {*annotated}:
+        named["test"] = []
+    train, test = (bool(named[part]) or part in stated for part in ("train", "test"))
+    role = "test" if not test else "validation" if train else "train"
+    named["validation"], validation = [], named["validation"]
+    if role != "validation" or judges:
+        named[role] = validation
+    for part in PARTS:
+        found |= {} if part in stated else dict.fromkeys(named[part], part)
+    if not found and len(counts) == 1 and UNLISTED not in counts:
+        return dict.fromkeys(counts, "test")
+    if not found:
+        raise DataError(
+            f"{where}: subsets are {subsets_in_words(counts) or 'none'}; wanted train and test, "
+            "validation and test (THUMOS14), training and validation (ActivityNet), or all three; "
+            "or assign them, as in train_subset=NAME test_subset=NAME"
+        )
+    return found
+
+
+def _assign_stated(
+    counts: Mapping[str, int], options: ReadingOptions, where: str
+) -> dict[str, str]:
+    """Return {subset: part} for the subsets in the options."""
+    found: dict[str, str] = {}
+    for part in PARTS:
+        given = getattr(options, f"{part}_subset")
+        for name in (given,) if isinstance(given, str) else given:
+            mine = [one for one in counts if one.lower() == str(name).lower()]
+            if not mine:
+                raise DataError(
+                    f"{where}: {part}_subset={short_repr(name)} is not among the subsets, which "
+                    f"are {subsets_in_words(counts) or 'none'}"
+                )
+            if (other := found.get(mine[0], part)) != part:
+                raise DataError(
+                    f"{where}: subset {short_repr(mine[0])} is in {other}_subset and in "
+                    f"{part}_subset; wanted every subset in one of them"
+                )
+            found |= dict.fromkeys(mine, part)
+    return found
+
+
+def subsets_in_words(counts: Mapping[str, int]) -> str:
+    """Return numbers of videos by subset as text, at most the ten largest.
+
+    Args:
+        counts: number of videos by the name of the subset.
+    """
+    largest = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    shown = ", ".join(f"{count} of subset {short_repr(name)}" for name, count in largest[:10])
+    return shown + f" and {len(counts) - 10} other subsets" * (len(counts) > 10)

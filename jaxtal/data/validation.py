@@ -8,6 +8,7 @@ from jaxtal.data.dataset import Dataset, Video, as_stream_widths
 from jaxtal.data.io import feature_files
 from jaxtal.data.io.files import check_name, check_unique
 from jaxtal.data.lazy_dataset import check_width
+from jaxtal.data.reading import subsets_in_words
 from jaxtal.errors import DataError, short_repr
 
 
@@ -21,25 +22,42 @@ def validated(dataset: Dataset) -> Dataset:
         The data set with float16 or float32 features and int64 labels.
 
     Raises:
-        DataError: the argument is not a `Dataset`, has no training or no test videos, or a video
-            lacks features or has invalid labels, segments or features.
+        DataError: the argument is not a `Dataset`, has no training videos, or a video lacks
+            features or has invalid labels, segments or features.
     """
     if not isinstance(dataset, Dataset):
         raise DataError(f"dataset={short_repr(dataset)}; wanted a jaxtal.Dataset")
-    if not dataset.train or not dataset.test:
-        raise DataError(
-            f"{dataset.name}: {len(dataset.train)} training and {len(dataset.test)} test videos; "
-            "wanted some of both"
-        )
+    check_trainable(dataset)
     where = f"data set {dataset.name}"
-    videos = (*dataset.train, *dataset.test)
-    check_unique([video.name for video in videos], where)
+    check_unique([video.name for video in dataset.videos], where)
     check_unique(list(dataset.classes), f"{where}, classes")
     checked = dataset.map(lambda video: _validated_video(video, len(dataset.classes), where))
     widths, like = as_stream_widths(checked.stream_widths, where), None
     for video in checked.videos:
         like = check_width(video, where, like, widths)
     return dataclasses.replace(checked, stream_widths=widths)
+
+
+def check_trainable(dataset: Dataset) -> None:
+    """Check that there are training videos, and that validation videos can judge a model.
+
+    Args:
+        dataset: a data set.
+
+    Raises:
+        DataError: there is no training video, or no validation video has an instance.
+    """
+    unused = subsets_in_words(dataset.origin.unused) if dataset.origin else ""
+    where = f"{dataset.name}: {dataset.counts_in_words}{f'; unused: {unused}' if unused else ''}"
+    if not dataset.train:
+        raise DataError(
+            f"{where}; wanted some to train on; assign subsets, as in train_subset=NAME"
+        )
+    if dataset.validation and not any(len(video.segments) for video in dataset.validation):
+        raise DataError(
+            f"{where}; no validation video has an annotated instance, so none can judge a model; "
+            "wanted some, or no validation videos"
+        )
 
 
 def _validated_video(video: Video, num_classes: int, where: str) -> Video:

@@ -1,12 +1,12 @@
 """Tables of results: rows from result.json, grouped so that a table holds comparable rows."""
 
 import contextlib
-import functools
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from jaxtal import reprs
 from jaxtal.data.io import json_files
 from jaxtal.errors import DataError, JaxtalError, short_repr
 from jaxtal.evaluation import protocols
@@ -30,7 +30,7 @@ class Scores(NamedTuple):
     Attributes:
         protocol: name of the protocol.
         last: numbers of the last step.
-        best: numbers of the best step on the test set; {} for an ensemble.
+        best: numbers of the best step, see `Row.best_title`; {} for an ensemble.
     """
 
     protocol: str
@@ -51,7 +51,8 @@ class Row(NamedTuple):
         method: name of the method.
         models: number of models behind the numbers.
         step: the last step.
-        best_step: the best step on the test set; None for several models or an ensemble.
+        best_title: the videos on which the best step was selected, and those of its numbers.
+        best_step: the best step; None for several models or an ensemble.
         own: numbers under the run's own protocol.
         official: numbers under the data set's official protocol.
     """
@@ -60,6 +61,7 @@ class Row(NamedTuple):
     method: str
     models: int
     step: int
+    best_title: str
     best_step: int | None
     own: Scores
     official: Scores
@@ -146,6 +148,8 @@ def parse(content: Mapping[str, Any], name: str) -> Result:
     """
     members = content["members"] if "population" in content else [content]
     kept = [index for index, member in enumerate(members) if "map" in member]
+    if not kept:
+        raise DataError("a run without mAP, as no test video is annotated")
     like = members[kept[0]]
     rows = []
     for group in content.get("groups", [content]):
@@ -167,25 +171,26 @@ def parse(content: Mapping[str, Any], name: str) -> Result:
 
 def _row(name: str, content: Mapping, count: int, entry: Mapping, like: Mapping) -> Row:
     """Return the row of a result, or of statistics, whose protocols are those of `like`."""
-    best = "best_on_test" in entry.get("mean", entry)
+    titles = [*reprs.evaluation_paths(entry.get("mean", entry)).items()][1:2]
+    title, best = titles[0] if titles else ("", ())
     own, official = (
         Scores(
             str(named["protocol"]),
             _numbers(entry, *path),
-            _numbers(entry, "best_on_test", *path) if best else {},
+            _numbers(entry, *best, *path) if best else {},
         )
         for named, path in ((like, ()), (like["official"], ("official",)))
     )
-    best_step = entry["best_on_test"]["step"] if "best_on_test" in entry else None
+    best_step = reprs.at(entry, best)["step"] if best and "mean" not in entry else None
     method, step = str(content["method"]), int(content["step"])
-    return Row(name, method, int(count), step, best_step, own, official)
+    return Row(name, method, int(count), step, title, best_step, own, official)
 
 
 def _numbers(entry: Mapping, *path: str) -> dict[str, Number]:
     """Return {column: number} below a path of a result, or of means with their spread."""
     spread = ("mean", "sd", "interval_95")
     trees = [entry[name] for name in spread] if "mean" in entry else [entry]
-    parts = [_columns(functools.reduce(lambda tree, key: tree[key], path, tree)) for tree in trees]
+    parts = [_columns(reprs.at(tree, path)) for tree in trees]
     return {column: _number(*(part[column] for part in parts)) for column in parts[0]}
 
 

@@ -19,7 +19,7 @@ from jaxtal.training.train_state import TrainState
 
 
 class Checkpoints:
-    """The folder `checkpoints/` of a run: the latest two steps and the best on the test set.
+    """The folder `checkpoints/` of a run: the latest two steps and the best one.
 
     Beside the training state a checkpoint holds `progress`, a JSON object: the evaluation at its
     step and the best evaluation so far. A truncated checkpoint is never chosen, see
@@ -56,6 +56,10 @@ class Checkpoints:
     def latest_step(self) -> int | None:
         """Return the last step that has a checkpoint, None if there is none."""
         return self._manager.latest_step()
+
+    def steps(self) -> list[int]:
+        """Return the steps that have a checkpoint, in ascending order."""
+        return sorted(self._manager.all_steps())
 
     def save(self, state: TrainState, step: int, progress: dict, criterion: float = -1) -> None:
         """Start to write a checkpoint; the state may be donated as soon as this returns.

@@ -70,17 +70,17 @@ class Dispatcher:
             state: training state of all members at the first step; no reference is kept.
             seconds: the compilation time is added to its entry "compile".
         """
-        assert setup.train_videos is not None
-        self._mesh, self._data = setup.mesh, setup.train_videos.data
+        placed = setup.placed["train"]
+        self._mesh, self._data = setup.mesh, placed.data
         self._hyper, self._profile_folder = hyper, setup.files.profile
-        self._streaming = setup.train_videos.host is not None
+        self._streaming = placed.host is not None
         self._step = max(setup.saved_step, 0)
         steps, like = steps_per_dispatch(setup.config.train), None
         self._feed: Iterator = itertools.repeat(None)
         self._traced = _traced_windows(setup.config, self._step, steps)
         if self._streaming:
             stream = HostStream(
-                setup.train_videos, setup.method, setup.config, _seeds(setup.config), setup.mesh
+                placed, setup.method, setup.config, _seeds(setup.config), setup.mesh
             )
             steps, like = 1, jax.tree.map(_shape_of, stream.load(self._step))
             self._feed = prefetch(range(self._step, setup.config.train.steps), stream.load)
@@ -138,8 +138,7 @@ def _compile(
     """Compile up to `steps` steps of all members."""
     program = train_step.train_fn(model, setup.method, setup.config, setup.mesh, steps)
     number = sharding.device_put(setup.mesh, np.int32(0))
-    assert setup.train_videos is not None
-    arguments = (state, hyper, number, setup.train_videos.data, streamed)
+    arguments = (state, hyper, number, setup.placed["train"].data, streamed)
     before = seconds["compile"]
     with Timer(seconds, "compile"):
         compiled = program.lower(*arguments).compile()

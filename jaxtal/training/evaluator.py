@@ -297,19 +297,26 @@ def evaluate_outputs(
 
     Returns:
         The result under the method's protocol, with `classification_map` and, under "official",
-        the result under the official protocol; and the detections, in seconds.
+        the result under the official protocol; and the detections, in seconds. Without annotated
+        instances the result has no mAP, and without labels no `classification_map`.
     """
     seen = [index for index, output in enumerate(outputs) if output]
     snippets = [len(video.features) for video in dataset.test]
     grids = dataset.grid.of(dataset.test)
     detections = _localize_on_all_processes(method, config, outputs, snippets, grids)
     count = len(dataset.classes)
-    first, second = (
-        detection_map.evaluate(dataset.test, detections, protocol, count, dataset.grid).summary()
-        for protocol in pick_protocols(method, dataset, config.evaluation.protocol)
-    )
-    scores = np.stack([method.video_scores(outputs[index], config) for index in seen])
-    first["classification_map"] = detection_map.classification_map(
-        scores, multi_hot(dataset.test, count)[seen]
-    )
-    return {**first, "official": second}, detections
+    labels = multi_hot(dataset.test, count)[seen]
+    result: dict[str, Any] = {}
+    if dataset.has_ground_truth:
+        result, official = (
+            detection_map.evaluate(
+                dataset.test, detections, protocol, count, dataset.grid
+            ).summary()
+            for protocol in pick_protocols(method, dataset, config.evaluation.protocol)
+        )
+    if dataset.has_ground_truth or labels.any():
+        scores = np.stack([method.video_scores(outputs[index], config) for index in seen])
+        result["classification_map"] = detection_map.classification_map(scores, labels)
+    if dataset.has_ground_truth:
+        result["official"] = official
+    return result, detections

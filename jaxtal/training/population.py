@@ -176,11 +176,11 @@ def result(
         over all members ("mean", "sd", "interval_95"); if they differ in more than the seed, the
         same for each group under "groups", with its "ensemble"; otherwise "ensemble"; "members".
     """
-    kept = [member for member in members if "map" in member]
+    kept = [member for member in members if "diverged" not in member]
     parts = [
         {
             "values": values,
-            **statistics([members[index] for index in numbers if "map" in members[index]]),
+            **statistics([members[index] for index in numbers if "diverged" not in members[index]]),
             **({} if ensemble is None else {"ensemble": ensemble}),
         }
         for (values, numbers), ensemble in zip(grouped, ensembles, strict=True)
@@ -188,7 +188,7 @@ def result(
     alone = {name: value for name, value in parts[0].items() if name == "ensemble"}
     return {
         "population": len(members),
-        **{name: kept[0][name] for name in ("step", "protocol")},
+        **{name: kept[0][name] for name in ("step", "protocol") if name in kept[0]},
         "diverged": [index for index, member in enumerate(members) if "diverged" in member],
         **{name: value for name, value in statistics(kept).items() if name != "members"},
         **({"groups": parts} if len(parts) > 1 else alone),
@@ -196,7 +196,15 @@ def result(
     }
 
 
-NUMBERS = ("map", "average", "classification_map", "f1", "official", "best_on_test")
+NUMBERS = (
+    "map",
+    "average",
+    "classification_map",
+    "f1",
+    "official",
+    "best_on_test",
+    "best_on_validation",
+)
 
 
 def statistics(results: Sequence[Mapping]) -> dict[str, Any]:

@@ -17,14 +17,14 @@ from jaxtal.visualization import plots
 
 
 class MemberEvaluation(NamedTuple):
-    """The evaluation of a member on the test videos at a step.
+    """The evaluation of a member on the test or the validation videos at a step.
 
     Attributes:
         step: number of training steps.
         result: as returned by `evaluator.evaluate_outputs`, with the step; None if the member has
             diverged.
-        detections: detections in all test videos, in seconds; empty if the member has diverged.
-        outputs: outputs of the model, {name: (T, n)} for every test video.
+        detections: detections in all videos, in seconds; empty if the member has diverged.
+        outputs: outputs of the model, {name: (T, n)} for every video.
     """
 
     step: int
@@ -33,18 +33,20 @@ class MemberEvaluation(NamedTuple):
     outputs: list[dict[str, np.ndarray]]
 
 
-def evaluate_member(setup: Setup, step: int, outputs: list[dict]) -> MemberEvaluation:
+def evaluate_member(setup: Setup, part: str, step: int, outputs: list[dict]) -> MemberEvaluation:
     """Localize and evaluate with the outputs of one member.
 
     Args:
         setup: the prepared inputs of the run.
+        part: "test", or "validation" to evaluate its videos in the place of the test videos.
         step: number of training steps.
-        outputs: outputs of the member, {name: (T, n)} for every test video.
+        outputs: outputs of the member, {name: (T, n)} for every video.
 
     Raises:
         NonFiniteError: an output is not finite.
     """
-    result, detections = evaluate_outputs(setup.method, setup.config, setup.dataset, outputs)
+    dataset = setup.dataset.with_parts({"test": getattr(setup.dataset, part)})
+    result, detections = evaluate_outputs(setup.method, setup.config, dataset, outputs)
     return MemberEvaluation(step, {"step": step, **result}, detections, outputs)
 
 
@@ -58,10 +60,11 @@ def evaluate_ensemble(
         evaluations: evaluations of the members.
 
     Returns:
-        The evaluation of the ensemble; None if fewer than two members have not diverged.
+        The evaluation of the ensemble; None without test videos, or if fewer than two members have
+        not diverged.
     """
     kept = [evaluation for evaluation in evaluations if evaluation.result]
-    if len(kept) < 2:
+    if len(kept) < 2 or not setup.dataset.test:
         return None
     mean = average_outputs([evaluation.outputs for evaluation in kept])
     result, detections = evaluate_outputs(setup.method, setup.config, setup.dataset, mean)
@@ -73,6 +76,7 @@ def write_results(
     members: Sequence[ConfigDict],
     progress: dict[str, list],
     evaluations: Sequence[MemberEvaluation],
+    test_of_best: dict[str, Any],
     skipped: np.ndarray,
     seconds: dict[str, float],
 ) -> dict[str, Any]:
@@ -82,7 +86,9 @@ def write_results(
         setup: the prepared inputs of the run.
         members: configs of the members.
         progress: see `Trainer.progress`.
-        evaluations: evaluations of the members at the last step.
+        evaluations: evaluations of the members on the test videos at the last step.
+        test_of_best: result on the test videos of the step that was best on the validation videos;
+            {} if there is none.
         skipped: (M,) number of updates that were not finite.
         seconds: duration of the run's parts, in seconds.
 
@@ -93,7 +99,9 @@ def write_results(
     groups = population.groups(members, setup.config)
     ensembles = [evaluate_ensemble(setup, [evaluations[i] for i in group]) for _, group in groups]
     of_members = [
-        _member_result(setup, member, evaluation, progress, index, int(skipped[index]))
+        _member_result(
+            setup, member, evaluation, progress, test_of_best, index, int(skipped[index])
+        )
         for index, (member, evaluation) in enumerate(zip(members, evaluations, strict=True))
     ]
     result = of_members[0]
@@ -107,9 +115,9 @@ def write_results(
         "seconds": {name: round(value, 2) for name, value in seconds.items()},
     }
     files.write_annotations(setup.dataset)
-    for index, evaluation in enumerate(evaluations):
+    for index, evaluation in enumerate(evaluations if setup.dataset.test else ()):
         _write(setup, files if len(members) == 1 else files.member_dir(index), evaluation)
-    if len(members) > 1 and len(ensembles) == 1:
+    if len(members) > 1 and len(ensembles) == 1 and setup.dataset.test:
         _write(setup, files.ensemble_dir(), ensembles[0])
     files.write_result(result)
     if files.writes:
@@ -125,6 +133,7 @@ def _member_result(
     member: ConfigDict,
     evaluation: MemberEvaluation,
     progress: dict[str, list],
+    test_of_best: dict[str, Any],
     index: int,
     skipped: int,
 ) -> dict[str, Any]:
@@ -132,8 +141,13 @@ def _member_result(
     best, diverged = progress["best"][index], progress["diverged"][index]
     result: dict[str, Any] = {"seed": member.seed, "step": evaluation.step}
     if evaluation.result is not None:
-        best_on_test = {"selected_by": selection_metric_name(best), **best}
-        result |= {**evaluation.result, "best_on_test": best_on_test}
+        result |= evaluation.result
+    if evaluation.result is not None and best is not None:
+        result[f"best_on_{setup.judged}"] = {
+            "selected_by": selection_metric_name(best),
+            **best,
+            **({"test": test_of_best} if test_of_best else {}),
+        }
     if diverged is not None:
         result["diverged"] = diverged
     result["skipped_updates"] = skipped

@@ -1,6 +1,5 @@
 """Prepare a run: validate the config, load the data set, make the mesh, place the features."""
 
-import dataclasses
 import logging
 import os
 from collections.abc import Sequence
@@ -17,7 +16,8 @@ from jaxtal.data.examination import examine
 from jaxtal.data.findings import Finding, report
 from jaxtal.data.io import json_files
 from jaxtal.data.layouts import load_from_config
-from jaxtal.data.validation import validated
+from jaxtal.data.reading import THREE, subsets_in_words
+from jaxtal.data.validation import check_trainable, validated
 from jaxtal.errors import ConfigError
 from jaxtal.input_pipeline.placement import DTYPES, PlacedVideos, place_features, trim_host_memory
 from jaxtal.methods.base import Method
@@ -39,8 +39,8 @@ class Setup(NamedTuple):
         config: the validated config.
         method: selected by `config.method`.
         dataset: the data set, with the packed features.
-        train_videos: placed training features; None if all steps are done.
-        test_videos: placed test features.
+        placed: the placed features of each part that has videos; without "train" if all steps are
+            done.
         mesh: the devices.
         files: the work directory.
         saved_step: step of the latest complete checkpoint; -1 if there is none.
@@ -50,12 +50,18 @@ class Setup(NamedTuple):
     config: ConfigDict
     method: Method
     dataset: Dataset
-    train_videos: PlacedVideos | None
-    test_videos: PlacedVideos
+    placed: dict[str, PlacedVideos]
     mesh: Mesh
     files: Workdir
     saved_step: int
     save_results: bool
+
+    @property
+    def judged(self) -> str:
+        """The part that is evaluated during training, "validation" or "test"; "" for none."""
+        if self.dataset.validation:
+            return "validation"
+        return "test" if self.dataset.has_ground_truth else ""
 
 
 def prepare(
@@ -96,30 +102,29 @@ def prepare(
         files.quarantine_truncated()
     saved_step = _latest_step(files)
     to_train = training and saved_step != config.train.steps
-    dataset, train_videos, test_videos = _place(dataset, config, mesh, to_train)
-    return Setup(
-        config, method, dataset, train_videos, test_videos, mesh, files, saved_step, training
-    )
+    dataset, placed = _place(dataset, config, mesh, to_train)
+    return Setup(config, method, dataset, placed, mesh, files, saved_step, training)
 
 
 def _place(
     dataset: Dataset, config: ConfigDict, mesh: Mesh, training: bool
-) -> tuple[Dataset, PlacedVideos | None, PlacedVideos]:
-    """Place the features, and return the data set with the packed features.
+) -> tuple[Dataset, dict[str, PlacedVideos]]:
+    """Place the features of each part, and return the data set with the packed features.
 
-    The features that were read are freed subset by subset, so that memory holds one copy.
+    The features that were read are freed part by part, so that memory holds one copy.
     """
-    num_classes = len(dataset.classes)
-    train_videos, used = None, 0
-    if training:
-        train_videos = place_features(dataset.train, num_classes, config, "training", mesh=mesh)
-        dataset = dataclasses.replace(dataset, train=train_videos.videos)
-        if (features := train_videos.data.features) is not None:
-            used = features.addressable_shards[0].data.nbytes
-    test_videos = place_features(dataset.test, num_classes, config, "test", used, mesh)
-    dataset = dataclasses.replace(dataset, test=test_videos.videos)
+    placed: dict[str, PlacedVideos] = {}
+    count, used = len(dataset.classes), 0
+    for part, what in THREE.items():
+        if (part == "train" and not training) or not getattr(dataset, part):
+            continue
+        found = place_features(getattr(dataset, part), count, config, what, used, mesh)
+        dataset = dataset.with_parts({part: found.videos})
+        if (features := found.data.features) is not None:
+            used += features.addressable_shards[0].data.nbytes
+        placed[part] = found
     trim_host_memory()
-    return dataset, train_videos, test_videos
+    return dataset, placed
 
 
 _MINIMUMS = {
@@ -168,18 +173,19 @@ def _check_config(config: ConfigDict, method: Method, files: Workdir, mode: str)
 
 def _check_dataset(dataset: Dataset, method: Method, config: ConfigDict) -> None:
     """Raise an error if the data set does not fit the method and the config."""
+    check_trainable(dataset)
     _check_lengths(dataset, config.data.min_snippets)
     method.validate_dataset(dataset, config)
     pick_protocols(method, dataset, config.evaluation.protocol)
 
 
 def _check_lengths(dataset: Dataset, min_snippets: int) -> None:
-    for part, videos in (("training", dataset.train), ("test", dataset.test)):
-        longest = max(len(video.features) for video in videos)
+    for part, videos in dataset.parts.items():
+        longest = max((len(video.features) for video in videos), default=min_snippets)
         if longest < min_snippets:
             raise ConfigError(
-                f"{dataset.name}: the longest {part} video has {longest} snippets, fewer than "
-                f"config.data.min_snippets={min_snippets}; lower it"
+                f"{dataset.name}: the longest {THREE[part]} video has {longest} snippets, fewer "
+                f"than config.data.min_snippets={min_snippets}; lower it"
             )
 
 
@@ -223,12 +229,20 @@ def _log_mesh(mesh: Mesh) -> None:
 
 
 def _log_dataset(dataset: Dataset) -> None:
-    """Log the size of a data set."""
+    """Log the parts of a data set."""
+    unused = subsets_in_words(dataset.origin.unused) if dataset.origin else ""
     _LOG.info(
-        "%s: %d training and %d test videos, %d classes, %s features a snippet",
+        "%s: %s%s %d classes, %s features a snippet",
         dataset.name,
-        len(dataset.train),
-        len(dataset.test),
+        dataset.counts_in_words,
+        f"; unused: {unused};" if unused else ",",
         len(dataset.classes),
         in_words(dataset.streams),
     )
+    if not dataset.test:
+        _LOG.info("%s: no test videos, so nothing is predicted or tested", dataset.name)
+    elif not dataset.has_ground_truth:
+        _LOG.info(
+            "%s: no test video has an annotated instance, so detections are written without mAP",
+            dataset.name,
+        )

@@ -142,19 +142,19 @@ class Trainer:
         dataset = setup.dataset
         self._model = method.build(config.model, len(dataset.classes), dataset.stream_widths)
         self._hyper = sharding.device_put(mesh, population.hypers(self.members), MEMBER_SPEC)
-        self._evaluator = Evaluator(
-            method, self._model, setup.dataset.test, config, setup.test_videos, mesh
-        )
+        self._evaluators = {
+            part: Evaluator(method, self._model, placed.videos, config, placed, mesh)
+            for part, placed in setup.placed.items()
+            if part != "train"
+        }
         self._latest: list[MemberEvaluation] | None = None
         self.state = self._initial_state()
         with self._timed("compile"):
-            self._evaluator.compile(self._variables())
+            for evaluator in self._evaluators.values():
+                evaluator.compile(_variables(self.state))
 
     def _timed(self, what: str) -> Timer:
         return Timer(self.seconds, what)
-
-    def _variables(self) -> dict[str, Any]:
-        return {"params": self.state.params, **self.state.model_state}
 
     def _initial_state(self) -> TrainState:
         """Return the state of the latest checkpoint; without one, initialize it from the seeds."""
@@ -258,7 +258,9 @@ class Trainer:
             _LOG.info("skipped %d updates so far that were not finite", skipped)
 
     def evaluate(self) -> list[MemberEvaluation]:
-        """Evaluate the current step on the test videos and save a checkpoint with the result.
+        """Evaluate the current step and save a checkpoint with the result.
+
+        The videos are the validation videos, or else the test videos if they have annotations.
 
         Returns:
             The evaluation of each member.
@@ -269,36 +271,55 @@ class Trainer:
         step = self.step
         if self._latest and self._latest[0].step == step:
             return self._latest
-        with self._timed("evaluate"):
-            outputs = self._evaluator(self._variables())
-            self._latest = [self._evaluate_member(step, *each) for each in enumerate(outputs)]
+        self._latest = self._evaluate_on(self.setup.judged, step, self.state)
         found = [evaluation.result for evaluation in self._latest]
         if not any(found):
             raise self._divergence_error(f"at step {step} the outputs of no member are finite")
         if self._is_evaluated(step):  # the checkpoint of this step has the same evaluation
             return self._latest
-        best = [
-            _better(now, before) for now, before in zip(found, self.progress["best"], strict=True)
-        ]
-        self.progress = {**self.progress, "evaluation": found, "best": best}
-        line = population.summary(found)
+        self.progress = {**self.progress, "evaluation": found}
+        criterion = self._record(found) if self.setup.judged else -1
         if self.setup.save_results:
-            if not any(
-                known["step"] == step and "map" in known for known in self.setup.files.metrics()
-            ):
-                self.setup.files.append_metrics(line)
-            self.checkpoints.save(self.state, step, self.progress, selection_metric(line))
-        _LOG.info("%s", _in_one_line(line))
+            self.checkpoints.save(self.state, step, self.progress, criterion)
         return self._latest
+
+    def _record(self, found: list[dict | None]) -> float:
+        """Log an evaluation and update the best one; return the criterion of its checkpoint."""
+        before = self.progress["best"]
+        best = [_better(*pair) for pair in zip(found, before, strict=True)]
+        self.progress = {**self.progress, "best": best}
+        line, files = population.summary(found), self.setup.files
+        criterion = selection_metric(line)
+        _LOG.info("%s", _in_one_line(line, self.setup))
+        if self.setup.judged == "validation":
+            line = {**line, "on": "validation"}
+            # Of equal checkpoints Orbax keeps the last one, but the best step is the first one.
+            criterion -= 1e-9 * line["step"] / self.setup.config.train.steps
+        seen = any(known["step"] == line["step"] and "map" in known for known in files.metrics())
+        if self.setup.save_results and not seen:
+            files.append_metrics(line)
+        return criterion
+
+    def _evaluate_on(self, part: str, step: int, state: TrainState) -> list[MemberEvaluation]:
+        """Evaluate all members on the videos of a part; "" for no videos."""
+        if not part:
+            empty, diverged = concatenate([]), self.progress["diverged"]
+            results = [{"step": step} if one is None else None for one in diverged]
+            return [MemberEvaluation(step, result, empty, []) for result in results]
+        with self._timed("evaluate"):
+            outputs = self._evaluators[part](_variables(state))
+            return [self._evaluate_member(part, step, *each) for each in enumerate(outputs)]
 
     def _is_evaluated(self, step: int) -> bool:
         return step in [result["step"] for result in self.progress["evaluation"] if result]
 
-    def _evaluate_member(self, step: int, member: int, outputs: list[dict]) -> MemberEvaluation:
+    def _evaluate_member(
+        self, part: str, step: int, member: int, outputs: list[dict]
+    ) -> MemberEvaluation:
         """Evaluate one member; a diverged member has neither result nor detections."""
         if self.progress["diverged"][member] is None:
             try:
-                return evaluate_member(self.setup, step, outputs)
+                return evaluate_member(self.setup, part, step, outputs)
             except NonFiniteError:
                 if len(self.members) == 1:
                     raise
@@ -307,17 +328,44 @@ class Trainer:
 
     def evaluate_and_write_results(self) -> dict[str, Any]:
         """Evaluate the last step, write the result files, and return the content of result.json."""
-        evaluations = self.evaluate()
+        setup, evaluations, test_of_best = self.setup, self.evaluate(), {}
+        if setup.judged != "test" and setup.dataset.test:
+            evaluations = self._evaluate_on("test", self.step, self.state)
+            if setup.judged and setup.dataset.has_ground_truth:
+                found = population.summary([evaluation.result for evaluation in evaluations])
+                _LOG.info("%s", _in_one_line(found, setup, "test"))
+                test_of_best = self._test_best_on_validation(evaluations)
         skipped = sharding.device_get(self.state.skipped)
         return write_results(
-            self.setup, self.members, self.progress, evaluations, skipped, self.seconds
+            setup, self.members, self.progress, evaluations, test_of_best, skipped, self.seconds
         )
 
+    def _test_best_on_validation(self, last: list[MemberEvaluation]) -> dict[str, Any]:
+        """Return the test result of the step that was best on the validation videos.
 
-def _in_one_line(result: dict[str, Any]) -> str:
-    """Format the average mAPs of an evaluation as one line, in percent."""
+        The members of a population have different best steps, whose checkpoints are not kept: {}.
+        """
+        step = self.progress["best"][0]["step"]
+        if len(self.members) > 1 or step not in (self.step, *self.checkpoints.steps()):
+            return {}
+        if step == self.step:
+            return last[0].result or {}
+        state, _ = self.checkpoints.restore(step, self.state)
+        return self._evaluate_on("test", step, state)[0].result or {}
+
+
+def _variables(state: TrainState) -> dict[str, Any]:
+    return {"params": state.params, **state.model_state}
+
+
+def _in_one_line(result: dict[str, Any], setup: Setup, part: str = "") -> str:
+    """Format the average mAPs of an evaluation as one line, in percent.
+
+    The part is named if there are validation and test videos.
+    """
     averages = "  ".join(f"{name} {100 * v:.1f}" for name, v in result["average"].items())
-    return f"step {result['step']}: mAP {averages} ({result['protocol']})"
+    named = f"{part or setup.judged} " if setup.judged == "validation" else ""
+    return f"step {result['step']}: {named}mAP {averages} ({result['protocol']})"
 
 
 def _better(now: dict | None, before: dict | None) -> dict | None:

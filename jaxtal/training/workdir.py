@@ -17,6 +17,7 @@ from jaxtal.data import activations, activitynet
 from jaxtal.data import detections as detection_files
 from jaxtal.data.dataset import Dataset, TimeGrid, as_stream_widths
 from jaxtal.data.io import json_files
+from jaxtal.data.reading import THREE
 from jaxtal.data.segments import Segments
 from jaxtal.errors import CheckpointError, short_repr, warn
 from jaxtal.extras import required
@@ -38,7 +39,7 @@ def fingerprint(dataset: Dataset, generated: bool) -> dict[str, int]:
     Returns:
         Sizes and checksum; the content of data.json.
     """
-    videos = (*dataset.train, *dataset.test)
+    videos = dataset.videos
     checksum = zlib.crc32(repr(dataset.classes).encode())
     for video in dataset.train:
         checksum = zlib.crc32(video.labels.astype("<i8").tobytes(), checksum)
@@ -48,8 +49,7 @@ def fingerprint(dataset: Dataset, generated: bool) -> dict[str, int]:
             checksum = zlib.crc32(video.features[:1].tobytes(), checksum)
     return {
         "classes": len(dataset.classes),
-        "training videos": len(dataset.train),
-        "test videos": len(dataset.test),
+        **{f"{THREE[part]} videos": len(mine) for part, mine in dataset.parts.items()},
         "features a snippet": dataset.feature_width,
         "snippets": sum(len(video.features) for video in videos),
         "checksum": checksum,

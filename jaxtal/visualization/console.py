@@ -21,7 +21,9 @@ from rich.progress import (
 )
 from rich.table import Table
 
+from jaxtal import reprs
 from jaxtal.data.dataset import in_words
+from jaxtal.data.reading import subsets_in_words
 from jaxtal.evaluation.detection_map import selection_metric_name
 
 
@@ -86,8 +88,20 @@ def print_run(result: dict, workdir: Path) -> None:
         result: the content of result.json.
         workdir: the work directory, to be printed.
     """
+    paths = reprs.evaluation_paths(result.get("mean", result))
+    if not paths or ("mean" in result and () not in paths.values()):
+        _print_without_map(result, workdir)
+        return
     show = print_population if isinstance(result.get("members"), list) else print_result
     show(result, workdir)
+
+
+def _print_without_map(result: dict, workdir: Path) -> None:
+    """Print that a run has no mAP of test videos, and the place of its files."""
+    rich.print(
+        f"{result['method']} on {result['data']}, step {result['step']}: no mAP, as no test video "
+        f"is annotated; {_seconds(result)}; all files are in {workdir}"
+    )
 
 
 def print_result(result: dict, workdir: Path) -> None:
@@ -97,24 +111,27 @@ def print_result(result: dict, workdir: Path) -> None:
         result: the content of result.json.
         workdir: the work directory, to be printed.
     """
-    best, official = result["best_on_test"], result["official"]
-    columns = {
-        f"last step, {result['step']}\n{result['protocol']}": result,
-        f"best on test, {best['step']}\n{best['protocol']}": best,
-        f"last step, {result['step']}\n{official['protocol']}": official,
-    }
+    columns: dict[str, dict] = {}
+    for title, path in reprs.evaluation_paths(result).items():
+        found = reprs.at(result, path)
+        columns[f"{title}, {found['step']}\n{found['protocol']}"] = found
+    first = next(iter(columns.values()))
+    if official := result.get("official"):
+        title = next(iter(columns)).partition("\n")[0]
+        columns[f"{title}\n{official['protocol']}"] = official
     table = Table("t-IoU", title=f"{result['method']} on {result['data']}: mAP, percent")
     for name in columns:
         table.add_column(name, justify="right")
     for kind, label in (("map", ""), ("average", "average ")):
-        for key in result[kind]:
+        for key in first[kind]:
             row = [column[kind].get(key, float("nan")) for column in columns.values()]
             table.add_row(label + key, *(f"{100 * value:.1f}" for value in row))
         table.add_section()
     rich.print(table)
+    named = "of the test videos " * ("best_on_validation" in result and "map" in result)
     rich.print(
-        f"video-level classification mAP {100 * result['classification_map']:.1f}; "
-        f"F1 at t-IoU 0.5 {100 * result['f1']:.1f}; {_seconds(result)}; "
+        f"video-level classification mAP {named}{100 * first['classification_map']:.1f}; "
+        f"F1 at t-IoU 0.5 {100 * first['f1']:.1f}; {_seconds(result)}; "
         f"weights, detections, metrics and plots are in {workdir}"
     )
 
@@ -128,9 +145,10 @@ def print_population(result: dict, workdir: Path) -> None:
     """
     averages = list(result["mean"]["average"])
     chosen = selection_metric_name(result["mean"])
-    title = f"{result['method']} on {result['data']}: mAP at step {result['step']}, percent"
-    table = Table("member", title=f"{title} ({result['protocol']})")
-    for name in [*averages, f"{chosen}, best on test", "video-level"]:
+    about = f"{result['method']} on {result['data']}: mAP at step {result['step']}, percent"
+    table = Table("member", title=f"{about} ({result['protocol']})")
+    title, best = [*reprs.evaluation_paths(result["mean"]).items()][-1]
+    for name in [*averages, f"{chosen}, {title}", "video-level"]:
         table.add_column(name, justify="right")
     for index, member in enumerate(result["members"]):
         name = escape(f"{index}: seed {member['seed']}{_values(member['values'])}")
@@ -138,12 +156,12 @@ def print_population(result: dict, workdir: Path) -> None:
             table.add_row(name, f"diverged before step {member['diverged']}")
             continue
         numbers = [member["average"][key] for key in averages]
-        numbers += [member["best_on_test"]["average"][chosen], member["classification_map"]]
+        numbers += [reprs.at(member, best)["average"][chosen], member["classification_map"]]
         table.add_row(name, *(f"{100 * number:.1f}" for number in numbers))
     table.add_section()
     for group in result.get("groups", [result]):
         if "mean" in group:
-            _add_means(table, group, averages, chosen)
+            _add_means(table, group, averages, (*best, "average", chosen))
         if "ensemble" in group:
             ensemble = group["ensemble"]
             name = f"ensemble of {ensemble['members']}{_values(group.get('values', {}))}"
@@ -154,13 +172,13 @@ def print_population(result: dict, workdir: Path) -> None:
     rich.print(f"{_seconds(result)}; all files are in {workdir}")
 
 
-def _add_means(table: Table, group: dict, averages: list[str], chosen: str) -> None:
+def _add_means(table: Table, group: dict, averages: list[str], best: tuple[str, ...]) -> None:
     """Add a row of mean ± sd and one of the 95 % interval; for a single member only the mean."""
     paths: list[tuple[str, ...]] = [("average", key) for key in averages]
-    paths += [("best_on_test", "average", chosen), ("classification_map",)]
+    paths += [best, ("classification_map",)]
 
     def at(tree, path):
-        return functools.reduce(lambda branch, key: branch[key], path, group[tree])
+        return reprs.at(group[tree], path)
 
     several = not math.isnan(at("sd", paths[0]))
     name = escape(f"mean{' ± sd' * several}{_values(group.get('values', {}))}")
@@ -286,6 +304,8 @@ def print_inspection(report: dict) -> None:
             f"features: {features['snippets']:,} snippets of {features['videos']:,} videos, "
             f"{in_words(features['streams'])} {types}"
         )
+    if unused := subsets_in_words(report["unused"]):
+        console.print(f"unused videos: {unused}", markup=False, highlight=False)
     for note in report["notes"]:
         console.print(f"note: {note}", markup=False)
     table = Table("subset", "", "0 %", "5 %", "25 %", "50 %", "75 %", "95 %", "100 %")
@@ -295,10 +315,10 @@ def print_inspection(report: dict) -> None:
         for what, values in subset["quantiles"].items():
             table.add_row("", what, *(f"{value:.4g}" for value in values or ()))
     console.print(table)
-    parts = [*report["subsets"]]
-    table = Table("class", *(f"{s}: {w}" for s in parts for w in ("videos", "inst.")))
+    subsets = list(report["subsets"])
+    table = Table("class", *(f"{s}: {w}" for s in subsets for w in ("videos", "inst.")))
     for name, counts in report["classes"].items():
-        values = [counts[s][w] for s in parts for w in ("videos", "instances")]
+        values = [counts[s][w] for s in subsets for w in ("videos", "instances")]
         table.add_row(escape(name), *(f"{value:,}" for value in values))
     console.print(table)
     for finding in report["findings"]:

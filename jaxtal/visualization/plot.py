@@ -31,7 +31,7 @@ class _HasMetrics(Protocol):
 
 
 def training(result: "_HasMetrics | Sequence[dict[str, Any]]") -> Figure:
-    """Draw loss terms and, below, test mAP by step.
+    """Draw loss terms and, below, test mAP by step, or validation mAP where there is one.
 
     Args:
         result: as `train` returns it, or the lines of a metrics.jsonl.
@@ -117,7 +117,7 @@ def _instances(dataset: Dataset) -> dict[str, list[_Instance]]:
                 video.segment_labels.tolist(), video.segments, strict=True
             )
         ]
-        for video in (*dataset.train, *dataset.test)
+        for video in dataset.videos
     }
 
 

@@ -255,7 +255,10 @@ def draw_bars(
 
 
 def draw_training(metrics: list[dict]) -> Figure:
-    """Draw loss terms and, below, test mAP over training steps; null values are gaps.
+    """Draw loss terms and, below, mAP over training steps; null values are gaps.
+
+    The mAP is that of the validation videos where the run has some, otherwise that of the test
+    videos.
 
     For a population, the curves are means over the members, beside the average mAP of each member.
 
@@ -287,7 +290,8 @@ def draw_training(metrics: list[dict]) -> Figure:
         lines[0].set_label(f"members, {name}")
     classification = np.array([line["classification_map"] for line in evaluations], float)
     lower.plot(steps, 100 * classification, "k:", label="video-level classification")
-    lower.set(xlabel="step", ylabel="test mAP, percent", ylim=(0, None))
+    on = next((line["on"] for line in evaluations if "on" in line), "test")
+    lower.set(xlabel="step", ylabel=f"{on} mAP, percent", ylim=(0, None))
     lower.legend(fontsize=8)
     return figure
 
@@ -358,6 +362,9 @@ def _draw_recall(axis, diagnosis: ErrorAnalysis) -> None:
     axis.set(ylim=(0, 108), ylabel="recall, percent")
 
 
+_PART_COLORS = {"train": "C0", "validation": "C2", "test": "C1"}
+
+
 def draw_dataset(dataset: Dataset, report: dict) -> Figure:
     """Draw classes, lengths of videos and instances, and the fraction of action in the videos.
 
@@ -373,8 +380,8 @@ def draw_dataset(dataset: Dataset, report: dict) -> Figure:
     layout = f" ({report['data']['layout']})" if "data" in report else ""
     figure.suptitle(f"{dataset.name}{layout}")
     _draw_classes(axes[0, 0], report["classes"])
-    parts = {"train": dataset.train, "test": dataset.test}
-    for color, (name, videos) in zip(("C0", "C1"), parts.items(), strict=True):
+    for name, videos in dataset.parts.items():
+        color = _PART_COLORS[name]
         seconds = [video.duration for video in videos]
         lengths = np.concatenate([np.empty(0), *(v.segments @ (-1, 1) for v in videos)])
         share = [_share_of_action(video) for video in videos]
@@ -395,9 +402,12 @@ def _draw_classes(axis, classes: dict) -> None:
     """Draw the number of instances per class; more than 30 classes without names."""
     order = sorted(classes, key=lambda name: -sum(c["instances"] for c in classes[name].values()))
     places = np.arange(len(order))
-    for side, (color, subset) in enumerate((("C0", "train"), ("C1", "test"))):
+    subsets = list(next(iter(classes.values()), {}))
+    height = 0.8 / max(len(subsets), 1)
+    for side, subset in enumerate(subsets):
         counts = [classes[name][subset]["instances"] for name in order]
-        axis.barh(places + 0.4 * side - 0.2, counts, 0.4, color=color, label=subset)
+        middle = places + height * (side - (len(subsets) - 1) / 2)
+        axis.barh(middle, counts, height, color=_PART_COLORS[subset], label=subset)
     axis.invert_yaxis()
     axis.set(xlabel="instances of a class")
     if len(order) <= 30:

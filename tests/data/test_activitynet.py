@@ -39,7 +39,7 @@ GOOD = {"label": "Hop", "segment": [1, 2]}
 BROKEN = {
     "not a JSON file": "{",
     'no "database"': {"videos": {}},
-    "subsets are": {"database": {"a": entry("train")}},
+    "subsets are": {"database": {"a": entry("fold 1"), "b": entry("fold 2")}},
     'no "subset"': {"database": {"a": {}}},
     'no "duration"': {
         "database": {"a": {"subset": "train", "annotations": []}, "b": entry("test")}
@@ -90,12 +90,12 @@ def test_broken_file(tmp_path, message):
 
 def test_the_time_grid_may_be_stated(tmp_path):
     content = {"feature_fps": 30, "feature_stride": 4, "database": {"b": entry("test")}}
-    data = activitynet.read(write(tmp_path, content), training=False)
+    data = activitynet.read(write(tmp_path, content))
     assert data.grid == TimeGrid(30, 4)
     assert (len(data.train), len(data.test)) == (0, 1)
-    assert activitynet.read(write(tmp_path, activitynet.to_json(data)), False).grid == data.grid
+    assert activitynet.read(write(tmp_path, activitynet.to_json(data))).grid == data.grid
     with pytest.raises(JaxtalError, match=r"feature_window are 30\.0, 0\.0, 0\.0; wanted"):
-        activitynet.read(write(tmp_path, {**content, "feature_stride": 0}), training=False)
+        activitynet.read(write(tmp_path, {**content, "feature_stride": 0}))
 
 
 def test_a_duplicate_video(tmp_path):

@@ -32,7 +32,7 @@ def dataset(grid: TimeGrid = TimeGrid(), name: str = "Tiny", own_fps: bool = Fal
 
 def source(data: Dataset, features: bool = True) -> LazyDataset:
     """Return the data set as a lazy one, as if read from a folder."""
-    whole = {video.name: video.features for video in (*data.train, *data.test)}
+    whole = {video.name: video.features for video in data.videos}
     bare = data.map(lambda video: dataclasses.replace(video, features=np.empty((0, 0))))
     of_video = (lambda video: whole[video.name]) if features else None
     return LazyDataset("made", Path("nowhere"), bare, of_video)

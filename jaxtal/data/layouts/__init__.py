@@ -54,10 +54,16 @@ def _hamnet(path: Path, features: bool | None, options: ReadingOptions) -> LazyD
 def _activitynet(path: Path, features: bool | None, options: ReadingOptions) -> LazyDataset:
     if features:
         raise DataError(f"{path}: annotations only; wanted a folder with features")
-    how = activitynet.ReadOptions(training=False, ambiguous="Ambiguous")
+    how = activitynet.ReadOptions(options, ambiguous="Ambiguous")
     file = path / f"{manifest.name(path)}.json" if path.is_dir() else path
-    dataset, has_time_grid = activitynet.read_as(file, how)
-    return LazyDataset("activitynet", path, dataset, has_time_grid=has_time_grid)
+    found = activitynet.read_as(file, how)
+    return LazyDataset(
+        "activitynet",
+        path,
+        found.dataset,
+        has_time_grid=found.has_time_grid,
+        unused={subset: len(names) for subset, names in found.unused.items()},
+    )
 
 
 def _prepared(path: Path, features: bool | None, options: ReadingOptions) -> LazyDataset:

@@ -53,7 +53,7 @@ def content(
         "videos": {
             video.name: {"snippets": snippets.get(video.name, 0)}
             | ({} if video.fps is None else {"fps": video.fps})
-            for video in (*dataset.train, *dataset.test)
+            for video in dataset.videos
         },
     }
 

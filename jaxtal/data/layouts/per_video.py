@@ -144,10 +144,9 @@ def source(
     index = VideoFiles(folder, spec.streams, names, options.axes)
     if wanted and not index.matched:
         raise DataError(f"{folder}: {unusable(folder, spec.streams, names)}")
-    times = options.fps, options.stride, options.window
     of_videos = index if all(index.streams) and wanted is not False else None
-    reading = _reading(spec, folder, index, times)
-    dataset, has_time_grid = activitynet.read_as(path, reading)
+    reading = _reading(spec, folder, index, options)
+    dataset, has_time_grid, unused = activitynet.read_as(path, reading)
     if dataset.name in (path.stem, ""):
         stem = folder.resolve().name if spec.split else path.stem
         dataset = dataclasses.replace(dataset, name=stem)
@@ -155,17 +154,19 @@ def source(
     if wanted is None and not index.matched:
         notes.append(unusable(folder, spec.streams, names))
     if spec.short_durations and not has_time_grid:
-        dataset, found = _longer(dataset, dataset.grid.replaced(*times), index)
+        grid = dataset.grid.replaced(options.fps, options.stride, options.window)
+        dataset, found = _longer(dataset, grid, index)
         notes += found
-    videos = (*dataset.train, *dataset.test)
+    videos = dataset.videos
     separate = of_videos is not None and len(index.streams) == 2
     if separate:
         dataset = dataclasses.replace(dataset, stream_widths=of_first(index.widths, videos) or ())
-    if unknown := sorted(set(reading.split or ()) - {video.name for video in videos}):
+    known = [video.name for video in videos] + [name for names in unused.values() for name in names]
+    if unknown := sorted(set(reading.split or ()) - set(known)):
         notes.append(f"{len(unknown)} listed videos are not in {path.name}, {unknown[0]} first")
     present = {video.name for video in videos if of_videos and of_videos.paths(video.name)}
     absent = tuple(v.name for v in videos if v.name not in present) if of_videos else ()
-    used = {path for video in videos if of_videos for path in of_videos.paths(video.name) or ()}
+    used = {path for name in known if of_videos for path in of_videos.paths(name) or ()}
     return LazyDataset(
         layout=spec.name,
         path=folder,
@@ -178,6 +179,7 @@ def source(
         missing=absent,
         declared_missing=tuple(sorted(set(absent) & _declared_missing(folder))),
         unannotated=tuple(name for name, at in index.streams[0].items() if at not in used),
+        unused={subset: len(names) for subset, names in unused.items()},
     )
 
 
@@ -194,9 +196,10 @@ def _annotation_file(spec: LayoutSpec, folder: Path, name: str) -> Path:
 
 
 def _reading(
-    spec: LayoutSpec, folder: Path, index: VideoFiles, times: tuple[float, float, float]
+    spec: LayoutSpec, folder: Path, index: VideoFiles, options: ReadingOptions
 ) -> activitynet.ReadOptions:
     """Return the options for reading the layout's annotations."""
+    times = options.fps, options.stride, options.window
     grid = WTALC_GRID if index.prefixed else spec.grid
 
     def seconds(name: str) -> float | None:
@@ -212,7 +215,7 @@ def _reading(
         return frames / duration if abs(frames) < FOREVER else frames
 
     return activitynet.ReadOptions(
-        training=False,
+        options,
         split=_split(folder) if spec.split else None,
         classes=_categories(folder / spec.categories) if spec.categories else (),
         duration=seconds,

@@ -6,25 +6,21 @@ be in <DS>-I3D-RGBFeatures.npy and <DS>-I3D-FLOWFeatures.npy instead of the join
 """
 
 import dataclasses
-import functools
 import json
+from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from jaxtal.data import activitynet
-from jaxtal.data import axes as feature_axes
 from jaxtal.data.dataset import (
     FOREVER,
     Dataset,
-    TimeGrid,
     Video,
     class_indices,
-    normalize_subset,
-    train_and_test,
 )
 from jaxtal.data.io import object_arrays
-from jaxtal.data.io.feature_files import check_features, join_streams
 from jaxtal.data.io.files import (
     atomic_write,
     check_class,
@@ -33,11 +29,13 @@ from jaxtal.data.io.files import (
     contents,
     open_regular,
 )
-from jaxtal.data.lazy_dataset import LazyDataset, of_first
-from jaxtal.data.reading import NOTHING_STATED, ReadingOptions
+from jaxtal.data.layouts.joint_files import JointFeatures, with_features
+from jaxtal.data.lazy_dataset import LazyDataset
+from jaxtal.data.reading import NOTHING_STATED, PARTS, THREE, ReadingOptions, assign_subsets
 from jaxtal.errors import DataError, short_repr
 
 _FILES = ("videoname", "subset", "classlist", "labels", "labels_all", "segments", "duration")
+_OF_VIDEO = ("labels", "labels_all", "segments", "duration")
 _AMBIGUOUS = "Ambiguous_test.txt"
 
 
@@ -127,47 +125,43 @@ def source(
     for name_of_video in names:
         check_name(name_of_video, f"{annotations / 'videoname.npy'}")
     ambiguous = _read_ambiguous(annotations / _AMBIGUOUS)
-    texts = _texts(columns["subset"], f"{annotations / 'subset.npy'}")
-    subsets = [normalize_subset(text) for text in texts]
-    train_name, test_name = train_and_test(subsets, f"{annotations / 'subset.npy'}")
-    parts: dict[str, list[Video]] = {train_name: [], test_name: []}
+    subsets = _texts(columns["subset"], f"{annotations / 'subset.npy'}")
+    counts = dict(Counter(subsets))
+    annotated = {
+        one for one, found in zip(subsets, columns["segments"], strict=True) if np.size(found)
+    }
+    assigned = assign_subsets(counts, annotated, options, f"{annotations / 'subset.npy'}")
+    parts: dict[str, list[Video]] = {part: [] for part in PARTS}
     for row, video in enumerate(names):
-        if subsets[row] in parts:
+        if subsets[row] in assigned:
             where = f"{annotations}, video {video}"
-            segments = _segments(columns["segments"][row], where)
-            labels = _labels(columns["labels"][row], classes, where)
-            if len(labels) != len(segments):
-                raise DataError(f"{where}: {len(labels)} labels for {len(segments)} segments")
-            parts[subsets[row]].append(
-                Video(
-                    name=video,
-                    duration=_duration(columns["duration"][row], where),
-                    labels=np.unique(_labels(columns["labels_all"][row], classes, where)),
-                    segments=segments,
-                    segment_labels=labels,
-                    ambiguous=ambiguous.get(video, np.empty((0, 2))),
-                )
-            )
-    dataset = Dataset(name, classes, tuple(parts[train_name]), tuple(parts[test_name]), TimeGrid())
-    bare = LazyDataset("wtalc", folder, dataset)
+            about = {key: columns[key][row] for key in _OF_VIDEO}
+            made = _video(video, about, classes, where)
+            made = dataclasses.replace(made, ambiguous=ambiguous.get(video, np.empty((0, 2))))
+            parts[assigned[subsets[row]]].append(made)
+    dataset = Dataset(name, classes, (), ()).with_parts(parts)
+    unused = {one: count for one, count in counts.items() if one not in assigned}
+    bare = LazyDataset("wtalc", folder, dataset, unused=unused)
     if features is None and not all(path.is_file() for path in feature_files):
         return dataclasses.replace(bare, notes=_missing(folder, feature_files))
     if features is False:
         return bare
-    return _with_features(bare, _Features(feature_files, names, options.axes))
+    return with_features(bare, JointFeatures(feature_files, names, options.axes))
 
 
-def _with_features(source: LazyDataset, features: "_Features") -> LazyDataset:
-    dataset, separate = source.dataset, features.separate
-    if separate:
-        widths = of_first(features.widths, dataset.videos) or ()
-        dataset = dataclasses.replace(dataset, stream_widths=widths)
-    return dataclasses.replace(
-        source,
-        dataset=dataset,
-        features=features,
-        has_streams=separate,
-        snippets=features.shape,
+def _video(name: str, row: dict[str, Any], classes: tuple[str, ...], where: str) -> Video:
+    """Return a video from its entries in the annotation files."""
+    segments = _segments(row["segments"], where)
+    labels = _labels(row["labels"], classes, where)
+    if len(labels) != len(segments):
+        raise DataError(f"{where}: {len(labels)} labels for {len(segments)} segments")
+    return Video(
+        name=name,
+        duration=_duration(row["duration"], where),
+        labels=np.unique(_labels(row["labels_all"], classes, where)),
+        segments=segments,
+        segment_labels=labels,
+        ambiguous=np.empty((0, 2)),
     )
 
 
@@ -284,59 +278,12 @@ def _read_ambiguous(path: Path) -> dict[str, np.ndarray]:
     return {video: np.array(pairs) for video, pairs in intervals.items()}
 
 
-class _Features:
-    """Reader of a video's features from the joint file, or from the RGB and the flow file."""
-
-    def __init__(self, paths: list[Path], names: list[str], axes: str):
-        self._axes = axes
-        self._files = {path: object_arrays.load(path) for path in paths}
-        self._rows = {name: row for row, name in enumerate(names)}
-        self.separate = len(paths) == 2
-        for path, arrays in self._files.items():
-            if np.ndim(arrays) == 0 or len(arrays) != len(names):
-                raise DataError(
-                    f"{path}: features of {np.size(arrays)} videos, but the annotations list "
-                    f"{len(names)}; they must belong to the same data set, in the same order"
-                )
-
-    def _parts(self, video: Video) -> list[np.ndarray]:
-        row, parts = self._rows[video.name], []
-        for path, arrays in self._files.items():
-            value, where = arrays[row], f"{path}, video {video.name}"
-            if isinstance(value, np.ndarray) and (value.ndim == 3 or self._axes != "TD"):
-                shapes = functools.partial(map, np.shape, arrays[:9])
-                value = feature_axes.apply(value, self._axes, where, shapes)
-            parts.append(check_features(value, where))
-        return parts
-
-    def _shapes(self, video: Video) -> list[tuple[int, ...]]:
-        row = self._rows[video.name]
-        shapes: list = [np.shape(arrays[row]) for arrays in self._files.values()]
-        if self._axes != "TD":
-            shapes = [feature_axes.shape_after(shape, self._axes) for shape in shapes]
-        if any(len(shape) != 2 for shape in shapes):
-            self._parts(video)  # raises the appropriate error
-        return shapes
-
-    def shape(self, video: Video) -> tuple[int, int]:
-        """Return (T, 2D) without copying features."""
-        return self._shapes(video)[0][0], sum(self.widths(video))
-
-    def widths(self, video: Video) -> tuple[int, ...]:
-        """Return the width of each file's features, without copying them."""
-        return tuple(width for _, width in self._shapes(video))
-
-    def __call__(self, video: Video) -> np.ndarray:
-        joint, *flow = self._parts(video)
-        where = f"{next(iter(self._files)).parent}, video {video.name}"
-        return join_streams(joint, flow[0], where) if flow else joint
-
-
 def write_annotations(folder: Path, dataset: Dataset) -> None:
     """Write <DS>-Annotations/, training videos first.
 
     Subsets are named validation and test, as in THUMOS14, or training and validation for data sets
-    whose name begins with ActivityNet. Strings are bytes, as the published programs expect.
+    whose name begins with ActivityNet; with validation videos they are named as in `reading.THREE`.
+    Strings are bytes, as the published programs expect.
 
     Args:
         folder: folder in which <DS>-Annotations/ is created.
@@ -347,10 +294,11 @@ def write_annotations(folder: Path, dataset: Dataset) -> None:
     """
     annotations = folder / f"{dataset.name}-Annotations"
     annotations.mkdir(parents=True, exist_ok=True)
-    videos = (*dataset.train, *dataset.test)
+    videos = dataset.videos
     activitynet = dataset.name.startswith("ActivityNet")
-    subsets = ("training", "validation") if activitynet else ("validation", "test")
-    counts = len(dataset.train), len(dataset.test)
+    two = ("training", "validation") if activitynet else ("validation", "test")
+    subsets = tuple(THREE.values()) if dataset.validation else two
+    counts = [len(part) for part in dataset.parts.values()]
     duration = np.array([video.duration for video in videos])
     plain = {
         "videoname": _bytes(video.name for video in videos),
@@ -418,8 +366,8 @@ def hamnet_source(path: Path, features: bool | None, options: ReadingOptions) ->
     if truth is None:
         raise DataError(f"{folder}: no gt.json; without it the layout is 'wtalc'")
     found = source(folder, name, features, options)
-    reading = activitynet.ReadOptions(training=False, duration=lambda name: None)
-    stated, _ = activitynet.read_as(truth, reading)
+    reading = activitynet.ReadOptions(duration=lambda name: None)
+    stated = activitynet.read_as(truth, reading).dataset
     if set(stated.classes) != set(found.dataset.classes):
         differing = sorted(set(stated.classes) ^ set(found.dataset.classes))
         raise DataError(
@@ -428,7 +376,7 @@ def hamnet_source(path: Path, features: bool | None, options: ReadingOptions) ->
         )
     index = {name: number for number, name in enumerate(found.dataset.classes)}
     order = np.array([index[name] for name in stated.classes], np.int64)
-    entries = {video.name: video for video in (*stated.train, *stated.test)}
+    entries = {video.name: video for video in stated.videos}
     absent = []
 
     def with_truth(video: Video) -> Video:

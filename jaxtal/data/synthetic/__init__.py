@@ -130,8 +130,4 @@ def generate(config: SyntheticConfig) -> Dataset:
     """
     dataset = annotations(config)
     world = World.draw(config, len(dataset.classes))
-    train, test = (
-        tuple(generate_video(config, world, video, dataset.grid) for video in videos)
-        for videos in (dataset.train, dataset.test)
-    )
-    return dataclasses.replace(dataset, train=train, test=test)
+    return dataset.map(lambda video: generate_video(config, world, video, dataset.grid))

@@ -37,7 +37,6 @@ from jaxtal.data.tfds.records import record
 from jaxtal.errors import DataError
 
 _PER_SHARD = 128  # videos, about 350 MB of THUMOS14's float32 features
-_SPLITS = ("train", "test")
 
 
 class _Untrimmed(FileReaderBuilder):
@@ -76,12 +75,14 @@ class _Untrimmed(FileReaderBuilder):
                 f"{self.name}: file format {self.info.file_format.value}; wanted array_record, "
                 "which allows random access without TensorFlow"
             )
-        contents = _Contents(self._source(dl_manager), self._skip_damaged)
+        source = self._source(dl_manager)
+        contents = _Contents(source, self._skip_damaged)
+        splits = [split for split, videos in source.dataset.parts.items() if videos]
         # A separate info: the writer uses its data_dir, which is now a temporary folder.
         info = self._info()
         writer = tfds.core.SequentialWriter(info, _PER_SHARD, file_format="array_record")
-        writer.initialize_splits([*_SPLITS])
-        for split in _SPLITS:
+        writer.initialize_splits(splits)
+        for split in splits:
             examples = contents.examples(split)
             limit = download_config.max_examples_per_split
             writer.add_examples({split: itertools.islice(examples, limit)})
@@ -96,12 +97,12 @@ class _Contents:
     def __init__(self, source: LazyDataset, skip_damaged: bool):
         check_unique([video.name for video in source.videos], f"{source.path}")
         self._source, self._skip_damaged = source, skip_damaged
-        self._kept: dict[str, list[Video]] = {split: [] for split in _SPLITS}
+        self._kept: dict[str, list[Video]] = {split: [] for split in source.dataset.parts}
         self._headers: dict[str, dict[str, Any]] = {}
         self._like: tuple[str, int] | None = None
 
     def examples(self, split: str) -> Iterator[dict[str, Any]]:
-        """Yield the records of a split; DataError for damaged features or an empty split."""
+        """Yield the records of a split; DataError if features are damaged or none are kept."""
         for video in self._videos(split):
             self._like = check_width(
                 video, f"{self._source.path}", self._like, self._source.dataset.stream_widths
@@ -110,17 +111,12 @@ class _Contents:
             self._kept[split].append(dataclasses.replace(video, features=NO_FEATURES))
             yield self._example(video)
         if not self._kept[split]:
-            raise DataError(
-                f"{self._source.path}: no {split} video with features; wanted some of both splits"
-            )
+            raise DataError(f"{self._source.path}: no {split} video with features; wanted some")
 
     def _videos(self, split: str) -> Iterable[Video]:
         whole = self._source.dataset
-        train, test = (
-            videos if split == own else ()
-            for own, videos in zip(_SPLITS, (whole.train, whole.test), strict=True)
-        )
-        dataset = dataclasses.replace(whole, train=train, test=test)
+        parts = {own: videos if own == split else () for own, videos in whole.parts.items()}
+        dataset = whole.with_parts(parts)
         part = dataclasses.replace(self._source, dataset=dataset)
         return tqdm_utils.tqdm(
             part.iter_videos(self._skip_damaged),
@@ -147,8 +143,7 @@ class _Contents:
 
     def metadata(self) -> dict[str, Any]:
         """Return the content of metadata.json, after all records have been written."""
-        train, test = (tuple(self._kept[split]) for split in _SPLITS)
-        dataset = dataclasses.replace(self._source.dataset, train=train, test=test)
+        dataset = self._source.dataset.with_parts(self._kept)
         skipped = [v.name for v in self._source.videos if v.name not in self._headers]
         return reader.metadata(dataset, self._headers, self._source, skipped)
 

@@ -71,7 +71,7 @@ def read(path: Path, name: str = "", features: bool = True) -> LazyDataset:
     if not features:
         return source
     records = _Records(folder)
-    for split, videos in (("train", dataset.train), ("test", dataset.test)):
+    for split, videos in dataset.parts.items():
         for index, video in enumerate(videos):
             entry = content["database"][video.name]
             records.add(video.name, split, index, _header(entry, f"{folder}, video {video.name}"))
@@ -181,9 +181,9 @@ class _Records:
         self._headers[name] = header
 
     def open(self) -> None:
-        """Open both splits; DataError if files or records are missing."""
+        """Open the splits; DataError if files or records are missing."""
         try:
-            self._sources = _open(self._folder)
+            self._sources = _open(self._folder, {split for split, _ in self._where.values()})
         except JaxtalError:
             raise
         except Exception as error:  # TFDS reads several files and may raise any exception
@@ -225,8 +225,8 @@ class _Records:
         )
 
 
-def _open(folder: Path) -> dict[str, Any]:
-    """Return TFDS's random access sources of both splits."""
+def _open(folder: Path, splits: set[str]) -> dict[str, Any]:
+    """Return TFDS's random access sources of the splits."""
     _check_features(json_files.load(folder / _FEATURES, _FORM), folder / _FEATURES)
     import tensorflow_datasets as tfds
 
@@ -238,12 +238,12 @@ def _open(folder: Path) -> dict[str, Any]:
         builder = tfds.builder_from_directory(folder)
     if repr(builder.info.features) != repr(record()):
         raise DataError(f"{folder / _FEATURES}: the fields are not those of jaxtal; {_HOW_TO_FIX}")
-    for split in ("train", "test"):
+    for split in splits:
         for part in builder.info.splits[split].file_instructions:
             file = Path(part.filename)
             if file.parent.resolve() != folder.resolve() or not file.is_file():
                 raise DataError(f"{file} is missing; {_HOW_TO_FIX}")
-    return {split: builder.as_data_source(split) for split in ("train", "test")}
+    return {split: builder.as_data_source(split) for split in splits}
 
 
 def _check_features(value: Any, path: Path) -> None:

@@ -110,7 +110,7 @@ def use_source(source: LazyDataset, rng: np.random.Generator, folder: Path, how:
         json.loads(json_files.to_text(report))
     content = activitynet.to_json(dataset)
     (folder / "again.json").write_text(content)
-    again = activitynet.read(folder / "again.json", training=False)
+    again = activitynet.read(folder / "again.json")
     assert len(again.test) == len(dataset.test), "annotations differ after writing and reading"
     if how % 0.1 < 0.02:
         name = str(rng.choice(conversion.LAYOUTS))
