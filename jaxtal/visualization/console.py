@@ -83,7 +83,7 @@ def print_run(result: dict, workdir: Path) -> None:
 
     Args:
         result: the content of result.json.
-        workdir: the work directory, to be printed.
+        workdir: the folder of the results, to be printed.
     """
     show = print_population if isinstance(result.get("members"), list) else print_result
     show(result, workdir)
@@ -94,7 +94,7 @@ def print_result(result: dict, workdir: Path) -> None:
 
     Args:
         result: the content of result.json.
-        workdir: the work directory, to be printed.
+        workdir: the folder of the results, to be printed.
     """
     best, official = result["best_on_test"], result["official"]
     columns = {
@@ -114,7 +114,7 @@ def print_result(result: dict, workdir: Path) -> None:
     rich.print(
         f"video-level classification mAP {100 * result['classification_map']:.1f}; "
         f"F1 at t-IoU 0.5 {100 * result['f1']:.1f}; {_seconds(result)}; "
-        f"weights, detections, metrics and plots are in {workdir}"
+        f"all files are in {workdir}"
     )
 
 
@@ -123,7 +123,7 @@ def print_population(result: dict, workdir: Path) -> None:
 
     Args:
         result: the content of a population's result.json.
-        workdir: the work directory, to be printed.
+        workdir: the folder of the results, to be printed.
     """
     averages = list(result["mean"]["average"])
     chosen = selection_metric_name(result["mean"])
