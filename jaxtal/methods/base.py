@@ -13,8 +13,8 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from jaxtal.config import at_least, finite, one_of
-from jaxtal.data.dataset import Dataset
-from jaxtal.errors import ConfigError
+from jaxtal.data.dataset import Dataset, Video
+from jaxtal.errors import ConfigError, DataError
 from jaxtal.input_pipeline.packing import Batch, all_snippets
 from jaxtal.input_pipeline.sampling import Context, SampleBatch
 from jaxtal.localization.config import LocalizationConfig
@@ -69,6 +69,30 @@ def check_localization(config: ConfigDict) -> None:
             f"config.localization.thresholds is {thresholds}; wanted (first, last, count), "
             "e.g. (0.1, 0.9, 10)"
         )
+
+
+def learnable_videos(dataset: Dataset) -> list[Video]:
+    """Return the training videos that have a label and features other than zero.
+
+    Args:
+        dataset: the data set, with features.
+
+    Raises:
+        DataError: there is none.
+    """
+    labeled = [video for video in dataset.train if len(video.labels)]
+    usable = [video for video in labeled if video.features.any()]
+    if usable:
+        return usable
+    who = (
+        "labeled training videos has features other than 0"
+        if labeled
+        else ("training videos has a label")
+    )
+    raise DataError(
+        f"{dataset.name}: none of the {len(labeled or dataset.train)} {who}, so there is nothing "
+        "to learn from; correct the data set"
+    )
 
 
 class BuildModel(Protocol):

@@ -402,7 +402,7 @@ def validate_config(config: ConfigDict) -> None:
 
 def validate_dataset(dataset: Dataset, config: ConfigDict) -> None:
     """Raise ConfigError if pairs are wanted but no class has two videos with nonzero features."""
-    usable = [video for video in dataset.train if video.features.any()]
+    usable = base.learnable_videos(dataset)
     carriers = multi_hot(usable, len(dataset.classes)).sum(axis=0)
     if config.train.pairs and carriers.max(initial=0) < 2:
         raise ConfigError(

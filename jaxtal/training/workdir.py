@@ -410,6 +410,7 @@ class Workdir:
                 outputs=[{name: output[name] for name in names if output} for output in outputs],
                 snippets=np.array([len(video.features) for video in dataset.test]),
                 grid=dataset.grid.of(dataset.test),
+                durations=np.array([video.duration for video in dataset.test], np.float64),
             ),
         )
 

@@ -204,7 +204,16 @@ def print_evaluations(rows: dict[str, dict]) -> None:
         table.add_row(
             escape(name), *("" if v is None else f"{100 * v:.1f}" for v in values), *counts
         )
+    table.caption = _coverage([row["counts"] for row in rows.values()])
     _wide().print(table)
+
+
+def _coverage(counts: list[dict]) -> str | None:
+    """Return the caption of a table whose detections are for only a part of the test videos."""
+    names = ("test_videos_with_detections", "test_videos")
+    numbers = dict.fromkeys(tuple(row[name] for name in names) for row in counts)
+    parts = [f"{some} of {most} test videos" for some, most in numbers if some < most]
+    return f"detections for {', '.join(parts)}" if parts else None
 
 
 def print_errors(name: str, row: dict) -> None:
