@@ -27,6 +27,7 @@ from jaxtal.errors import ConfigError, DataError, short_repr, warn
 from jaxtal.evaluation import detection_map, error_analysis, protocols
 from jaxtal.evaluation.detection_map import Evaluation
 from jaxtal.evaluation.error_analysis import ErrorAnalysis
+from jaxtal.evaluation.plausibility import warn_of_implausible
 from jaxtal.evaluation.protocols import Protocol
 from jaxtal.localization import proposals
 from jaxtal.localization.config import LocalizationConfig
@@ -189,6 +190,8 @@ def evaluate(
 ) -> Evaluation:
     """Evaluate detections of any program against the test videos of a data set.
 
+    A warning is logged if most detections begin after the end of their video, with the unit that
+    they seem to have, or if more than half of the test videos have no detections.
     Detections in training videos are skipped and counted. Test videos without detections count as
     missed. The function needs neither a model nor JAX.
 
@@ -218,6 +221,8 @@ def evaluate(
     found = detections if isinstance(detections, Detections) else Detections.from_json(detections)
     findings.report(examine(dataclasses.replace(truth, train=())), truth.name)
     segments, left_out = _in_test_videos(found, truth, skip_unknown)
+    where = "detections" if isinstance(detections, Detections) else f"{detections}"
+    warn_of_implausible(where, segments, truth.test)
     result = detection_map.evaluate(
         truth.test, segments, chosen, len(truth.classes), truth.grid, truth.classes
     )

@@ -385,6 +385,15 @@ class TestModels:
         assert toy_predictor().predict(arrays, skip_damaged=True).videos == ("good",)
         assert [record.levelname for record in caplog.records] == ["WARNING"]
 
+    @pytest.mark.parametrize("width", [WIDTH, WIDTH + 2])
+    def test_skipping_is_not_offered_if_nothing_would_remain(self, width):
+        bad = np.full((9, width), np.nan if width == WIDTH else 1, np.float32)
+        message = "NaN" if width == WIDTH else f"{width} features per snippet; wanted {WIDTH}"
+        for inputs in ({"a": bad}, {"a": bad, "b": bad}):
+            with pytest.raises(jaxtal.DataError, match=message) as error:
+                toy_predictor().predict(inputs)
+            assert "skip" not in str(error.value)
+
     def test_outputs(self):
         features = stored((30,))[0].read()
         outputs = toy_predictor().outputs(features)

@@ -19,7 +19,7 @@ from jaxtal.data import layouts
 from jaxtal.data.dataset import TimeGrid
 from jaxtal.data.io import json_files, object_arrays, torch_files
 from jaxtal.data.io.files import check_unique, open_regular
-from jaxtal.errors import CheckpointError, JaxtalError
+from jaxtal.errors import CheckpointError, JaxtalError, warn
 from jaxtal.training.checkpoints import Checkpoints
 from jaxtal.training.train_state import TrainState, hyperparams_from_config
 from jaxtal.training.train_step import adam, init_state
@@ -56,8 +56,9 @@ def from_torch(
         source: File of a state dict, as written by `torch.save`.
         workdir: Work directory to write.
         config: Config of later runs, written to config.json; None if the first run is to write it.
-        classes: Class names in the order of the outputs, written to model.json; () for no such
-            file.
+        classes: Class names in the order of the outputs, written to model.json; () for those of
+            the config's data set, if it can be read and has as many. Otherwise the names remain
+            unknown (null), and model.json holds their number.
 
     Returns:
         The sizes and the number of parameters of the network.
@@ -83,12 +84,34 @@ def from_torch(
         )
     if config is not None:
         _check_fits(config, variables["params"], widths, f"{source}")
+    names = classes or _classes_of_data(config, widths.classes, f"{source}")
     _write(files, variables, config)
-    if classes:
-        name = "" if config is None else config.data.name
-        files.write_model(classes, grid, 2 * widths.features, name)
+    name = "" if config is None else config.data.name
+    files.write_model(names, grid, 2 * widths.features, name)
     leaves = jax.tree.leaves(variables["params"])
     return Converted(widths, sum(math.prod(leaf.shape) for leaf in leaves))
+
+
+def _classes_of_data(config: ConfigDict | None, count: int, where: str) -> tuple[str | None, ...]:
+    """Return the classes of the config's data set; None for each name that remains unknown."""
+    unknown = (None,) * count
+    if config is None or not config.data.dir:
+        return unknown
+    folder = Path(config.data.dir)
+    try:
+        names = layouts.read_from_config(config.data, features=False).dataset.classes
+    except JaxtalError as error:
+        if folder.exists():
+            warn(f"class names are not written to model.json: {error}")
+        return unknown
+    if len(names) == count:
+        return names
+    warn(
+        f"{where} has {count} classes, but {folder} has {len(names)}: it is not the data set that "
+        "the checkpoint was trained on, and cannot be evaluated with it; class names are not "
+        "written to model.json"
+    )
+    return unknown
 
 
 def _grid(config: ConfigDict | None) -> TimeGrid:

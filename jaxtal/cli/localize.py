@@ -58,6 +58,7 @@ def localize(config: "ConfigDict", path: Path, output: Path) -> None:
     from jaxtal.data import detections
     from jaxtal.data.activations import read
     from jaxtal.data.io import json_files
+    from jaxtal.data.segments import clip
     from jaxtal.training import evaluator
     from jaxtal.visualization import console
 
@@ -66,6 +67,7 @@ def localize(config: "ConfigDict", path: Path, output: Path) -> None:
     saved = read(path, method.localization_inputs)
     _check_classes(path, saved, method, config)
     found = evaluator.localize(method, config, saved.outputs, saved.snippets, saved.grid)
+    found = clip(found, saved.durations)
     json_files.write(output, detections.to_json(found, saved.videos, saved.classes))
     console.print_message(
         f"{len(found)} detections in {len(saved.videos)} videos are in {output}; "

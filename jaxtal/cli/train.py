@@ -39,7 +39,8 @@ def add_flags(parser: flags.Parser) -> None:
     )
     parser.add_flag(
         "mode",
-        "Train and evaluate, or (eval) evaluate the latest checkpoint of the work directory.",
+        "Train and evaluate, or (eval) evaluate the latest checkpoint of the work directory. With "
+        "another localization, protocol or time grid, eval writes to evaluations/ in it.",
         type=flags.choice("train", "eval"),
         default="train",
     )
@@ -87,6 +88,7 @@ def run(args: argparse.Namespace) -> int:
 def _train(args: argparse.Namespace) -> int:
     from jaxtal.parallel import multihost, preemption
     from jaxtal.training.trainer import train_and_evaluate
+    from jaxtal.training.workdir import Workdir
     from jaxtal.visualization import console
 
     # Orbax logs a page per checkpoint, and repeats errors that are reported below.
@@ -101,7 +103,7 @@ def _train(args: argparse.Namespace) -> int:
         result = train_and_evaluate(
             args.loaded_config, workdir, args.mode, progress=console.progress
         )
-        console.print_run(result, workdir)
+        console.print_run(result, Workdir(workdir).evaluation_dir(result.get("changed", {})).path)
     except preemption.Interrupted as how:
         print(f"{how}; the same command resumes", file=sys.stderr)
         return preemption.INTERRUPTED

@@ -9,6 +9,7 @@ or for each video (V, 3). The default is 25, 16, 16; in a grid (2,) the window e
 | `classes` | (C,) names |
 | `rows` | (V,) int, rows of each video's arrays; 0 for a video without outputs |
 | `snippets` | (V,) int, snippets that each video's rows cover; optional, default `rows` |
+| `durations` | (V,) float, in seconds, above 0; optional |
 | `grid` | (2,), (3,) or (V, 3) float; optional |
 | `cas`, `attention`, ... | (sum of rows, n) float, the method's outputs, videos concatenated |
 | `scores`, ... | (V, 1, n) float, outputs with a single row per video |
@@ -33,7 +34,7 @@ from jaxtal.errors import DataError, short_repr
 _FORM = "wanted the arrays videos, classes, rows, and the method's outputs, e.g. cas and attention"
 _UNPACKED, _TIMES = 2**26, 64  # bytes, and times the file's own size, that may be unpacked
 _MOST_SNIPPETS = 10**7  # per video: 74 days at 25 fps and a stride of 16 frames
-_OURS = ("videos", "classes", "rows", "snippets", "grid")
+_OURS = ("videos", "classes", "rows", "snippets", "durations", "grid")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -47,6 +48,7 @@ class Activations:
             {} for a video without outputs.
         snippets: (V,) int, number of snippets of every video.
         grid: the time grid of the snippets.
+        durations: (V,) float64, duration of every video in seconds, infinite if it is unknown.
     """
 
     videos: tuple[str, ...]
@@ -54,6 +56,7 @@ class Activations:
     outputs: list[dict[str, np.ndarray]]
     snippets: np.ndarray
     grid: TimeGrid
+    durations: np.ndarray
 
 
 def write(path: Path, activations: Activations) -> None:
@@ -73,6 +76,7 @@ def write(path: Path, activations: Activations) -> None:
         "classes": np.array(activations.classes),
         "rows": rows,
         "snippets": np.asarray(activations.snippets),
+        "durations": np.asarray(activations.durations),
         "grid": np.stack(np.broadcast_arrays(*dataclasses.astuple(activations.grid)), -1),
     }
     for name in seen[0] if seen else ():
@@ -139,7 +143,8 @@ def read(path: Path, wanted: tuple[str, ...]) -> Activations:
             if count
             else {}
         )
-    return Activations(videos, classes, outputs, snippets, grids)
+    durations = _durations(arrays.get("durations"), path, len(videos))
+    return Activations(videos, classes, outputs, snippets, grids, durations)
 
 
 def _load(path: Path, names: tuple[str, ...]) -> dict[str, np.ndarray]:
@@ -193,6 +198,17 @@ def _counts(values: Any, where: str, count: int) -> np.ndarray:
             f"0 to {_MOST_SNIPPETS}, one for every video"
         )
     return values.astype(np.int64)
+
+
+def _durations(values: Any, path: Path, count: int) -> np.ndarray:
+    if values is None:
+        return np.full(count, np.inf)
+    if values.shape != (count,) or values.dtype.kind != "f" or not (values > 0).all():
+        raise DataError(
+            f"{path}: durations are {values.shape} of type {values.dtype}; wanted ({count},) "
+            "floats above 0, in seconds"
+        )
+    return values.astype(np.float64)
 
 
 def _check(array: np.ndarray, name: str, path: Path, videos: tuple[str, ...], rows) -> None:

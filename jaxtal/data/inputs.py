@@ -153,12 +153,14 @@ def _annotated(source: LazyDataset, video: Video) -> FeatureFile:
         return source.read(video).features
 
     shape = source.snippets(video) if source.snippets else read().shape
-    return FeatureFile(video.name, shape, read, f"{source.path}, video {video.name}", video.fps)
+    where = f"{source.path}, video {video.name}"
+    return FeatureFile(video.name, shape, read, where, video.fps, video.duration)
 
 
 def _in_memory(video: Video, without_fps: bool) -> FeatureFile:
     stored = from_array(video.name, video.features)
-    return stored if without_fps else dataclasses.replace(stored, fps=video.fps)
+    fps = None if without_fps else video.fps
+    return dataclasses.replace(stored, fps=fps, duration=video.duration)
 
 
 def _itself(video: FeatureFile) -> FeatureFile:

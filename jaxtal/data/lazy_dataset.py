@@ -93,6 +93,7 @@ class LazyDataset:
         how_to_skip: str = "skip_damaged=True",
         without: Collection[str] = (),
         like: tuple[str, int] | None = None,
+        quiet: bool = False,
     ) -> Iterator[Video]:
         """Yield all videos with their features, training videos first, one at a time.
 
@@ -104,6 +105,7 @@ class LazyDataset:
             how_to_skip: spelling of the option `skip_damaged=True` in the error message.
             without: names of videos to omit.
             like: name and feature width of a reference video; None: the first video.
+            quiet: skip videos without a warning.
 
         Yields:
             Videos with (T, 2D) features of the same width.
@@ -121,11 +123,24 @@ class LazyDataset:
                 if self.features is None:
                     raise
                 if not skip_damaged:
-                    raise DataError(f"{error}; {how_to_skip} skips such videos") from None
-                warn(f"skipped: {error}")
+                    skips = f"; {how_to_skip} skips such videos"
+                    raise DataError(f"{error}{skips * self._some_remain(without)}") from None
+                if not quiet:
+                    warn(f"skipped: {error}")
                 continue
             yield full
             del full  # free the memory before the next video is read
+
+    def _some_remain(self, without: Collection[str]) -> bool:
+        """Return False if no training or no test video remains when unusable ones are skipped."""
+        for part in filter(None, (self.dataset.train, self.dataset.test)):
+            alone = dataclasses.replace(self.dataset, train=part, validation=(), test=())
+            usable = dataclasses.replace(self, dataset=alone).iter_videos(
+                True, without=without, quiet=True
+            )
+            if next(usable, None) is None:
+                return False
+        return True
 
     def load(self, skip_damaged: bool = False, how_to_skip: str = "skip_damaged=True") -> Dataset:
         """Return the data set with all features in memory.

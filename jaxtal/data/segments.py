@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import DTypeLike
+from numpy.typing import ArrayLike, DTypeLike
 
 if TYPE_CHECKING:
     from jaxtal.data.dataset import Video
@@ -76,6 +76,21 @@ def concatenate(parts: Sequence[Segments]) -> Segments:
         column("end", np.float64),
         column("score", np.float64),
     )
+
+
+def clip(detections: Segments, durations: ArrayLike) -> Segments:
+    """Cut detections at the ends of their videos, and drop those that begin after them.
+
+    Args:
+        detections: detections in seconds.
+        durations: (V,) duration of each video in seconds, infinite where it is unknown.
+
+    Returns:
+        The detections that begin in their video, in the given order.
+    """
+    limit = np.asarray(durations, np.float64)[detections.video]
+    cut = dataclasses.replace(detections, end=np.minimum(detections.end, limit))
+    return cut.take(detections.start < limit)
 
 
 def ground_truth(videos: Sequence["Video"]) -> Segments:

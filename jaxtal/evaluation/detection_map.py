@@ -305,6 +305,8 @@ class Evaluation:
                 "instances": len(self.truth),
                 "instances_without_length": int((self.truth.end <= self.truth.start).sum()),
                 "videos_with_instances": len(np.unique(self.truth.video)),
+                "test_videos": len(self.videos),
+                "test_videos_with_detections": len(np.unique(self.source.video)),
                 "detections": len(self.detections),
                 "detections_left_out": self.left_out,
                 "videos_with_detections": len(np.unique(self.detections.video)),

@@ -15,6 +15,7 @@ from jaxtal.errors import JaxtalError, warn
 from jaxtal.evaluation import detection_map, error_analysis, protocols
 from jaxtal.evaluation.detection_map import Evaluation
 from jaxtal.evaluation.error_analysis import ErrorAnalysis
+from jaxtal.evaluation.plausibility import warn_of_implausible
 from jaxtal.evaluation.protocols import Protocol
 
 
@@ -71,6 +72,7 @@ def evaluate_files(
     for path, dataset in zip(annotations, datasets, strict=True):
         report_findings(examine(dataclasses.replace(dataset, train=())), f"{path}")
         found, skipped = _read(detections, dataset, skip_unknown)
+        warn_of_implausible(f"{detections}", found, dataset.test)
         for protocol in chosen:
             _warn_of_missing_information(path, dataset, protocol)
             result, errors, row = _evaluate(dataset, found, protocol, errors_at, top)

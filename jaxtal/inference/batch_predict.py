@@ -11,7 +11,7 @@ from jaxtal.data import inputs
 from jaxtal.data.dataset import TimeGrid
 from jaxtal.data.reading import NOTHING_STATED, ReadingOptions
 from jaxtal.errors import DataError
-from jaxtal.inference.model import Model, VideoPrediction, skip_if_damaged
+from jaxtal.inference.model import Model, VideoPrediction, read_usable
 
 _LOG = logging.getLogger(__name__)
 
@@ -93,8 +93,7 @@ def _log_videos(model: Model, videos: list, grid: TimeGrid, origin: str) -> None
 
 
 def _usable(path: Path, reads: list[Callable], skip_damaged: bool) -> list:
-    found = [skip_if_damaged(read, skip_damaged) for read in reads]
-    videos = [video for video in found if video is not None]
+    videos = [video for video in read_usable(reads, skip_damaged) if video is not None]
     if not videos:
         raise DataError(f"{path}: no usable video; see the warnings above")
     return videos

@@ -6,7 +6,7 @@ file (`jaxtal/inference/exported.py`).
 
 import dataclasses
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -18,7 +18,7 @@ from jaxtal.data import inputs as inputs_of
 from jaxtal.data.dataset import TimeGrid, in_words
 from jaxtal.data.detections import Detections
 from jaxtal.data.io.feature_files import FeatureFile
-from jaxtal.data.segments import Segments, concatenate
+from jaxtal.data.segments import Segments, clip, concatenate
 from jaxtal.errors import CheckpointError, ConfigError, DataError, JaxtalError, warn
 from jaxtal.input_pipeline.packing import length_buckets, subsample_uniformly
 from jaxtal.localization.config import LocalizationConfig
@@ -129,7 +129,7 @@ class Model:
             >>> model.predict({"video_a": features}).to_json("detections.json")
         """
         reads, grid, _ = inputs_of.find(inputs, self.time_grid, time_grid)
-        opened = [skip_if_damaged(read, skip_damaged) for read in reads]
+        opened = read_usable(reads, skip_damaged)
         videos = [video for video in opened if video is not None]
         detections: dict[int, Segments] = {}
         for batch in self._batches(videos, skip_damaged):
@@ -204,7 +204,7 @@ class Model:
 
         The next batch is read while the device computes the present one.
         """
-        usable = [skip_if_damaged(partial(self._fitting, video), skip_damaged) for video in videos]
+        usable = read_usable([partial(self._fitting, video) for video in videos], skip_damaged)
         known = np.array([video is not None for video in usable], bool)
         snippets = np.array([video.shape[0] for video in videos], np.int64)
         long = snippets >= self.min_snippets
@@ -248,7 +248,8 @@ class Model:
             if member >= 0:
                 wanted = chosen[row, : rows[member]]
                 fill = partial(_fill, features[row], videos[member], wanted)
-                lengths[row] = skip_if_damaged(fill, skip_damaged) or 0
+                others = (video.read for video in videos if video is not videos[member])
+                lengths[row] = _skip_if_damaged(fill, skip_damaged, others) or 0
         return features, lengths
 
     def _localize(
@@ -266,6 +267,7 @@ class Model:
             grids,
             self.localization,
         )
+        detections = clip(detections, [video.duration for video in mine])
         for place, (index, output) in enumerate(batch):
             found = detections.take(detections.video == place)
             yield index, VideoPrediction(mine[place], output, found, grids.take(place))
@@ -337,23 +339,47 @@ def _fetch(members, lengths, outputs) -> list[_Output]:
     ]
 
 
-def skip_if_damaged(read: Callable[[], _T], skip_damaged: bool) -> _T | None:
-    """Return the result of `read`; skip a video that cannot be used, if allowed.
+def read_usable(reads: Sequence[Callable[[], _T]], skip_damaged: bool) -> list[_T | None]:
+    """Return the results of functions, one a video; skip videos that cannot be used, if allowed.
 
     Args:
-        read: Function without arguments that raises JaxtalError for an unusable video.
+        reads: Functions without arguments that raise JaxtalError for an unusable video.
         skip_damaged: Log a warning and return None instead of raising.
 
     Returns:
-        The result of `read`, or None for a skipped video.
+        The results, None for skipped videos.
 
     Raises:
-        DataError: `read` raised JaxtalError, and `skip_damaged` is False.
+        DataError: A function raised JaxtalError, and `skip_damaged` is False.
+    """
+
+    def read(index: int) -> _T | None:
+        others = (other for place, other in enumerate(reads) if place != index)
+        return _skip_if_damaged(reads[index], skip_damaged, others)
+
+    return [read(index) for index in range(len(reads))]
+
+
+def _skip_if_damaged(
+    read: Callable[[], _T], skip_damaged: bool, others: Iterable[Callable[[], Any]]
+) -> _T | None:
+    """Return the result of `read`, None for a skipped video; offer skipping if another is usable.
+
+    The other videos are read only after a failure.
     """
     try:
         return read()
     except JaxtalError as error:
         if not skip_damaged:
-            raise DataError(f"{error}; skip_damaged=True skips such videos") from None
+            hint = "; skip_damaged=True skips such videos" if any(map(_works, others)) else ""
+            raise DataError(f"{error}{hint}") from None
         warn(f"skipped: {error}")
         return None
+
+
+def _works(read: Callable[[], Any]) -> bool:
+    try:
+        read()
+    except JaxtalError:
+        return False
+    return True

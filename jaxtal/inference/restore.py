@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,7 +12,6 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax.traverse_util import flatten_dict
 from ml_collections import ConfigDict
 
 from jaxtal import methods
@@ -21,9 +21,8 @@ from jaxtal.inference.model import Model
 from jaxtal.localization.config import LocalizationConfig
 from jaxtal.methods.base import Method
 from jaxtal.training import evaluator, population
-from jaxtal.training.checkpoints import Checkpoints
-from jaxtal.training.train_state import hyperparams_from_config
-from jaxtal.training.train_step import init_state
+from jaxtal.training.checkpoint_fit import Shapes, find_difference, network_shapes
+from jaxtal.training.checkpoints import Checkpoints, saved_shapes
 from jaxtal.training.workdir import Workdir
 
 
@@ -59,16 +58,29 @@ def load_work_directory(
     else:
         member = _pick(member, config.population, folder)
     described = files.read_model()
+    classes = tuple(name for name in described.classes if name is not None)
+    if len(classes) < len(described.classes):
+        raise CheckpointError(
+            f"{folder / 'model.json'}: the names of the {len(described.classes)} classes are "
+            "unknown; evaluate the checkpoint on its data set (mode=eval), or convert it again "
+            "with classes=..."
+        )
+    network = functools.cache(
+        functools.partial(network_shapes, method, config, described.stream_widths)
+    )
+    sizes = len(classes), described.feature_width
     with _naming(where):
-        model = method.build(config.model, len(described.classes), described.stream_widths)
-        shapes = _shapes(config, model, described.feature_width)
+        network(*sizes)
+        model = method.build(config.model, len(classes), described.stream_widths)
         program = program_of(method, model, config.precision, ensemble)
+    step = files.last_checkpoint()
+    _check_checkpoint(files.checkpoints, step, network, sizes)
     return Model(
-        classes=described.classes,
+        classes=classes,
         time_grid=described.grid,
         feature_width=described.feature_width,
         stream_widths=described.stream_widths,
-        variables=_variables(files, shapes, member),
+        variables=_variables(files, step, member),
         apply_fn=jax.jit(program),
         **from_config,
     )
@@ -174,35 +186,29 @@ def _check_ensemble(member: int | None, config: ConfigDict, folder: Path) -> Non
         )
 
 
-def _shapes(config: ConfigDict, model: nn.Module, feature_width: int) -> dict[str, Any]:
-    """Return {"a/b": shape} of the parameters and other variables of all members."""
-    state = jax.eval_shape(
-        lambda: init_state(model, hyperparams_from_config(config), feature_width)
-    )
-    variables = flatten_dict({"params": state.params, **state.model_state}, sep="/")
-    return {name: (config.population, *leaf.shape) for name, leaf in variables.items()}
+def _check_checkpoint(
+    folder: Path, step: int, network: Callable[[int, int], Shapes], sizes: tuple[int, int]
+) -> None:
+    """Raise CheckpointError if the checkpoint is of another network than the files beside it."""
+    found = find_difference(saved_shapes(folder, step), network, *sizes)
+    if found is not None:
+        raise CheckpointError(
+            f"{folder / str(step)}: the checkpoint is good, but of another network: it "
+            f"has {found[0]}, config.json and model.json {found[1]}; they are of another run or "
+            "were edited, so delete them and evaluate the run again (mode=eval) to write them"
+        )
 
 
-def _variables(files: Workdir, wanted: dict[str, Any], member: int | None) -> dict[str, Any]:
-    """Return {"params": ..., ...} of a member in the latest checkpoint.
+def _variables(files: Workdir, step: int, member: int | None) -> dict[str, Any]:
+    """Return {"params": ..., ...} of a member in a checkpoint.
 
     For None, return those of all members that have not diverged, with a leading axis.
     """
-    step = files.last_checkpoint()
     checkpoints = Checkpoints(files.checkpoints)
     try:
         saved, progress = checkpoints.restore_variables(step)
     finally:
         checkpoints.close()
-    found = {name: leaf.shape for name, leaf in flatten_dict(saved, sep="/").items()}
-    for name in sorted(found.keys() | wanted.keys()):
-        if found.get(name) != wanted.get(name):
-            raise CheckpointError(
-                f"{files.checkpoints / str(step)}: {name} is {found.get(name, 'absent')}, but "
-                f"{wanted.get(name, 'absent')} in config.json and model.json; they are of another "
-                "run or were edited, so delete them and evaluate the run again (mode=eval) "
-                "to write them"
-            )
     if member is None:
         left = np.flatnonzero([step is None for step in progress["diverged"]])
         return jax.device_put(jax.tree.map(lambda leaf: leaf[left], saved))

@@ -15,6 +15,7 @@ from orbax.checkpoint import multihost
 from jaxtal.errors import CheckpointError
 from jaxtal.parallel.multihost import broadcast_from_primary
 from jaxtal.training import checkpoint_integrity
+from jaxtal.training.checkpoint_fit import shapes_of
 from jaxtal.training.train_state import TrainState
 
 
@@ -108,13 +109,7 @@ class Checkpoints:
         Raises:
             CheckpointError: the checkpoint is damaged, or of an incompatible version.
         """
-        folder = self._manager.directory / str(step) / "state"
-        with (
-            self._translate_errors(step),
-            contextlib.closing(ocp.PyTreeCheckpointHandler()) as handler,
-        ):
-            saved = handler.metadata(folder).tree
-            wanted = {name: saved[name] for name in ("params", "model_state")}
+        wanted = _saved_variables(Path(self._manager.directory), step)
         # As NumPy arrays: the devices that saved them may not exist here.
         as_arrays = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), wanted)
         how = ocp.args.PyTreeRestore(wanted, restore_args=as_arrays, partial_restore=True)
@@ -123,21 +118,9 @@ class Checkpoints:
 
     def _restore(self, step: int, state) -> tuple[Any, dict[str, Any]]:
         wanted = ocp.args.Composite(state=state, progress=ocp.args.JsonRestore())
-        with self._translate_errors(step):
+        with _translate_errors(Path(self._manager.directory), step):
             restored = self._manager.restore(step, args=wanted)
         return restored["state"], restored["progress"]
-
-    @contextlib.contextmanager
-    def _translate_errors(self, step: int) -> Iterator[None]:
-        """Raise CheckpointError for errors of reading a damaged checkpoint."""
-        try:
-            yield
-        except (AttributeError, KeyError, OSError, TypeError, ValueError) as error:
-            raise CheckpointError(
-                f"{self._manager.directory / str(step)}: this checkpoint cannot be read "
-                f"({str(error)[:200]}); delete the folder to resume from the previous one, or give "
-                "another workdir=..."
-            ) from None
 
     def __enter__(self) -> "Checkpoints":
         return self
@@ -159,6 +142,48 @@ class Checkpoints:
     def wait(self) -> None:
         """Block until pending saves have finished."""
         self._manager.wait_until_finished()
+
+
+def saved_shapes(folder: Path, step: int) -> dict[str, tuple[int, ...]]:
+    """Read the shapes of the variables in a checkpoint, but not their values.
+
+    Args:
+        folder: `checkpoints/` of a run.
+        step: a step with a checkpoint.
+
+    Returns:
+        {"params/layer/kernel": (M, ...)}, with the model's other collections.
+
+    Raises:
+        CheckpointError: the checkpoint is damaged, or of an incompatible version.
+    """
+    saved = _saved_variables(folder.resolve(), step)
+    variables = {"params": saved["params"], **saved["model_state"]}
+    return shapes_of(variables)
+
+
+def _saved_variables(folder: Path, step: int) -> dict[str, Any]:
+    """Return the metadata of "params" and "model_state" as trees."""
+    with (
+        _translate_errors(folder, step),
+        contextlib.closing(ocp.PyTreeCheckpointHandler()) as handler,
+    ):
+        saved = handler.metadata(folder / str(step) / "state").tree
+        return {name: saved[name] for name in ("params", "model_state")}
+
+
+@contextlib.contextmanager
+def _translate_errors(folder: Path, step: int) -> Iterator[None]:
+    """Raise CheckpointError for errors of reading a damaged checkpoint."""
+    try:
+        yield
+    except (AttributeError, KeyError, OSError, TypeError, ValueError) as error:
+        others = [s for s in checkpoint_integrity.checkpoint_steps(folder) if s < step]
+        resume = "delete the folder to resume from the previous one, or " if others else ""
+        raise CheckpointError(
+            f"{folder / str(step)}: this checkpoint is damaged, or of another version "
+            f"({str(error)[:200]}); {resume}give another workdir=..."
+        ) from None
 
 
 class _Manager(ocp.CheckpointManager):

@@ -13,7 +13,7 @@ from jax.sharding import PartitionSpec as P
 from ml_collections import ConfigDict
 
 from jaxtal.data.dataset import Dataset, TimeGrid, Video, multi_hot
-from jaxtal.data.segments import Segments
+from jaxtal.data.segments import Segments, clip
 from jaxtal.errors import ConfigError, JaxtalError
 from jaxtal.evaluation import detection_map, protocols
 from jaxtal.evaluation.protocols import OFFICIAL, Protocol
@@ -297,13 +297,15 @@ def evaluate_outputs(
 
     Returns:
         The result under the method's protocol, with `classification_map` and, under "official",
-        the result under the official protocol; and the detections, in seconds. Without annotated
-        instances the result has no mAP, and without labels no `classification_map`.
+        the result under the official protocol; and the detections, in seconds, cut at the ends of
+        their videos. Without annotated instances the result has no mAP, and without labels no
+        `classification_map`.
     """
     seen = [index for index, output in enumerate(outputs) if output]
     snippets = [len(video.features) for video in dataset.test]
     grids = dataset.grid.of(dataset.test)
     detections = _localize_on_all_processes(method, config, outputs, snippets, grids)
+    detections = clip(detections, [video.duration for video in dataset.test])
     count = len(dataset.classes)
     labels = multi_hot(dataset.test, count)[seen]
     result: dict[str, Any] = {}

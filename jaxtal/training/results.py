@@ -95,7 +95,7 @@ def write_results(
     Returns:
         The content of result.json.
     """
-    files = setup.files
+    files = setup.results
     groups = population.groups(members, setup.config)
     ensembles = [evaluate_ensemble(setup, [evaluations[i] for i in group]) for _, group in groups]
     of_members = [
@@ -112,6 +112,7 @@ def write_results(
         "method": setup.method.name,
         "data": setup.dataset.name,
         **result,
+        **({"changed": setup.changed} if setup.changed else {}),
         "seconds": {name: round(value, 2) for name, value in seconds.items()},
     }
     files.write_annotations(setup.dataset)

@@ -1,9 +1,11 @@
 """Prepare a run: validate the config, load the data set, make the mesh, place the features."""
 
+import dataclasses
 import logging
 import os
 from collections.abc import Sequence
-from typing import NamedTuple
+from functools import partial
+from typing import Any, NamedTuple
 
 import jax
 from jax.sharding import Mesh
@@ -18,12 +20,14 @@ from jaxtal.data.io import json_files
 from jaxtal.data.layouts import load_from_config
 from jaxtal.data.reading import THREE, subsets_in_words
 from jaxtal.data.validation import check_trainable, validated
-from jaxtal.errors import ConfigError
+from jaxtal.errors import CheckpointError, ConfigError
 from jaxtal.input_pipeline.placement import DTYPES, PlacedVideos, place_features, trim_host_memory
 from jaxtal.methods.base import Method
 from jaxtal.parallel import multihost
 from jaxtal.parallel.mesh import FEATURE_PLACEMENTS, mesh_from_config
 from jaxtal.training import population
+from jaxtal.training.checkpoint_fit import find_difference, network_shapes
+from jaxtal.training.checkpoints import saved_shapes
 from jaxtal.training.evaluator import pick_protocols
 from jaxtal.training.workdir import Workdir, fingerprint, summary_writer
 
@@ -43,6 +47,9 @@ class Setup(NamedTuple):
             done.
         mesh: the devices.
         files: the work directory.
+        results: the folder of the results: the work directory, or with settings of the evaluation
+            that differ from the run's one in its evaluations/.
+        changed: these settings, {field: value}.
         saved_step: step of the latest complete checkpoint; -1 if there is none.
         save_results: whether evaluations are logged and saved as checkpoints.
     """
@@ -53,6 +60,8 @@ class Setup(NamedTuple):
     placed: dict[str, PlacedVideos]
     mesh: Mesh
     files: Workdir
+    results: Workdir
+    changed: dict[str, Any]
     saved_step: int
     save_results: bool
 
@@ -87,7 +96,7 @@ def prepare(
     """
     method = methods.get(config.method)
     files = Workdir(workdir, writes=multihost.is_primary_process())
-    _check_config(config, method, files, mode)
+    changed = _check_config(config, method, files, mode)
     mesh = mesh_from_config(config, method.num_batch_shards(config))
     _log_mesh(mesh)
     generated = dataset is None and not config.data.dir
@@ -96,14 +105,22 @@ def prepare(
     found = examine(dataset)
     report(found, dataset.name, config.data.strict, "config.data.")
     _check_dataset(dataset, method, config)
-    _open_workdir(files, config, dataset, fingerprint(dataset, generated), found)
+    if files.latest_step() is not None:
+        changed |= _check_protocols(files, method, dataset, config, mode)
+    results = files.evaluation_dir(changed)
+    seen = fingerprint(dataset, generated)
+    _open_workdir(files, results, method, config, dataset, seen, found)
+    if changed:
+        files = Workdir(workdir, writes=False)
     training = mode == "train"
     if training and multihost.is_primary_process():
         files.quarantine_truncated()
     saved_step = _latest_step(files)
     to_train = training and saved_step != config.train.steps
     dataset, placed = _place(dataset, config, mesh, to_train)
-    return Setup(config, method, dataset, placed, mesh, files, saved_step, training)
+    return Setup(
+        config, method, dataset, placed, mesh, files, results, changed, saved_step, training
+    )
 
 
 def _place(
@@ -145,8 +162,12 @@ _MINIMUMS = {
 }
 
 
-def _check_config(config: ConfigDict, method: Method, files: Workdir, mode: str) -> None:
-    """Raise ConfigError for a config that is invalid for every data set."""
+def _check_config(config: ConfigDict, method: Method, files: Workdir, mode: str) -> dict[str, Any]:
+    """Raise ConfigError for a config that is invalid for every data set.
+
+    Returns:
+        The settings of the evaluation that differ from the run's, see `Workdir.check_config`.
+    """
     at_least(config, _MINIMUMS)
     at_most(config, {"data.device_share": 1})
     one_of(
@@ -168,7 +189,32 @@ def _check_config(config: ConfigDict, method: Method, files: Workdir, mode: str)
             f"{files.path} is already at step {done}, beyond config.train.steps="
             f"{config.train.steps}; raise it or give another workdir=..."
         )
-    files.check_config(config.to_dict())
+    return files.check_config(config.to_dict(), mode)
+
+
+def _check_protocols(
+    files: Workdir, method: Method, dataset: Dataset, config: ConfigDict, mode: str
+) -> dict[str, Any]:
+    """Compare the protocols that the name of the data set selects with those of the run.
+
+    Returns:
+        {"data.name": the name} if they differ and the mode is "eval", otherwise {}.
+
+    Raises:
+        CheckpointError: they differ and the mode is "train".
+    """
+    before = files.read_model().data if (files.path / "model.json").is_file() else ""
+    named = (dataclasses.replace(dataset, name=name) for name in (before, dataset.name))
+    there, here = (pick_protocols(method, one, config.evaluation.protocol) for one in named)
+    if not before or there == here:
+        return {}
+    if mode == "eval":
+        return {"data.name": dataset.name}
+    raise CheckpointError(
+        f"{files.path}: the data set was called {before}, which selects the protocol "
+        f"{there[0].name}, and is called {dataset.name} now, which selects {here[0].name}; give "
+        f"another workdir=..., or config.data.name={before}"
+    )
 
 
 def _check_dataset(dataset: Dataset, method: Method, config: ConfigDict) -> None:
@@ -191,6 +237,8 @@ def _check_lengths(dataset: Dataset, min_snippets: int) -> None:
 
 def _open_workdir(
     files: Workdir,
+    results: Workdir,
+    method: Method,
     config: ConfigDict,
     dataset: Dataset,
     seen: dict[str, int],
@@ -202,10 +250,28 @@ def _open_workdir(
     )
     files.check_data(seen)
     files.check_model(dataset.classes, dataset.feature_width)
-    findings = [finding.to_json() for finding in found]
-    files.open(config.to_dict(), {**seen, "findings": findings})
-    data = dataset.feature_width, dataset.name, dataset.stream_widths
-    files.write_model(dataset.classes, dataset.grid, *data)
+    _check_checkpoint(files, method, config, dataset)
+    results.open(config.to_dict(), {**seen, "findings": [one.to_json() for one in found]})
+    if results is files:
+        data = dataset.feature_width, dataset.name, dataset.stream_widths
+        files.write_model(dataset.classes, dataset.grid, *data)
+    else:
+        _LOG.info("settings of the evaluation differ from the run's: writing to %s", results.path)
+
+
+def _check_checkpoint(files: Workdir, method: Method, config: ConfigDict, dataset: Dataset) -> None:
+    """Raise CheckpointError if the latest checkpoint is of another network."""
+    if (step := _latest_step(files)) < 0:
+        return
+    network = partial(network_shapes, method, config, dataset.stream_widths)
+    saved = saved_shapes(files.checkpoints, step)
+    found = find_difference(saved, network, len(dataset.classes), dataset.feature_width)
+    if found is not None:
+        raise CheckpointError(
+            f"{files.checkpoints / str(step)}: the checkpoint is good, but of another network: it "
+            f"has {found[0]}, {dataset.name} with this config {found[1]}; give the data and the "
+            "config that it was trained with, or another workdir=..."
+        )
 
 
 def _latest_step(files: Workdir) -> int:

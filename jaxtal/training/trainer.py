@@ -65,7 +65,9 @@ def train_and_evaluate(
     Args:
         config: the whole config, for example of configs/co2net_thumos.py.
         workdir: folder for everything that the run writes.
-        mode: "train", or "eval" to only evaluate the latest checkpoint.
+        mode: "train", or "eval" to only evaluate the latest checkpoint. Localization, protocol and
+            time grid may then differ from those of the run, as training does not depend on them:
+            the results are in the folder `evaluations/`, and their content has an entry "changed".
         dataset: data set with all features, in place of the one that `config.data` names. Its name
             selects the protocol, as `config.data.name` does otherwise.
         progress: returns a context that shows the progress, see `console.progress`.
@@ -168,7 +170,10 @@ class Trainer:
         if setup.saved_step < 0:
             params = setup.method.initialize(state.params, setup.dataset, setup.config)
             return state._replace(params=sharding.reshard(setup.mesh, params, MEMBER_SPEC))
-        state, self.progress = self.checkpoints.restore(setup.saved_step, state)
+        state, saved = self.checkpoints.restore(setup.saved_step, state)
+        if setup.changed:  # the saved evaluations are those of other settings
+            saved = {**self.progress, "diverged": saved["diverged"]}
+        self.progress = saved
         _LOG.info("resuming from step %d", setup.saved_step)
         return state
 

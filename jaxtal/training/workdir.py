@@ -1,7 +1,6 @@
 """Read and write the files of a run's work directory; complete files are written atomically."""
 
 import dataclasses
-import itertools
 import json
 import os
 import shutil
@@ -21,7 +20,8 @@ from jaxtal.data.reading import THREE
 from jaxtal.data.segments import Segments
 from jaxtal.errors import CheckpointError, short_repr, warn
 from jaxtal.extras import required
-from jaxtal.training import checkpoint_integrity
+from jaxtal.training import checkpoint_integrity, comparison
+from jaxtal.training.comparison import of_evaluation
 
 
 def fingerprint(dataset: Dataset, generated: bool) -> dict[str, int]:
@@ -67,14 +67,15 @@ class ModelDescription(NamedTuple):
     """The content of model.json, see `Workdir.write_model`.
 
     Attributes:
-        classes: class names in the order of the model's outputs.
+        classes: class names in the order of the model's outputs; None where a name is unknown, as
+            for a converted checkpoint whose data set was not given.
         grid: time grid of the training data.
         feature_width: 2D.
         data: name of the training data.
         stream_widths: features per snippet of each stream; (): two equal halves.
     """
 
-    classes: tuple[str, ...]
+    classes: tuple[str | None, ...]
     grid: TimeGrid
     feature_width: int
     data: str
@@ -87,7 +88,8 @@ class Workdir:
     model.json holds what predictions need beside config and parameters: classes, time grid, width
     of the features and of their streams, and the name of the data. The folders are checkpoints/,
     plots/, members/<number>/ with the detections of each member of a population, ensemble/,
-    profile/ with a profiler trace, tensorboard/, and damaged/ with truncated checkpoints.
+    evaluations/ with those of the run with other settings, profile/ with a profiler trace,
+    tensorboard/, and damaged/ with truncated checkpoints.
 
     Attributes:
         path: the work directory.
@@ -120,24 +122,46 @@ class Workdir:
             files.path.mkdir(parents=True, exist_ok=True)
         return files
 
-    def check_config(self, config: dict[str, Any]) -> None:
+    def evaluation_dir(self, changed: dict[str, Any]) -> "Workdir":
+        """Return the folder of an evaluation of the run with other settings.
+
+        Args:
+            changed: as returned by `check_config`; {} for the work directory itself.
+        """
+        if not changed:
+            return self
+        return Workdir(self.path / "evaluations" / comparison.folder_name(changed), self.writes)
+
+    def check_config(self, config: dict[str, Any], mode: str = "train") -> dict[str, Any]:
         """Raise CheckpointError if the directory holds a run with a different config.
 
-        The number of steps, logs, plots, saved activations and the placement on devices may differ.
-        Fields that a config.json of an earlier version lacks are added, see
-        `jaxtal.config.complete`.
+        The number of steps, logs, plots, saved activations, the placement on devices and the place
+        of the data may differ; with mode "eval" also localization, protocol and time grid. Fields
+        that a config.json of an earlier version lacks are added, see `jaxtal.config.complete`.
 
         Args:
             config: the whole config of the run.
+            mode: "train" or "eval".
+
+        Returns:
+            The settings of the evaluation that differ from the run's, {field: value}; {} with mode
+            "train".
         """
         if (before := self._read_earlier("config.json")) is None:
-            return
-        differing = _differences(complete(before), complete(_as_json(config)), "config.")
-        if differing:
+            return {}
+        found = comparison.differences(complete(before), complete(comparison.as_json(config)))
+        changed = {field: here for field, (_, here) in found.items() if of_evaluation(field)}
+        if mode == "eval":
+            found = {field: values for field, values in found.items() if field not in changed}
+        if found:
+            hint = "or the same values"
+            if len(changed) == len(found):
+                hint += ", or mode=eval, which evaluates the run with these, beside its own results"
             raise CheckpointError(
-                f"{self.path} holds a run with a different config: {'; '.join(differing)}; "
-                "give another workdir=..., or the same values"
+                f"{self.path} holds a run with a different config: "
+                f"{comparison.in_words(found, 'config.')}; give another workdir=..., {hint}"
             )
+        return changed
 
     def check_data(self, data: dict[str, Any]) -> None:
         """Raise CheckpointError if the directory holds a run on different data.
@@ -147,10 +171,11 @@ class Workdir:
         """
         if (before := self._read_earlier("data.json")) is None:
             return
-        before.pop("findings", None)  # they may differ with the version of the examination
-        if differing := _differences(before, _as_json(data)):
+        for content in (before, data := comparison.as_json(data)):
+            content.pop("findings", None)
+        if found := comparison.differences(before, data):
             raise CheckpointError(
-                f"{self.path} holds a run on different data: {'; '.join(differing)}; "
+                f"{self.path} holds a run on different data: {comparison.in_words(found)}; "
                 "give another workdir=..., or the same data"
             )
 
@@ -167,16 +192,27 @@ class Workdir:
         if not path.is_file():
             return
         model = self.read_model()
-        pairs: dict[str, tuple] = {"feature_width": (model.feature_width, feature_width)}
-        for index, names in enumerate(itertools.zip_longest(model.classes, classes)):
-            pairs[f"class {index} (counted from 0)"] = names
-        for what, (there, here) in pairs.items():
-            if there != here:
-                raise CheckpointError(
-                    f"{path}: trained on different data: {what} is {short_repr(there)} in "
-                    f"model.json, {short_repr(here)} in this data set; give another workdir=..., "
-                    "or data with the model's features and its classes in the same order"
-                )
+        there, here = (
+            f"{count} classes and {width} features a snippet"
+            for count, width in (
+                (len(model.classes), model.feature_width),
+                (len(classes), feature_width),
+            )
+        )
+        if there == here:
+            names = zip(model.classes, classes, strict=True)
+            of_class = [
+                (f"class {index} (counted from 0) is {short_repr(old)}", short_repr(new))
+                for index, (old, new) in enumerate(names)
+                if old not in (None, new)
+            ]
+            there, here = of_class[0] if of_class else (there, here)
+        if there != here:
+            raise CheckpointError(
+                f"{path}: the model was trained on different data: {there} in model.json, {here} "
+                "in this data set; give another workdir=..., or data with the model's features and "
+                "its classes in the same order"
+            )
 
     def _read_earlier(self, name: str) -> dict[str, Any] | None:
         """Return the content of a file of an earlier run, None if there is none."""
@@ -209,7 +245,7 @@ class Workdir:
 
     def write_model(
         self,
-        classes: Sequence[str],
+        classes: Sequence[str | None],
         grid: TimeGrid,
         feature_width: int,
         data: str,
@@ -218,7 +254,7 @@ class Workdir:
         """Write model.json.
 
         Args:
-            classes: class names in the order of the model's outputs.
+            classes: class names in the order of the model's outputs; None for an unknown name.
             grid: time grid of the training data, the default of predictions.
             feature_width: 2D.
             data: name of the training data.
@@ -257,7 +293,7 @@ class Workdir:
         )
         try:
             return ModelDescription(
-                tuple(map(str, classes)),
+                tuple(None if name is None else str(name) for name in classes),
                 TimeGrid(**grid),
                 int(width),
                 str(data),
@@ -388,47 +424,13 @@ class Workdir:
                 outputs=[{name: output[name] for name in names if output} for output in outputs],
                 snippets=np.array([len(video.features) for video in dataset.test]),
                 grid=dataset.grid.of(dataset.test),
+                durations=np.array([video.duration for video in dataset.test], np.float64),
             ),
         )
 
     def _write(self, name: str, text: str) -> None:
         if self.writes:
             json_files.write(self.path / name, text)
-
-
-_MAY_DIFFER = (
-    "train.steps",
-    "train.log_every",
-    "train.tensorboard",
-    "evaluation.plot_videos",
-    "evaluation.save_activations",
-    "profile",
-    "data.device_share",
-    "mesh.member",
-    "mesh.data",
-    "mesh.features",
-)
-
-
-def _as_json(content: dict[str, Any]) -> dict[str, Any]:
-    return json.loads(json_files.to_text(content))
-
-
-def _differences(before: dict[str, Any], now: dict[str, Any], prefix: str = "") -> list[str]:
-    """List the differences to a file of an earlier run, as `config.a.b: 1 there, 2 here`."""
-    differing = []
-    for key in sorted(before.keys() | now.keys()):
-        field, there, here = prefix + key, before.get(key), now.get(key)
-        if all(value is None or isinstance(value, dict) for value in (there, here)):
-            differing += _differences(there or {}, here or {}, f"{field}.")
-        elif there != here and field.removeprefix("config.") not in _MAY_DIFFER:
-            differing.append(f"{field}: {_short(there)} there, {_short(here)} here")
-    return differing
-
-
-def _short(value: Any) -> str:
-    """Format a value; a group of fields is shortened."""
-    return short_repr(value) if isinstance(value, dict) else str(value)
 
 
 def _flatten(tree: dict, prefix: str = "") -> dict[str, Any]:

@@ -86,7 +86,7 @@ def print_run(result: dict, workdir: Path) -> None:
 
     Args:
         result: the content of result.json.
-        workdir: the work directory, to be printed.
+        workdir: the folder of the results, to be printed.
     """
     paths = reprs.evaluation_paths(result.get("mean", result))
     if not paths or ("mean" in result and () not in paths.values()):
@@ -109,7 +109,7 @@ def print_result(result: dict, workdir: Path) -> None:
 
     Args:
         result: the content of result.json.
-        workdir: the work directory, to be printed.
+        workdir: the folder of the results, to be printed.
     """
     columns: dict[str, dict] = {}
     for title, path in reprs.evaluation_paths(result).items():
@@ -132,7 +132,7 @@ def print_result(result: dict, workdir: Path) -> None:
     rich.print(
         f"video-level classification mAP {named}{100 * first['classification_map']:.1f}; "
         f"F1 at t-IoU 0.5 {100 * first['f1']:.1f}; {_seconds(result)}; "
-        f"weights, detections, metrics and plots are in {workdir}"
+        f"all files are in {workdir}"
     )
 
 
@@ -141,7 +141,7 @@ def print_population(result: dict, workdir: Path) -> None:
 
     Args:
         result: the content of a population's result.json.
-        workdir: the work directory, to be printed.
+        workdir: the folder of the results, to be printed.
     """
     averages = list(result["mean"]["average"])
     chosen = selection_metric_name(result["mean"])
@@ -223,7 +223,16 @@ def print_evaluations(rows: dict[str, dict]) -> None:
         table.add_row(
             escape(name), *("" if v is None else f"{100 * v:.1f}" for v in values), *counts
         )
+    table.caption = _coverage([row["counts"] for row in rows.values()])
     _wide().print(table)
+
+
+def _coverage(counts: list[dict]) -> str | None:
+    """Return the caption of a table whose detections are for only a part of the test videos."""
+    names = ("test_videos_with_detections", "test_videos")
+    numbers = dict.fromkeys(tuple(row[name] for name in names) for row in counts)
+    parts = [f"{some} of {most} test videos" for some, most in numbers if some < most]
+    return f"detections for {', '.join(parts)}" if parts else None
 
 
 def print_errors(name: str, row: dict) -> None:

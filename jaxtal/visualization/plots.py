@@ -40,10 +40,10 @@ def draw(
     outputs: Sequence[_Outputs],
     detections: Segments,
 ) -> None:
-    """Write plots/videos.png and plots/training.png of a run.
+    """Write plots/videos.png and, of a folder with metrics, plots/training.png.
 
     Args:
-        files: the work directory.
+        files: the folder of the results.
         config: the run's config.
         dataset: the data set, with its test videos.
         method: the method, which maps outputs to activations.
@@ -55,7 +55,8 @@ def draw(
     if len(indices):
         figure = draw_videos(config, dataset, indices, method, outputs, detections)
         save(figure, files.plots / "videos.png")
-    save(draw_training(files.metrics()), files.plots / "training.png")
+    if metrics := files.metrics():
+        save(draw_training(metrics), files.plots / "training.png")
 
 
 def save(figure: Figure, path: Path) -> None:

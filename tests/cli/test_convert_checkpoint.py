@@ -18,6 +18,7 @@ from jaxtal.data import layouts
 from jaxtal.data.dataset import TimeGrid
 from jaxtal.data.io import torch_files
 from jaxtal.errors import JaxtalError
+from jaxtal.inference.model import load_model
 from jaxtal.training.checkpoints import Checkpoints
 from jaxtal.training.train_state import TrainState
 from jaxtal.training.trainer import train_and_evaluate
@@ -179,6 +180,61 @@ def test_classes_in_another_order_than_the_data(tmp_path):
     with pytest.raises(JaxtalError, match=wanted):
         train_and_evaluate(config, run, "eval")
     assert snapshot(run) == before
+
+
+@pytest.mark.parametrize("method", list(CONFIGS))
+def test_data_of_other_classes_or_features(tmp_path, method, capfd):
+    """The error names both, whether model.json exists or not; the checkpoint stays as it is."""
+    source, run = write(tmp_path / "a.pkl", method), tmp_path / "run"
+    convert.from_torch(method, source, run)
+    there = f"{C} classes and {2 * D} features a snippet"
+    for changed, here in (
+        ("num_classes=4", f"4 classes and {2 * D} features a snippet"),
+        (f"feature_width={2 * D}", f"{C} classes and {4 * D} features a snippet"),
+    ):
+        config = tiny(method)
+        config.data.generator += f" {changed}"
+        for mode in ("eval", "train"):
+            for name in ("model.json", "none"):
+                (run / "model.json").rename(run / name)
+                before = snapshot(run)
+                with pytest.raises(JaxtalError, match=f"{there}.*, .*{here}") as raised:
+                    train_and_evaluate(config, run, mode)
+                assert "delete" not in str(raised.value)
+                assert snapshot(run) == before
+                (run / name).rename(run / "model.json")
+    assert "Traceback" not in capfd.readouterr().err
+
+
+def test_classes_of_the_data_set_and_unknown_ones(tmp_path, caplog):
+    """Without data there is a number of classes; predictions need their names."""
+    source = write(tmp_path / "a.pkl", "d2net")
+    convert.from_torch("d2net", source, tmp_path / "none")
+    model = json.loads((tmp_path / "none" / "model.json").read_text())
+    assert (model["classes"], model["feature_width"]) == ([None] * C, 2 * D)
+    parts = ("training", "training", "validation", "validation")
+    database = {
+        label: {
+            "subset": subset,
+            "duration": 9,
+            "annotations": [{"label": label, "segment": [1, 2]}],
+        }
+        for label, subset in zip("abcd", parts, strict=True)
+    }
+    for count in (C, C + 1):
+        config, file = tiny("d2net"), tmp_path / f"{count}.json"
+        file.write_text(json.dumps({"database": dict([*database.items()][:count])}))
+        config.data.update(dir=str(file), layout="activitynet")
+        convert.from_torch("d2net", source, tmp_path / f"run_{count}", config)
+    assert Workdir(tmp_path / f"run_{C}").read_model().classes == ("a", "b", "c")
+    assert Workdir(tmp_path / f"run_{C + 1}").read_model().classes == (None,) * C
+    assert f"has {C} classes, but {file} has {C + 1}: it is not the data set" in caplog.text
+    with pytest.raises(JaxtalError, match="the names of the 3 classes are unknown; ev"):
+        load_model(tmp_path / f"run_{C + 1}")
+    config = tiny("d2net")
+    convert.from_torch("d2net", source, tmp_path / "run", config)
+    train_and_evaluate(config, tmp_path / "run", "eval")
+    assert None not in load_model(tmp_path / "run").classes
 
 
 def test_the_time_grid_of_the_config(tmp_path):

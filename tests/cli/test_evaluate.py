@@ -118,6 +118,21 @@ def test_it_needs_no_jax():
     assert subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=False).returncode == 0
 
 
+def test_detections_in_frames_and_of_some_videos(files, tmp_path):
+    output = tmp_path / "scores.json"
+    results = {
+        "a": [{"label": "Dive", "segment": [100 + at, 1490 - at], "score": 0.5} for at in range(8)]
+    }
+    arguments = *files(results=results), "--protocol=official", f"--output={output}"
+    code, out, err = run_program("evaluate", *arguments)
+    assert code == 0
+    assert "found.json: 8 of 8 detections begin after the end of their video" in err
+    assert "in frames at about 25 fps? Wanted seconds" in err
+    assert "detections for 1 of 2 test videos" in out
+    counts = json.loads(output.read_text())["protocols"]["official"]["counts"]
+    assert (counts["test_videos"], counts["test_videos_with_detections"]) == (2, 1)
+
+
 def test_unknown_videos_are_counted_on_request(files):
     results = {**RESULTS, "elsewhere": RESULTS["a"]}
     arguments = *files(results=results), "--protocol=official"
@@ -277,7 +292,7 @@ def test_localizing_saved_activations_repeats_the_run(trained, tmp_path):
 def test_activations_of_another_method(trained, tmp_path):
     for config, message in {
         "d2net_demo": "activations.npz: activations of 4 classes, but 3 class names; wanted d2",
-        "twostream_demo": "no array 'scores', only videos, classes, rows, snippets, grid, cas, att",
+        "twostream_demo": "no array 'scores', only videos, classes, rows, snippets, durations, gri",
     }.items():
         code, out, err = run_program(
             "localize", f"--config=configs/{config}.py", f"--output={tmp_path / 'found.json'}",

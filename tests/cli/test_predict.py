@@ -475,7 +475,11 @@ def test_a_checkpoint_of_another_network(trained, tmp_path):
     files = Workdir(tmp_path / "run")
     model = files.read_model()
     files.write_model(("a", *model.classes), model.grid, model.feature_width, model.data)
-    message = r"0: params/cls1/bias is \(1, 4\), but \(1, 5\) in config.json and model.json; they"
+    message = (
+        r"0: the checkpoint is good, but of another network: it has 3 classes and 8 features a "
+        r"snippet \(params/cls1/bias is \(1, 4\)\), config.json and model.json 4 classes and 8 "
+        r"features a snippet \(params/cls1/bias is \(1, 5\)\); they are of another run"
+    )
     with pytest.raises(JaxtalError, match=message):
         restore.load_work_directory(tmp_path / "run")
 

@@ -20,7 +20,12 @@ def test_round_trip(tmp_path):
         for rows in (3, 0, 1, 7)
     ]
     saved = Activations(
-        tuple("abcd"), ("Dive", "Jump", "Run"), outputs, np.array([3, 2, 1, 70]), TimeGrid(30.0, 4)
+        tuple("abcd"),
+        ("Dive", "Jump", "Run"),
+        outputs,
+        np.array([3, 2, 1, 70]),
+        TimeGrid(30.0, 4),
+        np.array([0.5, 1.0, np.inf, 9.5]),
     )
     path = tmp_path / "activations.npz"
     activations.write(path, saved)
@@ -28,6 +33,7 @@ def test_round_trip(tmp_path):
     again = activations.read(path, ("cas", "scores"))
     assert (again.videos, again.classes, again.grid) == (saved.videos, saved.classes, saved.grid)
     assert again.snippets.tolist() == [3, 2, 1, 70]
+    assert again.durations.tolist() == [0.5, 1.0, np.inf, 9.5]
     for ours, wanted in zip(again.outputs, outputs, strict=True):
         assert set(ours) == set(wanted)
         for name, value in wanted.items():
@@ -79,6 +85,12 @@ WRONG = {
         r"rows: 2 values .*; wanted 2 whole numbers, 0 to",
     ),
     "snippets": ({"snippets": np.array([1])}, r"snippets: 1 values"),
+    "durations": (
+        {"durations": np.ones(3)},
+        r"durations are \(3,\) of type float64; wanted \(2,\)",
+    ),
+    "negative durations": ({"durations": np.array([1.0, -1.0])}, "durations are .* above 0"),
+    "no duration": ({"durations": np.array([np.nan, 1.0])}, "durations are .* above 0"),
     "nothing in a grid": ({"grid": np.array(["a", "b"])}, r"grid is \['a', 'b'\]; wanted"),
     "no snippets": ({"snippets": np.array([2, 0])}, r"snippets, video b: 0 snippets for its rows"),
     "no classes": ({"classes": np.array([], str)}, r"classes: \(0,\) of type <U1; wanted \(n,\) n"),
@@ -120,7 +132,7 @@ def test_altered_files_are_rejected_or_read(tmp_path):
     outputs = [{"cas": rng.random((rows, 4)).astype("f4")} for rows in (3, 50)]
     path = tmp_path / "a.npz"
     activations.write(path, Activations(("a", "b"), ("Dive", "Jump", "Run"), outputs,
-                                        np.array([3, 50]), TimeGrid()))  # fmt: skip
+                                        np.array([3, 50]), TimeGrid(), np.ones(2)))  # fmt: skip
     whole, rejected = path.read_bytes(), 0
     for at in rng.integers(len(whole), size=400):
         path.write_bytes(whole[:at] + bytes([rng.integers(256)]) + whole[at + 1 :])

@@ -119,6 +119,22 @@ def test_a_feature_file_is_missing(tmp_path, caplog, layout):
     assert_skipped_if_asked(folder, tmp_path, bad, str(folder), caplog)
 
 
+@pytest.mark.parametrize("layout", WITH_FILES)
+@pytest.mark.parametrize("part", ["train", "test"])
+def test_skipping_is_not_offered_if_nothing_would_remain(tmp_path, caplog, layout, part):
+    folder = laid_out(tmp_path, layout)
+    for video in getattr(families.tiny(), part):
+        for path in folder.rglob(f"{video.name}.npy"):
+            not_a_number(path)
+    with pytest.raises(JaxtalError, match="NaN") as error:
+        layouts.load_from_config(config(folder))
+    assert "skips such" not in str(error.value)
+    with pytest.raises(JaxtalError, match="NaN") as error:
+        conversion.convert(layouts.read(folder), "acmnet", tmp_path / "x", how_to_skip="--skip")
+    assert "skips such" not in str(error.value)
+    assert not caplog.messages
+
+
 @pytest.mark.parametrize("layout", JOINT)
 @pytest.mark.parametrize("value", ["NaN", "narrower", "text", "empty", "a list"])
 def test_a_damaged_video_in_a_joint_file(tmp_path, caplog, layout, value):

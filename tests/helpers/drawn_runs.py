@@ -65,7 +65,8 @@ def _run(name: str, dataset: Dataset, outputs, method: Method, config, seed: int
     }  # fmt: skip
     snippets = np.array([len(video.features) for video in dataset.test])
     names = tuple(video.name for video in dataset.test)
-    saved = Activations(names, dataset.classes, outputs, snippets, dataset.grid)
+    durations = np.array([video.duration for video in dataset.test])
+    saved = Activations(names, dataset.classes, outputs, snippets, dataset.grid, durations)
     losses = [
         {"step": step, **{term: float(rng.random()) for term in ("loss", *config.loss.weights)}}
         for step in range(20, 4001, 20)

@@ -1,5 +1,6 @@
 """Evaluation in length buckets: few compiled functions, the same outputs as one by one."""
 
+import dataclasses
 import types
 
 import jax
@@ -10,12 +11,13 @@ import pytest
 from configs import co2net_demo, twostream_thumos
 from jaxtal import methods
 from jaxtal.data.dataset import Dataset, TimeGrid, Video
-from jaxtal.data.segments import Segments
+from jaxtal.data.segments import Segments, clip
 from jaxtal.errors import JaxtalError
 from jaxtal.evaluation import detection_map, protocols
 from jaxtal.input_pipeline.packing import length_buckets
 from jaxtal.input_pipeline.placement import place_features
 from jaxtal.training.evaluator import Evaluator, evaluate_outputs
+from jaxtal.training.evaluator import localize as localize_outputs
 from jaxtal.training.train_state import hyperparams_from_config
 from jaxtal.training.train_step import init_state
 from tests.oracles.twostream import localize, softmax, test_indices
@@ -110,6 +112,25 @@ def test_videos_that_are_too_short_are_skipped_but_count_as_ground_truth(variabl
     perfect = perfect.with_times(grid.to_seconds)
     result = detection_map.evaluate(dataset.test, perfect, protocol, C, grid).summary()
     assert result["map"]["0.5"] == 0.5
+
+
+def test_detections_end_with_their_videos(variables):
+    """Here the last quarter of the features lies beyond the end of the video."""
+    videos = draw((64, 65))
+    inference = inference_on(videos)
+    inference.compile(variables)
+    (outputs,) = inference(variables)
+    dataset = Dataset("Tiny", ("a", "b", "c"), (), videos)
+    whole = [48.0 * 0.64, 100.0]
+    short = [dataclasses.replace(v, duration=d) for v, d in zip(videos, whole, strict=True)]
+    grid = dataset.grid.of(videos)
+    localized = localize_outputs(METHOD, CONFIG, outputs, [64, 65], grid)
+    _, found = evaluate_outputs(METHOD, CONFIG, dataclasses.replace(dataset, test=short), outputs)
+    assert (localized.end > np.array(whole)[localized.video]).any()
+    wanted = clip(localized, whole)
+    for name in ("video", "label", "start", "end", "score"):
+        np.testing.assert_array_equal(getattr(found, name), getattr(wanted, name))
+    assert (found.end <= np.array(whole)[found.video]).all()
 
 
 def test_outputs_that_are_not_finite_are_an_error(variables):

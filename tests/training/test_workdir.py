@@ -97,22 +97,25 @@ def test_a_model_of_other_classes_is_rejected_and_named(tmp_path):
     files.check_model(("a", "b"), 8)
     files.write_model(("a", "b"), TimeGrid(), 8, "Tiny")
     files.check_model(("a", "b"), 8)
+    two = "2 classes and 8 features a snippet in model.json"
     for classes, width, message in (
         (
             ("b", "a"),
             8,
             r"class 0 \(counted from 0\) is 'a' in model.json, 'b' in this data set; give",
         ),
-        (("a",), 8, r"class 1 \(counted from 0\) is 'b' in model.json, None in this data set"),
-        (
-            ("a", "b", "c"),
-            8,
-            r"class 2 \(counted from 0\) is None in model.json, 'c' in this",
-        ),
-        (("b", "a"), 6, r"feature_width is 8 in model.json, 6 in this data set"),
+        (("a",), 8, f"{two}, 1 classes and 8 features a snippet in this data set; give"),
+        (("a", "b", "c"), 8, f"{two}, 3 classes and 8 features a snippet in this"),
+        (("b", "a"), 6, f"{two}, 2 classes and 6 features a snippet in this"),
     ):
-        with pytest.raises(JaxtalError, match=f"model.json: trained on different data: {message}"):
+        with pytest.raises(
+            JaxtalError, match=f"the model was trained on different data: {message}"
+        ):
             files.check_model(classes, width)
+    files.write_model((None, None), TimeGrid(), 8, "")
+    files.check_model(("b", "a"), 8)
+    with pytest.raises(JaxtalError, match=f"{two}, 3 classes and 8 features a snippet in this"):
+        files.check_model(("a", "b", "c"), 8)
     (tmp_path / "model.json").write_text("{")
     with pytest.raises(
         JaxtalError, match=r"model.json: not a JSON file .* delete it and evaluate the run"

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import math
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -184,6 +185,7 @@ class FeatureFile:
         read: a function that returns the checked float16 or float32 features, or raises DataError.
         where: the file, for messages.
         fps: frames per second of this video's features; None: those of the data set's grid.
+        duration: of the video, in seconds; infinite if it is unknown.
     """
 
     name: str
@@ -191,6 +193,7 @@ class FeatureFile:
     read: Callable[[], np.ndarray]
     where: str
     fps: float | None = None
+    duration: float = math.inf
 
 
 def find_feature_files(path: Path) -> list[tuple[str, tuple[Place, ...]]]:

@@ -309,13 +309,26 @@ def load_from_config(config: "ConfigDict") -> Dataset:
         dataset = synthetic.generate(synthetic.parse(config.generator))
         options = _options(config)
         return streams_of_dataset(dataset, options) if _states_streams(options) else dataset
-    path, options = Path(config.dir), _options(config)
-    layout = options.layout or detect(path) or "wtalc"  # the reader's error lists files
     try:
-        source = read(path, options, layout=layout)
+        source = read_from_config(config)
         return source.load(config.get("skip_damaged", False), "config.data.skip_damaged")
     except JaxtalError as error:
         raise DataError(f"{error} (config.data)") from None
+
+
+def read_from_config(config: "ConfigDict", features: bool = True) -> LazyDataset:
+    """Return the data set in the folder that a config names.
+
+    Args:
+        config: the field ``data`` of a config, with ``dir``.
+        features: also find the features; they are read later, video by video.
+
+    Raises:
+        DataError: the data set is missing, malformed or contradictory.
+    """
+    path, options = Path(config.dir), _options(config)
+    layout = options.layout or detect(path) or "wtalc"  # the reader's error lists files
+    return read(path, options, layout=layout, features=features)
 
 
 def _options(config: "ConfigDict") -> ReadingOptions:
