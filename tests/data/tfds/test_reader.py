@@ -120,7 +120,8 @@ def hand_made() -> Dataset:
     empty = Video("vidéo ß", 1.0, nothing[1], *nothing, nothing[0], np.zeros((2, 4), np.float16))
     train = (video("one", single), empty)
     test = (video("two", rng.random((1, 4)).astype(np.float16), 29.97002997),)
-    return Dataset("Hand", ("Žabka", "a b "), train, test, TimeGrid(30.0, 4, 16))
+    grid = TimeGrid(30.0, 4, 16)
+    return Dataset("Hand", ("Žabka", "a b "), train, test, grid, stream_widths=(1, 3))
 
 
 class HandMade(builders.JaxtalUntrimmed):
@@ -135,7 +136,9 @@ class HandMade(builders.JaxtalUntrimmed):
 def test_every_type_and_digit(tmp_path):
     builder = HandMade(data_dir=tmp_path)
     builder.download_and_prepare()
-    assert_equal(reader.read(tmp_path).load(), hand_made())
+    source = reader.read(tmp_path)
+    assert_equal(source.load(), hand_made())
+    assert (source.dataset.stream_widths, source.has_streams) == ((1, 3), True)
     # Plain TFDS reads all of it, too.
     record = builder.as_data_source("test")[0]
     features = from_bytes(record["features"], record["dtype"].decode())
