@@ -150,6 +150,20 @@ def recognize(shapes: Sequence[Shape]) -> str | None:
     return "".join(letters)
 
 
+def exchanged(shapes: Sequence[Shape]) -> str:
+    """Return a message about features whose axes are (features, snippets), "" if they are not.
+
+    Args:
+        shapes: shapes (T, D) of the features of different videos, as they are read.
+    """
+    if recognize(shapes) != "DT":
+        return ""
+    return (
+        f"{len(shapes)} videos have {shapes[0][0]} snippets and different numbers of features; "
+        "their axes are exchanged: state axes=DT"
+    )
+
+
 def _order(lengths: list[list[int]]) -> str | None:
     """Return "TD" or "DT" if one of two axes varies, and not only because of a few odd videos."""
     first, second = (Counter(of_axis) for of_axis in lengths)

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxtal.data import axes
 from jaxtal.data.dataset import (
     Dataset,
     Origin,
@@ -18,6 +19,8 @@ from jaxtal.data.dataset import (
 )
 from jaxtal.data.reading import THREE, ReadingOptions
 from jaxtal.errors import DataError, JaxtalError, warn
+
+_COMPARED = 9  # [videos] by which exchanged axes are recognized
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -122,6 +125,8 @@ class LazyDataset:
             except JaxtalError as error:
                 if self.features is None:
                     raise
+                if exchanged := self._exchanged_axes():
+                    raise DataError(f"{self.path}: {exchanged}") from None
                 if not skip_damaged:
                     skips = f"; {how_to_skip} skips such videos"
                     raise DataError(f"{error}{skips * self._some_remain(without)}") from None
@@ -130,6 +135,14 @@ class LazyDataset:
                 continue
             yield full
             del full  # free the memory before the next video is read
+
+    def _exchanged_axes(self) -> str:
+        """Return a message if the axes of the first videos' features are exchanged."""
+        shapes = []
+        for video in self.videos[:_COMPARED] if self.snippets else ():
+            with contextlib.suppress(JaxtalError):
+                shapes.append(self.snippets(video))
+        return axes.exchanged(shapes)
 
     def _some_remain(self, without: Collection[str]) -> bool:
         """Return False if no training or no test video remains when unusable ones are skipped."""

@@ -137,6 +137,11 @@ def _find_labels(dataset: Dataset, found: _Instances) -> Iterator[Finding]:
     elif bare:
         message = f"{len(bare)} of {len(dataset.train)} training videos have no label: {_few(bare)}"
         yield Finding("training videos without a label", WARNING, message, tuple(bare))
+    if dataset.train and not dataset.test:
+        yield Finding("no test video", NOTE, "there are no test videos, so nothing is predicted")
+    elif dataset.test and not dataset.has_ground_truth:
+        message = f"none of the {len(dataset.test)} test videos has an annotated instance: no mAP"
+        yield Finding("no ground truth", NOTE, message)
     for part, videos in (("validation", dataset.validation), ("test", dataset.test)):
         bare = [video.name for video in videos if not len(video.labels)]
         yield from _listed(f"{part} videos without a label", NOTE, bare)

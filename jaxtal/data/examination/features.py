@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from jaxtal.data.axes import exchanged
 from jaxtal.data.dataset import Dataset
 from jaxtal.data.examination.facts import Facts
 from jaxtal.data.findings import ERROR, NOTE, WARNING, Finding
@@ -25,6 +26,7 @@ def find(dataset: Dataset, facts: Facts) -> Iterator[Finding]:
     yield from _find_zero_streams(dataset, facts)
     yield from _find_equal(dataset, facts)
     yield from _find_streams(dataset, facts)
+    yield from _find_turned(dataset, facts)
 
 
 def _names(dataset: Dataset, which: np.ndarray) -> tuple[str, ...]:
@@ -39,10 +41,11 @@ def _few(names: tuple[str, ...]) -> str:
 def _find_zeros(dataset: Dataset, facts: Facts) -> Iterator[Finding]:
     empty = facts.seen & (facts.zeros == facts.snippets)
     training = np.arange(len(empty)) < len(dataset.train)
+    labeled = np.array([len(video.labels) > 0 for video in dataset.videos], bool) & training
     names = _names(dataset, empty)
-    if dataset.train and (empty | ~training).all() and facts.seen.any():
+    if labeled.any() and empty[labeled].all():
         message = (
-            f"the features of all {len(dataset.train)} training videos are zero, so there is "
+            f"the features of all {labeled.sum()} labeled training videos are zero, so there is "
             "nothing to learn from; extract them again"
         )
         yield Finding("zero features", ERROR, message, names)
@@ -120,3 +123,11 @@ def _find_streams(dataset: Dataset, facts: Facts) -> Iterator[Finding]:
             f"streams=1 for features of a single encoder, or stream_widths={half},{half}"
         )
         yield Finding("assumed streams", WARNING, message)
+
+
+def _find_turned(dataset: Dataset, facts: Facts) -> Iterator[Finding]:
+    """Yield a finding about features whose axes are exchanged."""
+    known = facts.snippets > 0
+    shapes = list(zip(facts.snippets[known].tolist(), facts.widths[known].tolist(), strict=True))
+    if message := exchanged(shapes):
+        yield Finding("axes", ERROR, message, _names(dataset, known))

@@ -538,7 +538,7 @@ CORRUPTIONS = (
     ),
     Corruption(
         "all videos in one subset",
-        ("no training video", "no test video", "no training label"),
+        ("wanted some to train on",),
         edit=edit_json(_subset("test")),
         layouts=JSON,
     ),
