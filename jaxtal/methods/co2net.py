@@ -226,7 +226,7 @@ class CO2Net(nn.Module):
     ccm_auxiliary: str
     fusion: str
     pool_window: int
-    sections: int | tuple[int, ...] = 2
+    sections: int | tuple[int, ...]
 
     @nn.compact
     def __call__(self, x: jax.Array, mask: jax.Array, train: bool = False) -> dict:

@@ -101,7 +101,7 @@ class D2Net(nn.Module):
     residual: bool
     dropout: float
     padding: str
-    sections: int | tuple[int, ...] = 2
+    sections: int | tuple[int, ...]
 
     @nn.compact
     def __call__(self, x: jax.Array, mask: jax.Array, train: bool = False) -> dict:

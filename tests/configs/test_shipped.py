@@ -65,7 +65,7 @@ def test_every_option_of_the_network_is_a_field(name):
     own = {
         field.name for field in dataclasses.fields(network) if field.name not in ("parent", "name")
     }
-    assert set(config.model) == own - {"num_classes"}
+    assert set(config.model) == own - {"num_classes", "sections"}
 
 
 @pytest.mark.parametrize("name", METHODS)

@@ -1,5 +1,7 @@
 """Networks for one stream and for two streams of different width, against NumPy oracles."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -23,6 +25,8 @@ CONFIGS = {
     "hybrid": hybrid_thumos,
 }  # fmt: skip
 STREAMS = ((7,), (3, 6), (6, 3))
+# LLVM's optimizations take longer than these small networks and change no equation.
+QUICK = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 
 
 def config_of(method: str):
@@ -37,7 +41,7 @@ def config_of(method: str):
 
 def variables_of(model, width: int) -> dict:
     """Random variables, none of which is 0."""
-    start = jax.jit(model.init)(jax.random.key(0), jnp.zeros((1, 1, width)), jnp.ones((1, 1), bool))
+    start = QUICK(model.init)(jax.random.key(0), jnp.zeros((1, 1, width)), jnp.ones((1, 1), bool))
     rng = np.random.default_rng(1)
     return jax.tree.map(lambda p: p + 0.2 * rng.normal(size=p.shape).astype(np.float32), start)
 
@@ -56,7 +60,7 @@ def run(method: str, streams, **fields):
     config = config_of(method)
     model = methods.get(method).build({**config.model, **fields}, C, streams)
     variables, batch = variables_of(model, sum(streams)), batch_of(sum(streams))
-    outputs = jax.jit(model.apply)(variables, batch.features, batch.mask)
+    outputs = QUICK(model.apply)(variables, batch.features, batch.mask)
     return variables, batch, {name: np.asarray(value) for name, value in outputs.items()}
 
 
@@ -67,7 +71,7 @@ def test_equal_halves_are_the_default(method):
     build = methods.get(method).build
     ours, wanted = (build(config.model, C, streams) for streams in ((6, 6), ()))
     arguments = jax.random.key(3), jnp.zeros((1, 1, 12)), jnp.ones((1, 1), bool)
-    one, other = (jax.jit(model.init)(*arguments) for model in (ours, wanted))
+    one, other = (QUICK(model.init)(*arguments) for model in (ours, wanted))
     jax.tree.map(np.testing.assert_array_equal, one, other)
     batch = batch_of(12)
     outputs = [jax.jit(m.apply)(one, batch.features, batch.mask) for m in (ours, wanted)]
@@ -201,9 +205,7 @@ def test_d2net_equals_its_oracle(streams, residual):
 def test_the_hybrid_s_body_has_the_same_streams():
     variables, batch, outputs = run("hybrid", (7,))
     body = co2net.build(config_of("hybrid").model, C, (7,))
-    wanted = jax.jit(body.apply)(
-        {"params": variables["params"]["body"]}, batch.features, batch.mask
-    )
+    wanted = QUICK(body.apply)({"params": variables["params"]["body"]}, batch.features, batch.mask)
     for name, value in wanted.items():
         np.testing.assert_allclose(outputs[name], value, atol=1e-6)
     assert variables["params"]["dictionary"].shape == (C + 1, 7)
@@ -223,13 +225,12 @@ def test_the_loss_reaches_all_parameters(method, streams):
     variables, batch = variables_of(model, sum(streams)), batch_of(sum(streams))
     params, weights = variables.pop("params"), hyperparams_from_config(config).loss_weights
 
-    @jax.jit
     def total(params):
         outputs = model.apply({"params": params, **variables}, batch.features, batch.mask)
         late = context(variables, step=10**6)
         terms, _ = chosen.loss_terms(outputs, batch, late, config)
         return sum(weights[name] * term for name, term in terms.items())
 
-    gradient = jax.grad(total)(params)
+    gradient = QUICK(jax.grad(total))(params)
     reached = jax.tree.map(lambda leaf: bool(np.any(leaf)), gradient)
     assert all(jax.tree.leaves(reached)), reached
