@@ -62,7 +62,6 @@ def test_validation_videos_judge_and_test_videos_are_evaluated_at_the_end(tmp_pa
     assert "mine: 10 training, 3 validation and 3 test videos; unused: 2 of subset 'Spare';" in said
     assert out.count("validation mAP") == 3
     assert "step 12: test mAP" in out
-    assert "validation, best step" in said
     result = result_of(tmp_path / "run")
     assert "best_on_test" not in result
     lines = evaluations(tmp_path / "run")

@@ -128,7 +128,7 @@ def change(content: dict, *path, to=None) -> dict:
 
 DAMAGED = {
     "no method": (change(single(0.4), "method"), "no 'method'"),
-    "no mAP": (change(single(0.4), "map"), "list index out of range"),
+    "no mAP": (change(single(0.4), "map"), "a run without mAP"),
     "text for mAP": (change(single(0.4), "map", to="good"), "'str' object is not"),
     "text for a number": (change(single(0.4), "map", "0.5", to="half"), "'half'"),
     "a list for an average": (change(single(0.4), "average", to=[1]), "wanted result.json"),

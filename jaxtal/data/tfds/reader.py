@@ -183,7 +183,9 @@ class _Records:
     def open(self) -> None:
         """Open the splits; DataError if files or records are missing."""
         try:
-            self._sources = _open(self._folder, {split for split, _ in self._where.values()})
+            self._sources = _open(
+                self._folder, [*dict.fromkeys(split for split, _ in self._where.values())]
+            )
         except JaxtalError:
             raise
         except Exception as error:  # TFDS reads several files and may raise any exception
@@ -225,7 +227,7 @@ class _Records:
         )
 
 
-def _open(folder: Path, splits: set[str]) -> dict[str, Any]:
+def _open(folder: Path, splits: list[str]) -> dict[str, Any]:
     """Return TFDS's random access sources of the splits."""
     _check_features(json_files.load(folder / _FEATURES, _FORM), folder / _FEATURES)
     import tensorflow_datasets as tfds
