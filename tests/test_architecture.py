@@ -16,7 +16,7 @@ from configs import co2net_thumos
 from jaxtal import methods
 from jaxtal.data import layouts, synthetic
 from jaxtal.data.io import object_arrays
-from jaxtal.data.layouts import wtalc
+from jaxtal.data.layouts import wtalc_writer
 from jaxtal.data.synthetic.config import SyntheticConfig
 from jaxtal.input_pipeline.placement import place_features
 from jaxtal.parallel import sharding
@@ -147,7 +147,7 @@ def config(tmp_path_factory):
     dataset = synthetic.generate(
         SyntheticConfig(num_train=8, num_test=4, num_classes=3, feature_width=8, max_snippets=100)
     )
-    wtalc.write_annotations(folder, dataset)
+    wtalc_writer.write_annotations(folder, dataset)
     with open(folder / f"{dataset.name}-I3D-JOINTFeatures.npy", "wb") as file:
         writer = object_arrays.Writer(file, 12)
         for video in (*dataset.train, *dataset.test):

@@ -23,7 +23,7 @@ from jaxtal.data.dataset import Dataset, TimeGrid, Video
 from jaxtal.data.io import json_files, object_arrays
 from jaxtal.data.io.files import atomic_write, sha256
 from jaxtal.data.io.journal import JOURNAL, LOCK, HashedFile, Journal
-from jaxtal.data.layouts import manifest, per_video, wtalc
+from jaxtal.data.layouts import manifest, per_video, wtalc, wtalc_writer
 from jaxtal.data.lazy_dataset import LazyDataset
 from jaxtal.errors import DataError
 
@@ -121,7 +121,7 @@ def _finish(layout: str, folder: Path, dataset: Dataset, journal: "Journal", num
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         json_files.write(folder / name, text)
     if layout in _JOINT:
-        wtalc.write_annotations(folder, dataset)
+        wtalc_writer.write_annotations(folder, dataset)
     lines = journal.done.values()
     sums = journal.sums | {
         name: value for line in lines for name, value in line.get("sums", {}).items()

@@ -139,7 +139,9 @@ class LazyDataset:
     def _exchanged_axes(self) -> str:
         """Return a message if the axes of the first videos' features are exchanged."""
         shapes = []
-        for video in self.videos[:_COMPARED] if self.snippets else ():
+        if self.snippets is None:
+            return ""
+        for video in self.videos[:_COMPARED]:
             with contextlib.suppress(JaxtalError):
                 shapes.append(self.snippets(video))
         return axes.exchanged(shapes)

@@ -157,29 +157,38 @@ def source(
         grid = dataset.grid.replaced(options.fps, options.stride, options.window)
         dataset, found = _longer(dataset, grid, index)
         notes += found
-    videos = dataset.videos
-    separate = of_videos is not None and len(index.streams) == 2
-    if separate:
-        dataset = dataclasses.replace(dataset, stream_widths=of_first(index.widths, videos) or ())
-    known = [video.name for video in videos] + [name for names in unused.values() for name in names]
+    known = [video.name for video in dataset.videos]
+    known += [name for names in unused.values() for name in names]
     if unknown := sorted(set(reading.split or ()) - set(known)):
         notes.append(f"{len(unknown)} listed videos are not in {path.name}, {unknown[0]} first")
-    present = {video.name for video in videos if of_videos and of_videos.paths(video.name)}
-    absent = tuple(v.name for v in videos if v.name not in present) if of_videos else ()
-    used = {path for name in known if of_videos for path in of_videos.paths(name) or ()}
-    return LazyDataset(
+    bare = LazyDataset(
         layout=spec.name,
         path=folder,
         dataset=dataset,
         has_time_grid=has_time_grid,
-        has_streams=separate,
-        features=of_videos,
-        snippets=of_videos.shape if of_videos else None,
         notes=tuple(notes),
-        missing=absent,
-        declared_missing=tuple(sorted(set(absent) & _declared_missing(folder))),
-        unannotated=tuple(name for name, at in index.streams[0].items() if at not in used),
         unused={subset: len(names) for subset, names in unused.items()},
+    )
+    return _with_features(bare, of_videos, known) if of_videos else bare
+
+
+def _with_features(source: LazyDataset, files: VideoFiles, known: list[str]) -> LazyDataset:
+    """Return the data set with its features; `known` are the names of all annotated videos."""
+    dataset, separate = source.dataset, len(files.streams) == 2
+    if separate:
+        widths = of_first(files.widths, dataset.videos) or ()
+        dataset = dataclasses.replace(dataset, stream_widths=widths)
+    absent = tuple(v.name for v in dataset.videos if not files.paths(v.name))
+    used = {path for name in known for path in files.paths(name) or ()}
+    return dataclasses.replace(
+        source,
+        dataset=dataset,
+        has_streams=separate,
+        features=files,
+        snippets=files.shape,
+        missing=absent,
+        declared_missing=tuple(sorted(set(absent) & _declared_missing(source.path))),
+        unannotated=tuple(name for name, at in files.streams[0].items() if at not in used),
     )
 
 

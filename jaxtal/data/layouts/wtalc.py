@@ -6,6 +6,7 @@ be in <DS>-I3D-RGBFeatures.npy and <DS>-I3D-FLOWFeatures.npy instead of the join
 """
 
 import dataclasses
+import functools
 import json
 from collections import Counter
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from jaxtal.data import activitynet
+from jaxtal.data import axes as feature_axes
 from jaxtal.data.dataset import (
     FOREVER,
     Dataset,
@@ -21,22 +23,21 @@ from jaxtal.data.dataset import (
     class_indices,
 )
 from jaxtal.data.io import object_arrays
+from jaxtal.data.io.feature_files import check_features, join_streams
 from jaxtal.data.io.files import (
-    atomic_write,
     check_class,
     check_name,
     check_unique,
     contents,
     open_regular,
 )
-from jaxtal.data.layouts.joint_files import JointFeatures, with_features
-from jaxtal.data.lazy_dataset import LazyDataset
-from jaxtal.data.reading import NOTHING_STATED, PARTS, THREE, ReadingOptions, assign_subsets
+from jaxtal.data.lazy_dataset import LazyDataset, of_first
+from jaxtal.data.reading import NOTHING_STATED, PARTS, ReadingOptions, assign_subsets
 from jaxtal.errors import DataError, short_repr
 
 _FILES = ("videoname", "subset", "classlist", "labels", "labels_all", "segments", "duration")
 _OF_VIDEO = ("labels", "labels_all", "segments", "duration")
-_AMBIGUOUS = "Ambiguous_test.txt"
+AMBIGUOUS = "Ambiguous_test.txt"
 
 
 def find(folder: Path) -> list[str]:
@@ -124,7 +125,7 @@ def source(
     check_unique(names, f"{annotations / 'videoname.npy'}")
     for name_of_video in names:
         check_name(name_of_video, f"{annotations / 'videoname.npy'}")
-    ambiguous = _read_ambiguous(annotations / _AMBIGUOUS)
+    ambiguous = _read_ambiguous(annotations / AMBIGUOUS)
     subsets = _texts(columns["subset"], f"{annotations / 'subset.npy'}")
     counts = dict(Counter(subsets))
     annotated = {
@@ -146,7 +147,7 @@ def source(
         return dataclasses.replace(bare, notes=_missing(folder, feature_files))
     if features is False:
         return bare
-    return with_features(bare, JointFeatures(feature_files, names, options.axes))
+    return _with_features(bare, _Features(feature_files, names, options.axes))
 
 
 def _video(name: str, row: dict[str, Any], classes: tuple[str, ...], where: str) -> Video:
@@ -278,60 +279,73 @@ def _read_ambiguous(path: Path) -> dict[str, np.ndarray]:
     return {video: np.array(pairs) for video, pairs in intervals.items()}
 
 
-def write_annotations(folder: Path, dataset: Dataset) -> None:
-    """Write <DS>-Annotations/, training videos first.
+class _Features:
+    """Reader of a video's features from the joint file, or from the RGB and the flow file."""
 
-    Subsets are named validation and test, as in THUMOS14, or training and validation for data sets
-    whose name begins with ActivityNet; with validation videos they are named as in `reading.THREE`.
-    Strings are bytes, as the published programs expect.
+    def __init__(self, paths: list[Path], names: list[str], axes: str):
+        self._axes = axes
+        self._files = {path: object_arrays.load(path) for path in paths}
+        self._rows = {name: row for row, name in enumerate(names)}
+        self.separate = len(paths) == 2
+        for path, arrays in self._files.items():
+            if np.ndim(arrays) == 0 or len(arrays) != len(names):
+                raise DataError(
+                    f"{path}: features of {np.size(arrays)} videos, but the annotations list "
+                    f"{len(names)}; they must belong to the same data set, in the same order"
+                )
+
+    def _parts(self, video: Video) -> list[np.ndarray]:
+        row, parts = self._rows[video.name], []
+        for path, arrays in self._files.items():
+            value, where = arrays[row], f"{path}, video {video.name}"
+            if isinstance(value, np.ndarray) and (value.ndim == 3 or self._axes != "TD"):
+                shapes = functools.partial(map, np.shape, arrays[:9])
+                value = feature_axes.apply(value, self._axes, where, shapes)
+            parts.append(check_features(value, where))
+        return parts
+
+    def _shapes(self, video: Video) -> list[tuple[int, ...]]:
+        row = self._rows[video.name]
+        shapes: list = [np.shape(arrays[row]) for arrays in self._files.values()]
+        if self._axes != "TD":
+            shapes = [feature_axes.shape_after(shape, self._axes) for shape in shapes]
+        if any(len(shape) != 2 for shape in shapes):
+            self._parts(video)  # raises the appropriate error
+        return shapes
+
+    def shape(self, video: Video) -> tuple[int, int]:
+        """Return (T, 2D) without copying features."""
+        return self._shapes(video)[0][0], sum(self.widths(video))
+
+    def widths(self, video: Video) -> tuple[int, ...]:
+        """Return the width of each file's features, without copying them."""
+        return tuple(width for _, width in self._shapes(video))
+
+    def __call__(self, video: Video) -> np.ndarray:
+        """Return the (T, 2D) features of a video, joined from its streams."""
+        joint, *flow = self._parts(video)
+        where = f"{next(iter(self._files)).parent}, video {video.name}"
+        return join_streams(joint, flow[0], where) if flow else joint
+
+
+def _with_features(source: LazyDataset, features: "_Features") -> LazyDataset:
+    """Return a data set with its features, and with the widths of separate streams.
 
     Args:
-        folder: folder in which <DS>-Annotations/ is created.
-        dataset: the videos; <DS> is its name.
-
-    Raises:
-        DataError: a file cannot be written.
+        source: the data set without features.
+        features: the reader of the features.
     """
-    annotations = folder / f"{dataset.name}-Annotations"
-    annotations.mkdir(parents=True, exist_ok=True)
-    videos = dataset.videos
-    activitynet = dataset.name.startswith("ActivityNet")
-    two = ("training", "validation") if activitynet else ("validation", "test")
-    subsets = tuple(THREE.values()) if dataset.validation else two
-    counts = [len(part) for part in dataset.parts.values()]
-    duration = np.array([video.duration for video in videos])
-    plain = {
-        "videoname": _bytes(video.name for video in videos),
-        "subset": np.repeat(_bytes(subsets), counts),
-        "classlist": _bytes(dataset.classes),
-        "duration": duration if activitynet else duration[:, None],
-    }
-    lists = {
-        "segments": [video.segments.tolist() for video in videos],
-        "labels": [[dataset.classes[n] for n in video.segment_labels] for video in videos],
-        "labels_all": [[dataset.classes[n] for n in video.labels] for video in videos],
-    }
-    for name, array in plain.items():
-        with atomic_write(annotations / f"{name}.npy", "wb") as file:
-            np.save(file, array, allow_pickle=False)
-    for name, entries in lists.items():
-        with atomic_write(annotations / f"{name}.npy", "wb") as file:
-            writer = object_arrays.Writer(file, len(entries))
-            for entry in entries:
-                writer.add(entry)
-            writer.end()
-    lines = [
-        f"{video.name}  {start!r} {end!r}\n"
-        for video in videos
-        for start, end in video.ambiguous.tolist()
-    ]
-    if lines or dataset.name.startswith("Thumos14"):
-        with atomic_write(annotations / _AMBIGUOUS) as file:
-            file.writelines(lines)
-
-
-def _bytes(texts) -> np.ndarray:
-    return np.array([text.encode() for text in texts])
+    dataset, separate = source.dataset, features.separate
+    if separate:
+        widths = of_first(features.widths, dataset.videos) or ()
+        dataset = dataclasses.replace(dataset, stream_widths=widths)
+    return dataclasses.replace(
+        source,
+        dataset=dataset,
+        features=features,
+        has_streams=separate,
+        snippets=features.shape,
+    )
 
 
 def hamnet_ground_truth_file(folder: Path, name: str) -> Path | None:

@@ -14,7 +14,7 @@ import numpy as np
 
 from jaxtal.data.dataset import Dataset, TimeGrid, Video
 from jaxtal.data.io import object_arrays
-from jaxtal.data.layouts import per_video, wtalc
+from jaxtal.data.layouts import per_video, wtalc, wtalc_writer
 
 CLASSES = ("Jump", "Run", "Throw")
 WIDTH = 1024  # of each stream
@@ -79,7 +79,7 @@ def write(folder: Path, dataset: Dataset, layout: str) -> None:
     """Write a data set without checking it, as other programs do."""
     folder.mkdir(parents=True)
     if layout in ("wtalc", "hamnet"):
-        wtalc.write_annotations(folder, dataset)
+        wtalc_writer.write_annotations(folder, dataset)
         with open(folder / f"{dataset.name}-I3D-JOINTFeatures.npy", "wb") as file:
             writer = object_arrays.Writer(file, len(dataset.videos))
             for video in dataset.videos:
