@@ -1,5 +1,6 @@
 """Examination of annotations: labels, instances, subsets and classes."""
 
+import itertools
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -52,12 +53,9 @@ def find(dataset: Dataset) -> Iterator[Finding]:
     Args:
         dataset: the videos; their features are not read.
     """
-    instances = _columns(dataset.videos)
-    yield from _find_units(dataset, instances)
-    yield from _find_instances(dataset, instances)
-    yield from _find_labels(dataset, instances)
-    yield from _find_classes(dataset)
-    yield from _find_files(dataset)
+    found = _columns(dataset.videos)
+    yield from itertools.chain(_find_units(dataset, found), _find_instances(dataset, found))
+    yield from itertools.chain(_find_labels(dataset), _find_classes(dataset), _find_files(dataset))
 
 
 def _find_units(dataset: Dataset, found: _Instances) -> Iterator[Finding]:
@@ -125,7 +123,7 @@ def _find_instances(dataset: Dataset, found: _Instances) -> Iterator[Finding]:
     yield from _listed("labels without an instance", NOTE, names)
 
 
-def _find_labels(dataset: Dataset, found: _Instances) -> Iterator[Finding]:
+def _find_labels(dataset: Dataset) -> Iterator[Finding]:
     """Yield findings about videos that nothing can be learned from or tested on."""
     bare = [video.name for video in dataset.train if not len(video.labels)]
     if bare and len(bare) == len(dataset.train):
@@ -220,8 +218,6 @@ def _few(names: Sequence[str]) -> str:
 def _examples(dataset: Dataset, found: _Instances, which: np.ndarray) -> tuple[str, ...]:
     """Return a text for each of the instances in a mask (n,)."""
     names = [video.name for video in dataset.videos] if which.any() else []
-    return tuple(
-        f"{names[found.video[row]]} {found.start[row]:g}-{found.end[row]:g} s "
-        f"{dataset.classes[found.label[row]]}"
-        for row in np.flatnonzero(which).tolist()
-    )
+    rows = zip(*(column[which].tolist() for column in found), strict=True)
+    texts = "{} {:g}-{:g} s {}"
+    return tuple(texts.format(names[v], s, e, dataset.classes[n]) for v, n, s, e, _ in rows)

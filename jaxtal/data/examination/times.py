@@ -63,12 +63,10 @@ class _Extents:
 
     def examples(self, which: np.ndarray) -> tuple[str, ...]:
         """Return a text for each of the videos in a mask (V,)."""
-        return tuple(
-            f"{name} {extent:.1f} s of features, {duration:.1f} s of video"
-            for name, extent, duration in zip(
-                self.names[which], self.seconds[which], self.durations[which], strict=True
-            )
-        )
+        columns = self.names, self.seconds, self.durations
+        rows = zip(*(column[which].tolist() for column in columns), strict=True)
+        text = "{} {:.1f} s of features, {:.1f} s of video"
+        return tuple(text.format(*row) for row in rows)
 
 
 def _error(seconds: np.ndarray, durations: np.ndarray, snippet: ArrayLike) -> float:

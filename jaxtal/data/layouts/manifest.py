@@ -59,7 +59,7 @@ def content(
 
 
 def layout(folder: Path) -> str:
-    """Return the layout in a folder's manifest, "" if the folder has no manifest.
+    """Return the layout in a folder's manifest.
 
     Args:
         folder: the data set's folder.
@@ -67,8 +67,6 @@ def layout(folder: Path) -> str:
     Raises:
         DataError: the manifest is malformed.
     """
-    if not (folder / NAME).is_file():
-        return ""
     stated = json_files.field(_load(folder), "layout", f"{folder / NAME}", _FORM)
     return json_files.as_text(stated, "layout", f"{folder / NAME}")
 
@@ -113,15 +111,12 @@ def apply(source: LazyDataset) -> LazyDataset:
     """Return a data set with the time grid and the streams in its folder's manifest.
 
     Args:
-        source: the data set; it is returned unchanged if its folder has no manifest.
+        source: the data set, whose folder has a manifest.
 
     Raises:
         DataError: the manifest is malformed.
     """
-    path = source.path / NAME
-    if not path.is_file():
-        return source
-    stated = _load(source.path)
+    path, stated = source.path / NAME, _load(source.path)
     entries = _entries(stated, path)
     numbers = json_files.field(stated, "grid", f"{path}", _FORM)
     fps, stride, window = (
