@@ -219,7 +219,7 @@ def evaluate(
     chosen = protocol if isinstance(protocol, Protocol) else protocols.get(protocol)
     truth = dataset if isinstance(dataset, Dataset) else layouts.load_annotations(Path(dataset))
     found = detections if isinstance(detections, Detections) else Detections.from_json(detections)
-    findings.report(examine(dataclasses.replace(truth, train=())), truth.name)
+    findings.report(examine(dataclasses.replace(truth, train=(), validation=())), truth.name)
     segments, left_out = _in_test_videos(found, truth, skip_unknown)
     where = "detections" if isinstance(detections, Detections) else f"{detections}"
     warn_of_implausible(where, segments, truth.test)

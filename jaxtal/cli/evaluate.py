@@ -16,7 +16,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from jaxtal.cli import flags
+from jaxtal.cli import flags, reading
 from jaxtal.cli.command import Command
 
 if TYPE_CHECKING:
@@ -68,6 +68,7 @@ def add_flags(parser: flags.Parser) -> None:
         type=flags.integer(0),
         default=10,
     )
+    reading.add_annotation_flags(parser)
     parser.add_flag(
         "skip_unknown",
         "Skip and count detections of unknown videos and classes, which are an error by default.",
@@ -93,6 +94,7 @@ def run(args: argparse.Namespace) -> int:
         errors_at=args.errors_at,
         top=args.top,
         skip_unknown=args.skip_unknown,
+        options=reading.options(args),
     )
     if args.figure:
         _draw(Path(args.figure), evaluated)

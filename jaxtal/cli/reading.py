@@ -14,13 +14,8 @@ _SUBSETS = {"train": "training", "validation": "validation during training", "te
 
 
 def add_flags(parser: flags.Parser) -> None:
-    """Define the flags of all commands that read a data set."""
-    parser.add_flag("layout", "Layout of the data set; default: detected.", default="")
-    parser.add_flag(
-        "name",
-        "Name <DS> of the data set; default: the name in its files or its builder.",
-        default="",
-    )
+    """Define the flags of all commands that read a data set with features."""
+    add_annotation_flags(parser)
     parser.add_flag(
         "skip_damaged",
         "Skip videos with damaged features, with a warning, instead of failing.",
@@ -40,13 +35,23 @@ def add_flags(parser: flags.Parser) -> None:
         type=flags.choice(*TIMES),
         default="grid",
     )
+    _add_features(parser)
+
+
+def add_annotation_flags(parser: flags.Parser) -> None:
+    """Define the flags of all commands that read annotations."""
+    parser.add_flag("layout", "Layout of the data set; default: detected.", default="")
+    parser.add_flag(
+        "name",
+        "Name <DS> of the data set; default: the name in its files or its builder.",
+        default="",
+    )
     parser.add_flag(
         "unit",
         "Unit of the durations and segments in the annotations.",
         type=flags.choice(*UNITS),
         default="seconds",
     )
-    _add_features(parser)
     for part, what in _SUBSETS.items():
         parser.add_flag(
             f"{part}_subset",
@@ -83,5 +88,5 @@ def _add_features(parser: flags.Parser) -> None:
 
 
 def options(args: argparse.Namespace) -> ReadingOptions:
-    """Return the options that the flags of `add_flags` state."""
-    return ReadingOptions(**{name: getattr(args, name) for name in FIELDS})
+    """Return the options that the flags of the command state."""
+    return ReadingOptions(**{name: getattr(args, name) for name in FIELDS if name in args})

@@ -11,6 +11,7 @@ from jaxtal.data import layouts
 from jaxtal.data.dataset import Dataset
 from jaxtal.data.examination import examine
 from jaxtal.data.findings import report as report_findings
+from jaxtal.data.reading import NOTHING_STATED, ReadingOptions
 from jaxtal.errors import JaxtalError, warn
 from jaxtal.evaluation import detection_map, error_analysis, protocols
 from jaxtal.evaluation.detection_map import Evaluation
@@ -43,6 +44,7 @@ def evaluate_files(
     errors_at: float = 0.5,
     top: int = 10,
     skip_unknown: bool = False,
+    options: ReadingOptions = NOTHING_STATED,
 ) -> FileEvaluation:
     """Evaluate detections against each ground truth under each protocol.
 
@@ -54,6 +56,7 @@ def evaluate_files(
         top: maximum number of false positives in the report.
         skip_unknown: skip and count detections of unknown videos and classes; otherwise they are
             an error.
+        options: statements of the user about the annotations.
 
     Returns:
         The report, and the evaluation under the first protocol.
@@ -65,12 +68,12 @@ def evaluate_files(
     chosen = [protocols.get(name) for name in names]
     for protocol in chosen:
         error_analysis.check_threshold(protocol, errors_at)
-    datasets = [layouts.load_annotations(path) for path in annotations]
+    datasets = [layouts.load_annotations(path, options) for path in annotations]
     _check_classes(annotations, datasets)
     rows: dict[str, dict[str, Any]] = {}
     results: list[tuple[Evaluation, ErrorAnalysis]] = []
     for path, dataset in zip(annotations, datasets, strict=True):
-        report_findings(examine(dataclasses.replace(dataset, train=())), f"{path}")
+        report_findings(examine(dataclasses.replace(dataset, train=(), validation=())), f"{path}")
         found, skipped = _read(detections, dataset, skip_unknown)
         warn_of_implausible(f"{detections}", found, dataset.test)
         for protocol in chosen:

@@ -143,6 +143,12 @@ def _find_labels(dataset: Dataset) -> Iterator[Finding]:
     for part, videos in (("validation", dataset.validation), ("test", dataset.test)):
         bare = [video.name for video in videos if not len(video.labels)]
         yield from _listed(f"{part} videos without a label", NOTE, bare)
+    bare = [v.name for v in dataset.test if len(v.labels) and not len(v.segments)]
+    if dataset.has_ground_truth:
+        yield from _listed(
+            "test videos with labels only", WARNING, bare, f"{len(bare)} test videos have labels "
+            f"but no instances, so that every detection in them is false: {_few(bare)}",
+        )  # fmt: skip
     names = {video.name for video in dataset.train}
     both = sorted(names & {video.name for video in (*dataset.validation, *dataset.test)})
     yield from _listed(

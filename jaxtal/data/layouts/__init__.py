@@ -260,6 +260,7 @@ def load_dataset(
     time_grid: TimeGrid | None = None,
     features: bool = True,
     skip_damaged: bool = False,
+    **options: Any,
 ) -> Dataset:
     """Read a data set in one of the layouts in which the field's data sets are distributed.
 
@@ -272,6 +273,9 @@ def load_dataset(
             one that programs which read the layout assume.
         features: read all features into memory; False: annotations only.
         skip_damaged: skip videos whose features cannot be used, with a warning.
+        **options: further fields of `jaxtal.data.reading.ReadingOptions`: `time`, `unit`, `axes`,
+            `streams`, `stream_widths`, `modality`, `train_subset`, `validation_subset` and
+            `test_subset`, as in the section `data` of a config.
 
     Returns:
         The data set, with times in seconds and (T, 2D) features, RGB first.
@@ -284,8 +288,10 @@ def load_dataset(
     fps, stride, window = (0.0, 0.0, 0.0) if time_grid is None else time_grid.times
     if path.is_dir() and path.name.endswith("-Annotations") and not features and not name:
         path, name = wtalc.locate(path, "")
-    options = ReadingOptions(layout or "", name or "", fps, stride, window)
-    source = read(path, options, features=features)
+    if unknown := sorted(set(options) - set(FIELDS)):
+        raise DataError(f"load_dataset has no option {unknown[0]!r}, only {', '.join(FIELDS)}")
+    stated = ReadingOptions(layout or "", name or "", fps, stride, window, **options)
+    source = read(path, stated, features=features)
     return source.load(skip_damaged) if features else source.bare
 
 
@@ -342,11 +348,14 @@ def _options(config: "ConfigDict") -> ReadingOptions:
     return ReadingOptions(**known)
 
 
-def load_annotations(path: str | os.PathLike[str]) -> Dataset:
+def load_annotations(
+    path: str | os.PathLike[str], options: ReadingOptions = NOTHING_STATED
+) -> Dataset:
     """Read videos without features, from a JSON file in ActivityNet form or any layout.
 
     Args:
         path: the file, the data set's folder, or a folder <DS>-Annotations of the W-TALC layout.
+        options: statements of the user about the data set.
 
     Returns:
         The data set without features.
@@ -356,9 +365,9 @@ def load_annotations(path: str | os.PathLike[str]) -> Dataset:
     """
     path = Path(path)
     if path.is_dir() and path.name.endswith("-Annotations"):
-        folder, name = wtalc.locate(path, "")
-        return read(folder, name=name, features=False).bare
-    if path.is_dir() and not detect(path):
-        wtalc.locate(path, "")  # raises an error with the missing files
-    layout = "" if path.is_dir() else "activitynet"
-    return read(path, layout=layout, features=False).bare
+        folder, name = wtalc.locate(path, options.name)
+        return read(folder, options, name=name, features=False).bare
+    if path.is_dir() and not options.layout and not detect(path):
+        wtalc.locate(path, options.name)  # raises an error with the missing files
+    layout = options.layout or ("" if path.is_dir() else "activitynet")
+    return read(path, options, layout=layout, features=False).bare
