@@ -32,10 +32,12 @@ class Converted(NamedTuple):
     Attributes:
         widths: Sizes of the network.
         parameters: Number of trainable parameters, without those that have no counterpart here.
+        named: True if the names of the classes are known.
     """
 
     widths: Widths
     parameters: int
+    named: bool
 
 
 def from_torch(
@@ -89,7 +91,7 @@ def from_torch(
     name = "" if config is None else config.data.name
     files.write_model(names, grid, 2 * widths.features, name)
     leaves = jax.tree.leaves(variables["params"])
-    return Converted(widths, sum(math.prod(leaf.shape) for leaf in leaves))
+    return Converted(widths, sum(math.prod(leaf.shape) for leaf in leaves), None not in names)
 
 
 def _classes_of_data(config: ConfigDict | None, count: int, where: str) -> tuple[str | None, ...]:

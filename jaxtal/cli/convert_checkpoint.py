@@ -76,22 +76,26 @@ def _from_torch(args: argparse.Namespace, method: str, workdir: Path) -> None:
 
     classes = convert.read_classes(Path(args.classes)) if args.classes else ()
     source = Path(args.torch)
-    (features, count, _), parameters = convert.from_torch(
+    (features, count, _), parameters, named = convert.from_torch(
         method, source, workdir, args.loaded_config, classes
     )
     print(
         f"{method}, {count} classes, {features} features per modality, {parameters:,} parameters: "
         f"{source} is step 0 in {workdir}"
     )
-    print(f"to evaluate it: {_evaluation(args, method, workdir)}")
+    print(f"to evaluate it: {_evaluation(args, method, workdir, named)}")
 
 
-def _evaluation(args: argparse.Namespace, method: str, workdir: Path) -> str:
-    """Return the command that evaluates the work directory, with the overrides of the config."""
+def _evaluation(args: argparse.Namespace, method: str, workdir: Path, named: bool) -> str:
+    """Return the command that evaluates the work directory, with the overrides of the config.
+
+    The data set of the config is the checkpoint's only if it gave the names of the classes.
+    """
     options = [("config", f"{method}_thumos"), ("config.data.dir", "FOLDER")]
     if args.config is not None:
-        changed = [(f"config.{field}", text) for field, text in args.overrides]
-        options = [("config", args.config), *changed]
+        changed = {f"config.{field}": text for field, text in args.overrides}
+        folder = {} if named else {"config.data.dir": "FOLDER"}
+        options = [("config", args.config), *(changed | folder).items()]
     options += [("workdir", str(workdir)), ("mode", "eval")]
     return shlex.join(["jaxtal", "train", *(f"--{name}={value}" for name, value in options)])
 

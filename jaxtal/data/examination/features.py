@@ -120,7 +120,8 @@ def _find_streams(dataset: Dataset, facts: Facts) -> Iterator[Finding]:
         half = width // 2
         message = (
             f"{width} features per snippet are taken for {half} of RGB and {half} of flow; state "
-            f"streams=1 for features of a single encoder, or stream_widths={half},{half}"
+            f"streams=1 for features of a single encoder, or stream_widths={half},{half} if this "
+            "is right"
         )
         yield Finding("assumed streams", WARNING, message)
 

@@ -72,3 +72,68 @@ def test_the_documentation_lists_all():
     assert len({one.what for one in CORRUPTIONS}) == len(CORRUPTIONS)
     for one in CORRUPTIONS:
         assert f"| {one.what} |" in text, one.what
+
+
+CLEAN = corruptions.clean()
+
+# What is stated about a corrupted data set to use it, and the clean one it must then equal.
+FIXES = [
+    ("features rescaled to 100 snippets", {"time": "rescaled"}, "acmnet"),
+    ("durations and segments in frames", {"unit": "frames"}, "actionformer"),
+    ("durations and segments in frames", {"unit": "frames"}, "wtalc"),
+    ("segments in frames", {"unit": "segment_frames"}, "hamnet"),
+    ("features with exchanged axes", {"axes": "DT"}, "opentad"),
+    ("features with exchanged axes", {"axes": "DT"}, "wtalc"),
+    ("features of ten crops", {"axes": "TCD"}, "acmnet"),
+    ("features with an axis of length 1", {"axes": "1TD"}, "wtalc"),
+    ("all flow features are zero", {"modality": "rgb"}, "basnet"),
+    ("one stream in place of two", {"streams": 1}, "wtalc"),
+    ("some videos of a third subset", {"test_subset": ("validation", "spare")}, "opentad"),
+    (
+        "every second snippet is missing (stride of 32 frames)",
+        {"stride": 32, "window": 32},
+        "acmnet",
+    ),
+    (
+        "a time grid is assumed that is not the features'",
+        {"fps": 25, "stride": 16, "window": 16},
+        "opentad",
+    ),
+]
+
+
+@pytest.mark.parametrize(("what", "options", "layout"), FIXES)
+def test_the_stated_option_restores_the_data(what, options, layout, usual, tmp_path):
+    """Without the finding, and with the times and features of the clean data set."""
+    corruption = next(one for one in CORRUPTIONS if one.what == what)
+    corrupt = corruption.change(CLEAN, np.random.default_rng(1))
+    corruptions.write(tmp_path / "data", corrupt, layout)
+    corruption.edit(tmp_path / "data")
+    found = findings(tmp_path / "data", **options).keys() - usual[layout].keys()
+    assert not found
+    restored = layouts.read(tmp_path / "data", **options).load()
+    assert restored.grid.of(restored.videos).to_seconds(
+        [len(video.features) for video in restored.videos]
+    ) == pytest.approx([video.duration for video in CLEAN.videos], abs=1.3)
+    for video, wanted in zip(restored.videos, CLEAN.videos, strict=True):
+        assert video.name == wanted.name
+        assert video.duration == pytest.approx(wanted.duration, rel=1e-12)
+        np.testing.assert_allclose(video.segments, wanted.segments, rtol=1e-12)
+        if "rescaled" in what or "snippet is missing" in what:
+            continue
+        width = video.features.shape[1]
+        np.testing.assert_array_equal(video.features, wanted.features[:, :width])
+    assert restored.streams == (
+        (1024,) if "modality" in options or "streams" in options else (1024, 1024)
+    )
+
+
+def test_rescaled_features_end_with_their_videos(tmp_path):
+    corruption = next(one for one in CORRUPTIONS if one.kinds == ("rescaled features",))
+    corrupt = corruption.change(CLEAN, np.random.default_rng(1))
+    corruptions.write(tmp_path / "data", corrupt, "hamnet")
+    dataset = layouts.read(tmp_path / "data", time="rescaled", features=None).load()
+    ends = dataset.grid.of(dataset.videos).to_seconds([100] * len(dataset.videos))
+    np.testing.assert_allclose(ends, [video.duration for video in CLEAN.videos], rtol=1e-12)
+    half = dataset.grid.of(dataset.videos).to_seconds([50] * len(dataset.videos))
+    np.testing.assert_allclose(2 * half, ends, rtol=1e-12)

@@ -1,0 +1,113 @@
+"""Findings: how they are reported, and single checks of the examination."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from jaxtal.data.dataset import TimeGrid
+from jaxtal.data.examination import examine
+from jaxtal.data.examination.facts import Facts
+from jaxtal.data.findings import ERROR, NOTE, WARNING, Finding, by_severity, report
+from jaxtal.errors import JaxtalError
+from tests.data.examination.corruptions import clean
+
+NOTED = Finding("withheld", NOTE, "a note")
+WARNED = Finding("zeros", WARNING, "two zeros; state modality=rgb", ("a", "b"))
+WRONG = Finding("grid", ERROR, "wrong grid; state fps=25 stride=16")
+
+
+def test_only_errors_stop(caplog):
+    report([NOTED, WARNED], "mine")
+    assert caplog.messages == ["mine: two zeros; state modality=rgb"]
+    with pytest.raises(JaxtalError, match=r"^mine: wrong grid; state fps=25 stride=16$"):
+        report([WRONG, WARNED, NOTED], "mine")
+
+
+def test_strict_makes_warnings_errors(caplog):
+    with pytest.raises(JaxtalError, match="two zeros"):
+        report([WARNED, NOTED], "mine", strict=True)
+    with pytest.raises(JaxtalError, match=r"wrong grid.* \(1 more: zeros\)"):
+        report([WRONG, WARNED], "mine", strict=True)
+    report([NOTED], "mine", strict=True)
+    assert not caplog.messages
+
+
+def test_options_are_spelled_as_they_are_given():
+    with pytest.raises(JaxtalError, match=r"state config\.data\.fps=25 config\.data\.stride=16"):
+        report([WRONG], "mine", prefix="config.data.")
+
+
+def test_errors_come_first_and_examples_are_few():
+    assert by_severity([NOTED, WRONG, WARNED]) == [WRONG, WARNED, NOTED]
+    many = dataclasses.replace(WARNED, examples=tuple("abcdefg"))
+    assert many.to_json()["count"] == 7
+    assert many.to_json()["first"] == list("abcde")
+
+
+def naive_facts(features: np.ndarray, border: int) -> tuple:
+    """Return zeros, zero streams and constancy by definition."""
+    streams = features[:, :border], features[:, border:]
+    return (
+        sum(not row.any() for row in features),
+        [not stream.any() for stream in streams],
+        len(features) > 1 and all((row == features[0]).all() for row in features),
+    )
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_facts_of_few_columns_are_those_of_all(seed):
+    """Zeros that the sampled columns suggest are looked for in all columns."""
+    rng = np.random.default_rng(seed)
+    length, width = int(rng.integers(1, 12)), int(rng.integers(2, 70))
+    border = int(rng.integers(1, width))
+    features = (rng.random((length, width)) * (rng.random((length, width)) < 0.05)).astype("f4")
+    features[rng.random(length) < 0.3] = 0
+    if seed % 3 == 0:
+        features[:, :border] = 0
+    if seed % 5 == 0:
+        features = np.repeat(features[:1], length, axis=0)
+    facts = Facts.unknown(1)
+    facts.add(0, features, (border, width - border))
+    zeros, streams, constant = naive_facts(features, border)
+    assert facts.zeros[0] == zeros
+    assert facts.zero_streams[0].tolist() == streams
+    assert bool(facts.constant[0]) >= constant  # all sampled columns are equal
+    assert (facts.snippets[0], facts.widths[0]) == (length, width)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.09, 0.2, 1.0])
+def test_the_share_of_videos_that_differ_decides(share):
+    data = clean(5, 50)
+    count = round(share * 100)
+    changed = [
+        dataclasses.replace(video, duration=2 * video.duration) if index < count else video
+        for index, video in enumerate(data.videos)
+    ]
+    data = dataclasses.replace(data, train=tuple(changed[:50]), test=tuple(changed[50:]))
+    kinds = {one.kind for one in examine(data) if one.severity != NOTE}
+    wanted = {
+        0.0: set(),
+        0.09: {"features much longer or shorter than the video"},
+        0.2: {"time that does not fit"},
+        1.0: {"other time grid", "instances at the beginning only"},
+    }[share]
+    assert kinds == wanted
+
+
+@pytest.mark.parametrize(
+    "grid", [TimeGrid(30, 4, 16), TimeGrid(25, 8, 16), TimeGrid(10, 16), TimeGrid(25, 64)]
+)
+def test_a_known_grid_is_named(grid):
+    """Videos of the durations that features on `grid` have, read as 16 frames at 25 fps."""
+    data = clean(3, 20).map(
+        lambda video: dataclasses.replace(
+            video,
+            duration=float(grid.to_seconds(len(video.features))),
+            segments=video.segments * float(grid.to_seconds(len(video.features))) / video.duration,
+        )
+    )
+    (found,) = [one for one in examine(data) if one.severity != NOTE]
+    assert found.kind == "other time grid"
+    assert f"fps={grid.fps:g} stride={grid.stride:g} window={grid.window:g}" in found.message
+    assert not examine(dataclasses.replace(data, grid=grid))
