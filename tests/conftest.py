@@ -37,6 +37,15 @@ def _library_log():
     logger.handlers[:], logger.level, logger.propagate = before
 
 
+@pytest.fixture(autouse=True, scope="module")
+def _compiled_programs():
+    """Drop compiled programs long before the kernel's limit of 65,530 mapped regions a process."""
+    yield
+    regions = Path("/proc/self/maps")
+    if regions.exists() and regions.read_bytes().count(b"\n") > 20_000:
+        jax.clear_caches()
+
+
 @pytest.fixture(scope="session")
 def shared() -> Path:
     """Folder of optional real data. Skips the test where the folder does not exist."""

@@ -11,7 +11,7 @@ from jaxtal.data.dataset import Dataset
 from jaxtal.data.lazy_dataset import LazyDataset
 from jaxtal.errors import JaxtalError
 
-_COLUMNS = 8  # that are read first, to find zeros without reading everything
+_COLUMNS = 4  # of each stream that are read first, to find zeros without reading everything
 _ROWS = 8  # first snippets, by which equal features are recognized
 
 
@@ -62,29 +62,22 @@ class Facts:
         """
         length, width = features.shape
         self.snippets[video], self.widths[video], self.seen[video] = length, width, True
-        step = max(1, width // _COLUMNS)
-        sample = np.ascontiguousarray(features[:, ::step])
+        border = stream_widths[0] if stream_widths else width // 2
+        first = min(_COLUMNS, border)
+        sample = np.concatenate(
+            [features[:, :first], features[:, border : border + _COLUMNS]], axis=1
+        )
         filled = sample.any(axis=1)
         if not filled.all():
             self.zeros[video] = (~features[~filled].any(axis=1)).sum()
-        columns = np.asarray(sample.any(axis=0))
-        self._add_zero_streams(video, features, columns, step, stream_widths)
-        last = min(length, _ROWS) - 1
-        if (sample[0] != sample[last]).any():
+        one, other = sample[0].tolist(), sample[min(length, _ROWS) - 1].tolist()
+        if not (any(one[:first]) and any(one[first:])):
+            for index, stream in enumerate((features[:, :border], features[:, border:])):
+                self.zero_streams[video, index] = stream.size > 0 and not stream.any()
+        if one != other:
             self.beginnings[video] = zlib.crc32(sample[:_ROWS].tobytes())
         elif length > 1:
-            self.constant[video] = (sample == sample[0]).all()
-
-    def _add_zero_streams(
-        self, video: int, features: np.ndarray, filled: np.ndarray, step: int, widths: Sequence[int]
-    ) -> None:
-        """Enter the streams of zeros; `filled` marks every `step`th column that is not zero."""
-        first = widths[0] if widths else features.shape[1] // 2
-        border = -(-first // step)  # the sampled columns of the first stream
-        if filled[:border].any() and filled[border:].any():
-            return
-        for index, stream in enumerate((features[:, :first], features[:, first:])):
-            self.zero_streams[video, index] = stream.size > 0 and not stream.any()
+            self.constant[video] = (features == features[0]).all()
 
 
 def of_dataset(dataset: Dataset) -> Facts:
