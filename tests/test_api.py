@@ -261,7 +261,7 @@ class TestTraining:
         assert not folder.exists()
         assert len(model.predict(tiny.test[0].features)) > 0
         with pytest.raises(jaxtal.JaxtalError):
-            jaxtal.train(config, dataset=dataclasses.replace(tiny, test=()))
+            jaxtal.train(config, dataset=dataclasses.replace(tiny, train=()))
 
     def test_progress_is_shown(self, progress_shown):
         assert "loss" in progress_shown
@@ -276,7 +276,7 @@ class TestTraining:
 
         cases = {
             "wanted a jaxtal.Dataset": 3,
-            "12 training and 0 test videos": dataclasses.replace(tiny, test=()),
+            "0 training and 6 test videos": dataclasses.replace(tiny, train=()),
             "'train_00000' is listed twice": dataclasses.replace(tiny, train=(first, first)),
             "train_00000: NaN features": changed(features=np.full((20, 16), np.nan)),
             "train_00000: an array of shape": changed(features=np.ones(16)),

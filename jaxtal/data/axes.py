@@ -156,7 +156,7 @@ def exchanged(shapes: Sequence[Shape]) -> str:
     Args:
         shapes: shapes (T, D) of the features of different videos, as they are read.
     """
-    if recognize(shapes) != "DT":
+    if recognize(shapes) != "DT" or max(Counter(shapes).values()) > len(shapes) / 2:
         return ""
     return (
         f"{len(shapes)} videos have {shapes[0][0]} snippets and different numbers of features; "

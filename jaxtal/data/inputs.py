@@ -120,7 +120,7 @@ def in_path(path: Path, default: TimeGrid, options: ReadingOptions = NOTHING_STA
     else:
         found, axes = feature_files.find_feature_files(path), feature_axes.check(options.axes)
         others = [places[0] for _, places in found[: feature_files.COMPARED + 1]]
-        reads = [partial(_in_files, *files, axes, others, options.modality) for files in found]
+        reads = [partial(_in_files, *files, axes, others, options) for files in found]
         grid, origin = (
             default.replaced(options.fps, options.stride, options.window),
             "the training data's",
@@ -130,16 +130,20 @@ def in_path(path: Path, default: TimeGrid, options: ReadingOptions = NOTHING_STA
 
 
 def _in_files(
-    name: str, places: tuple[Place, ...], axes: str, others: Sequence[Place], modality: str
+    name: str,
+    places: tuple[Place, ...],
+    axes: str,
+    others: Sequence[Place],
+    options: ReadingOptions,
 ) -> FeatureFile:
     """Return the video in a joint file, or in an RGB and a flow file."""
-    if modality and len(places) == 2:
-        places, modality = (places[modality == "flow"],), ""
+    if options.modality and len(places) == 2:
+        places = (places[options.modality == "flow"],)
+        return feature_files.feature_file(name, places, axes, others)
     found = feature_files.feature_file(name, places, axes, others)
-    if not modality:
+    if not options.modality:
         return found
     length, width = found.shape
-    options = ReadingOptions(modality=modality)
     columns, (kept,) = select_streams(options, (), width, found.where)
     return dataclasses.replace(
         found, shape=(length, kept), read=lambda: columns(found.read(), name)

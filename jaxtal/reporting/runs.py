@@ -104,7 +104,7 @@ class Run:
     models: list[Model]
     missing: list[str]
     data: str
-    findings: list[str]
+    findings: list[str] = dataclasses.field(default_factory=list)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

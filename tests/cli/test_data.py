@@ -74,7 +74,7 @@ def test_a_damaged_video_is_named_and_skipped_on_request(tmp_path):
     path.write_bytes(path.read_bytes()[:-100])
     error = failed("convert", tmp_path / "a", tmp_path / "o", "--to=acmnet")
     assert "b.npy: not a complete .npy file" in error
-    assert "--skip_damaged skips such videos" in error
+    assert "--skip_damaged" not in error  # no test video would remain
     code, out, err = datasets(
         "convert", tmp_path / "a", tmp_path / "p", "--to=acmnet", "--skip_damaged"
     )

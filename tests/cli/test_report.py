@@ -68,7 +68,7 @@ def test_a_run_and_a_population(trained, tmp_path):
             assert len(shown["score"]) == min(shown["all"], 200)
             assert video["curves"][index]["attention"]
     assert [title for title in names if f"Errors of {title}" in str(elements.found)] == names
-    assert [n for n in ("single", "seeds") if f"test mAP of {n} by" in str(elements.found)]
+    assert [n for n in ("single", "seeds") if f"mAP of {n} by" in str(elements.found)]
 
 
 def test_the_annotations_are_saved_with_every_run(trained, tmp_path):

@@ -14,7 +14,8 @@ NETWORKS = ("co2net_demo", "d2net_demo", "twostream_thumos", "hybrid_demo")
 @pytest.fixture(params=NETWORKS)
 def network(request):
     config = get_config(request.param)
-    return functools.cache(functools.partial(network_shapes, methods.get(config.method), config))
+    shapes = functools.partial(network_shapes, methods.get(config.method), config, ())
+    return functools.cache(shapes)
 
 
 def test_classes_and_features_follow_from_the_shapes(network):

@@ -306,7 +306,7 @@ class _Features:
 
     def _shapes(self, video: Video) -> list[tuple[int, ...]]:
         row = self._rows[video.name]
-        shapes: list = [np.shape(arrays[row]) for arrays in self._files.values()]
+        shapes = [getattr(arrays[row], "shape", ()) for arrays in self._files.values()]
         if self._axes != "TD":
             shapes = [feature_axes.shape_after(shape, self._axes) for shape in shapes]
         if any(len(shape) != 2 for shape in shapes):

@@ -111,3 +111,28 @@ def test_a_known_grid_is_named(grid):
     assert found.kind == "other time grid"
     assert f"fps={grid.fps:g} stride={grid.stride:g} window={grid.window:g}" in found.message
     assert not examine(dataclasses.replace(data, grid=grid))
+
+
+def without_labels(video):
+    return dataclasses.replace(video, labels=np.empty(0, np.int64))
+
+
+def of_zeros(video):
+    return dataclasses.replace(video, features=0 * video.features)
+
+
+@pytest.mark.parametrize(
+    ("of_first", "of_others", "kind"),
+    [
+        (without_labels, without_labels, "no training label"),
+        (of_zeros, of_zeros, "zero features"),
+        (of_zeros, without_labels, "zero features"),
+    ],
+)
+def test_nothing_to_learn_from(of_first, of_others, kind):
+    """Also if the labeled videos are those of zeros."""
+    data = clean(2, 6)
+    train = (*map(of_first, data.train[:3]), *map(of_others, data.train[3:]))
+    found = examine(dataclasses.replace(data, train=train))
+    assert [one.kind for one in found if one.severity == ERROR] == [kind]
+    assert "nothing to learn from" in found[0].message
