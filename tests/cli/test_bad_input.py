@@ -197,7 +197,7 @@ def test_an_unknown_preset(tmp_path):
 
 def test_videos_too_short_for_d2net(tmp_path):
     (tmp_path / "data").mkdir()
-    write(tmp_path / "data", features=arrays(*[(4, 6)] * 4))
+    write(tmp_path / "data", features=arrays(*FOUR), duration=np.full((4, 1), 2.56))
     refused(
         tmp_path, r"Tiny: no training video has both a label and 5 snippets with features; add",
         *on(tmp_path, "d2net_thumos"),
@@ -286,7 +286,8 @@ def test_a_damaged_checkpoint(copy):
     code, _, err = run(*on(copy), "--config.train.steps=4", fresh=True)
     assert code == 2
     assert re.search(
-        r"checkpoints/2: this checkpoint is damaged, or of another version \(.*\); give another", err
+        r"checkpoints/2: this checkpoint is damaged, or of another version \(.*\); give another",
+        err,
     )
 
 

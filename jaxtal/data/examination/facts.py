@@ -11,7 +11,9 @@ from jaxtal.data.dataset import Dataset
 from jaxtal.data.lazy_dataset import LazyDataset
 from jaxtal.errors import JaxtalError
 
-_COLUMNS = 4  # of each stream that are read first, to find zeros without reading everything
+# Zeros are looked for everywhere only if these columns and rows, from the end, have some.
+_COLUMNS = 8
+_MOST_ROWS = 64
 _ROWS = 8  # first snippets, by which equal features are recognized
 
 
@@ -22,7 +24,8 @@ class Facts:
     Attributes:
         snippets: (V,) int64, length in snippets; 0: unknown.
         widths: (V,) int64, features per snippet; 0: unknown.
-        zeros: (V,) int64, snippets in which all features are zero.
+        zeros: (V,) int64, snippets in which all features are zero; 0 if none of about 64 evenly
+            spaced ones is.
         zero_streams: (V, 2) bool, streams of zeros only; a data set of one stream has one of them.
         constant: (V,) bool, all snippets are equal.
         beginnings: (V,) int64, checksum of the first snippets; -1: unknown or all equal.
@@ -53,8 +56,6 @@ class Facts:
     def add(self, video: int, features: np.ndarray, stream_widths: Sequence[int] = ()) -> None:
         """Enter the features of one video.
 
-        Zeros are looked for in a few columns first, so that the pass is cheap.
-
         Args:
             video: index of the video.
             features: (T, D).
@@ -62,20 +63,16 @@ class Facts:
         """
         length, width = features.shape
         self.snippets[video], self.widths[video], self.seen[video] = length, width, True
+        spaced = features[:: -max(1, length // _MOST_ROWS), :_COLUMNS]
+        if np.count_nonzero(spaced.any(axis=1)) < len(spaced):
+            self.zeros[video] = length - np.count_nonzero(features.any(axis=1))
         border = stream_widths[0] if stream_widths else width // 2
-        first = min(_COLUMNS, border)
-        sample = np.concatenate(
-            [features[:, :first], features[:, border : border + _COLUMNS]], axis=1
-        )
-        filled = sample.any(axis=1)
-        if not filled.all():
-            self.zeros[video] = (~features[~filled].any(axis=1)).sum()
-        one, other = sample[0].tolist(), sample[min(length, _ROWS) - 1].tolist()
-        if not (any(one[:first]) and any(one[first:])):
-            for index, stream in enumerate((features[:, :border], features[:, border:])):
-                self.zero_streams[video, index] = stream.size > 0 and not stream.any()
-        if one != other:
-            self.beginnings[video] = zlib.crc32(sample[:_ROWS].tobytes())
+        for index, stream in enumerate((features[:, :border], features[:, border:])):
+            if stream.size and not any(stream[0, :_COLUMNS].tolist()):
+                self.zero_streams[video, index] = not stream.any()
+        beginning = features[:_ROWS, :_COLUMNS].tobytes()
+        if features[0, :_COLUMNS].tobytes() * min(length, _ROWS) != beginning:
+            self.beginnings[video] = zlib.crc32(beginning)
         elif length > 1:
             self.constant[video] = (features == features[0]).all()
 
