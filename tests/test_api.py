@@ -34,7 +34,7 @@ from tests.helpers.localizing import settings as localization_config
 from tests.helpers.trained import WIDTH, stored, toy_predictor, write
 
 SIGNATURES = {
-    "load_dataset": "(path, *, layout, name, time_grid, features, skip_damaged)",
+    "load_dataset": "(path, *, layout, name, time_grid, features, skip_damaged, options)",
     "generate_dataset": "(*, seed, num_classes, options)",
     "get_config": "(name, *, preset, overrides)",
     "train": "(config, workdir, *, dataset, resume, progress)",

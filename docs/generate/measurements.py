@@ -211,9 +211,24 @@ def localization(rows: Sequence[Row]) -> str:
     return table(header, lines, left=2)
 
 
+def examination(rows: Sequence[Row]) -> str:
+    """Format the table of the examination of a data set."""
+    lines = [
+        [
+            row["case"],
+            f"{row['shapes']['videos']:,}",
+            _spread(row),
+            f"{100 * row['share']:.1f} %" if "share" in row else "",
+        ]
+        for row in rows
+    ]
+    return table(["", "Videos", "Duration", "Share of loading"], lines)
+
+
 TABLES: dict[str, Callable[[Sequence[Row]], str]] = {
     function.__name__: function
     for function in (
         train_step, sampling, population, scaling, memory, end_to_end, evaluation, localization,
+        examination,
     )
 }  # fmt: skip
