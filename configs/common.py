@@ -78,6 +78,8 @@ def _data() -> dict[str, object]:
         # of durations and segments in the annotations: "seconds", "frames", or "segment_frames"
         # (durations in seconds)
         "unit": "seconds",
+        # [frames/second] frame rate of the frames that `unit` states; 0: that of the features
+        "annotation_fps": 0.0,
         # axes of a video's features: T snippets, D features, C crops (averaged), 1 of length 1
         "axes": "TD",
         "streams": 2,  # in the columns of the features: 2, RGB then flow; 1, a single encoder

@@ -52,6 +52,12 @@ def add_annotation_flags(parser: flags.Parser) -> None:
         type=flags.choice(*UNITS),
         default="seconds",
     )
+    parser.add_flag(
+        "annotation_fps",
+        "Frame rate of the frames that --unit states; default: 0, that of the features.",
+        type=flags.number,
+        default=0.0,
+    )
     for part, what in _SUBSETS.items():
         parser.add_flag(
             f"{part}_subset",

@@ -18,6 +18,7 @@ from jaxtal.data.dataset import (
     TimeGrid,
     Video,
     class_indices,
+    with_seconds,
 )
 from jaxtal.data.io import json_files
 from jaxtal.data.io.files import check_class, check_name
@@ -120,6 +121,8 @@ def read_as(path: Path, reading: ReadOptions) -> Annotations:
     has_time_grid = bool(_GRID & content.keys())
     if has_time_grid:
         reading = dataclasses.replace(reading, fps=lambda entry, _: entry.get("feature_fps"))
+    grid = _grid(content, reading.grid, f"{path}")
+    reading = dataclasses.replace(reading, grid=grid)
     classes = reading.classes or _class_list(content, parts.values(), path, reading.ambiguous)
     videos = {
         part: [_to_video(path, *named, classes, reading) for named in entries.items()]
@@ -128,7 +131,6 @@ def read_as(path: Path, reading: ReadOptions) -> Annotations:
     name = content.get("name")
     # Conversion uses the name in file names.
     name = check_name(name, f'{path}, "name"') if isinstance(name, str) and name else path.stem
-    grid = _grid(content, reading.grid, f"{path}")
     dataset = Dataset(name, classes, (), (), grid).with_parts(videos)
     return Annotations(dataset, has_time_grid, unused)
 
@@ -293,14 +295,15 @@ def _to_video(path: Path, name: str, entry: dict[str, Any], classes, reading: Re
         ],
         (-1, 2),
     )
-    duration = _duration(entry, name, segments, reading, where)
+    duration, unit = _duration(entry, name, segments, reading, where)
     ambiguous = _numbers(entry.get("ambiguous", []), (-1, 2), "ambiguous", where)
     fps = reading.fps(entry, duration)
     if fps is not None:
         fps = float(_numbers(fps, (), "fps", where))
     if fps is not None and fps < LEAST_POSITIVE:
         raise DataError(f"{where}: fps is {fps}; wanted frames per second, above 0")
-    return Video(
+    rate = reading.stated.annotation_fps or fps or reading.stated.fps or reading.grid.fps
+    video = Video(
         name=name,
         duration=duration,
         labels=np.unique(class_indices(named, classes, where)),
@@ -309,19 +312,28 @@ def _to_video(path: Path, name: str, entry: dict[str, Any], classes, reading: Re
         ambiguous=np.concatenate([ambiguous, segments[~evaluated]]),
         fps=fps,
     )
+    return with_seconds(video, rate, unit)
 
 
 def _duration(
     entry: dict[str, Any], name: str, segments, reading: ReadOptions, where: str
-) -> float:
-    """Return seconds from the file, from `reading`, or the end of the last instance."""
+) -> tuple[float, str]:
+    """Return a duration from the file, from `reading`, or the end of the last instance.
+
+    The second value is the unit of the annotations for `with_seconds`, which must not convert a
+    duration in seconds from `reading`.
+    """
+    unit = reading.stated.unit
     if "duration" in entry or reading.duration is None:
         duration = float(_numbers(_field(entry, "duration", where), (), "duration", where))
+    elif seconds := reading.duration(name):
+        duration, unit = seconds, "seconds" if unit == "seconds" else "segment_frames"
     else:
-        duration = reading.duration(name) or float(segments.max(initial=0.0)) or 1.0
+        duration = float(segments.max(initial=0.0)) or 1.0
+        unit = "seconds" if unit == "seconds" else "frames"
     if duration <= 0:
         raise DataError(f"{where}: duration is {duration}; wanted seconds above 0")
-    return duration
+    return duration, unit
 
 
 def _numbers(value: Any, shape: tuple[int, ...], what: str, where: str) -> np.ndarray:

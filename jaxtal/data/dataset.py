@@ -166,6 +166,24 @@ class Video:
         )
 
 
+def with_seconds(video: Video, rate: float, unit: str) -> Video:
+    """Return a video whose annotated times were frames with its times in seconds.
+
+    Args:
+        video: the video.
+        rate: frames per second of the annotations.
+        unit: `ReadingOptions.unit`; only "frames" divides the duration, too.
+    """
+    if unit == "seconds":
+        return video
+    return dataclasses.replace(
+        video,
+        duration=video.duration / rate if unit == "frames" else video.duration,
+        segments=video.segments / rate,
+        ambiguous=video.ambiguous / rate,
+    )
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class Origin:
     """Origin of a data set that was read from files.

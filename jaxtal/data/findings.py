@@ -43,6 +43,11 @@ class Finding:
         }
 
 
+def few(names: Sequence[str]) -> str:
+    """Return the first names as text."""
+    return ", ".join(names[:3]) + ", ..." * (len(names) > 3)
+
+
 def by_severity(findings: Sequence[Finding]) -> list[Finding]:
     """Return the findings sorted by severity, errors first."""
     return sorted(findings, key=lambda finding: SEVERITIES.index(finding.severity))

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtal.data import axes as feature_axes
 from jaxtal.data import layouts
 from jaxtal.data.dataset import Dataset, TimeGrid, Video
-from jaxtal.data.examination import examine_inputs
+from jaxtal.data.examination import examine_inputs, of_source
 from jaxtal.data.findings import report
 from jaxtal.data.io import feature_files
 from jaxtal.data.io.array_files import Place
@@ -22,6 +22,7 @@ from jaxtal.data.lazy_dataset import LazyDataset, select_streams
 from jaxtal.data.reading import NOTHING_STATED, ReadingOptions
 from jaxtal.errors import DataError, short_repr
 
+_OF_DATA_SETS = ("time", "unit", "train_subset", "validation_subset", "test_subset")
 _FORM = (
     "wanted a path, a Dataset, a (T, 2D) array of features, a list of such arrays, or a dict of "
     "them by video name"
@@ -106,7 +107,7 @@ def in_path(path: Path, default: TimeGrid, options: ReadingOptions = NOTHING_STA
     reads: list
     if options.layout or layouts.detect(path):
         source = layouts.read(path, options)
-        report(examine_inputs(source), f"{path}")
+        report(examine_inputs(source.bare, of_source(source)), f"{path}")
         missing = {*source.declared_missing}
         wanted = [video for video in source.videos if video.name not in missing]
         reads = [partial(_annotated, source, video) for video in wanted]
@@ -118,6 +119,7 @@ def in_path(path: Path, default: TimeGrid, options: ReadingOptions = NOTHING_STA
             "layout=..."
         )
     else:
+        layouts.refuse(options, _OF_DATA_SETS, f"{path} is not a data set with annotations")
         found, axes = feature_files.find_feature_files(path), feature_axes.check(options.axes)
         others = [places[0] for _, places in found[: feature_files.COMPARED + 1]]
         reads = [partial(_in_files, *files, axes, others, options) for files in found]

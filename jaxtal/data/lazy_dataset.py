@@ -147,8 +147,8 @@ class LazyDataset:
         return axes.exchanged(shapes)
 
     def _some_remain(self, without: Collection[str]) -> bool:
-        """Return False if no training or no test video remains when unusable ones are skipped."""
-        for part in filter(None, (self.dataset.train, self.dataset.test)):
+        """Return False if no video of a part remains when unusable ones are skipped."""
+        for part in filter(None, self.dataset.parts.values()):
             alone = dataclasses.replace(self.dataset, train=part, validation=(), test=())
             usable = dataclasses.replace(self, dataset=alone).iter_videos(
                 True, without=without, quiet=True

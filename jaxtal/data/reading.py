@@ -29,6 +29,7 @@ class ReadingOptions:
             video were rescaled to a fixed number of snippets, which divide its duration evenly.
         unit: unit of the durations and segments in the annotations: "seconds", "frames", or
             "segment_frames", which is frames for segments only.
+        annotation_fps: frames per second of the frames that `unit` states; 0: the features'.
         axes: meaning of the axes of a video's features, one letter an axis: T snippets, D features,
             C crops (their mean is used), 1 an axis of length 1.
         streams: number of feature streams in the columns: 2 (RGB then flow), or 1 for features of a
@@ -48,6 +49,7 @@ class ReadingOptions:
     window: float = 0.0
     time: str = "grid"
     unit: str = "seconds"
+    annotation_fps: float = 0.0
     axes: str = "TD"
     streams: int = 2
     stream_widths: tuple[int, ...] = ()

@@ -16,7 +16,7 @@ from ml_collections import ConfigDict
 
 from jaxtal import methods
 from jaxtal.config import at_least, complete
-from jaxtal.errors import CheckpointError, JaxtalError
+from jaxtal.errors import CheckpointError, JaxtalError, warn
 from jaxtal.inference.model import Model
 from jaxtal.localization.config import LocalizationConfig
 from jaxtal.methods.base import Method
@@ -57,6 +57,12 @@ def load_work_directory(
         _check_ensemble(member, config, folder)
     else:
         member = _pick(member, config.population, folder)
+    if config.data.get("time") == "rescaled":
+        warn(
+            f"{folder}: trained on features that were rescaled to a number of snippets per video; "
+            "their times follow from the durations of a data set (time=rescaled), and are wrong "
+            "for feature files alone"
+        )
     described = files.read_model()
     classes = tuple(name for name in described.classes if name is not None)
     if len(classes) < len(described.classes):

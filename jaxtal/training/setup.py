@@ -100,10 +100,11 @@ def prepare(
     mesh = mesh_from_config(config, method.num_batch_shards(config))
     _log_mesh(mesh)
     generated = dataset is None and not config.data.dir
+    prefix = "config.data." if dataset is None else ""
     dataset = load_from_config(config.data) if dataset is None else validated(dataset)
     _log_dataset(dataset)
     found = examine(dataset)
-    report(found, dataset.name, config.data.strict, "config.data.")
+    report(found, dataset.name, config.data.strict, prefix)
     _check_dataset(dataset, method, config)
     if files.latest_step() is not None:
         changed |= _check_protocols(files, method, dataset, config, mode)

@@ -334,9 +334,10 @@ class Trainer:
     def evaluate_and_write_results(self) -> dict[str, Any]:
         """Evaluate the last step, write the result files, and return the content of result.json."""
         setup, evaluations, test_of_best = self.setup, self.evaluate(), {}
-        if setup.judged != "test" and setup.dataset.test:
-            evaluations = self._evaluate_on("test", self.step, self.state)
-            if setup.judged and setup.dataset.has_ground_truth:
+        if setup.judged != "test":
+            part = "test" if setup.dataset.test else ""
+            evaluations = self._evaluate_on(part, self.step, self.state)
+            if setup.judged and part and setup.dataset.has_ground_truth:
                 found = population.summary([evaluation.result for evaluation in evaluations])
                 _LOG.info("%s", _in_one_line(found, setup, "test"))
                 test_of_best = self._test_best_on_validation(evaluations)
@@ -350,8 +351,10 @@ class Trainer:
 
         The members of a population have different best steps, whose checkpoints are not kept: {}.
         """
+        if len(self.members) > 1:
+            return {}
         step = self.progress["best"][0]["step"]
-        if len(self.members) > 1 or step not in (self.step, *self.checkpoints.steps()):
+        if step not in (self.step, *self.checkpoints.steps()):
             return {}
         if step == self.step:
             return last[0].result or {}

@@ -182,3 +182,17 @@ def test_labels_are_all_that_training_needs(tmp_path):
         results.append(result_of(tmp_path / f"run{bare}"))
         del results[-1]["seconds"]
     assert results[0] == results[1]
+
+
+def test_validation_without_test_videos(tmp_path):
+    """The best step is selected, and nothing is called a result on test videos."""
+    arguments = write(tmp_path / "data", {"train_": "Train", "test_": "Val"})
+    subsets = ["--config.data.train_subset=Train", "--config.data.validation_subset=Val"]
+    code, out, err = run(*arguments, *subsets, f"--workdir={tmp_path / 'run'}")
+    assert code == 0, err
+    assert "validation mAP" in out
+    assert "test mAP" not in out
+    result = result_of(tmp_path / "run")
+    assert "map" not in result
+    assert result["best_on_validation"]["map"]
+    assert not (tmp_path / "run" / "detections.json").exists()

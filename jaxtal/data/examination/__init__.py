@@ -9,7 +9,8 @@ from jaxtal.data.dataset import Dataset
 from jaxtal.data.examination import annotations, features, times
 from jaxtal.data.examination.facts import Facts, of_dataset, of_source
 from jaxtal.data.findings import Finding, by_severity
-from jaxtal.data.lazy_dataset import LazyDataset
+
+__all__ = ["Facts", "examine", "examine_inputs", "of_dataset", "of_source"]
 
 
 def examine(dataset: Dataset, facts: Facts | None = None) -> tuple[Finding, ...]:
@@ -31,18 +32,18 @@ def examine(dataset: Dataset, facts: Facts | None = None) -> tuple[Finding, ...]
     return tuple(by_severity(found))
 
 
-def examine_inputs(source: LazyDataset) -> tuple[Finding, ...]:
-    """Examine a data set whose videos are inputs of a trained model, by the shapes of the features.
+def examine_inputs(dataset: Dataset, facts: Facts) -> tuple[Finding, ...]:
+    """Examine a data set whose videos are inputs of a trained model: times and features.
 
-    Labels are not needed, and the model determines how columns are divided into streams.
+    Its labels are not needed, and the model determines how columns are divided into streams.
 
     Args:
-        source: the data set; its features are not read.
+        dataset: the videos.
+        facts: the facts of the features.
 
     Returns:
         The findings, errors first.
     """
-    whole = source.bare
-    origin = dataclasses.replace(source.origin, has_streams=True)
-    videos = dataclasses.replace(whole, train=(), validation=(), test=whole.videos, origin=origin)
-    return examine(videos, of_source(source))
+    alike = dataclasses.replace(dataset, train=(), validation=(), test=dataset.videos)
+    found = [*times.find(alike, facts), *features.find(alike, facts)]
+    return tuple(by_severity([one for one in found if one.kind != features.ASSUMED_STREAMS]))

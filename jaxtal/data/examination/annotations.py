@@ -8,7 +8,7 @@ import numpy as np
 
 from jaxtal.data.dataset import Dataset, Video
 from jaxtal.data.examination.times import FRAME_RATES
-from jaxtal.data.findings import ERROR, NOTE, WARNING, Finding
+from jaxtal.data.findings import ERROR, NOTE, WARNING, Finding, few
 
 # Classes of the data sets whose names select protocols of evaluation.
 _NUM_CLASSES = {"Thumos14reduced": 20, "Thumos14": 20, "ActivityNet1.2": 100, "ActivityNet1.3": 200}
@@ -54,7 +54,7 @@ def find(dataset: Dataset) -> Iterator[Finding]:
         dataset: the videos; their features are not read.
     """
     found = _columns(dataset.videos)
-    yield from itertools.chain(_find_units(dataset, found), _find_instances(dataset, found))
+    yield from [*_find_units(dataset, found)] or _find_instances(dataset, found)
     yield from itertools.chain(_find_labels(dataset), _find_classes(dataset), _find_files(dataset))
 
 
@@ -64,11 +64,12 @@ def _find_units(dataset: Dataset, found: _Instances) -> Iterator[Finding]:
     if late.mean() > 0.5 if len(late) else False:
         examples = _examples(dataset, found, late)
         seen = f"{late.sum()} of {len(late)} instances begin after the end of their video"
-        for rate in (float(dataset.grid.fps), *FRAME_RATES):
+        fps = float(dataset.grid.fps)
+        for rate in (fps, *FRAME_RATES):
             if (found.end / rate <= 1.05 * found.duration).mean() > 0.95:
                 message = (
-                    f"{seen}; their times are frames at about {rate:g} fps, the durations are "
-                    "seconds: state unit=segment_frames"
+                    f"{seen}; their times are frames, the durations are seconds: state "
+                    f"unit=segment_frames, and annotation_fps=... if they are not of {fps:g} fps"
                 )
                 yield Finding("segments in frames", ERROR, message, examples)
                 return
@@ -133,7 +134,7 @@ def _find_labels(dataset: Dataset) -> Iterator[Finding]:
         )
         yield Finding("no training label", ERROR, message, tuple(bare))
     elif bare:
-        message = f"{len(bare)} of {len(dataset.train)} training videos have no label: {_few(bare)}"
+        message = f"{len(bare)} of {len(dataset.train)} training videos have no label: {few(bare)}"
         yield Finding("training videos without a label", WARNING, message, tuple(bare))
     if dataset.train and not dataset.test:
         yield Finding("no test video", NOTE, "there are no test videos, so nothing is predicted")
@@ -147,13 +148,13 @@ def _find_labels(dataset: Dataset) -> Iterator[Finding]:
     if dataset.has_ground_truth:
         yield from _listed(
             "test videos with labels only", WARNING, bare, f"{len(bare)} test videos have labels "
-            f"but no instances, so that every detection in them is false: {_few(bare)}",
+            f"but no instances, so that every detection in them is false: {few(bare)}",
         )  # fmt: skip
     names = {video.name for video in dataset.train}
     both = sorted(names & {video.name for video in (*dataset.validation, *dataset.test)})
     yield from _listed(
         "videos in two subsets", WARNING, both, f"{len(both)} videos are in two subsets: "
-        f"{_few(both)}; a method must not be trained on videos that it is tested on",
+        f"{few(both)}; a method must not be trained on videos that it is tested on",
     )  # fmt: skip
 
 
@@ -170,7 +171,7 @@ def _find_classes(dataset: Dataset) -> Iterator[Finding]:
     yield from _listed(
         "classes without a training video", WARNING, names,
         f"{len(names)} classes have test videos but no training video, so that they cannot be "
-        f"learned: {_few(names)}",
+        f"learned: {few(names)}",
     )  # fmt: skip
     unseen = [
         name
@@ -202,7 +203,7 @@ def _find_files(dataset: Dataset) -> Iterator[Finding]:
     missing = [name for name in origin.missing if name not in set(origin.declared_missing)]
     yield from _listed(
         "videos without features", WARNING, missing,
-        f"{len(missing)} videos have no features: {_few(missing)}",
+        f"{len(missing)} videos have no features: {few(missing)}",
     )  # fmt: skip
     yield from _listed("videos listed as missing by the data set", NOTE, origin.declared_missing)
     yield from _listed("feature files without a video", NOTE, origin.unannotated)
@@ -213,12 +214,8 @@ def _listed(
 ) -> Iterator[Finding]:
     """Yield a finding if there are examples."""
     if examples:
-        default = f"{len(examples)} {kind}: {_few(examples)}"
+        default = f"{len(examples)} {kind}: {few(examples)}"
         yield Finding(kind, severity, message or default, tuple(examples))
-
-
-def _few(names: Sequence[str]) -> str:
-    return ", ".join(names[:3]) + ", ..." * (len(names) > 3)
 
 
 def _examples(dataset: Dataset, found: _Instances, which: np.ndarray) -> tuple[str, ...]:

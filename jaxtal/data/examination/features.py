@@ -8,8 +8,9 @@ import numpy as np
 from jaxtal.data.axes import exchanged
 from jaxtal.data.dataset import Dataset
 from jaxtal.data.examination.facts import Facts
-from jaxtal.data.findings import ERROR, NOTE, WARNING, Finding
+from jaxtal.data.findings import ERROR, NOTE, WARNING, Finding, few
 
+ASSUMED_STREAMS = "assumed streams"
 _I3D = 2048  # RGB and flow of the I3D networks that published features are from
 _MODALITIES = ("rgb", "flow")
 _SPLIT_UNSTATED = ("opentad", "actionformer")  # layouts of features of any number of streams
@@ -34,10 +35,6 @@ def _names(dataset: Dataset, which: np.ndarray) -> tuple[str, ...]:
     return tuple(videos[index].name for index in np.flatnonzero(which).tolist())
 
 
-def _few(names: tuple[str, ...]) -> str:
-    return ", ".join(names[:3]) + ", ..." * (len(names) > 3)
-
-
 def _find_zeros(dataset: Dataset, facts: Facts) -> Iterator[Finding]:
     empty = facts.seen & (facts.zeros == facts.snippets)
     training = np.arange(len(empty)) < len(dataset.train)
@@ -52,7 +49,7 @@ def _find_zeros(dataset: Dataset, facts: Facts) -> Iterator[Finding]:
     elif names:
         message = (
             f"all features of {len(names)} of {facts.seen.sum()} videos are zero "
-            f"({(empty & training).sum()} training videos): {_few(names)}; extract them again, or "
+            f"({(empty & training).sum()} training videos): {few(names)}; extract them again, or "
             "remove the videos"
         )
         yield Finding("videos of zeros", WARNING, message, names)
@@ -64,7 +61,7 @@ def _find_zeros(dataset: Dataset, facts: Facts) -> Iterator[Finding]:
             for index in np.flatnonzero(partly).tolist()
         )
         often = (facts.zeros[partly] > facts.snippets[partly] / 4).any()
-        message = f"{partly.sum()} videos have snippets of zeros: {_few(examples)}"
+        message = f"{partly.sum()} videos have snippets of zeros: {few(examples)}"
         yield Finding(
             "videos with snippets of zeros", WARNING if often else NOTE, message, examples
         )
@@ -86,7 +83,7 @@ def _find_zero_streams(dataset: Dataset, facts: Facts) -> Iterator[Finding]:
         else:
             message = (
                 f"the {name} features of {len(names)} of {known.sum()} videos are zero: "
-                f"{_few(names)}; extract them again"
+                f"{few(names)}; extract them again"
             )
         yield Finding("stream of zeros", WARNING, message, names)
 
@@ -96,7 +93,7 @@ def _find_equal(dataset: Dataset, facts: Facts) -> Iterator[Finding]:
     names = _names(dataset, facts.constant & (facts.zeros < facts.snippets))
     if names:
         message = (
-            f"all snippets of {len(names)} videos are equal: {_few(names)}; extract their features "
+            f"all snippets of {len(names)} videos are equal: {few(names)}; extract their features "
             "again"
         )
         yield Finding("constant features", WARNING, message, names)
@@ -105,7 +102,7 @@ def _find_equal(dataset: Dataset, facts: Facts) -> Iterator[Finding]:
     names = _names(dataset, again)
     if names:
         message = (
-            f"{len(names)} videos begin with the same features as another one: {_few(names)}; "
+            f"{len(names)} videos begin with the same features as another one: {few(names)}; "
             "extract the features of each from its own file"
         )
         yield Finding("equal features", WARNING, message, names)
@@ -123,7 +120,7 @@ def _find_streams(dataset: Dataset, facts: Facts) -> Iterator[Finding]:
             f"streams=1 for features of a single encoder, or stream_widths={half},{half} if this "
             "is right"
         )
-        yield Finding("assumed streams", WARNING, message)
+        yield Finding(ASSUMED_STREAMS, WARNING, message)
 
 
 def _find_turned(dataset: Dataset, facts: Facts) -> Iterator[Finding]:

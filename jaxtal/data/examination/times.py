@@ -123,7 +123,8 @@ def _explained(extents: _Extents, off: np.ndarray) -> Finding:
         return Finding("rescaled features", ERROR, message, examples)
     rate, grid = _frame_rate(extents), _known_grid(extents)
     if rate and not (grid and (extents.durations % 1).any()):
-        message = f"{seen}; the durations are frames at about {rate:g} fps: state unit=frames"
+        own = f" annotation_fps={rate:g}" * (rate != extents.dataset.grid.fps)
+        message = f"{seen}; the durations are frames at about {rate:g} fps: state unit=frames{own}"
         return Finding("durations in frames", ERROR, message, examples)
     if grid:
         message = f"{seen}; another time grid fits: state {_stated(grid)}"
@@ -164,7 +165,7 @@ def _frame_rate(extents: _Extents) -> float:
     snippet = extents.grid.stride / extents.grid.fps
     rates = (float(extents.dataset.grid.fps), *FRAME_RATES)
     errors = [_error(extents.seconds, extents.durations / rate, snippet) for rate in rates]
-    best = int(np.argmin(errors))
+    best = 0 if errors[0] < min(errors) + 0.01 else int(np.argmin(errors))
     return rates[best] if errors[best] < np.inf else 0.0
 
 

@@ -12,7 +12,7 @@
 import dataclasses
 import functools
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -67,7 +67,24 @@ def _activitynet(path: Path, features: bool | None, options: ReadingOptions) -> 
 
 
 def _prepared(path: Path, features: bool | None, options: ReadingOptions) -> LazyDataset:
+    refuse(options, _OF_FILES, f"{path} is prepared, from files read without it; prepare it again")
     return reader.read(path, options.name, features is not False)
+
+
+_OF_FILES = ("unit", "annotation_fps", "axes", "train_subset", "validation_subset", "test_subset")
+
+
+def refuse(options: ReadingOptions, names: Iterable[str], why: str) -> None:
+    """Raise DataError for statements that cannot have an effect.
+
+    Args:
+        options: statements of the user.
+        names: fields of `options` that cannot have one.
+        why: the reason, for the message.
+    """
+    for name in names:
+        if (value := getattr(options, name)) != getattr(NOTHING_STATED, name):
+            raise DataError(f"{name}={value} has no effect: {why}; omit it")
 
 
 # In the order of detection: the first layout that recognizes a folder is used.
@@ -208,27 +225,14 @@ def _with_grid(source: LazyDataset, options: ReadingOptions) -> LazyDataset:
 
 
 def _with_times(source: LazyDataset, options: ReadingOptions) -> LazyDataset:
-    """Return the source with times in seconds, and its time grid as `options.time` states."""
+    """Return the source with its time grid as `options.time` states."""
     dataset = source.dataset
-    if options.unit != "seconds":
-        dataset = dataset.map(lambda video: _in_seconds(video, dataset.grid, options.unit))
     if options.time == "rescaled" and source.snippets:
         grid = dataclasses.replace(dataset.grid, window=dataset.grid.stride)
         shape = functools.partial(_rescaled, source, grid)
         dataset = dataclasses.replace(dataset.map(shape), grid=grid)
         source = dataclasses.replace(source, has_time_grid=True)
     return dataclasses.replace(source, dataset=dataset)
-
-
-def _in_seconds(video: Video, grid: TimeGrid, unit: str) -> Video:
-    """Return a video whose annotated times were frames with its times in seconds."""
-    fps = grid.fps if video.fps is None else video.fps
-    return dataclasses.replace(
-        video,
-        duration=video.duration / fps if unit == "frames" else video.duration,
-        segments=video.segments / fps,
-        ambiguous=video.ambiguous / fps,
-    )
 
 
 def _rescaled(source: LazyDataset, grid: TimeGrid, video: Video) -> Video:
@@ -314,8 +318,9 @@ def load_from_config(config: "ConfigDict") -> Dataset:
                 "config.data.dir is empty, which means generated videos, but this config has no "
                 "config.data.generator; give a folder, or a generator such as demo"
             )
-        dataset = synthetic.generate(synthetic.parse(config.generator))
         options = _options(config)
+        refuse(options, ("time", *_OF_FILES), "the videos are generated (config.data.generator)")
+        dataset = synthetic.generate(synthetic.parse(config.generator))
         return streams_of_dataset(dataset, options) if _states_streams(options) else dataset
     try:
         source = read_from_config(config)

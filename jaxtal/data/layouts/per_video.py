@@ -29,6 +29,7 @@ from jaxtal.data.reading import NOTHING_STATED, ReadingOptions
 from jaxtal.errors import DataError, short_repr
 
 _SUBSETS = ("train", "test")
+_FRAMES_AS_DURATION = 2.0  # frames / duration up to it, of a duration that is itself in frames
 
 
 @dataclasses.dataclass(frozen=True)
@@ -221,7 +222,8 @@ def _reading(
         frames = entry.get("frame")
         if not isinstance(frames, int | float):
             return entry.get("fps")
-        return frames / duration if abs(frames) < FOREVER else frames
+        rate = frames / duration if abs(frames) < FOREVER else frames
+        return entry.get("fps") if 0 < rate <= _FRAMES_AS_DURATION else rate
 
     return activitynet.ReadOptions(
         options,

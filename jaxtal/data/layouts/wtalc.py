@@ -18,9 +18,11 @@ from jaxtal.data import activitynet
 from jaxtal.data import axes as feature_axes
 from jaxtal.data.dataset import (
     FOREVER,
+    WTALC_GRID,
     Dataset,
     Video,
     class_indices,
+    with_seconds,
 )
 from jaxtal.data.io import object_arrays
 from jaxtal.data.io.feature_files import check_features, join_streams
@@ -133,13 +135,14 @@ def source(
     }
     assigned = assign_subsets(counts, annotated, options, f"{annotations / 'subset.npy'}")
     parts: dict[str, list[Video]] = {part: [] for part in PARTS}
+    rate = options.annotation_fps or options.fps or WTALC_GRID.fps
     for row, video in enumerate(names):
         if subsets[row] in assigned:
             where = f"{annotations}, video {video}"
             about = {key: columns[key][row] for key in _OF_VIDEO}
             made = _video(video, about, classes, where)
             made = dataclasses.replace(made, ambiguous=ambiguous.get(video, np.empty((0, 2))))
-            parts[assigned[subsets[row]]].append(made)
+            parts[assigned[subsets[row]]].append(with_seconds(made, rate, options.unit))
     dataset = Dataset(name, classes, (), ()).with_parts(parts)
     unused = {one: count for one, count in counts.items() if one not in assigned}
     bare = LazyDataset("wtalc", folder, dataset, unused=unused)
@@ -380,7 +383,7 @@ def hamnet_source(path: Path, features: bool | None, options: ReadingOptions) ->
     if truth is None:
         raise DataError(f"{folder}: no gt.json; without it the layout is 'wtalc'")
     found = source(folder, name, features, options)
-    reading = activitynet.ReadOptions(duration=lambda name: None)
+    reading = activitynet.ReadOptions(options, duration=lambda name: None)
     stated = activitynet.read_as(truth, reading).dataset
     if set(stated.classes) != set(found.dataset.classes):
         differing = sorted(set(stated.classes) ^ set(found.dataset.classes))

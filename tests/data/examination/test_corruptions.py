@@ -1,11 +1,15 @@
 """No corruption of a data set goes unnoticed: a finding or an error names each."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
-from jaxtal.data import layouts
-from jaxtal.data.dataset import Dataset
+import jaxtal
+from jaxtal.data import inputs, layouts
+from jaxtal.data.dataset import Dataset, TimeGrid
 from jaxtal.data.examination import examine
+from jaxtal.data.reading import ReadingOptions
 from jaxtal.data.validation import check_trainable
 from jaxtal.errors import JaxtalError
 from tests.conftest import ROOT
@@ -137,3 +141,73 @@ def test_rescaled_features_end_with_their_videos(tmp_path):
     np.testing.assert_allclose(ends, [video.duration for video in CLEAN.videos], rtol=1e-12)
     half = dataset.grid.of(dataset.videos).to_seconds([50] * len(dataset.videos))
     np.testing.assert_allclose(2 * half, ends, rtol=1e-12)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_annotated_frames_may_have_another_rate(layout, tmp_path):
+    """Segments in frames of 30 fps, features of 25 fps."""
+    frames = corruptions.each(corruptions.segments(lambda video: video.segments * 30))
+    corruptions.write(tmp_path / "data", frames(CLEAN, np.random.default_rng(0)), layout)
+    options = {"unit": "segment_frames", "annotation_fps": 30.0}
+    read = layouts.read(tmp_path / "data", **options).load()
+    for video, wanted in zip(read.videos, CLEAN.videos, strict=True):
+        np.testing.assert_allclose(video.segments, wanted.segments, rtol=1e-12)
+        assert video.duration == pytest.approx(wanted.duration, rel=1e-12)
+
+
+@pytest.mark.parametrize("unit", ["frames", "segment_frames"])
+def test_durations_from_features_are_seconds_already(unit, tmp_path):
+    frames = corruptions.each(corruptions.segments(lambda video: video.segments * 25))
+    corruptions.write(tmp_path / "data", frames(CLEAN, np.random.default_rng(0)), "acmnet")
+    corruptions.edit_json(
+        lambda content: [entry.pop("duration") for entry in content["database"].values()]
+    )(tmp_path / "data")
+    read = layouts.read(tmp_path / "data", unit=unit).load()
+    for video, wanted in zip(read.videos, CLEAN.videos, strict=True):
+        np.testing.assert_allclose(video.segments, wanted.segments, rtol=1e-12)
+        assert video.duration == pytest.approx(wanted.duration, rel=1e-12)
+
+
+def test_a_number_of_frames_does_not_hide_durations_in_frames(tmp_path):
+    """OpenTAD's "frame" over a duration that is in frames, too, is no frame rate."""
+    frames = corruptions.each(
+        lambda video: dataclasses.replace(
+            video, duration=video.duration * 25, segments=video.segments * 25
+        )
+    )
+    corruptions.write(tmp_path / "data", frames(CLEAN, np.random.default_rng(0)), "opentad")
+
+    def count_frames(content):
+        corruptions._drop_grid(content)
+        for entry in content["database"].values():
+            entry["frame"] = round(entry["duration"])
+
+    corruptions.edit_json(count_frames)(tmp_path / "data")
+    options = {"fps": 25.0, "stride": 16, "window": 16}
+    assert "durations in frames" in findings(tmp_path / "data", **options)
+    read = layouts.read(tmp_path / "data", unit="frames", **options).load()
+    for video, wanted in zip(read.videos, CLEAN.videos, strict=True):
+        np.testing.assert_allclose(video.segments, wanted.segments, rtol=1e-12)
+        assert video.duration == pytest.approx(wanted.duration, rel=1e-12)
+
+
+def test_statements_without_effect_are_errors(tmp_path):
+    config = jaxtal.get_config("co2net_demo").data
+    config.axes = "DT"
+    with pytest.raises(JaxtalError, match="axes=DT has no effect: the videos are generated"):
+        layouts.load_from_config(config)
+    np.save(tmp_path / "a.npy", np.ones((9, 4), np.float32))
+    options = ReadingOptions(time="rescaled")
+    with pytest.raises(JaxtalError, match=r"time=rescaled has no effect: .* is not a data set"):
+        inputs.in_path(tmp_path, TimeGrid(), options)
+
+
+def test_the_subsets_of_hamnet_may_be_stated(tmp_path):
+    corruptions.write(tmp_path / "data", CLEAN, "hamnet")
+    path = tmp_path / "data" / "gt.json"
+    path.write_text(path.read_text().replace('"train"', '"fold_a"').replace('"test"', '"fold_b"'))
+    subsets = tmp_path / "data" / "Mine-Annotations" / "subset.npy"
+    np.save(subsets, np.repeat(np.array([b"fold_a", b"fold_b"]), len(CLEAN.train)))
+    options = {"train_subset": ("fold_a",), "test_subset": ("fold_b",)}
+    read = layouts.read(tmp_path / "data", **options).dataset
+    assert [video.name for video in read.test] == [video.name for video in CLEAN.test]
