@@ -75,8 +75,8 @@ def _data() -> dict[str, object]:
         # "rescaled": the features of each video were rescaled to a fixed number of snippets, which
         # divide its duration evenly; "grid": snippet i begins at i * stride / fps seconds
         "time": "grid",
-        # of durations and segments in the annotations: "seconds", "frames", or "segment_frames"
-        # (durations in seconds)
+        # of durations and segments in the annotations: "seconds"; "frames"; "segment_frames" or
+        # "duration_frames", if only one of both is in frames
         "unit": "seconds",
         # [frames/second] frame rate of the frames that `unit` states; 0: that of the features
         "annotation_fps": 0.0,

@@ -267,10 +267,10 @@ def _report_unknown(
         return
     first = detections.to_records()[where[0]]
     kind, known = ("video", "test videos") if "video" in what else ("label", "classes")
+    skips = ", or skip_unknown=True skips them" if len(where) < len(detections) else ""
     raise DataError(
         f"{len(where)} detections {what}, the first with {kind} {short_repr(first[kind])}, "
-        f"which is not among the {known} of {dataset.name}; correct them, or "
-        "skip_unknown=True skips them"
+        f"which is not among the {known} of {dataset.name}; correct them{skips}"
     )
 
 

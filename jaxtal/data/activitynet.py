@@ -37,6 +37,17 @@ _FORM = (
     '"segment": [start, end]}]}}} (ActivityNet form)'
 )
 _GRID = {"feature_fps", "feature_stride", "feature_window"}
+# The unit of the annotations, if the duration is in seconds, or in that of the segments.
+_WITHOUT_DURATION = {
+    "seconds": "seconds", "frames": "segment_frames", "segment_frames": "segment_frames",
+    "duration_frames": "seconds",
+}  # fmt: skip
+_AS_SEGMENTS = {
+    "seconds": "seconds", "frames": "frames", "segment_frames": "frames",
+    "duration_frames": "seconds",
+}  # fmt: skip
+# Fields of other programs' annotations, which would be taken for video-level labels.
+_TIMES = {"start", "end", "segments", "timestamp", "timestamps", "start_time", "end_time"}
 _field = functools.partial(json_files.field, form=_FORM)
 _OF_VIDEO = ("label", "labels", "class", "classes")  # fields with labels of the whole video
 
@@ -224,6 +235,12 @@ def _instances(entry: Any, where: str) -> list[dict[str, Any]]:
     if isinstance(entry, dict) and "annotations" not in entry:
         return []
     listed = _list(entry, "annotations", where)
+    for index, one in enumerate(listed):
+        if isinstance(one, dict) and "segment" not in one and (other := _TIMES & one.keys()):
+            raise DataError(
+                f"{where}, annotation {index}: times in {', '.join(sorted(other))}; wanted "
+                '"segment": [start, end]'
+            )
     return [{"label": one} if isinstance(one, str) else one for one in listed]
 
 
@@ -327,10 +344,10 @@ def _duration(
     if "duration" in entry or reading.duration is None:
         duration = float(_numbers(_field(entry, "duration", where), (), "duration", where))
     elif seconds := reading.duration(name):
-        duration, unit = seconds, "seconds" if unit == "seconds" else "segment_frames"
-    else:
+        duration, unit = seconds, _WITHOUT_DURATION[unit]
+    else:  # the end of the last instance, in the unit of segments
         duration = float(segments.max(initial=0.0)) or 1.0
-        unit = "seconds" if unit == "seconds" else "frames"
+        unit = _AS_SEGMENTS[unit]
     if duration <= 0:
         raise DataError(f"{where}: duration is {duration}; wanted seconds above 0")
     return duration, unit

@@ -172,15 +172,15 @@ def with_seconds(video: Video, rate: float, unit: str) -> Video:
     Args:
         video: the video.
         rate: frames per second of the annotations.
-        unit: `ReadingOptions.unit`; only "frames" divides the duration, too.
+        unit: `ReadingOptions.unit`.
     """
-    if unit == "seconds":
-        return video
+    of_duration = rate if unit in ("frames", "duration_frames") else 1
+    of_segments = rate if unit in ("frames", "segment_frames") else 1
     return dataclasses.replace(
         video,
-        duration=video.duration / rate if unit == "frames" else video.duration,
-        segments=video.segments / rate,
-        ambiguous=video.ambiguous / rate,
+        duration=video.duration / of_duration,
+        segments=video.segments / of_segments,
+        ambiguous=video.ambiguous / of_segments,
     )
 
 
@@ -198,6 +198,8 @@ class Origin:
         missing: names of the videos with annotations but without features.
         declared_missing: the part of `missing` that the data set itself lists as missing.
         unannotated: names of the feature files without a video in the data set.
+        computed_durations: number of videos whose duration is not stated, but computed from the
+            length of their features.
         unused: number of annotated videos by the name of a subset that is in no part of the data
             set.
     """
@@ -210,6 +212,7 @@ class Origin:
     missing: tuple[str, ...] = ()
     declared_missing: tuple[str, ...] = ()
     unannotated: tuple[str, ...] = ()
+    computed_durations: int = 0
     unused: Mapping[str, int] = dataclasses.field(default_factory=dict)
 
 

@@ -239,6 +239,12 @@ def read(
     videos = {video.name: index for index, video in enumerate(dataset.test)}
     labels = {name: index for index, name in enumerate(dataset.classes)}
     rows: list[tuple[float, ...]] = []
+    if results and not any(name in videos for name in results):
+        raise DataError(
+            f"{path}: none of its {len(results)} videos, {next(iter(results))!r:.80} first, is one "
+            f"of the {len(videos)} test videos of {dataset.name}, "
+            f"{next(iter(videos), 'none')!r:.80} first; spell the names alike"
+        )
     for name, found in results.items():
         _check_list(path, name, found)
         if name not in videos:

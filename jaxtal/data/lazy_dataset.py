@@ -40,6 +40,8 @@ class LazyDataset:
         has_time_grid: True if the files or the user state the time grid; False if it is the one
             that programs which read the layout assume.
         has_streams: True if the files or the user state how the columns are split into streams.
+        computed_durations: number of videos whose duration is not stated, but computed from the
+            length of their features.
         unused: number of annotated videos by the name of a subset that is in no part of `dataset`.
         snippets: video -> shape (T, 2D) of its features, without reading them; raises DataError as
             `features` does. None: the layout does not provide it.
@@ -55,6 +57,7 @@ class LazyDataset:
     unannotated: tuple[str, ...] = ()
     has_time_grid: bool = False
     has_streams: bool = False
+    computed_durations: int = 0
     unused: Mapping[str, int] = dataclasses.field(default_factory=dict)
     snippets: Callable[[Video], tuple[int, int]] | None = None
 

@@ -10,7 +10,7 @@ from collections.abc import Collection, Mapping
 from jaxtal.errors import DataError, short_repr
 
 TIMES = ("grid", "rescaled")
-UNITS = ("seconds", "frames", "segment_frames")
+UNITS = ("seconds", "frames", "segment_frames", "duration_frames")
 MODALITIES = ("", "rgb", "flow")
 ALLOWED = {"time": TIMES, "unit": UNITS, "modality": MODALITIES}
 
@@ -28,7 +28,7 @@ class ReadingOptions:
         time: "grid": snippet i begins at i * stride / fps seconds; "rescaled": the features of each
             video were rescaled to a fixed number of snippets, which divide its duration evenly.
         unit: unit of the durations and segments in the annotations: "seconds", "frames", or
-            "segment_frames", which is frames for segments only.
+            "segment_frames" or "duration_frames", which are frames for one of both.
         annotation_fps: frames per second of the frames that `unit` states; 0: the features'.
         axes: meaning of the axes of a video's features, one letter an axis: T snippets, D features,
             C crops (their mean is used), 1 an axis of length 1.

@@ -8,6 +8,7 @@ from jaxtal.data.dataset import Video
 from jaxtal.data.segments import Segments
 from jaxtal.errors import warn
 
+_MANY_BEYOND = 1 / 3  # share of detections that end after their videos
 _USUAL_FPS = np.array([15, 25, 30, 50, 60])
 
 
@@ -33,6 +34,11 @@ def warn_of_implausible(where: str, detections: Segments, videos: Sequence[Video
             f"where no instance can match them (one from {start:.1f} to {end:.1f} s in "
             f"{videos[int(detections.video[first])].name}, which lasts {limit[first]:.1f} s)"
             f"{_unit(detections, durations)}"
+        )
+    elif (beyond := detections.end > np.maximum(1.05 * limit, limit + 2)).mean() > _MANY_BEYOND:
+        warn(
+            f"{where}: {beyond.sum()} of {count} detections end after the end of their video; are "
+            "they on another time grid? Wanted seconds"
         )
     elif detections.end.max() <= 1 < np.median(limit) / 10:
         warn(

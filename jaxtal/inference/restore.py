@@ -57,12 +57,7 @@ def load_work_directory(
         _check_ensemble(member, config, folder)
     else:
         member = _pick(member, config.population, folder)
-    if config.data.get("time") == "rescaled":
-        warn(
-            f"{folder}: trained on features that were rescaled to a number of snippets per video; "
-            "their times follow from the durations of a data set (time=rescaled), and are wrong "
-            "for feature files alone"
-        )
+    _warn_of_rescaled(config, folder)
     described = files.read_model()
     classes = tuple(name for name in described.classes if name is not None)
     if len(classes) < len(described.classes):
@@ -178,6 +173,16 @@ def _pick(member: int | None, count: int, folder: Path) -> int:
             f"member={member}, but {folder} holds a population of {count}; wanted 0 to {count - 1}"
         )
     return member or 0
+
+
+def _warn_of_rescaled(config: ConfigDict, folder: Path) -> None:
+    """Log a warning if the times of features depend on the durations of their videos."""
+    if config.data.get("time") == "rescaled":
+        warn(
+            f"{folder}: trained on features that were rescaled to a number of snippets per video; "
+            "their times follow from the durations of a data set (time=rescaled), and are wrong "
+            "for feature files alone"
+        )
 
 
 def _check_ensemble(member: int | None, config: ConfigDict, folder: Path) -> None:

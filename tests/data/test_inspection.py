@@ -72,7 +72,7 @@ def test_damaged_features(tmp_path):
     assert found["widths that differ"] == ["1 videos of width 8"]
     assert found["videos of zeros"] == [data.train[2].name]
     assert found["videos without features"] == [data.test[0].name]
-    longer = found["time that does not fit"]
+    longer = found["features much longer or shorter than the video"]
     assert any(name.startswith(data.train[3].name) for name in longer)
     assert report["features"]["width"] == 6
     assert report["features"]["videos"] == 8

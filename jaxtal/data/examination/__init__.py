@@ -4,6 +4,7 @@ The same examination is made by training, prediction, evaluation and `jaxtal dat
 """
 
 import dataclasses
+from collections.abc import Sequence
 
 from jaxtal.data.dataset import Dataset
 from jaxtal.data.examination import annotations, features, times
@@ -24,12 +25,13 @@ def examine(dataset: Dataset, facts: Facts | None = None) -> tuple[Finding, ...]
         The findings, errors first.
     """
     known = of_dataset(dataset) if facts is None else facts
-    found = [
-        *times.find(dataset, known),
-        *features.find(dataset, known),
-        *annotations.find(dataset),
-    ]
-    return tuple(by_severity(found))
+    return tuple(by_severity([*_of_features(dataset, known), *annotations.find(dataset)]))
+
+
+def _of_features(dataset: Dataset, facts: Facts) -> Sequence[Finding]:
+    """Return the findings about times and features; with exchanged axes, only that."""
+    exchanged = tuple(features.find_exchanged(dataset, facts))
+    return exchanged or (*times.find(dataset, facts), *features.find(dataset, facts))
 
 
 def examine_inputs(dataset: Dataset, facts: Facts) -> tuple[Finding, ...]:
@@ -45,5 +47,5 @@ def examine_inputs(dataset: Dataset, facts: Facts) -> tuple[Finding, ...]:
         The findings, errors first.
     """
     alike = dataclasses.replace(dataset, train=(), validation=(), test=dataset.videos)
-    found = [*times.find(alike, facts), *features.find(alike, facts)]
+    found = _of_features(alike, facts)
     return tuple(by_severity([one for one in found if one.kind != features.ASSUMED_STREAMS]))

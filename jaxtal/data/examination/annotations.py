@@ -12,7 +12,7 @@ from jaxtal.data.findings import ERROR, NOTE, WARNING, Finding, few
 
 # Classes of the data sets whose names select protocols of evaluation.
 _NUM_CLASSES = {"Thumos14reduced": 20, "Thumos14": 20, "ActivityNet1.2": 100, "ActivityNet1.3": 200}
-_ENOUGH = 10  # [videos] fewer allow no conclusion from where their instances end
+_ENOUGH = 6  # [videos] fewer allow no conclusion from where their instances end
 _WITHHELD = "testing"  # ActivityNet's subset without annotations
 
 
@@ -64,6 +64,17 @@ def _find_units(dataset: Dataset, found: _Instances) -> Iterator[Finding]:
     if late.mean() > 0.5 if len(late) else False:
         examples = _examples(dataset, found, late)
         seen = f"{late.sum()} of {len(late)} instances begin after the end of their video"
+        origin = dataset.origin
+        if origin and origin.computed_durations > len(dataset.videos) / 2:
+            grid, reach = dataset.grid, np.median(found.end / found.duration)
+            message = (
+                f"{seen}; no durations are given, so they are those of the features on the time "
+                f"grid of {grid.fps:g} fps and stride {grid.stride:g}, and the median instance "
+                f"ends at {reach:.2g} times of it: state the features' fps=..., stride=... and "
+                "window=..., or unit=segment_frames if the instances are in frames"
+            )
+            yield Finding("segments beyond the features", ERROR, message, examples)
+            return
         fps = float(dataset.grid.fps)
         for rate in (fps, *FRAME_RATES):
             if (found.end / rate <= 1.05 * found.duration).mean() > 0.95:
@@ -172,6 +183,14 @@ def _find_classes(dataset: Dataset) -> Iterator[Finding]:
         "classes without a training video", WARNING, names,
         f"{len(names)} classes have test videos but no training video, so that they cannot be "
         f"learned: {few(names)}",
+    )  # fmt: skip
+    alike: dict[str, list[str]] = {}
+    for name in dataset.classes:
+        alike.setdefault(" ".join(name.casefold().split()), []).append(name)
+    pairs = [" and ".join(map(repr, group)) for group in alike.values() if len(group) > 1]
+    yield from _listed(
+        "classes of one name", WARNING, pairs,
+        f"{len(pairs)} classes differ only in capitals or blanks: {few(pairs)}; correct the labels",
     )  # fmt: skip
     unseen = [
         name

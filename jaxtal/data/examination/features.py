@@ -27,7 +27,6 @@ def find(dataset: Dataset, facts: Facts) -> Iterator[Finding]:
     yield from _find_zero_streams(dataset, facts)
     yield from _find_equal(dataset, facts)
     yield from _find_streams(dataset, facts)
-    yield from _find_turned(dataset, facts)
 
 
 def _names(dataset: Dataset, which: np.ndarray) -> tuple[str, ...]:
@@ -123,8 +122,13 @@ def _find_streams(dataset: Dataset, facts: Facts) -> Iterator[Finding]:
         yield Finding(ASSUMED_STREAMS, WARNING, message)
 
 
-def _find_turned(dataset: Dataset, facts: Facts) -> Iterator[Finding]:
-    """Yield a finding about features whose axes are exchanged."""
+def find_exchanged(dataset: Dataset, facts: Facts) -> Iterator[Finding]:
+    """Yield a finding about features whose axes are exchanged.
+
+    Args:
+        dataset: the videos.
+        facts: the facts of their features.
+    """
     known = facts.snippets > 0
     shapes = list(zip(facts.snippets[known].tolist(), facts.widths[known].tolist(), strict=True))
     if message := exchanged(shapes):

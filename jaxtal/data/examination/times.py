@@ -20,6 +20,7 @@ FRAME_RATES = (25, 30, 24, 29.97, 15, 10, 50, 60)
 MANY, MUCH, LITTLE = 0.1, 0.25, 0.05  # shares of the videos; of a duration
 _SHORT = 2.0  # [seconds] a little is at least as much
 _FIT = 0.9  # share of the videos that another explanation must fit
+_MOST_ODD = 0.4  # share of the videos that may be odd where the others fit a time grid
 _FEW = 3  # [videos] fewer allow no conclusion about the whole data set
 
 
@@ -69,11 +70,13 @@ class _Extents:
         return tuple(text.format(*row) for row in rows)
 
 
-def _error(seconds: np.ndarray, durations: np.ndarray, snippet: ArrayLike) -> float:
-    """Return the median relative difference, or infinity if nearly all videos do not fit."""
+def _error(
+    seconds: np.ndarray, durations: np.ndarray, snippet: ArrayLike, share: float = _FIT
+) -> float:
+    """Return the median relative difference, or infinity if less than a share of videos fits."""
     difference = np.abs(seconds - durations)
     fits = difference <= np.maximum(0.1 * durations, 1.5 * np.asarray(snippet))
-    if fits.mean() < _FIT:
+    if fits.mean() < share:
         return np.inf
     return float(np.median(np.abs(np.log(seconds / durations))))
 
@@ -121,19 +124,41 @@ def _explained(extents: _Extents, off: np.ndarray) -> Finding:
             "rescaled: state time=rescaled"
         )
         return Finding("rescaled features", ERROR, message, examples)
-    rate, grid = _frame_rate(extents), _known_grid(extents)
+    rate, grid = _frame_rate(extents), _known_grid(extents, extents.durations)
     if rate and not (grid and (extents.durations % 1).any()):
-        own = f" annotation_fps={rate:g}" * (rate != extents.dataset.grid.fps)
-        message = f"{seen}; the durations are frames at about {rate:g} fps: state unit=frames{own}"
+        message = (
+            f"{seen}; the durations are frames at about {rate:g} fps: {_in_frames(extents, rate)}"
+        )
         return Finding("durations in frames", ERROR, message, examples)
     if grid:
         message = f"{seen}; another time grid fits: state {_stated(grid)}"
+        return Finding("other time grid", ERROR, message, examples)
+    for rate in FRAME_RATES[:4]:
+        if grid := _known_grid(extents, extents.durations / rate):
+            how = f"{_in_frames(extents, rate)} {_stated(grid)}"
+            message = f"{seen}; the durations are frames on another time grid: {how}"
+            return Finding("durations in frames", ERROR, message, examples)
+    if off.mean() <= _MOST_ODD:
+        return _single_videos(extents, off)
+    if off.all() and (grid := _known_grid(extents, extents.durations, 1 - _MOST_ODD)):
+        message = f"{seen}; another time grid fits most of them: state {_stated(grid)}"
         return Finding("other time grid", ERROR, message, examples)
     message = (
         f"{seen}, and no known time grid fits; {examples[0]}; state fps=..., stride=... and "
         "window=..., or correct the durations"
     )
-    return Finding("time that does not fit", WARNING, message, examples)
+    ratio = float(np.median(extents.seconds / extents.durations))
+    severity = WARNING if 0.1 < ratio < 10 else ERROR
+    return Finding("time that does not fit", severity, message, examples)
+
+
+def _in_frames(extents: _Extents, rate: float) -> str:
+    """Return the options for durations in frames; segments are, too, if they would fit."""
+    videos = extents.dataset.videos
+    ends = [float(v.segments.max()) / v.duration for v in videos if len(v.segments)]
+    unit = "frames" if not ends or np.median(ends) > 2 / rate else "duration_frames"
+    own = f" annotation_fps={rate:g}" * (rate != extents.dataset.grid.fps)
+    return f"state unit={unit}{own}"
 
 
 def _observation(extents: _Extents, off: np.ndarray) -> str:
@@ -169,12 +194,12 @@ def _frame_rate(extents: _Extents) -> float:
     return rates[best] if errors[best] < np.inf else 0.0
 
 
-def _known_grid(extents: _Extents) -> TimeGrid | None:
+def _known_grid(extents: _Extents, durations: np.ndarray, share: float = _FIT) -> TimeGrid | None:
     """Return the known time grid that fits best, the more common one if two fit equally."""
     best, least = None, np.inf
     for grid in KNOWN_GRIDS:
         snippet = grid.stride / grid.fps
-        error = _error(grid.to_seconds(extents.snippets), extents.durations, snippet)
+        error = _error(grid.to_seconds(extents.snippets), durations, snippet, share)
         if error < least - 0.01 or (best is None and error < np.inf):
             best, least = grid, error
     return best
@@ -182,7 +207,7 @@ def _known_grid(extents: _Extents) -> TimeGrid | None:
 
 def _nearly(extents: _Extents, off: np.ndarray) -> Finding:
     """Return the finding of features that are a little longer or shorter in many videos."""
-    grid = _known_grid(extents)
+    grid = _known_grid(extents, extents.durations)
     fix = "state fps=..., stride=... and window=... of the features"
     if grid and grid.times != extents.dataset.grid.times:
         fix = f"another time grid fits better: state {_stated(grid)}"
@@ -196,8 +221,8 @@ def _single_videos(extents: _Extents, off: np.ndarray) -> Finding:
     short = (extents.seconds < extents.durations) & off
     message = (
         f"the features of {off.sum()} of {len(off)} videos are much longer or shorter than the "
-        f"video ({short.sum()} are shorter, as if half extracted), {examples[0]}; extract them "
-        "again, or correct the durations"
+        f"video ({short.sum()} are shorter, as if half extracted): {'; '.join(examples[:3])}; "
+        "extract them again, or correct the durations"
     )
     kind = "features much longer or shorter than the video"
     return Finding(kind, WARNING, message, examples)

@@ -269,7 +269,8 @@ def _csv(path: Path) -> dict[str, np.ndarray]:
         text = file.read().decode("utf-8-sig")
         first = text.partition("\n")[0]
         names = first.strip("\r").split(",") if "," in first else first.split()
-        header = not all(map(_is_number, names))
+        counting = [[str(n) for n in range(start, start + len(names))] for start in (0, 1)]
+        header = not all(map(_is_number, names)) or (len(names) > 7 and names in counting)
         columns = [number for number, name in enumerate(names) if name.strip() or not header]
         if not text[len(first) * header :].strip():
             raise ValueError("no rows of numbers")

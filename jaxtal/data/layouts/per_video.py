@@ -29,6 +29,7 @@ from jaxtal.data.reading import NOTHING_STATED, ReadingOptions
 from jaxtal.errors import DataError, short_repr
 
 _SUBSETS = ("train", "test")
+_MOST_TOO_SHORT = 0.75  # 24 of 30 fps, and some more; others are of another time grid
 _FRAMES_AS_DURATION = 2.0  # frames / duration up to it, of a duration that is itself in frames
 
 
@@ -146,7 +147,8 @@ def source(
     if wanted and not index.matched:
         raise DataError(f"{folder}: {unusable(folder, spec.streams, names)}")
     of_videos = index if all(index.streams) and wanted is not False else None
-    reading = _reading(spec, folder, index, options)
+    computed: set[str] = set()
+    reading = _reading(spec, folder, index, options, computed)
     dataset, has_time_grid, unused = activitynet.read_as(path, reading)
     if dataset.name in (path.stem, ""):
         stem = folder.resolve().name if spec.split else path.stem
@@ -169,6 +171,7 @@ def source(
         has_time_grid=has_time_grid,
         notes=tuple(notes),
         unused={subset: len(names) for subset, names in unused.items()},
+        computed_durations=len(computed),
     )
     return _with_features(bare, of_videos, known) if of_videos else bare
 
@@ -206,13 +209,18 @@ def _annotation_file(spec: LayoutSpec, folder: Path, name: str) -> Path:
 
 
 def _reading(
-    spec: LayoutSpec, folder: Path, index: VideoFiles, options: ReadingOptions
+    spec: LayoutSpec,
+    folder: Path,
+    index: VideoFiles,
+    options: ReadingOptions,
+    computed: set[str],
 ) -> activitynet.ReadOptions:
-    """Return the options for reading the layout's annotations."""
+    """Return the options for reading the annotations; `computed` gets videos without durations."""
     times = options.fps, options.stride, options.window
     grid = WTALC_GRID if index.prefixed else spec.grid
 
     def seconds(name: str) -> float | None:
+        computed.add(name)
         snippets = index.snippets(name)
         return float(grid.replaced(*times).to_seconds(snippets)) if snippets else None
 
@@ -277,7 +285,7 @@ def _longer(dataset: Dataset, grid: TimeGrid, index: VideoFiles) -> tuple[Datase
 
     def longer(video: Video) -> Video:
         seconds = float(grid.to_seconds(index.snippets(video.name)))
-        if video.duration > 0.95 * seconds:
+        if not _MOST_TOO_SHORT * seconds < video.duration <= 0.95 * seconds:
             return video
         changed.append(video.name)
         return dataclasses.replace(video, duration=seconds)

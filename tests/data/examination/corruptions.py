@@ -359,6 +359,17 @@ CORRUPTIONS = (
         layouts=("wtalc", "basnet", "acmnet", *JSON),
     ),
     Corruption(
+        "durations and segments in frames, and a time grid is assumed that is not the features'",
+        ("durations in frames",),
+        each(
+            lambda video: dataclasses.replace(
+                video, duration=video.duration * 25, segments=video.segments * 25
+            )
+        ),
+        edit=edit_json(_drop_grid),
+        layouts=JSON,
+    ),
+    Corruption(
         "durations and segments in frames",
         ("durations in frames",),
         each(
@@ -514,6 +525,11 @@ CORRUPTIONS = (
     ),
     Corruption("a truncated feature file", (".npy",), edit=_truncate, layouts=PER_VIDEO),
     Corruption("no training label", ("no training label",), each(_without_labels, "train")),
+    Corruption(
+        "classes that differ in capitals only",
+        ("classes of one name",),
+        _misspelled,
+    ),
     Corruption(
         "some training videos without a label",
         ("training videos without a label",),

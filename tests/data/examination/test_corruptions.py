@@ -86,6 +86,13 @@ FIXES = [
     ("durations and segments in frames", {"unit": "frames"}, "actionformer"),
     ("durations and segments in frames", {"unit": "frames"}, "wtalc"),
     ("segments in frames", {"unit": "segment_frames"}, "hamnet"),
+    ("durations in frames", {"unit": "duration_frames"}, "opentad"),
+    ("durations in frames", {"unit": "duration_frames"}, "wtalc"),
+    (
+        "durations and segments in frames, and a time grid is assumed that is not the features'",
+        {"unit": "frames", "fps": 25, "stride": 16, "window": 16},
+        "opentad",
+    ),
     ("features with exchanged axes", {"axes": "DT"}, "opentad"),
     ("features with exchanged axes", {"axes": "DT"}, "wtalc"),
     ("features of ten crops", {"axes": "TCD"}, "acmnet"),

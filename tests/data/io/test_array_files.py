@@ -202,3 +202,12 @@ def test_types_that_numpy_lacks(tmp_path):
     assert "an array of type '<V2'" in refused(tmp_path / "a.npy")
     torch_writer.save(tmp_path / "a.pt", {"x": ARRAY.astype(ml_dtypes.bfloat16)})
     assert "type bfloat16; wanted (T, 2D) float16 or float32" in refused(tmp_path / "a.pt")
+
+
+@pytest.mark.parametrize("start", [0, 1])
+def test_a_line_that_counts_the_columns_is_a_header(tmp_path, start):
+    """Pandas writes such a line for an array."""
+    rows = np.arange(20, dtype=float).reshape(2, 10) / 7
+    header = ",".join(str(number) for number in range(start, start + 10))
+    np.savetxt(tmp_path / "a.csv", rows, delimiter=",", header=header, comments="", fmt="%.17g")
+    np.testing.assert_array_equal(read_array(Place(tmp_path / "a.csv")), rows)
