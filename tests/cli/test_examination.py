@@ -36,6 +36,7 @@ def train(folder, workdir, *arguments) -> tuple[int, str, str]:
 
 @pytest.fixture
 def narrow(monkeypatch):
+    corruptions.clean()  # with all columns, before the width of the corruptions changes
     monkeypatch.setattr(corruptions, "WIDTH", 16)
 
 
