@@ -239,7 +239,7 @@ def read(
     videos = {video.name: index for index, video in enumerate(dataset.test)}
     labels = {name: index for index, name in enumerate(dataset.classes)}
     rows: list[tuple[float, ...]] = []
-    if results and not any(name in videos for name in results):
+    if len(results) > 1 and not any(name in videos for name in results):
         raise DataError(
             f"{path}: none of its {len(results)} videos, {next(iter(results))!r:.80} first, is one "
             f"of the {len(videos)} test videos of {dataset.name}, "

@@ -143,7 +143,7 @@ def _member_result(
     result: dict[str, Any] = {"seed": member.seed, "step": evaluation.step}
     if evaluation.result is not None:
         result |= evaluation.result
-    if evaluation.result is not None and best is not None and not setup.changed:
+    if evaluation.result is not None and best is not None:
         result[f"best_on_{setup.judged}"] = {
             "selected_by": selection_metric_name(best),
             **best,
