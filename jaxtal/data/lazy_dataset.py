@@ -223,6 +223,30 @@ def check_width(
     return like or (video.name, width)
 
 
+def with_features(
+    source: LazyDataset,
+    read: Callable[[Video], np.ndarray],
+    shape: Callable[[Video], tuple[int, int]],
+    widths: Callable[[Video], tuple[int, ...]] | None,
+) -> LazyDataset:
+    """Return a data set with its features.
+
+    Args:
+        source: the data set without features.
+        read: `LazyDataset.features`.
+        shape: `LazyDataset.snippets`.
+        widths: video -> width of the features in each of its separate files of RGB and flow, which
+            are the widths of the streams; None: joint files.
+    """
+    dataset = source.dataset
+    if widths:
+        streams = of_first(widths, dataset.videos) or ()
+        dataset = dataclasses.replace(dataset, stream_widths=streams)
+    return dataclasses.replace(
+        source, dataset=dataset, features=read, snippets=shape, has_streams=bool(widths)
+    )
+
+
 def with_streams(source: LazyDataset, options: ReadingOptions) -> LazyDataset:
     """Return a data set whose streams are those that the user states.
 

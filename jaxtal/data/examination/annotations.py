@@ -61,7 +61,7 @@ def find(dataset: Dataset) -> Iterator[Finding]:
 def _find_units(dataset: Dataset, found: _Instances) -> Iterator[Finding]:
     """Yield findings about instances that lie in another unit than the durations."""
     late = found.start > found.duration
-    if late.mean() > 0.5 if len(late) else False:
+    if len(late) and late.mean() > 0.5:
         examples = _examples(dataset, found, late)
         seen = f"{late.sum()} of {len(late)} instances begin after the end of their video"
         origin = dataset.origin

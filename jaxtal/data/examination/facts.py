@@ -91,7 +91,7 @@ def of_dataset(dataset: Dataset) -> Facts:
 
 
 def of_source(source: LazyDataset) -> Facts:
-    """Return the facts of the features that are known without reading them.
+    """Return the facts of the features that follow from their shapes.
 
     Args:
         source: the data set.

@@ -16,7 +16,8 @@ KNOWN_GRIDS = tuple(
     for stride in (16, 4, 8, 32, 64, 6, 12, 2, 1)
     for fps in (25, 30, 24, 15, 10)
 )
-FRAME_RATES = (25, 30, 24, 29.97, 15, 10, 50, 60)
+_VIDEO_RATES = (25, 30, 24, 29.97)  # of videos as they are recorded
+FRAME_RATES = (*_VIDEO_RATES, 15, 10, 50, 60)
 MANY, MUCH, LITTLE = 0.1, 0.25, 0.05  # shares of the videos; of a duration
 _SHORT = 2.0  # [seconds] a little is at least as much
 _FIT = 0.9  # share of the videos that another explanation must fit
@@ -133,7 +134,7 @@ def _explained(extents: _Extents, off: np.ndarray) -> Finding:
     if grid:
         message = f"{seen}; another time grid fits: state {_stated(grid)}"
         return Finding("other time grid", ERROR, message, examples)
-    for rate in FRAME_RATES[:4]:
+    for rate in _VIDEO_RATES:
         if grid := _known_grid(extents, extents.durations / rate):
             how = f"{_in_frames(extents, rate)} {_stated(grid)}"
             message = f"{seen}; the durations are frames on another time grid: {how}"

@@ -24,7 +24,7 @@ from jaxtal.data.dataset import FOREVER, WTALC_GRID, Dataset, TimeGrid, Video, s
 from jaxtal.data.io import json_files
 from jaxtal.data.io.files import check_class, check_name, check_unique, open_regular
 from jaxtal.data.layouts.video_files import PREFIX, VideoFiles, has_files, unusable
-from jaxtal.data.lazy_dataset import LazyDataset, of_first
+from jaxtal.data.lazy_dataset import LazyDataset, with_features
 from jaxtal.data.reading import NOTHING_STATED, ReadingOptions
 from jaxtal.errors import DataError, short_repr
 
@@ -178,18 +178,11 @@ def source(
 
 def _with_features(source: LazyDataset, files: VideoFiles, known: list[str]) -> LazyDataset:
     """Return the data set with its features; `known` are the names of all annotated videos."""
-    dataset, separate = source.dataset, len(files.streams) == 2
-    if separate:
-        widths = of_first(files.widths, dataset.videos) or ()
-        dataset = dataclasses.replace(dataset, stream_widths=widths)
-    absent = tuple(v.name for v in dataset.videos if not files.paths(v.name))
+    absent = tuple(v.name for v in source.videos if not files.paths(v.name))
     used = {path for name in known for path in files.paths(name) or ()}
+    widths = files.widths if len(files.streams) == 2 else None
     return dataclasses.replace(
-        source,
-        dataset=dataset,
-        has_streams=separate,
-        features=files,
-        snippets=files.shape,
+        with_features(source, files, files.shape, widths),
         missing=absent,
         declared_missing=tuple(sorted(set(absent) & _declared_missing(source.path))),
         unannotated=tuple(name for name, at in files.streams[0].items() if at not in used),

@@ -33,7 +33,7 @@ from jaxtal.data.io.files import (
     contents,
     open_regular,
 )
-from jaxtal.data.lazy_dataset import LazyDataset, of_first
+from jaxtal.data.lazy_dataset import LazyDataset, with_features
 from jaxtal.data.reading import NOTHING_STATED, PARTS, ReadingOptions, assign_subsets
 from jaxtal.errors import DataError, short_repr
 
@@ -142,7 +142,9 @@ def source(
             about = {key: columns[key][row] for key in _OF_VIDEO}
             made = _video(video, about, classes, where)
             made = dataclasses.replace(made, ambiguous=ambiguous.get(video, np.empty((0, 2))))
-            parts[assigned[subsets[row]]].append(with_seconds(made, rate, options.unit))
+            if options.unit != "seconds":
+                made = with_seconds(made, rate, options.unit)
+            parts[assigned[subsets[row]]].append(made)
     dataset = Dataset(name, classes, (), ()).with_parts(parts)
     unused = {one: count for one, count in counts.items() if one not in assigned}
     bare = LazyDataset("wtalc", folder, dataset, unused=unused)
@@ -150,7 +152,8 @@ def source(
         return dataclasses.replace(bare, notes=_missing(folder, feature_files))
     if features is False:
         return bare
-    return _with_features(bare, _Features(feature_files, names, options.axes))
+    read = _Features(feature_files, names, options.axes)
+    return with_features(bare, read, read.shape, read.widths if read.separate else None)
 
 
 def _video(name: str, row: dict[str, Any], classes: tuple[str, ...], where: str) -> Video:
@@ -329,26 +332,6 @@ class _Features:
         joint, *flow = self._parts(video)
         where = f"{next(iter(self._files)).parent}, video {video.name}"
         return join_streams(joint, flow[0], where) if flow else joint
-
-
-def _with_features(source: LazyDataset, features: "_Features") -> LazyDataset:
-    """Return a data set with its features, and with the widths of separate streams.
-
-    Args:
-        source: the data set without features.
-        features: the reader of the features.
-    """
-    dataset, separate = source.dataset, features.separate
-    if separate:
-        widths = of_first(features.widths, dataset.videos) or ()
-        dataset = dataclasses.replace(dataset, stream_widths=widths)
-    return dataclasses.replace(
-        source,
-        dataset=dataset,
-        features=features,
-        has_streams=separate,
-        snippets=features.shape,
-    )
 
 
 def hamnet_ground_truth_file(folder: Path, name: str) -> Path | None:

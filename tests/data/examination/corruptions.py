@@ -171,30 +171,24 @@ def _with(array: np.ndarray, value: float) -> np.ndarray:
     return array
 
 
-def _swap_durations(dataset: Dataset, rng: np.random.Generator) -> Dataset:
-    """Exchange the durations of the shortest and the longest training video."""
-    order = sorted(range(len(dataset.train)), key=lambda index: dataset.train[index].duration)
-    videos = list(dataset.train)
-    first, last = videos[order[0]], videos[order[-1]]
-    videos[order[0]] = dataclasses.replace(first, duration=last.duration)
-    videos[order[-1]] = dataclasses.replace(last, duration=first.duration)
-    return dataclasses.replace(dataset, train=tuple(videos))
+def exchange(part: str, field: str) -> Change:
+    """Return a change that exchanges a field of a part's shortest and longest video."""
+
+    def apply(dataset: Dataset, rng: np.random.Generator) -> Dataset:
+        videos = list(getattr(dataset, part))
+        order = sorted(range(len(videos)), key=lambda index: videos[index].duration)
+        first, last = videos[order[0]], videos[order[-1]]
+        videos[order[0]] = dataclasses.replace(first, **{field: getattr(last, field)})
+        videos[order[-1]] = dataclasses.replace(last, **{field: getattr(first, field)})
+        return dataclasses.replace(dataset, **{part: tuple(videos)})
+
+    return apply
 
 
 def _shift_durations(dataset: Dataset, rng: np.random.Generator) -> Dataset:
     """Give every video the duration of the next one."""
     durations = np.roll([video.duration for video in dataset.videos], 1).tolist()
     return dataset.map(lambda video: dataclasses.replace(video, duration=durations.pop(0)))
-
-
-def _exchange_features(dataset: Dataset, rng: np.random.Generator) -> Dataset:
-    """Exchange the features of the shortest and the longest test video."""
-    order = sorted(range(len(dataset.test)), key=lambda index: dataset.test[index].duration)
-    videos = list(dataset.test)
-    first, last = videos[order[0]], videos[order[-1]]
-    videos[order[0]] = dataclasses.replace(first, features=last.features)
-    videos[order[-1]] = dataclasses.replace(last, features=first.features)
-    return dataclasses.replace(dataset, test=tuple(videos))
 
 
 def _same_features(dataset: Dataset, rng: np.random.Generator) -> Dataset:
@@ -411,7 +405,7 @@ CORRUPTIONS = (
     Corruption(
         "two durations exchanged",
         ("features much longer or shorter than the video",),
-        _swap_durations,
+        exchange("train", "duration"),
     ),
     Corruption(
         "every video has the duration of the next one",
@@ -488,7 +482,7 @@ CORRUPTIONS = (
     Corruption(
         "features of two videos exchanged",
         ("features much longer or shorter than the video",),
-        _exchange_features,
+        exchange("test", "features"),
     ),
     Corruption(
         "features of one video are half as wide",
