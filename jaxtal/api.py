@@ -19,9 +19,10 @@ import numpy as np
 from jaxtal import reprs
 from jaxtal.data import findings, layouts
 from jaxtal.data.dataset import Dataset, TimeGrid
-from jaxtal.data.detections import Detections
+from jaxtal.data.detections import Detections, spelled_as_in
 from jaxtal.data.examination import examine
-from jaxtal.data.reading import THREE
+from jaxtal.data.layouts import load_annotations
+from jaxtal.data.reading import THREE, from_keywords
 from jaxtal.data.segments import Segments
 from jaxtal.errors import ConfigError, DataError, short_repr, warn
 from jaxtal.evaluation import detection_map, error_analysis, protocols
@@ -187,6 +188,7 @@ def evaluate(
     protocol: str | Protocol = "official",
     *,
     skip_unknown: bool = False,
+    **options: Any,
 ) -> Evaluation:
     """Evaluate detections of any program against the test videos of a data set.
 
@@ -203,6 +205,8 @@ def evaluate(
             "thumos_d2+stop_at_empty_class", or a `Protocol`.
         skip_unknown: Skip detections of unknown videos and classes, with a warning, instead of
             raising.
+        **options: Statements about the annotations in a path, fields of
+            `jaxtal.data.reading.ReadingOptions` such as `unit="frames"`.
 
     Returns:
         mAP by t-IoU threshold and average precision by class, as fractions, and the counts of
@@ -210,18 +214,23 @@ def evaluate(
 
     Raises:
         ConfigError: The protocol or its switch does not exist.
-        DataError: A file is missing or malformed, or a video or class is unknown.
+        DataError: A file is missing or malformed, a video or class is unknown, or an option does
+            not exist or has no effect.
 
     Examples:
         >>> result = jaxtal.evaluate("data/thumos14", "detections.json", "thumos14")
         >>> result.map[0.5]  # a fraction
     """
     chosen = protocol if isinstance(protocol, Protocol) else protocols.get(protocol)
-    truth = dataset if isinstance(dataset, Dataset) else layouts.load_annotations(Path(dataset))
+    stated = from_keywords("evaluate", **options)
+    if isinstance(dataset, Dataset):
+        layouts.refuse(stated, options, "dataset is no path")
+    truth = dataset if isinstance(dataset, Dataset) else load_annotations(Path(dataset), stated)
     found = detections if isinstance(detections, Detections) else Detections.from_json(detections)
+    where = "detections" if isinstance(detections, Detections) else f"{detections}"
+    found = dataclasses.replace(found, videos=tuple(spelled_as_in(truth, found.videos, where)))
     findings.report(examine(dataclasses.replace(truth, train=(), validation=())), truth.name)
     segments, left_out = _in_test_videos(found, truth, skip_unknown)
-    where = "detections" if isinstance(detections, Detections) else f"{detections}"
     warn_of_implausible(where, segments, truth.test)
     result = detection_map.evaluate(
         truth.test, segments, chosen, len(truth.classes), truth.grid, truth.classes

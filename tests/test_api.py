@@ -39,7 +39,7 @@ SIGNATURES = {
     "get_config": "(name, *, preset, overrides)",
     "train": "(config, workdir, *, dataset, resume, progress)",
     "load_model": "(path, *, member, ensemble)",
-    "evaluate": "(dataset, detections, protocol, *, skip_unknown)",
+    "evaluate": "(dataset, detections, protocol, *, skip_unknown, options)",
     "analyze_errors": "(result, tiou, top)",
     "localize": "(activations, *, classes, gate, video_scores, time_grid, options)",
 }
@@ -329,6 +329,17 @@ class TestModels:
             {"video_0": json.loads(wanted.to_json())["results"]["v1"]},
         )
 
+    def test_statements_about_files(self, tmp_path):
+        """They are for paths; one without an effect is an error."""
+        model, array = toy_predictor(), stored((20,))[0].read()
+        np.save(tmp_path / "v0.npy", array.T)
+        found = model.predict(tmp_path, axes="DT")
+        assert found.to_json() == model.predict({"v0": array}).to_json()
+        with pytest.raises(jaxtal.DataError, match="axes=DT has no effect: inputs is no path"):
+            model.predict(array, axes="DT")
+        with pytest.raises(jaxtal.DataError, match="predict has no option 'axis', only layout, "):
+            model.predict(tmp_path, axis="DT")
+
     def test_a_data_set(self, tiny):
         model = toy_predictor()
         videos = [dataclasses.replace(v, features=v.features[:, :WIDTH]) for v in tiny.train[:2]]
@@ -509,6 +520,20 @@ class TestEvaluation:
         found.to_json(tmp_path / "found.json")
         again = jaxtal.evaluate(str(tmp_path / "truth.json"), str(tmp_path / "found.json"))
         assert again.map == result.map
+        frames = json.loads((tmp_path / "truth.json").read_text())
+        for entry in frames["database"].values():
+            entry["duration"] *= 25
+            for one in entry["annotations"]:
+                one["segment"] = [25 * time for time in one["segment"]]
+        (tmp_path / "frames.json").write_text(json.dumps(frames))
+        again = jaxtal.evaluate(tmp_path / "frames.json", found, unit="frames", annotation_fps=25)
+        assert again.map == result.map
+        with pytest.raises(jaxtal.DataError, match="unit=frames has no effect: dataset is no path"):
+            jaxtal.evaluate(tiny, found, unit="frames")
+        with pytest.raises(jaxtal.DataError, match="evaluate has no option 'units', only layout"):
+            jaxtal.evaluate(tmp_path / "frames.json", found, units="frames")
+        prefixed = dataclasses.replace(found, videos=tuple(f"v_{name}" for name in found.videos))
+        assert jaxtal.evaluate(tiny, prefixed).map == result.map
         quirk = jaxtal.evaluate(tiny, found, dataclasses.replace(protocol, name="mine"))
         assert quirk.summary()["protocol"] == "mine"
 

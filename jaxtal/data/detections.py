@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from jaxtal import reprs
+from jaxtal.data.affixes import recognize
 from jaxtal.data.dataset import FOREVER, Dataset
 from jaxtal.data.io import json_files
 from jaxtal.data.reading import THREE
 from jaxtal.data.segments import Segments
-from jaxtal.errors import DataError, short_repr
+from jaxtal.errors import DataError, short_repr, warn
 
 if TYPE_CHECKING:
     import pandas
@@ -236,6 +237,8 @@ def read(
     """
     path = Path(path)
     results = _results(path)
+    names = spelled_as_in(dataset, [*results], f"{path}")
+    results = dict(zip(names, results.values(), strict=True))
     videos = {video.name: index for index, video in enumerate(dataset.test)}
     labels = {name: index for index, name in enumerate(dataset.classes)}
     rows: list[tuple[float, ...]] = []
@@ -265,6 +268,29 @@ def read(
             else:
                 skipped["of unknown classes"] += 1
     return _columns(rows)
+
+
+def spelled_as_in(dataset: Dataset, names: Sequence[str], where: str) -> Sequence[str]:
+    """Return names of videos as a data set spells them, with or without a prefix or suffix.
+
+    A warning is logged if they change.
+
+    Args:
+        dataset: the data set.
+        names: names of videos, for example of detections.
+        where: their file, for the warning.
+
+    Returns:
+        The changed names, if no given name is one of the data set's and one prefix or suffix makes
+        all of them names of its videos; otherwise `names`.
+    """
+    known = {video.name for video in dataset.videos}
+    affix = None if known.intersection(names) else recognize(names, known)
+    found = [affix.file_name(name) for name in names] if affix else []
+    if not affix or not known.issuperset(found):
+        return names
+    warn(f"{where}: none of its videos is in {dataset.name}; {found[0]} is taken for {names[0]}")
+    return [name for name in found if name]
 
 
 def _unknown_video(path: Path, name: str, found: list, dataset: Dataset) -> str:

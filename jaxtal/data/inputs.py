@@ -13,16 +13,17 @@ from jaxtal.data import axes as feature_axes
 from jaxtal.data import layouts
 from jaxtal.data.dataset import Dataset, TimeGrid, Video
 from jaxtal.data.examination import examine_inputs, of_source
-from jaxtal.data.findings import report
+from jaxtal.data.findings import ERROR, report
 from jaxtal.data.io import feature_files
 from jaxtal.data.io.array_files import Place
 from jaxtal.data.io.feature_files import FeatureFile
 from jaxtal.data.io.files import check_name, check_unique
 from jaxtal.data.lazy_dataset import LazyDataset, select_streams
-from jaxtal.data.reading import NOTHING_STATED, ReadingOptions
+from jaxtal.data.reading import NOTHING_STATED, ReadingOptions, from_keywords
 from jaxtal.errors import DataError, short_repr
 
 _OF_DATA_SETS = ("time", "unit", "train_subset", "validation_subset", "test_subset")
+_OF_MODEL = "the training data's"
 _FORM = (
     "wanted a path, a Dataset, a (T, 2D) array of features, a list of such arrays, or a dict of "
     "them by video name"
@@ -44,7 +45,9 @@ class Inputs(NamedTuple):
     origin: str
 
 
-def find(inputs: Any, default: TimeGrid, time_grid: TimeGrid | None = None) -> Inputs:
+def find(
+    inputs: Any, default: TimeGrid, time_grid: TimeGrid | None = None, **options: Any
+) -> Inputs:
     """Return the videos in `inputs`.
 
     Args:
@@ -53,18 +56,19 @@ def find(inputs: Any, default: TimeGrid, time_grid: TimeGrid | None = None) -> I
             dict of arrays by video name, or a list of `FeatureFile` videos.
         default: the time grid of inputs that state none.
         time_grid: overrides the time grid of the inputs; None: keep it.
+        **options: fields of `ReadingOptions`, for a path only.
 
     Returns:
         One function per video, and the time grid.
 
     Raises:
-        DataError: `inputs` is empty or has an unsupported type.
+        DataError: `inputs` is empty or has an unsupported type, or an option does not exist.
     """
-    grid, origin = time_grid or default, "given" if time_grid else "the training data's"
+    grid, origin = time_grid or default, "given" if time_grid else _OF_MODEL
+    stated = from_keywords("predict", time_grid, **options)
     if isinstance(inputs, str | os.PathLike):
-        fps, stride, window = (0.0, 0.0, 0.0) if time_grid is None else time_grid.times
-        options = ReadingOptions(fps=fps, stride=stride, window=window)
-        return in_path(Path(inputs), default, options)
+        return in_path(Path(inputs), default, stated)
+    layouts.refuse(stated, options, "inputs is no path")
     if isinstance(inputs, Dataset):
         reads: list = [partial(_in_memory, video, time_grid is not None) for video in inputs.videos]
         return Inputs(_not_empty(reads), time_grid or inputs.grid, "the data set's")
@@ -89,14 +93,17 @@ def _not_empty(reads: list) -> list:
     return reads
 
 
-def in_path(path: Path, default: TimeGrid, options: ReadingOptions = NOTHING_STATED) -> Inputs:
+def in_path(
+    path: Path, default: TimeGrid, options: ReadingOptions = NOTHING_STATED, prefix: str = ""
+) -> Inputs:
     """Return the videos of a file, a folder or a data set.
 
     Args:
         path: a feature file, a folder of such files, a folder with rgb/ and flow/, or a data set in
             one of the known layouts (all its videos with features are returned).
-        default: the time grid of files that do not belong to a data set.
+        default: the time grid of files that do not state one.
         options: statements of the user about the files; a time grid replaces `default`, too.
+        prefix: text before the options in messages, see `findings.report`.
 
     Returns:
         One function per video, and the time grid.
@@ -106,13 +113,11 @@ def in_path(path: Path, default: TimeGrid, options: ReadingOptions = NOTHING_STA
     """
     reads: list
     if options.layout or layouts.detect(path):
-        source = layouts.read(path, options)
-        report(examine_inputs(source.bare, of_source(source)), f"{path}")
+        source, origin = _examined(path, default, options, prefix)
         missing = {*source.declared_missing}
         wanted = [video for video in source.videos if video.name not in missing]
         reads = [partial(_annotated, source, video) for video in wanted]
         grid = source.dataset.grid
-        origin = "the data set's" if source.has_time_grid else f"assumed for {source.layout}"
     elif options.name:
         raise DataError(
             f"name={options.name}: {path} is not detected as a data set; omit it, or give "
@@ -123,12 +128,36 @@ def in_path(path: Path, default: TimeGrid, options: ReadingOptions = NOTHING_STA
         found, axes = feature_files.find_feature_files(path), feature_axes.check(options.axes)
         others = [places[0] for _, places in found[: feature_files.COMPARED + 1]]
         reads = [partial(_in_files, *files, axes, others, options) for files in found]
-        grid, origin = (
-            default.replaced(options.fps, options.stride, options.window),
-            "the training data's",
-        )
+        grid, origin = default.replaced(options.fps, options.stride, options.window), _OF_MODEL
     given = [name for name in ("fps", "stride", "window") if getattr(options, name)]
     return Inputs(reads, grid, f"{', '.join(given)} given" if given else origin)
+
+
+def _examined(
+    path: Path, default: TimeGrid, options: ReadingOptions, prefix: str
+) -> tuple[LazyDataset, str]:
+    """Return a data set whose examination has no error, and the origin of its time grid.
+
+    What neither the user nor the files state of the grid is that of `default`, or if that does not
+    fit the durations, the one that programs which read the layout assume.
+    """
+    given = options.fps, options.stride, options.window
+    unstated = layouts.read(path, options, fps=0.0, stride=0.0, window=0.0)
+    choices = {"the data set's": given}
+    if not unstated.has_time_grid:
+        choices = {
+            _OF_MODEL: default.replaced(*given).times,
+            f"assumed for {unstated.layout}, as {_OF_MODEL} does not fit": given,
+        }
+    for origin, (fps, stride, window) in choices.items():  # noqa: B007 - returned
+        source = unstated
+        if any(given) or (fps and (fps, stride, window) != unstated.dataset.grid.times):
+            source = layouts.read(path, options, fps=fps, stride=stride, window=window)
+        found = examine_inputs(source.bare, of_source(source))
+        if all(finding.severity != ERROR for finding in found):
+            break
+    report(found, f"{path}", prefix=prefix)
+    return source, origin
 
 
 def _in_files(

@@ -6,8 +6,12 @@ from the options, or else from the subsets' names.
 
 import dataclasses
 from collections.abc import Collection, Mapping
+from typing import TYPE_CHECKING, Any
 
 from jaxtal.errors import DataError, short_repr
+
+if TYPE_CHECKING:  # that module imports this one
+    from jaxtal.data.dataset import TimeGrid
 
 TIMES = ("grid", "rescaled")
 UNITS = ("seconds", "frames", "segment_frames", "duration_frames")
@@ -61,6 +65,27 @@ class ReadingOptions:
 
 NOTHING_STATED = ReadingOptions()
 FIELDS = tuple(field.name for field in dataclasses.fields(ReadingOptions))
+
+
+def from_keywords(
+    function: str, time_grid: "TimeGrid | None" = None, **options: Any
+) -> ReadingOptions:
+    """Return options that a function received as keyword arguments.
+
+    Args:
+        function: the function's name, for the message.
+        time_grid: the time grid of the features, in place of `fps`, `stride` and `window`.
+        **options: fields of `ReadingOptions`.
+
+    Raises:
+        DataError: an option does not exist.
+    """
+    if unknown := sorted(set(options) - set(FIELDS)):
+        raise DataError(f"{function} has no option {unknown[0]!r}, only {', '.join(FIELDS)}")
+    if time_grid is not None:
+        options |= dict(zip(("fps", "stride", "window"), time_grid.times, strict=True))
+    return ReadingOptions(**options)
+
 
 PARTS = ("train", "validation", "test")
 UNLISTED = "in no split list"  # name of the subset of the videos that no split list names

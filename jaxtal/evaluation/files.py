@@ -73,7 +73,8 @@ def evaluate_files(
     rows: dict[str, dict[str, Any]] = {}
     results: list[tuple[Evaluation, ErrorAnalysis]] = []
     for path, dataset in zip(annotations, datasets, strict=True):
-        report_findings(examine(dataclasses.replace(dataset, train=(), validation=())), f"{path}")
+        alone = dataclasses.replace(dataset, train=(), validation=())
+        report_findings(examine(alone), f"{path}", prefix="--")
         found, skipped = _read(detections, dataset, skip_unknown)
         warn_of_implausible(f"{detections}", found, dataset.test)
         for protocol in chosen:

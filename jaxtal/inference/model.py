@@ -102,6 +102,7 @@ class Model:
         time_grid: TimeGrid | None = None,
         skip_damaged: bool = False,
         callback: Callable[[VideoPrediction], None] | None = None,
+        **options: Any,
     ) -> Detections:
         """Detect actions in videos.
 
@@ -116,19 +117,22 @@ class Model:
                 else the grid of the training data.
             skip_damaged: Skip videos that cannot be used, with a warning, instead of raising.
             callback: Function that is called with the prediction of each video.
+            **options: Statements about the files in a path, fields of
+                `jaxtal.data.reading.ReadingOptions` such as `axes="DT"`.
 
         Returns:
             The detections of all videos, times in seconds, classes in the order of `classes`.
 
         Raises:
-            DataError: Features are damaged, of another width, or no usable video remains.
+            DataError: Features are damaged, of another width, no usable video remains, or an
+                option does not exist or has no effect.
             NonFiniteError: An output of the network is not finite.
 
         Examples:
             >>> features = np.load("features/video_a.npy")  # (T, 2D)
             >>> model.predict({"video_a": features}).to_json("detections.json")
         """
-        reads, grid, _ = inputs_of.find(inputs, self.time_grid, time_grid)
+        reads, grid, _ = inputs_of.find(inputs, self.time_grid, time_grid, **options)
         opened = read_usable(reads, skip_damaged)
         videos = [video for video in opened if video is not None]
         detections: dict[int, Segments] = {}

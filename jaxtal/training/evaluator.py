@@ -264,7 +264,8 @@ def localize(
 def _check_finite(method: Method, outputs: Sequence[dict]) -> None:
     for index, output in enumerate(outputs):
         if output:
-            check_finite(output, method.localization_inputs, f"test video {index} (counted from 0)")
+            where = f"evaluated video {index} (counted from 0)"
+            check_finite(output, method.localization_inputs, where)
 
 
 def _localize_on_all_processes(

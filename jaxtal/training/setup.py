@@ -17,7 +17,7 @@ from jaxtal.data.dataset import Dataset, in_words
 from jaxtal.data.examination import examine
 from jaxtal.data.findings import Finding, report
 from jaxtal.data.io import json_files
-from jaxtal.data.layouts import load_from_config
+from jaxtal.data.layouts import in_memory, load_from_config
 from jaxtal.data.reading import THREE, subsets_in_words
 from jaxtal.data.validation import check_trainable, validated
 from jaxtal.errors import CheckpointError, ConfigError
@@ -100,11 +100,13 @@ def prepare(
     mesh = mesh_from_config(config, method.num_batch_shards(config))
     _log_mesh(mesh)
     generated = dataset is None and not config.data.dir
-    prefix = "config.data." if dataset is None else ""
-    dataset = load_from_config(config.data) if dataset is None else validated(dataset)
+    if dataset is None:
+        dataset = load_from_config(config.data)
+    else:
+        dataset = in_memory(validated(dataset), config.data, "dataset=... is in memory")
     _log_dataset(dataset)
     found = examine(dataset)
-    report(found, dataset.name, config.data.strict, prefix)
+    report(found, dataset.name, config.data.strict, "config.data.")
     _check_dataset(dataset, method, config)
     if files.latest_step() is not None:
         changed |= _check_protocols(files, method, dataset, config, mode)

@@ -16,7 +16,7 @@ import pytest
 from jaxtal.data import layouts
 from jaxtal.data.dataset import TimeGrid
 from jaxtal.data.io import feature_files
-from jaxtal.data.reading import ReadingOptions
+from jaxtal.data.reading import NOTHING_STATED, ReadingOptions
 from jaxtal.errors import JaxtalError, NonFiniteError
 from jaxtal.inference import exported, restore
 from jaxtal.inference.batch_predict import predict
@@ -222,16 +222,31 @@ def logged(caplog) -> str:
 
 
 def test_an_annotated_data_set(tmp_path, caplog):
-    """All training and test videos are predicted, on the data set's time grid."""
-    predictor = dataclasses.replace(toy_predictor(), time_grid=TimeGrid(30, 8, 8))
+    """All training and test videos are predicted, on the model's time grid if that fits."""
+    predictor = dataclasses.replace(toy_predictor(), time_grid=TimeGrid(26, 16, 20))
     features = [video.read() for video in stored((10, 14, 7, 9))]
     write_wtalc(tmp_path, features=objects(features))
+
+    def ends(options=NOTHING_STATED, predictor=predictor):
+        found = predicted(predictor, tmp_path, tmp_path / "found.json", options)
+        assert list(found) == ["a", "b", "c", "d"]
+        assert all(found.values())
+        return [entry["segment"] for entry in found["a"]]
+
+    own = ends()
+    assert "4 videos of 26 fps, stride 16, window 20 (the training data's)" in logged(caplog)
+    np.testing.assert_allclose(ends(ReadingOptions(fps=25.5)), np.multiply(own, 26 / 25.5))
+    assert "4 videos of 25.5 fps, stride 16, window 20 (fps given)" in logged(caplog)
+    other = dataclasses.replace(predictor, time_grid=TimeGrid(30, 8, 8))
+    ends(predictor=other)
+    assert "25 fps, stride 16, window 16 (assumed for wtalc, as the training" in logged(caplog)
+    grid = {"fps": 24, "stride": 16, "window": 16}
+    (tmp_path / "jaxtal.json").write_text(
+        json.dumps({"layout": "wtalc", "grid": grid, "videos": {}})
+    )
+    ends()
+    assert "4 videos of 24 fps, stride 16, window 16 (the data set's)" in logged(caplog)
     found = predicted(predictor, tmp_path, tmp_path / "found.json")
-    assert list(found) == ["a", "b", "c", "d"]
-    assert all(found.values())
-    assert "4 videos of 25 fps, stride 16, window 16 (assumed for wtalc)" in logged(caplog)
-    predict(predictor, tmp_path, tmp_path / "found.json", ReadingOptions(fps=25.5))
-    assert "4 videos of 25.5 fps, stride 16, window 16 (fps given)" in logged(caplog)
     features[2][3] = np.nan
     write_wtalc(tmp_path, features=objects(features))
     with pytest.raises(
@@ -276,7 +291,7 @@ def test_known_shapes_are_not_read(tmp_path, monkeypatch, caplog):
     known = dataclasses.replace(
         source, dataset=own, features=features, snippets=lambda video: shapes[video.name]
     )
-    monkeypatch.setattr(layouts, "read", lambda *_: known)
+    monkeypatch.setattr(layouts, "read", lambda *_, **__: known)
     predict(toy_predictor(), tmp_path, tmp_path / "found.json")
     assert sorted(read) == ["a", "b", "c", "d"]
     assert "4 videos of 25 fps (2 videos have their own), stride 16" in logged(caplog)

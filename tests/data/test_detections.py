@@ -127,3 +127,16 @@ def test_unknown_videos_and_classes_may_be_skipped_and_are_counted(tmp_path):
     assert skipped == {"of unknown videos": 3, "of unknown classes": 1}
     with pytest.raises(JaxtalError, match=r"detection 2 .*: score is nan"):
         detections.read(write(tmp_path, changed(score=float("nan"))), DATA, Counter())
+
+
+def test_names_with_a_prefix_or_suffix(tmp_path, caplog):
+    """They are recognized if all match, with a warning; otherwise they are unknown videos."""
+    path = write(tmp_path, {"v_b.mp4": [GOOD], "v_a.mp4": [], "v_t.mp4": []})
+    found = detections.read(path, DATA)
+    assert found.video.tolist() == [1]
+    assert "none of its videos is in Tiny; b is taken for v_b.mp4" in caplog.text
+    caplog.clear()
+    assert detections.spelled_as_in(DATA, ["v_b"], "x") == ["v_b"]  # one is too few
+    assert detections.spelled_as_in(DATA, ["v_a", "v_b", "v_c"], "x") == ["v_a", "v_b", "v_c"]
+    assert detections.spelled_as_in(DATA, ["a", "v_b"], "x") == ["a", "v_b"]
+    assert not caplog.text

@@ -141,7 +141,7 @@ def test_outputs_that_are_not_finite_are_an_error(variables):
     outputs[1] = {**outputs[1], "cas": outputs[1]["cas"] * np.float32(np.nan)}
     dataset = Dataset("Tiny", ("a", "b", "c"), (), videos)
     with pytest.raises(
-        JaxtalError, match=r"the model's cas of test video 1 .* is not finite: train"
+        JaxtalError, match=r"the model's cas of evaluated video 1 .* is not finite: train"
     ):
         evaluate_outputs(METHOD, CONFIG, dataset, outputs)
 

@@ -22,7 +22,13 @@ from jaxtal.data.dataset import Dataset, TimeGrid, Video
 from jaxtal.data.io.files import check_name
 from jaxtal.data.layouts import manifest, per_video, wtalc
 from jaxtal.data.lazy_dataset import LazyDataset, streams_of_dataset, with_streams
-from jaxtal.data.reading import ALLOWED, FIELDS, NOTHING_STATED, ReadingOptions
+from jaxtal.data.reading import (
+    ALLOWED,
+    FIELDS,
+    NOTHING_STATED,
+    ReadingOptions,
+    from_keywords,
+)
 from jaxtal.data.tfds import reader
 from jaxtal.errors import DataError, JaxtalError, short_repr
 
@@ -214,36 +220,48 @@ def _states_streams(options: ReadingOptions) -> bool:
 
 def _with_grid(source: LazyDataset, options: ReadingOptions) -> LazyDataset:
     """Return the source with the numbers of its time grid that are not 0 replaced."""
-    times = options.fps, options.stride, options.window
-    grid = source.dataset.grid.replaced(*times)
-    if not any(times):
+    if not any((options.fps, options.stride, options.window)):
         return source
-    dataset = dataclasses.replace(source.dataset, grid=grid)
+    return dataclasses.replace(
+        source, dataset=_on_grid(source.dataset, options), has_time_grid=True
+    )
+
+
+def _on_grid(dataset: Dataset, options: ReadingOptions) -> Dataset:
+    """Return the data set with the numbers of its time grid that are not 0 replaced."""
+    grid = dataset.grid.replaced(options.fps, options.stride, options.window)
     if options.fps:
         dataset = dataset.map(lambda video: dataclasses.replace(video, fps=None))
-    return dataclasses.replace(source, dataset=dataset, has_time_grid=True)
+    return dataclasses.replace(dataset, grid=grid)
 
 
 def _with_times(source: LazyDataset, options: ReadingOptions) -> LazyDataset:
     """Return the source with its time grid as `options.time` states."""
-    dataset = source.dataset
-    if options.time == "rescaled" and source.snippets:
-        grid = dataclasses.replace(dataset.grid, window=dataset.grid.stride)
-        shape = functools.partial(_rescaled, source, grid)
-        dataset = dataclasses.replace(dataset.map(shape), grid=grid)
-        source = dataclasses.replace(source, has_time_grid=True)
-    return dataclasses.replace(source, dataset=dataset)
+    if options.time != "rescaled" or not source.snippets:
+        return source
+    dataset = _rescaled(source.dataset, functools.partial(_length, source))
+    return dataclasses.replace(source, dataset=dataset, has_time_grid=True)
 
 
-def _rescaled(source: LazyDataset, grid: TimeGrid, video: Video) -> Video:
-    """Return a video with the frame rate at which its snippets divide its duration evenly."""
+def _length(source: LazyDataset, video: Video) -> int:
+    """Return the length of a video in snippets, 0 if its features cannot be used."""
     if source.snippets is None or video.name in source.missing:
-        return video
+        return 0
     try:
-        length, _ = source.snippets(video)
+        return source.snippets(video)[0]
     except JaxtalError:  # reading the features reports the damage
-        return video
-    return dataclasses.replace(video, fps=length * grid.stride / video.duration)
+        return 0
+
+
+def _rescaled(dataset: Dataset, length_of: Callable[[Video], int]) -> Dataset:
+    """Return the data set with the frame rates at which snippets divide durations evenly."""
+    grid = dataclasses.replace(dataset.grid, window=dataset.grid.stride)
+
+    def rescale(video: Video) -> Video:
+        length = length_of(video)
+        return dataclasses.replace(video, fps=length * grid.stride / video.duration or video.fps)
+
+    return dataclasses.replace(dataset.map(rescale), grid=grid)
 
 
 def _undetected(path: Path) -> str:
@@ -289,13 +307,10 @@ def load_dataset(
             contradictory.
     """
     path = Path(path)
-    fps, stride, window = (0.0, 0.0, 0.0) if time_grid is None else time_grid.times
     if path.is_dir() and path.name.endswith("-Annotations") and not features and not name:
         path, name = wtalc.locate(path, "")
-    if unknown := sorted(set(options) - set(FIELDS)):
-        raise DataError(f"load_dataset has no option {unknown[0]!r}, only {', '.join(FIELDS)}")
-    stated = ReadingOptions(layout or "", name or "", fps, stride, window, **options)
-    source = read(path, stated, features=features)
+    stated = from_keywords("load_dataset", time_grid, **options)
+    source = read(path, stated, features=features, layout=layout or "", name=name or "")
     return source.load(skip_damaged) if features else source.bare
 
 
@@ -318,14 +333,34 @@ def load_from_config(config: "ConfigDict") -> Dataset:
                 "config.data.dir is empty, which means generated videos, but this config has no "
                 "config.data.generator; give a folder, or a generator such as demo"
             )
-        options = _options(config)
-        refuse(options, ("time", *_OF_FILES), "the videos are generated (config.data.generator)")
         dataset = synthetic.generate(synthetic.parse(config.generator))
-        return streams_of_dataset(dataset, options) if _states_streams(options) else dataset
+        return in_memory(dataset, config, "the videos are generated (config.data.generator)")
     try:
         source = read_from_config(config)
         return source.load(config.get("skip_damaged", False), "config.data.skip_damaged")
     except JaxtalError as error:
+        raise DataError(f"{error} (config.data)") from None
+
+
+def in_memory(dataset: Dataset, config: "ConfigDict", why: str) -> Dataset:
+    """Return a data set in memory with the time grid and the streams that a config states.
+
+    Args:
+        dataset: data set with features.
+        config: the field ``data`` of a config.
+        why: the reason why other options have no effect, for the message.
+
+    Raises:
+        DataError: an option has no effect, or contradicts the width of the features.
+    """
+    options = _options(config)
+    try:
+        refuse(options, ("layout", *_OF_FILES), why)
+        dataset = _on_grid(dataset, options)
+        if options.time == "rescaled":
+            dataset = _rescaled(dataset, lambda video: len(video.features))
+        return streams_of_dataset(dataset, options) if _states_streams(options) else dataset
+    except DataError as error:
         raise DataError(f"{error} (config.data)") from None
 
 

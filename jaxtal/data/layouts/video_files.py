@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from jaxtal.data.affixes import Affix, recognize
 from jaxtal.data.dataset import Video
 from jaxtal.data.io.array_files import HDF5, SUFFIXES, Place
 from jaxtal.data.io.feature_files import (
@@ -18,7 +19,6 @@ from jaxtal.data.io.feature_files import (
     stream_shapes,
 )
 from jaxtal.data.io.files import contents
-from jaxtal.data.layouts.affixes import Affix, recognize
 from jaxtal.errors import DataError, JaxtalError, short_repr
 
 PREFIX = "v_"  # of the names of ActivityNet's feature files

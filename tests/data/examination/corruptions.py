@@ -114,6 +114,14 @@ def _files(spec, dataset: Dataset, video: Video, subset: str) -> dict[str, np.nd
 # Changes of the data set in memory
 
 
+def _annotated_twice(video: Video) -> Video:
+    return dataclasses.replace(
+        video,
+        segments=np.concatenate([video.segments] * 2),
+        segment_labels=np.concatenate([video.segment_labels] * 2),
+    )
+
+
 def each(change: Callable[[Video], Video], part: str = "all", share: float = 1.0) -> Change:
     """Return a change of the first videos of one or all parts."""
 
@@ -426,6 +434,16 @@ CORRUPTIONS = (
         "instances end before they begin",
         ("instances that end before they begin",),
         each(segments(lambda video: video.segments[:, ::-1]), "test", 0.01),
+    ),
+    Corruption(
+        "instances begin before their video",
+        ("instances that begin before their video",),
+        each(segments(lambda video: video.segments - video.segments[0].mean()), "test", 0.01),
+    ),
+    Corruption(
+        "test videos are annotated twice",
+        ("instances annotated twice",),
+        each(_annotated_twice, "test"),
     ),
     Corruption(
         "features with exchanged axes",

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jaxtal.data.layouts.affixes import Affix, recognize
+from jaxtal.data.affixes import Affix, recognize
 
 NAMES = st.text("abcdefXYZ0123456789_-", min_size=3, max_size=12)
 AFFIXES = ("v_", "_feat", ".mp4", "_i3d", "-rgb", "x_", "feature-")

@@ -1,4 +1,4 @@
-"""Names of feature files that differ from the names of their videos by a prefix or a suffix."""
+"""Names of files and detections that differ from those of their videos by a prefix or suffix."""
 
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
