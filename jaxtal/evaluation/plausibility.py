@@ -9,7 +9,7 @@ from jaxtal.data.segments import Segments
 from jaxtal.errors import warn
 
 _MANY_BEYOND = 1 / 3  # share of detections that end after their videos
-_USUAL_FPS = np.array([15, 25, 30, 50, 60])
+_USUAL_FPS = np.array([15, 25, 30, 50, 60])  # far enough apart to be told apart
 
 
 def warn_of_implausible(where: str, detections: Segments, videos: Sequence[Video]) -> None:

@@ -268,7 +268,8 @@ def _csv(path: Path) -> dict[str, np.ndarray]:
     with open_regular(path) as file, parse_errors_as_data_error(path, ".csv", form):
         text = file.read().decode("utf-8-sig")
         first = text.partition("\n")[0]
-        names = first.strip("\r").split(",") if "," in first else first.split()
+        separator = next((sign for sign in ";," if sign in first), None)  # None: blanks
+        names = first.strip("\r").split(separator)
         counting = [[str(n) for n in range(start, start + len(names))] for start in (0, 1)]
         header = not all(map(_is_number, names)) or (len(names) > 7 and names in counting)
         columns = [number for number, name in enumerate(names) if name.strip() or not header]
@@ -278,7 +279,7 @@ def _csv(path: Path) -> dict[str, np.ndarray]:
             io.StringIO(text),
             dtype=np.float64,
             comments=None,
-            delimiter="," if "," in first else None,
+            delimiter=separator,
             skiprows=int(header),
             usecols=columns if len(columns) < len(names) else None,  # an index has no name
             ndmin=2,
