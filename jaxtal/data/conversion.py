@@ -74,7 +74,7 @@ def convert(
     dataset = source.dataset
     if source.features and (skip_damaged or source.declared_missing):
         dataset = _readable(source, skip_damaged, how_to_skip)
-    _check_subsets(dataset, layout)
+    _check_subsets(dataset, layout, source.path)
     task = _task(source, dataset, layout)
     if manifest.conversion(folder) == _number(task):  # an earlier run completed it
         _check_complete(folder)
@@ -148,20 +148,21 @@ def _without_features(source: LazyDataset) -> LazyDataset:
     return LazyDataset(source.layout, source.path, source.dataset)
 
 
-def _check_subsets(dataset: Dataset, layout: str) -> None:
+def _check_subsets(dataset: Dataset, layout: str, where: Path) -> None:
     """Raise DataError for parts that the layout cannot represent."""
     split = any(spec.split for spec in per_video.LAYOUT_SPECS if spec.name == layout)
     judges = [any(len(v.segments) for v in videos) for videos in (dataset.validation, dataset.test)]
     if dataset.validation and (split or (layout in _JOINT and not all(judges))):
         raise DataError(
-            f"{dataset.counts_in_words}; the layout {layout!r} "
+            f"{where}: {dataset.counts_in_words}; the layout {layout!r} "
             + ("has two parts" if split else "needs annotated instances in the last two")
             + "; choose another layout, or assign the subsets to two parts, as in "
             "test_subset=validation or train_subset=training,validation"
         )
     if layout in (*_JOINT, "actionformer") and not (dataset.train and dataset.test):
         raise DataError(
-            f"{dataset.counts_in_words}; the layout {layout!r} needs both; choose another layout"
+            f"{where}: {dataset.counts_in_words}; the layout {layout!r} needs both; choose another "
+            "layout"
         )
 
 

@@ -6,6 +6,8 @@ The same examination is made by training, prediction, evaluation and `jaxtal dat
 import dataclasses
 from collections.abc import Sequence
 
+import numpy as np
+
 from jaxtal.data.dataset import Dataset
 from jaxtal.data.examination import annotations, features, times
 from jaxtal.data.examination.facts import Facts, of_dataset, of_source
@@ -14,6 +16,11 @@ from jaxtal.data.findings import Finding, by_severity
 __all__ = ["Facts", "examine", "examine_inputs", "of_dataset", "of_source"]
 
 
+# Times of 1e300 seconds are read, and are findings.
+_EXTREME = np.errstate(over="ignore", divide="ignore", invalid="ignore")
+
+
+@_EXTREME
 def examine(dataset: Dataset, facts: Facts | None = None) -> tuple[Finding, ...]:
     """Examine a data set.
 
@@ -34,6 +41,7 @@ def _of_features(dataset: Dataset, facts: Facts) -> Sequence[Finding]:
     return exchanged or (*times.find(dataset, facts), *features.find(dataset, facts))
 
 
+@_EXTREME
 def examine_inputs(dataset: Dataset, facts: Facts) -> tuple[Finding, ...]:
     """Examine a data set whose videos are inputs of a trained model: times and features.
 

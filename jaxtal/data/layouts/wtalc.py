@@ -131,7 +131,9 @@ def source(
     subsets = _texts(columns["subset"], f"{annotations / 'subset.npy'}")
     counts = dict(Counter(subsets))
     annotated = {
-        one for one, found in zip(subsets, columns["segments"], strict=True) if np.size(found)
+        one
+        for one, found in zip(subsets, columns["segments"], strict=True)
+        if (found.size if isinstance(found, np.ndarray) else found)
     }
     assigned = assign_subsets(counts, annotated, options, f"{annotations / 'subset.npy'}")
     parts: dict[str, list[Video]] = {part: [] for part in PARTS}

@@ -10,6 +10,7 @@ from jaxtal.data.examination import examine
 from jaxtal.data.examination.facts import Facts
 from jaxtal.data.findings import ERROR, NOTE, WARNING, Finding, by_severity, report
 from jaxtal.errors import JaxtalError
+from tests.data.examination import corruptions
 from tests.data.examination.corruptions import clean
 
 NOTED = Finding("withheld", NOTE, "a note")
@@ -137,3 +138,10 @@ def test_nothing_to_learn_from(of_first, of_others, kind):
     found = examine(dataclasses.replace(data, train=train))
     assert [one.kind for one in found if one.severity == ERROR] == [kind]
     assert "nothing to learn from" in found[0].message
+
+
+@pytest.mark.parametrize("seconds", [1e-300, 1e300])
+def test_extreme_durations_are_findings_without_warnings_of_numpy(seconds):
+    change = corruptions.each(corruptions.duration(lambda _: seconds))
+    found = examine(change(clean(), None))
+    assert any(finding.severity == "error" for finding in found)

@@ -98,6 +98,14 @@ def test_streams_in_separate_files(tmp_path):
         assert ours.features.dtype == wanted.features.dtype
 
 
+@pytest.mark.parametrize("entry", [[[1, 2], [3]], [["x" * 1000, 2]] * 1000, 5, "ab", {"a": 1}])
+def test_segments_of_another_form(tmp_path, entry):
+    """They are rejected without an array of all of them, which may exceed the memory."""
+    write(tmp_path, segments=objects([[[0.5, 1.5]], entry, [[0, 2]], []]))
+    with pytest.raises(JaxtalError, match=r"video b: segments must be|rejected.* a dict"):
+        wtalc.read(tmp_path, "Tiny")
+
+
 def test_segments_that_cannot_be_right_are_counted(tmp_path):
     segments = [[[5, 5.5], [7.5, 8]], [[-2, -1], [4, 3]], [[0, 9]], [[2, 2]]]
     labels = [["Jump"] * 2, ["Dive"] * 2, ["Dive"], ["Jump"]]
