@@ -21,7 +21,6 @@ from jaxtal.data import findings, layouts
 from jaxtal.data.dataset import Dataset, TimeGrid
 from jaxtal.data.detections import Detections, spelled_as_in
 from jaxtal.data.examination import examine
-from jaxtal.data.layouts import load_annotations
 from jaxtal.data.reading import THREE, from_keywords
 from jaxtal.data.segments import Segments
 from jaxtal.errors import ConfigError, DataError, short_repr, warn
@@ -224,8 +223,9 @@ def evaluate(
     chosen = protocol if isinstance(protocol, Protocol) else protocols.get(protocol)
     stated = from_keywords("evaluate", **options)
     if isinstance(dataset, Dataset):
-        layouts.refuse(stated, options, "dataset is no path")
-    truth = dataset if isinstance(dataset, Dataset) else load_annotations(Path(dataset), stated)
+        truth = layouts.in_memory(dataset, stated, "dataset is in memory")
+    else:
+        truth = layouts.load_annotations(Path(dataset), stated)
     found = detections if isinstance(detections, Detections) else Detections.from_json(detections)
     where = "detections" if isinstance(detections, Detections) else f"{detections}"
     found = dataclasses.replace(found, videos=tuple(spelled_as_in(truth, found.videos, where)))

@@ -335,7 +335,9 @@ class TestModels:
         np.save(tmp_path / "v0.npy", array.T)
         found = model.predict(tmp_path, axes="DT")
         assert found.to_json() == model.predict({"v0": array}).to_json()
-        with pytest.raises(jaxtal.DataError, match="axes=DT has no effect: inputs is no path"):
+        with pytest.raises(
+            jaxtal.DataError, match="axes=DT has no effect: inputs are arrays, which"
+        ):
             model.predict(array, axes="DT")
         with pytest.raises(jaxtal.DataError, match="predict has no option 'axis', only layout, "):
             model.predict(tmp_path, axis="DT")
@@ -528,8 +530,11 @@ class TestEvaluation:
         (tmp_path / "frames.json").write_text(json.dumps(frames))
         again = jaxtal.evaluate(tmp_path / "frames.json", found, unit="frames", annotation_fps=25)
         assert again.map == result.map
-        with pytest.raises(jaxtal.DataError, match="unit=frames has no effect: dataset is no path"):
-            jaxtal.evaluate(tiny, found, unit="frames")
+        in_frames = jaxtal.load_dataset(tmp_path / "frames.json", features=False)
+        again = jaxtal.evaluate(in_frames, found, unit="frames", annotation_fps=25)
+        assert again.map == result.map
+        with pytest.raises(jaxtal.DataError, match="axes=DT has no effect: features are not read"):
+            jaxtal.evaluate(tmp_path / "frames.json", found, axes="DT")
         with pytest.raises(jaxtal.DataError, match="evaluate has no option 'units', only layout"):
             jaxtal.evaluate(tmp_path / "frames.json", found, units="frames")
         prefixed = dataclasses.replace(found, videos=tuple(f"v_{name}" for name in found.videos))

@@ -22,13 +22,6 @@ def add_flags(parser: flags.Parser) -> None:
         type=flags.boolean,
         default=False,
     )
-    for name, what in _NUMBERS.items():
-        parser.add_flag(
-            name,
-            f"{what}; default: 0, the value of the data set, its layout or the model.",
-            type=flags.number,
-            default=0.0,
-        )
     parser.add_flag(
         "time",
         "rescaled: the features of each video were rescaled to a fixed number of snippets.",
@@ -46,6 +39,13 @@ def add_annotation_flags(parser: flags.Parser) -> None:
         "Name <DS> of the data set; default: the name in its files or its builder.",
         default="",
     )
+    for name, what in _NUMBERS.items():
+        parser.add_flag(
+            name,
+            f"{what}; default: 0, the value of the data set, else the model's or its layout's.",
+            type=flags.number,
+            default=0.0,
+        )
     parser.add_flag(
         "unit",
         "Unit of the durations and segments in the annotations.",

@@ -10,7 +10,7 @@ _EXTENSIONS = (".mp4", ".avi", ".mkv", ".webm", ".mov", ".mpg", ".mpeg", ".flv",
 
 
 class Affix(NamedTuple):
-    """Difference between the names of videos and those of their feature files.
+    """Difference between names of videos and of their files, or of videos in two files.
 
     Attributes:
         removed: prefix and suffix of the video's name that the file's name lacks.

@@ -281,16 +281,21 @@ def spelled_as_in(dataset: Dataset, names: Sequence[str], where: str) -> Sequenc
         where: their file, for the warning.
 
     Returns:
-        The changed names, if no given name is one of the data set's and one prefix or suffix makes
-        all of them names of its videos; otherwise `names`.
+        The names, of which those change that one prefix or suffix makes names of the data set's
+        videos, if no given name is one and at least half of them become one. Names of test videos
+        come first.
     """
     known = {video.name for video in dataset.videos}
-    affix = None if known.intersection(names) else recognize(names, known)
-    found = [affix.file_name(name) for name in names] if affix else []
-    if not affix or not known.issuperset(found):
+    if known.intersection(names):
         return names
-    warn(f"{where}: none of its videos is in {dataset.name}; {found[0]} is taken for {names[0]}")
-    return [name for name in found if name]
+    for wanted in ({video.name for video in dataset.test}, known):
+        if affix := recognize(names, wanted):
+            found = {name: new for name in names if (new := affix.file_name(name)) in wanted}
+            if len(found) >= len(names) / 2:
+                old, new = map(short_repr, next(iter(found.items())))
+                warn(f"{where}: no video is named as in {dataset.name}; {old} is taken for {new}")
+                return [found.get(name) or name for name in names]
+    return names
 
 
 def _unknown_video(path: Path, name: str, found: list, dataset: Dataset) -> str:

@@ -2,7 +2,7 @@
 
 import dataclasses
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,17 +12,18 @@ import numpy as np
 from jaxtal.data import axes as feature_axes
 from jaxtal.data import layouts
 from jaxtal.data.dataset import Dataset, TimeGrid, Video
-from jaxtal.data.examination import examine_inputs, of_source
-from jaxtal.data.findings import ERROR, report
+from jaxtal.data.examination import examine_inputs, of_dataset, of_source
+from jaxtal.data.findings import ERROR, WARNING, report
 from jaxtal.data.io import feature_files
 from jaxtal.data.io.array_files import Place
 from jaxtal.data.io.feature_files import FeatureFile
 from jaxtal.data.io.files import check_name, check_unique
 from jaxtal.data.lazy_dataset import LazyDataset, select_streams
 from jaxtal.data.reading import NOTHING_STATED, ReadingOptions, from_keywords
-from jaxtal.errors import DataError, short_repr
+from jaxtal.errors import DataError, short_repr, warn
 
 _OF_DATA_SETS = ("time", "unit", "train_subset", "validation_subset", "test_subset")
+_TIMES = ("fps", "stride", "window")
 _OF_MODEL = "the training data's"
 _FORM = (
     "wanted a path, a Dataset, a (T, 2D) array of features, a list of such arrays, or a dict of "
@@ -56,7 +57,7 @@ def find(
             dict of arrays by video name, or a list of `FeatureFile` videos.
         default: the time grid of inputs that state none.
         time_grid: overrides the time grid of the inputs; None: keep it.
-        **options: fields of `ReadingOptions`, for a path only.
+        **options: fields of `ReadingOptions`, for a path or a data set.
 
     Returns:
         One function per video, and the time grid.
@@ -68,10 +69,11 @@ def find(
     stated = from_keywords("predict", time_grid, **options)
     if isinstance(inputs, str | os.PathLike):
         return in_path(Path(inputs), default, stated)
-    layouts.refuse(stated, options, "inputs is no path")
     if isinstance(inputs, Dataset):
-        reads: list = [partial(_in_memory, video, time_grid is not None) for video in inputs.videos]
-        return Inputs(_not_empty(reads), time_grid or inputs.grid, "the data set's")
+        dataset = _dataset(inputs, default, stated)
+        reads: list = [partial(_in_memory, video) for video in dataset.videos]
+        return Inputs(_not_empty(reads), dataset.grid, _named(_given(stated), "the data set's"))
+    layouts.refuse(stated, options, "inputs are arrays, which time_grid=... is for")
     if isinstance(inputs, Mapping):
         named = [(check_name(str(name), "inputs"), inputs[name]) for name in inputs]
         check_unique([name for name, _ in named], "inputs")
@@ -113,7 +115,7 @@ def in_path(
     """
     reads: list
     if options.layout or layouts.detect(path):
-        source, origin = _examined(path, default, options, prefix)
+        source, origin = _source(path, default, options, prefix)
         missing = {*source.declared_missing}
         wanted = [video for video in source.videos if video.name not in missing]
         reads = [partial(_annotated, source, video) for video in wanted]
@@ -128,36 +130,85 @@ def in_path(
         found, axes = feature_files.find_feature_files(path), feature_axes.check(options.axes)
         others = [places[0] for _, places in found[: feature_files.COMPARED + 1]]
         reads = [partial(_in_files, *files, axes, others, options) for files in found]
-        grid, origin = default.replaced(options.fps, options.stride, options.window), _OF_MODEL
-    given = [name for name in ("fps", "stride", "window") if getattr(options, name)]
-    return Inputs(reads, grid, f"{', '.join(given)} given" if given else origin)
+        given = _given(options)
+        grid, origin = default.replaced(**given), _named(given, _OF_MODEL)
+    return Inputs(reads, grid, origin)
 
 
-def _examined(
+def _source(
     path: Path, default: TimeGrid, options: ReadingOptions, prefix: str
 ) -> tuple[LazyDataset, str]:
-    """Return a data set whose examination has no error, and the origin of its time grid.
-
-    What neither the user nor the files state of the grid is that of `default`, or if that does not
-    fit the durations, the one that programs which read the layout assume.
-    """
-    given = options.fps, options.stride, options.window
+    """Return a data set on that of its `_grids` with the mildest findings, and its origin."""
     unstated = layouts.read(path, options, fps=0.0, stride=0.0, window=0.0)
-    choices = {"the data set's": given}
-    if not unstated.has_time_grid:
-        choices = {
-            _OF_MODEL: default.replaced(*given).times,
-            f"assumed for {unstated.layout}, as {_OF_MODEL} does not fit": given,
-        }
-    for origin, (fps, stride, window) in choices.items():  # noqa: B007 - returned
-        source = unstated
-        if any(given) or (fps and (fps, stride, window) != unstated.dataset.grid.times):
-            source = layouts.read(path, options, fps=fps, stride=stride, window=window)
-        found = examine_inputs(source.bare, of_source(source))
-        if all(finding.severity != ERROR for finding in found):
-            break
-    report(found, f"{path}", prefix=prefix)
+    choices = [
+        (layouts.read(path, options, **times) if times else unstated, origin)
+        for origin, times in _grids(unstated.bare, default, options)
+    ]
+    found = [examine_inputs(source.bare, of_source(source), origin) for source, origin in choices]
+    counts = [[sum(f.severity == s for f in one) for s in (ERROR, WARNING)] for one in found]
+    chosen = counts.index(min(counts))
+    report(found[chosen], f"{path}", prefix=prefix)
+    source, origin = choices[chosen]
+    if chosen:
+        warn(f"{path}: the time grid of {_in_words(source.dataset.grid)} is {origin}")
     return source, origin
+
+
+def _dataset(inputs: Dataset, default: TimeGrid, options: ReadingOptions) -> Dataset:
+    """Return a data set in memory with the user's statements, after its examination."""
+    dataset, where = layouts.in_memory(inputs, options, "inputs are in memory"), inputs.origin
+    report(examine_inputs(dataset, of_dataset(dataset)), f"data set {dataset.name}")
+    assumed = where and not where.has_time_grid and not _given(options)
+    if where and assumed and dataset.grid.times != default.times:
+        warn(
+            f"data set {dataset.name}: the time grid of {_in_words(dataset.grid)} is assumed for "
+            f"the layout {where.layout}, {_OF_MODEL} is {_in_words(default)}; give the right one "
+            "to load_dataset, as time_grid=..."
+        )
+    return dataset
+
+
+def _given(options: ReadingOptions) -> dict[str, float]:
+    """Return the numbers of the time grid that the user states."""
+    return {name: value for name in _TIMES if (value := getattr(options, name))}
+
+
+def _in_words(grid: TimeGrid) -> str:
+    return f"{grid.fps:g} fps and stride {grid.stride:g}"
+
+
+def _grids(
+    unstated: Dataset, default: TimeGrid, options: ReadingOptions
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield the origins of the time grids that a data set may have, and options that state them.
+
+    What neither the user nor the files state of the grid is that of `default`, or if this fits the
+    durations worse, the one that programs which read the layout assume.
+
+    Args:
+        unstated: the data set without statements about the grid.
+        default: the time grid of the model.
+        options: statements of the user.
+    """
+    given, where = _given(options), unstated.origin
+    if where is None or where.has_time_grid:
+        yield _named(given, "the data set's"), given
+        return
+    model = default.replaced(**given)
+    known = {} if any(video.fps is not None for video in unstated.videos) else {"fps": model.fps}
+    known |= {"stride": model.stride, "window": model.window, **given}
+    if known.items() <= dataclasses.asdict(unstated.grid).items() and not given:
+        known = {}
+    yield _named(given, _OF_MODEL), known
+    if known != given:
+        yield _named(given, f"assumed for {where.layout}, as {_OF_MODEL} does not fit"), given
+
+
+def _named(given: dict[str, float], rest: str) -> str:
+    """Return the origin of a time grid of which some numbers are given."""
+    if len(given) == len(_TIMES):
+        return "given"
+    return f"{', '.join(given)} given, otherwise {rest}" if given else rest
 
 
 def _in_files(
@@ -192,10 +243,9 @@ def _annotated(source: LazyDataset, video: Video) -> FeatureFile:
     return FeatureFile(video.name, shape, read, where, video.fps, video.duration)
 
 
-def _in_memory(video: Video, without_fps: bool) -> FeatureFile:
+def _in_memory(video: Video) -> FeatureFile:
     stored = from_array(video.name, video.features)
-    fps = None if without_fps else video.fps
-    return dataclasses.replace(stored, fps=fps, duration=video.duration)
+    return dataclasses.replace(stored, fps=video.fps, duration=video.duration)
 
 
 def _itself(video: FeatureFile) -> FeatureFile:

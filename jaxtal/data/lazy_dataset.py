@@ -309,8 +309,8 @@ def of_first(read: Callable[[Video], Any], videos: Iterable[Video]) -> Any:
     return None
 
 
-def _check_streams(options: ReadingOptions) -> None:
-    """Raise DataError for statements about streams that contradict each other."""
+def _check_streams(options: ReadingOptions, own: tuple[int, ...]) -> None:
+    """Raise DataError for statements that contradict each other, or the streams in the files."""
     widths = as_stream_widths(options.stream_widths, "the options")
     if options.streams not in (1, 2):
         raise DataError(f"streams={options.streams}; wanted 1, or 2 for RGB then flow")
@@ -318,7 +318,7 @@ def _check_streams(options: ReadingOptions) -> None:
         raise DataError(
             f"streams=1, but stream_widths states two, {in_words(widths)}; omit one of them"
         )
-    if options.modality and (options.streams == 1 or len(widths) == 1):
+    if options.modality and (options.streams == 1 or len(widths or own) == 1):
         raise DataError(
             f"modality={options.modality} selects one of two streams, but the features have one; "
             "omit it"
@@ -343,7 +343,7 @@ def select_streams(
     Raises:
         DataError: the statements contradict each other or the width.
     """
-    _check_streams(options)
+    _check_streams(options, own)
     one = (width,) * (options.streams == 1)
     streams, modality = options.stream_widths or one or own, options.modality
     if streams and sum(streams) != width:

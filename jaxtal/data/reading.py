@@ -5,6 +5,7 @@ from the options, or else from the subsets' names.
 """
 
 import dataclasses
+import numbers
 from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,8 @@ if TYPE_CHECKING:  # that module imports this one
 TIMES = ("grid", "rescaled")
 UNITS = ("seconds", "frames", "segment_frames", "duration_frames")
 MODALITIES = ("", "rgb", "flow")
-ALLOWED = {"time": TIMES, "unit": UNITS, "modality": MODALITIES}
+_ALLOWED = {"time": TIMES, "unit": UNITS, "modality": MODALITIES}
+_NUMBERS = ("fps", "stride", "window", "annotation_fps")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,6 +46,9 @@ class ReadingOptions:
         validation_subset: names of the subsets that are evaluated during training; (): by the
             known names.
         test_subset: names of the subsets to test on; (): by the known names.
+
+    Raises:
+        DataError: a value is not allowed, or has no effect.
     """
 
     layout: str = ""
@@ -62,6 +67,24 @@ class ReadingOptions:
     validation_subset: tuple[str, ...] = ()
     test_subset: tuple[str, ...] = ()
 
+    def __post_init__(self) -> None:
+        for name, allowed in _ALLOWED.items():
+            if (value := getattr(self, name)) not in allowed:
+                listed = ", ".join(word or '""' for word in allowed)
+                raise DataError(f"{name}={short_repr(value)}; wanted one of {listed}")
+        for name in _NUMBERS:
+            value = getattr(self, name)
+            number = isinstance(value, numbers.Real) and not isinstance(value, bool)
+            if not (number and 0 <= value < float("inf")):
+                raise DataError(
+                    f"{name} is {short_repr(value)}; wanted a number above 0, or 0 to keep it"
+                )
+        if self.annotation_fps and self.unit == "seconds":
+            raise DataError(
+                f"annotation_fps={self.annotation_fps:g} has no effect on times in seconds; state "
+                "unit=frames, unit=segment_frames or unit=duration_frames too, or omit it"
+            )
+
 
 NOTHING_STATED = ReadingOptions()
 FIELDS = tuple(field.name for field in dataclasses.fields(ReadingOptions))
@@ -78,12 +101,15 @@ def from_keywords(
         **options: fields of `ReadingOptions`.
 
     Raises:
-        DataError: an option does not exist.
+        DataError: an option does not exist, is given twice, or has a value that is not allowed.
     """
     if unknown := sorted(set(options) - set(FIELDS)):
         raise DataError(f"{function} has no option {unknown[0]!r}, only {', '.join(FIELDS)}")
     if time_grid is not None:
-        options |= dict(zip(("fps", "stride", "window"), time_grid.times, strict=True))
+        names = "fps", "stride", "window"
+        if twice := [name for name in names if name in options]:
+            raise DataError(f"{function}: time_grid and {twice[0]} are given; omit one of them")
+        options |= dict(zip(names, time_grid.times, strict=True))
     return ReadingOptions(**options)
 
 

@@ -9,7 +9,7 @@ from jaxtal.data.segments import Segments
 from jaxtal.errors import warn
 
 _MANY_BEYOND = 1 / 3  # share of detections that end after their videos
-_USUAL_FPS = np.array([15, 25, 30, 50, 60])  # far enough apart to be told apart
+_USUAL_FPS = np.array([15, 25, 30, 50, 60])  # rates that a ratio can distinguish
 
 
 def warn_of_implausible(where: str, detections: Segments, videos: Sequence[Video]) -> None:
@@ -22,6 +22,7 @@ def warn_of_implausible(where: str, detections: Segments, videos: Sequence[Video
     """
     count = len(detections)
     if not count:
+        warn(f"{where}: no detection is in one of the {len(videos)} test videos")
         return
     durations = np.array([video.duration for video in videos])
     limit = durations[detections.video]

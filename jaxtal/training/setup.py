@@ -17,7 +17,7 @@ from jaxtal.data.dataset import Dataset, in_words
 from jaxtal.data.examination import examine
 from jaxtal.data.findings import Finding, report
 from jaxtal.data.io import json_files
-from jaxtal.data.layouts import in_memory, load_from_config
+from jaxtal.data.layouts import in_memory_from_config, load_from_config
 from jaxtal.data.reading import THREE, subsets_in_words
 from jaxtal.data.validation import check_trainable, validated
 from jaxtal.errors import CheckpointError, ConfigError
@@ -103,7 +103,8 @@ def prepare(
     if dataset is None:
         dataset = load_from_config(config.data)
     else:
-        dataset = in_memory(validated(dataset), config.data, "dataset=... is in memory")
+        why = "dataset=... is in memory; give it to jaxtal.load_dataset"
+        dataset = in_memory_from_config(validated(dataset), config.data, why)
     _log_dataset(dataset)
     found = examine(dataset)
     report(found, dataset.name, config.data.strict, "config.data.")

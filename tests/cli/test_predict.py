@@ -208,7 +208,8 @@ def test_time_grid_of_flags_data_set_and_model(tmp_path, caplog):
     assert "30 fps, stride 8, window 8 (the training data's)" in logged(caplog)
     np.testing.assert_allclose(ends(15, 0, 0), 2 * model)
     np.testing.assert_allclose(ends(0, 16, 0), 2 * model)
-    assert "30 fps, stride 16, window 16 (stride given)" in logged(caplog)
+    origin = "stride given, otherwise the training data's"
+    assert f"30 fps, stride 16, window 16 ({origin})" in logged(caplog)
     np.testing.assert_allclose(ends(0, 0, 14), model + 3 / 30)
     with pytest.raises(JaxtalError, match=r"stride is -1.0; wanted a number above 0"):
         ends(0, -1.0, 0)
@@ -236,9 +237,14 @@ def test_an_annotated_data_set(tmp_path, caplog):
     own = ends()
     assert "4 videos of 26 fps, stride 16, window 20 (the training data's)" in logged(caplog)
     np.testing.assert_allclose(ends(ReadingOptions(fps=25.5)), np.multiply(own, 26 / 25.5))
-    assert "4 videos of 25.5 fps, stride 16, window 20 (fps given)" in logged(caplog)
+    assert "25.5 fps, stride 16, window 20 (fps given, otherwise the training" in logged(caplog)
     other = dataclasses.replace(predictor, time_grid=TimeGrid(30, 8, 8))
     ends(predictor=other)
+    messages = logged(caplog)
+    assert "25 fps, stride 16, window 16 (assumed for wtalc, as the training" in messages
+    assert "the time grid of 25 fps and stride 16 is assumed for wtalc, as the" in messages
+    near = dataclasses.replace(predictor, time_grid=TimeGrid(30, 16, 16))
+    ends(predictor=near)  # 17 % too short, which is only a warning
     assert "25 fps, stride 16, window 16 (assumed for wtalc, as the training" in logged(caplog)
     grid = {"fps": 24, "stride": 16, "window": 16}
     (tmp_path / "jaxtal.json").write_text(

@@ -1,5 +1,6 @@
 """Reading detections: errors name file, video and index."""
 
+import dataclasses
 import json
 from collections import Counter
 
@@ -130,13 +131,23 @@ def test_unknown_videos_and_classes_may_be_skipped_and_are_counted(tmp_path):
 
 
 def test_names_with_a_prefix_or_suffix(tmp_path, caplog):
-    """They are recognized if all match, with a warning; otherwise they are unknown videos."""
+    """They are recognized if half of them match, with a warning; test videos come first."""
     path = write(tmp_path, {"v_b.mp4": [GOOD], "v_a.mp4": [], "v_t.mp4": []})
     found = detections.read(path, DATA)
     assert found.video.tolist() == [1]
-    assert "none of its videos is in Tiny; b is taken for v_b.mp4" in caplog.text
+    assert "no video is named as in Tiny; 'v_b.mp4' is taken for 'b'" in caplog.text
+    assert detections.spelled_as_in(DATA, ["v_a", "v_b", "v_c"], "x") == ["a", "b", "v_c"]
+    numbered = dataclasses.replace(
+        DATA,
+        train=tuple(video(f"tr_{number:03}") for number in range(20)),
+        test=tuple(video(f"te_{number:03}") for number in range(10)),
+    )
+    names = [f"{number:03}" for number in range(12)]
+    found = detections.spelled_as_in(numbered, names, "x")
+    assert found == [f"te_{number:03}" for number in range(10)] + names[10:]
     caplog.clear()
     assert detections.spelled_as_in(DATA, ["v_b"], "x") == ["v_b"]  # one is too few
-    assert detections.spelled_as_in(DATA, ["v_a", "v_b", "v_c"], "x") == ["v_a", "v_b", "v_c"]
+    names = ["v_a", "v_b", "v_c", "v_d", "v_e"]
+    assert detections.spelled_as_in(DATA, names, "x") == names
     assert detections.spelled_as_in(DATA, ["a", "v_b"], "x") == ["a", "v_b"]
     assert not caplog.text

@@ -35,14 +35,14 @@ def examine(dataset: Dataset, facts: Facts | None = None) -> tuple[Finding, ...]
     return tuple(by_severity([*_of_features(dataset, known), *annotations.find(dataset)]))
 
 
-def _of_features(dataset: Dataset, facts: Facts) -> Sequence[Finding]:
+def _of_features(dataset: Dataset, facts: Facts, origin: str = "") -> Sequence[Finding]:
     """Return the findings about times and features; with exchanged axes, only that."""
     exchanged = tuple(features.find_exchanged(dataset, facts))
-    return exchanged or (*times.find(dataset, facts), *features.find(dataset, facts))
+    return exchanged or (*times.find(dataset, facts, origin), *features.find(dataset, facts))
 
 
 @_EXTREME
-def examine_inputs(dataset: Dataset, facts: Facts) -> tuple[Finding, ...]:
+def examine_inputs(dataset: Dataset, facts: Facts, origin: str = "") -> tuple[Finding, ...]:
     """Examine a data set whose videos are inputs of a trained model: times and features.
 
     Its labels are not needed, and the model determines how columns are divided into streams.
@@ -50,10 +50,11 @@ def examine_inputs(dataset: Dataset, facts: Facts) -> tuple[Finding, ...]:
     Args:
         dataset: the videos.
         facts: the facts of the features.
+        origin: the source of the time grid, for messages; "": that of the data set.
 
     Returns:
         The findings, errors first.
     """
     alike = dataclasses.replace(dataset, train=(), validation=(), test=dataset.videos)
-    found = _of_features(alike, facts)
+    found = _of_features(alike, facts, origin)
     return tuple(by_severity([one for one in found if one.kind != features.ASSUMED_STREAMS]))

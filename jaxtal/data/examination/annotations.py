@@ -13,6 +13,7 @@ from jaxtal.data.findings import ERROR, NOTE, WARNING, Finding, few
 # Classes of the data sets whose names select protocols of evaluation.
 _NUM_CLASSES = {"Thumos14reduced": 20, "Thumos14": 20, "ActivityNet1.2": 100, "ActivityNet1.3": 200}
 _ENOUGH = 6  # [videos] fewer allow no conclusion from where their instances end
+_BACKGROUND = ("background", "bg", "no action", "no_action", "none", "negative")
 _REPEATED = 0.02  # share of the instances; in ActivityNet 1.2 and 1.3 it is below 0.4 %
 _WITHHELD = "testing"  # ActivityNet's subset without annotations
 
@@ -112,12 +113,12 @@ def _find_instances(dataset: Dataset, found: _Instances) -> Iterator[Finding]:
         "instances that end before they begin", WARNING, _examples(dataset, found, backward),
         f"{backward.sum()} of {total} instances end before they begin; {kept}",
     )  # fmt: skip
-    again = np.ones(total, bool)
+    again = found.video >= len(dataset.train)
     again[np.unique(np.stack(found[:4], axis=1), axis=0, return_index=True)[1]] = False
     if again.sum() > _REPEATED * total:
         yield from _listed(
-            "instances annotated twice", WARNING, _examples(dataset, found, again),
-            f"{again.sum()} of {total} instances are annotated twice, and one detection matches "
+            "instances annotated more than once", WARNING, _examples(dataset, found, again),
+            f"{again.sum()} of {total} instances are copies of others, and one detection matches "
             "only one of them; remove the copies",
         )  # fmt: skip
     beyond = (found.end > found.duration + 0.05) & (found.start <= found.duration)
@@ -128,7 +129,7 @@ def _find_instances(dataset: Dataset, found: _Instances) -> Iterator[Finding]:
     unlabeled = ~labeled[found.video, found.label] if total else np.zeros(0, bool)
     unusual = {
         "instances that end after their video": beyond,
-        "instances that begin before their video": (found.start < 0) & (found.end >= 0),
+        "instances that begin before their video": found.start < 0,
         "instances of no length": found.end == found.start,
         "instances whose class is not a label of the video": unlabeled,
     }
@@ -157,6 +158,13 @@ def _find_labels(dataset: Dataset) -> Iterator[Finding]:
     elif bare:
         message = f"{len(bare)} of {len(dataset.train)} training videos have no label: {few(bare)}"
         yield Finding("training videos without a label", WARNING, message, tuple(bare))
+    total = len(dataset.classes)
+    if total > 1 and dataset.train and all(len(v.labels) == total for v in dataset.train):
+        message = (
+            f"all {len(dataset.train)} training videos have all {total} labels, which do not "
+            "distinguish the classes; correct the labels"
+        )
+        yield Finding("every label in every video", WARNING, message)
     if dataset.train and not dataset.test:
         yield Finding("no test video", NOTE, "there are no test videos, so nothing is predicted")
     elif dataset.test and not dataset.has_ground_truth:
@@ -201,6 +209,12 @@ def _find_classes(dataset: Dataset) -> Iterator[Finding]:
     yield from _listed(
         "classes of one name", WARNING, pairs,
         f"{len(pairs)} classes differ only in capitals or blanks: {few(pairs)}; correct the labels",
+    )  # fmt: skip
+    background = [name for name in dataset.classes if name.casefold() in _BACKGROUND]
+    yield from _listed(
+        "background as a class", WARNING, background,
+        f"{few(background)} would be learned and evaluated as an action, beside the background "
+        "that every method has; remove its labels",
     )  # fmt: skip
     unseen = [
         name

@@ -27,7 +27,9 @@ class Facts:
         zeros: (V,) int64, snippets in which all features are zero; 0 if none of about 64 evenly
             spaced ones is.
         zero_streams: (V, 2) bool, streams of zeros only; a data set of one stream has one of them.
+        equal_streams: (V,) bool, both streams have the same features, not only zeros.
         constant: (V,) bool, all snippets are equal.
+        repeated: (V,) int64, snippets equal to the one before; 0 if all snippets are equal.
         beginnings: (V,) int64, checksum of the first snippets; -1: unknown or all equal.
         seen: (V,) bool, the features themselves were read.
     """
@@ -36,7 +38,9 @@ class Facts:
     widths: np.ndarray
     zeros: np.ndarray
     zero_streams: np.ndarray
+    equal_streams: np.ndarray
     constant: np.ndarray
+    repeated: np.ndarray
     beginnings: np.ndarray
     seen: np.ndarray
 
@@ -48,7 +52,9 @@ class Facts:
             widths=np.zeros(count, np.int64),
             zeros=np.zeros(count, np.int64),
             zero_streams=np.zeros((count, 2), bool),
+            equal_streams=np.zeros(count, bool),
             constant=np.zeros(count, bool),
+            repeated=np.zeros(count, np.int64),
             beginnings=np.full(count, -1),
             seen=np.zeros(count, bool),
         )
@@ -67,14 +73,21 @@ class Facts:
         if np.count_nonzero(spaced.any(axis=1)) < len(spaced):
             self.zeros[video] = length - np.count_nonzero(features.any(axis=1))
         border = stream_widths[0] if stream_widths else width // 2
-        for index, stream in enumerate((features[:, :border], features[:, border:])):
+        streams = features[:, :border], features[:, border:]
+        for index, stream in enumerate(streams):
             if stream.size and not any(stream[0, :_COLUMNS].tolist()):
                 self.zero_streams[video, index] = not stream.any()
+        rgb, flow = (stream[0, :_COLUMNS].tolist() for stream in streams)
+        if rgb == flow and not self.zero_streams[video, 0]:
+            self.equal_streams[video] = np.array_equal(*streams)
         beginning = features[:_ROWS, :_COLUMNS].tobytes()
         if features[0, :_COLUMNS].tobytes() * min(length, _ROWS) != beginning:
             self.beginnings[video] = zlib.crc32(beginning)
         elif length > 1:
             self.constant[video] = (features == features[0]).all()
+        if not self.constant[video]:
+            few = features[:, :_COLUMNS]
+            self.repeated[video] = (few[1:] == few[:-1]).all(axis=1).sum() - self.zeros[video]
 
 
 def of_dataset(dataset: Dataset) -> Facts:

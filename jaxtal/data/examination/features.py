@@ -25,6 +25,7 @@ def find(dataset: Dataset, facts: Facts) -> Iterator[Finding]:
     """
     yield from _find_zeros(dataset, facts)
     yield from _find_zero_streams(dataset, facts)
+    yield from _find_equal_streams(dataset, facts)
     yield from _find_equal(dataset, facts)
     yield from _find_streams(dataset, facts)
 
@@ -87,6 +88,16 @@ def _find_zero_streams(dataset: Dataset, facts: Facts) -> Iterator[Finding]:
         yield Finding("stream of zeros", WARNING, message, names)
 
 
+def _find_equal_streams(dataset: Dataset, facts: Facts) -> Iterator[Finding]:
+    names = _names(dataset, facts.equal_streams)
+    if names and len(dataset.stream_widths) != 1:
+        message = (
+            f"RGB and flow features of {len(names)} of {facts.seen.sum()} videos are the same: "
+            f"{few(names)}; extract flow, or state modality=rgb to use RGB alone"
+        )
+        yield Finding("equal streams", WARNING, message, names)
+
+
 def _find_equal(dataset: Dataset, facts: Facts) -> Iterator[Finding]:
     """Yield findings about features that do not change over time, or are those of others."""
     names = _names(dataset, facts.constant & (facts.zeros < facts.snippets))
@@ -96,6 +107,13 @@ def _find_equal(dataset: Dataset, facts: Facts) -> Iterator[Finding]:
             "again"
         )
         yield Finding("constant features", WARNING, message, names)
+    names = _names(dataset, facts.repeated > facts.snippets / 2)
+    if names:
+        message = (
+            f"most snippets of {len(names)} of {facts.seen.sum()} videos are copies of the one "
+            f"before: {few(names)}; extract features of the video's own frame rate and length"
+        )
+        yield Finding("repeated snippets", WARNING, message, names)
     times = Counter(facts.beginnings[facts.beginnings >= 0].tolist())
     again = np.array([times[start] > 1 for start in facts.beginnings.tolist()], bool)
     names = _names(dataset, again)

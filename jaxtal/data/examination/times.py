@@ -36,6 +36,7 @@ class _Extents:
         padding: (V,) snippets of zeros only.
         grid: the time grid of the videos.
         durations: (V,) durations of the videos in seconds.
+        origin: the source of the time grid, for messages.
     """
 
     dataset: Dataset
@@ -44,6 +45,7 @@ class _Extents:
     padding: np.ndarray
     grid: TimeGrid
     durations: np.ndarray
+    origin: str
 
     @property
     def seconds(self) -> np.ndarray:
@@ -82,12 +84,13 @@ def _error(
     return float(np.median(np.abs(np.log(seconds / durations))))
 
 
-def find(dataset: Dataset, facts: Facts) -> Iterator[Finding]:
+def find(dataset: Dataset, facts: Facts, origin: str = "") -> Iterator[Finding]:
     """Yield findings about the time grid, units and lengths.
 
     Args:
         dataset: the videos.
         facts: the facts of their features.
+        origin: the source of the time grid, for messages; "": that of the data set.
     """
     known = np.flatnonzero(facts.snippets)
     if not len(known):
@@ -101,6 +104,7 @@ def find(dataset: Dataset, facts: Facts) -> Iterator[Finding]:
         facts.zeros[known],
         dataset.grid.of(videos),
         np.array([video.duration for video in videos]),
+        origin or _origin(dataset),
     )
     much, little = extents.much, extents.little
     if much.mean() > MANY and len(known) >= _FEW:
@@ -162,15 +166,19 @@ def _in_frames(extents: _Extents, rate: float) -> str:
     return f"state unit={unit}{own}"
 
 
+def _origin(dataset: Dataset) -> str:
+    origin = dataset.origin
+    if origin is None or origin.has_time_grid:
+        return "stated"
+    return f"assumed for the layout {origin.layout}"
+
+
 def _observation(extents: _Extents, off: np.ndarray) -> str:
-    grid, origin = extents.dataset.grid, extents.dataset.origin
-    how = "stated"
-    if origin and not origin.has_time_grid:
-        how = f"assumed for the layout {origin.layout}"
-    ratio = np.median(extents.seconds / extents.durations)
+    grid, ratio = extents.dataset.grid, np.median(extents.seconds / extents.durations)
     return (
-        f"on the time grid of {grid.fps:g} fps and stride {grid.stride:g} ({how}) the features "
-        f"last {ratio:.3g} times as long as the videos (median; {off.sum()} of {len(off)} differ)"
+        f"on the time grid of {grid.fps:g} fps and stride {grid.stride:g} ({extents.origin}) the "
+        f"features last {ratio:.3g} times as long as the videos (median; {off.sum()} of {len(off)} "
+        "differ)"
     )
 
 

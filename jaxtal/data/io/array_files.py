@@ -263,16 +263,24 @@ def video_names(path: Path) -> list[str]:
         return list(file)
 
 
+_INDEX = ("", "index", "snippet", "frame", "time", "id")  # names of columns of no features
+
+
 def _csv(path: Path) -> dict[str, np.ndarray]:
-    form = "a row of numbers for each snippet"
+    form = "a row of numbers for each snippet, separated by commas, semicolons or blanks"
     with open_regular(path) as file, parse_errors_as_data_error(path, ".csv", form):
         text = file.read().decode("utf-8-sig")
         first = text.partition("\n")[0]
         separator = next((sign for sign in ";," if sign in first), None)  # None: blanks
-        names = first.strip("\r").split(separator)
+        closed = first.rstrip().endswith(separator or "\n")  # "1,2," are two numbers
+        names = first.strip().rstrip(separator).split(separator)
         counting = [[str(n) for n in range(start, start + len(names))] for start in (0, 1)]
         header = not all(map(_is_number, names)) or (len(names) > 7 and names in counting)
-        columns = [number for number, name in enumerate(names) if name.strip() or not header]
+        columns = [
+            number
+            for number, name in enumerate(names)
+            if not header or name.strip().lower() not in _INDEX
+        ]
         if not text[len(first) * header :].strip():
             raise ValueError("no rows of numbers")
         numbers = np.loadtxt(
@@ -281,7 +289,7 @@ def _csv(path: Path) -> dict[str, np.ndarray]:
             comments=None,
             delimiter=separator,
             skiprows=int(header),
-            usecols=columns if len(columns) < len(names) else None,  # an index has no name
+            usecols=columns if closed or len(columns) < len(names) else None,
             ndmin=2,
         )
         return {"": numbers}

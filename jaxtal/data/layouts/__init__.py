@@ -18,12 +18,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from jaxtal.data import activitynet, synthetic
 from jaxtal.data import axes as feature_axes
-from jaxtal.data.dataset import Dataset, TimeGrid, Video
+from jaxtal.data.dataset import Dataset, TimeGrid, Video, with_seconds
 from jaxtal.data.io.files import check_name
 from jaxtal.data.layouts import manifest, per_video, wtalc
 from jaxtal.data.lazy_dataset import LazyDataset, streams_of_dataset, with_streams
 from jaxtal.data.reading import (
-    ALLOWED,
     FIELDS,
     NOTHING_STATED,
     ReadingOptions,
@@ -50,7 +49,7 @@ class Layout(NamedTuple):
 
 
 def _wtalc(path: Path, features: bool | None, options: ReadingOptions) -> LazyDataset:
-    return wtalc.source(*wtalc.locate(path, options.name), features, options)
+    return wtalc.source(path, options.name, features, options)
 
 
 def _hamnet(path: Path, features: bool | None, options: ReadingOptions) -> LazyDataset:
@@ -77,7 +76,9 @@ def _prepared(path: Path, features: bool | None, options: ReadingOptions) -> Laz
     return reader.read(path, options.name, features is not False)
 
 
-_OF_FILES = ("unit", "annotation_fps", "axes", "train_subset", "validation_subset", "test_subset")
+_SUBSETS = ("train_subset", "validation_subset", "test_subset")
+_OF_FEATURES = ("axes", "streams", "stream_widths", "modality", "time")
+_OF_FILES = ("unit", "annotation_fps", "axes", *_SUBSETS)
 
 
 def refuse(options: ReadingOptions, names: Iterable[str], why: str) -> None:
@@ -181,9 +182,6 @@ def read(
     """
     path, options = Path(path), dataclasses.replace(options, **changes)
     layout, name = options.layout, options.name
-    for field, known in ALLOWED.items():
-        if (value := getattr(options, field)) not in known:
-            raise DataError(f"{field}={short_repr(value)}; wanted one of {', '.join(known)}")
     if layout and layout not in LAYOUTS:
         raise DataError(f"unknown layout {layout!r}; wanted one of {', '.join(LAYOUTS)}")
     if layout != "activitynet" and not path.exists():  # that layout's error names its file
@@ -334,7 +332,9 @@ def load_from_config(config: "ConfigDict") -> Dataset:
                 "config.data.generator; give a folder, or a generator such as demo"
             )
         dataset = synthetic.generate(synthetic.parse(config.generator))
-        return in_memory(dataset, config, "the videos are generated (config.data.generator)")
+        return in_memory_from_config(
+            dataset, config, "the videos are generated (config.data.generator)"
+        )
     try:
         source = read_from_config(config)
         return source.load(config.get("skip_damaged", False), "config.data.skip_damaged")
@@ -342,24 +342,44 @@ def load_from_config(config: "ConfigDict") -> Dataset:
         raise DataError(f"{error} (config.data)") from None
 
 
-def in_memory(dataset: Dataset, config: "ConfigDict", why: str) -> Dataset:
-    """Return a data set in memory with the time grid and the streams that a config states.
+def in_memory(dataset: Dataset, options: ReadingOptions, why: str) -> Dataset:
+    """Return a data set in memory with the times and the streams that the user states.
 
     Args:
-        dataset: data set with features.
-        config: the field ``data`` of a config.
-        why: the reason why other options have no effect, for the message.
+        dataset: data set, with features unless streams are stated.
+        options: statements of the user.
+        why: the reason why those about files have no effect, for the message.
 
     Raises:
         DataError: an option has no effect, or contradicts the width of the features.
     """
-    options = _options(config)
+    refuse(options, ("layout", "axes", *_SUBSETS), why)
+    if options.unit != "seconds":
+        rate = options.annotation_fps or options.fps
+        dataset = dataset.map(
+            lambda video: with_seconds(
+                video, rate or video.fps or float(dataset.grid.fps), options.unit
+            )
+        )
+    dataset = _on_grid(dataset, options)
+    if options.time == "rescaled":
+        dataset = _rescaled(dataset, lambda video: len(video.features))
+    return streams_of_dataset(dataset, options) if _states_streams(options) else dataset
+
+
+def in_memory_from_config(dataset: Dataset, config: "ConfigDict", why: str) -> Dataset:
+    """Return a data set in memory with the times and the streams that a config states.
+
+    Args:
+        dataset: data set with features.
+        config: the field ``data`` of a config.
+        why: as for `in_memory`.
+
+    Raises:
+        DataError: as for `in_memory`.
+    """
     try:
-        refuse(options, ("layout", *_OF_FILES), why)
-        dataset = _on_grid(dataset, options)
-        if options.time == "rescaled":
-            dataset = _rescaled(dataset, lambda video: len(video.features))
-        return streams_of_dataset(dataset, options) if _states_streams(options) else dataset
+        return in_memory(dataset, _options(config), why)
     except DataError as error:
         raise DataError(f"{error} (config.data)") from None
 
@@ -404,6 +424,7 @@ def load_annotations(
         DataError: no layout is detected, or files are missing, malformed or contradictory.
     """
     path = Path(path)
+    refuse(options, _OF_FEATURES, f"features are not read from {path}")
     if path.is_dir() and path.name.endswith("-Annotations"):
         folder, name = wtalc.locate(path, options.name)
         return read(folder, options, name=name, features=False).bare

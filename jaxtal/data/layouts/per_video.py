@@ -273,7 +273,10 @@ def _declared_missing(folder: Path) -> set[str]:
 
 
 def _longer(dataset: Dataset, grid: TimeGrid, index: VideoFiles) -> tuple[Dataset, list[str]]:
-    """Replace durations that are more than 5 % shorter than the features by the features'."""
+    """Replace durations that are more than 5 % shorter than the features by the features'.
+
+    If those of most videos are, nothing is replaced: the time grid is another one.
+    """
     changed = []
 
     def longer(video: Video) -> Video:
@@ -283,12 +286,14 @@ def _longer(dataset: Dataset, grid: TimeGrid, index: VideoFiles) -> tuple[Datase
         changed.append(video.name)
         return dataclasses.replace(video, duration=seconds)
 
-    dataset = dataset.map(longer)
+    replaced = dataset.map(longer)
+    if not changed or len(changed) > len(dataset.videos) / 2:
+        return dataset, []
     note = (
-        f"{len(changed)} durations are more than 5 % shorter than the features, {changed[:1]} "
+        f"{len(changed)} durations are more than 5 % shorter than the features, {changed[0]!r} "
         "first: the features' length is used instead"
     )
-    return dataset, [note] if changed else []
+    return replaced, [note]
 
 
 def feature_files(

@@ -96,16 +96,16 @@ def read(folder: Path, name: str, features: bool = True) -> Dataset:
 
 
 def source(
-    folder: Path,
+    path: Path,
     name: str,
     features: bool | None = True,
     options: ReadingOptions = NOTHING_STATED,
 ) -> LazyDataset:
-    """Return data set `name` of `folder`.
+    """Return data set `name` of a folder.
 
     Args:
-        folder: folder with the annotation folder and the feature file.
-        name: <DS>, the prefix of both.
+        path: folder with the annotation folder and the feature file, or the annotation folder.
+        name: <DS>, the prefix of both; "": there must be only one.
         features: True: require features; None: use them if present; False: annotations only.
         options: statements of the user about the data set.
 
@@ -115,6 +115,7 @@ def source(
     Raises:
         DataError: files are missing, malformed or contradictory; the message names file and video.
     """
+    folder, name = locate(path, name)
     annotations, feature_files = _paths(folder, name, bool(features))
     columns = {key: object_arrays.load(annotations / f"{key}.npy") for key in _FILES}
     _check_counts(columns, annotations)
@@ -130,12 +131,9 @@ def source(
     ambiguous = _read_ambiguous(annotations / AMBIGUOUS)
     subsets = _texts(columns["subset"], f"{annotations / 'subset.npy'}")
     counts = dict(Counter(subsets))
-    annotated = {
-        one
-        for one, found in zip(subsets, columns["segments"], strict=True)
-        if (found.size if isinstance(found, np.ndarray) else found)
-    }
-    assigned = assign_subsets(counts, annotated, options, f"{annotations / 'subset.npy'}")
+    annotated = zip(subsets, columns["segments"], strict=True)
+    filled = {one for one, found in annotated if not _is_empty(found)}
+    assigned = assign_subsets(counts, filled, options, f"{annotations / 'subset.npy'}")
     parts: dict[str, list[Video]] = {part: [] for part in PARTS}
     rate = options.annotation_fps or options.fps or WTALC_GRID.fps
     for row, video in enumerate(names):
@@ -172,6 +170,11 @@ def _video(name: str, row: dict[str, Any], classes: tuple[str, ...], where: str)
         segment_labels=labels,
         ambiguous=np.empty((0, 2)),
     )
+
+
+def _is_empty(entry: Any) -> bool:
+    """Return True for no instances: an array without elements, or an empty list."""
+    return not (entry.size if isinstance(entry, np.ndarray) else entry)
 
 
 def _missing(folder: Path, feature_files: list[Path]) -> tuple[str, ...]:

@@ -315,6 +315,13 @@ CORRUPTIONS = (
         each(features(lambda array: _resampled(array, 1.2))),
     ),
     Corruption(
+        "features at 30 instead of 25 fps, and nothing states a time grid",
+        ("time grid that fits badly",),
+        each(features(lambda array: _resampled(array, 1.2))),
+        edit=edit_json(_drop_grid),
+        layouts=("acmnet",),
+    ),
+    Corruption(
         "features at 10 instead of 25 fps",
         ("other time grid",),
         each(features(lambda array: _resampled(array, 0.4))),
@@ -442,7 +449,7 @@ CORRUPTIONS = (
     ),
     Corruption(
         "test videos are annotated twice",
-        ("instances annotated twice",),
+        ("instances annotated more than once",),
         each(_annotated_twice, "test"),
     ),
     Corruption(
@@ -536,6 +543,27 @@ CORRUPTIONS = (
         layouts=("acmnet", *JSON),
     ),
     Corruption("a truncated feature file", (".npy",), edit=_truncate, layouts=PER_VIDEO),
+    Corruption(
+        "every snippet is there four times, as its stride states",
+        ("repeated snippets",),
+        each(features(lambda array: np.repeat(array, 4, axis=0))),
+        options={"stride": 4.0},
+    ),
+    Corruption(
+        "RGB features in the place of flow",
+        ("equal streams",),
+        each(features(lambda array: np.concatenate([array[:, :WIDTH]] * 2, axis=1))),
+    ),
+    Corruption(
+        "every training video has every label",
+        ("every label in every video",),
+        each(lambda video: dataclasses.replace(video, labels=np.arange(len(CLASSES))), "train"),
+    ),
+    Corruption(
+        "the background is a class",
+        ("background as a class",),
+        lambda dataset, rng: dataclasses.replace(dataset, classes=("Background", *CLASSES[1:])),
+    ),
     Corruption("no training label", ("no training label",), each(_without_labels, "train")),
     Corruption(
         "classes that differ in capitals only",

@@ -204,7 +204,7 @@ def test_statements_without_effect_are_errors(tmp_path):
     with pytest.raises(JaxtalError, match="axes=DT has no effect: the videos are generated"):
         layouts.load_from_config(config)
     with pytest.raises(JaxtalError, match=r"axes=DT has no effect: it is in memory.*config\.data"):
-        layouts.in_memory(CLEAN, config, "it is in memory")
+        layouts.in_memory_from_config(CLEAN, config, "it is in memory")
     np.save(tmp_path / "a.npy", np.ones((9, 4), np.float32))
     options = ReadingOptions(time="rescaled")
     with pytest.raises(JaxtalError, match=r"time=rescaled has no effect: .* is not a data set"):
@@ -213,16 +213,16 @@ def test_statements_without_effect_are_errors(tmp_path):
 
 def test_statements_about_a_data_set_in_memory():
     config = jaxtal.get_config("co2net_demo").data
-    assert layouts.in_memory(CLEAN, config, "").grid.times == CLEAN.grid.times
+    assert layouts.in_memory_from_config(CLEAN, config, "").grid.times == CLEAN.grid.times
     config.update(fps=50.0, stride=8.0, modality="flow")
-    found = layouts.in_memory(CLEAN, config, "")
+    found = layouts.in_memory_from_config(CLEAN, config, "")
     assert found.grid.times == (50, 8, 8)
     assert {video.fps for video in found.videos} == {None}
     half = CLEAN.feature_width // 2
     for video, whole in zip(found.videos, CLEAN.videos, strict=True):
         np.testing.assert_array_equal(video.features, whole.features[:, half:])
     config.update(fps=0.0, stride=0.0, time="rescaled")
-    found = layouts.in_memory(CLEAN, config, "")
+    found = layouts.in_memory_from_config(CLEAN, config, "")
     ends = found.grid.of(found.videos).to_seconds([len(v.features) for v in found.videos])
     np.testing.assert_allclose(ends, [video.duration for video in CLEAN.videos])
 

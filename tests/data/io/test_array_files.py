@@ -88,10 +88,21 @@ def test_rows_with_an_index_and_spaces(tmp_path):
     path = tmp_path / "a.csv"
     path.write_text("\ufeff,f0,f1\r\n0,0.5,1e-3\r\n1,2,nan\r\n")
     np.testing.assert_array_equal(read_array(Place(path)), [[0.5, 1e-3], [2, np.nan]])
-    for content in ("1 2 3\n4 5 6\n", "1;2;3\n4;5;6\n", "a;b;c\r\n1;2;3\r\n4;5;6\r\n"):
+    for content in (
+        "1 2 3\n4 5 6\n", "1;2;3\n4;5;6\n", "a;b;c\r\n1;2;3\r\n4;5;6\r\n", "1,2,3,\n4,5,6,\n",
+        "1;2;3;\r\n4;5;6;\r\n", "a,b,c,\n1,2,3,\n4,5,6,\n", "frame,a,b,c\n0,1,2,3\n1,4,5,6\n",
+    ):  # fmt: skip
         path.write_text(content)
         np.testing.assert_array_equal(read_array(Place(path)), [[1, 2, 3], [4, 5, 6]])
-    for content in ("", "1,5;2,5\n3,5;4,5\n", "a,b\n", "a,b\n\n\n", "1,2\n3\n", "1,x\n3,4\n5,y\n"):
+    for content in (
+        "",
+        "1,5;2,5\n3,5;4,5\n",
+        "1,2\n3,4,5\n",
+        "a,b\n",
+        "a,b\n\n\n",
+        "1,2\n3\n",
+        "1,x\n3,4\n5,y\n",
+    ):
         path.write_text(content)
         with pytest.raises(JaxtalError, match=r"a\.csv: not a complete \.csv file"):
             read_array(Place(path))
