@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from jaxtal import reprs
-from jaxtal.data import findings, layouts
+from jaxtal.data import layouts
 from jaxtal.data.dataset import Dataset, TimeGrid
 from jaxtal.data.detections import Detections, spelled_as_in
-from jaxtal.data.examination import examine
+from jaxtal.data.examination import examine_truth
 from jaxtal.data.reading import THREE, from_keywords
 from jaxtal.data.segments import Segments
 from jaxtal.errors import ConfigError, DataError, short_repr, warn
@@ -229,7 +229,7 @@ def evaluate(
     found = detections if isinstance(detections, Detections) else Detections.from_json(detections)
     where = "detections" if isinstance(detections, Detections) else f"{detections}"
     found = dataclasses.replace(found, videos=tuple(spelled_as_in(truth, found.videos, where)))
-    findings.report(examine(dataclasses.replace(truth, train=(), validation=())), truth.name)
+    examine_truth(truth, truth.name)
     segments, left_out = _in_test_videos(found, truth, skip_unknown)
     warn_of_implausible(where, segments, truth.test)
     result = detection_map.evaluate(

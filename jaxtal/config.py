@@ -7,6 +7,7 @@ import functools
 import inspect
 import math
 import os
+import re
 import runpy
 import traceback
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -268,13 +269,11 @@ def _int(text: str) -> int:
 
 def _tuple(text: str) -> tuple:
     """Parse "(1, 2)", "1,2" or "a,b"; any other value becomes a tuple of one entry."""
-    try:
-        value = ast.literal_eval(text)
-    except _UNREADABLE as error:
-        if isinstance(error, SyntaxError) and set(text) & {",", " "}:
-            raise ValueError(text) from None
-        words = text.split(",")
-        value = words if all(w.replace("-", "_").isidentifier() for w in words) else text
+    value = _literal(text)
+    if value == text and re.fullmatch(r"[^\W\d][\w -]*(,[^\W\d][\w -]*)*", text):
+        return tuple(text.split(","))  # names, also with blanks
+    if value == text and set(text) & {",", " "}:
+        raise ValueError(text)
     return tuple(value) if isinstance(value, tuple | list | set | dict) else (value,)
 
 

@@ -151,6 +151,15 @@ def test_texts_are_parsed_like_config_flags(mine, field, text):
     assert repr(config.to_dict()) == repr(holder.value.to_dict())
 
 
+def test_names_with_blanks():
+    config = get_config("d2net_thumos")
+    override(config, "data.test_subset", "in no split list,fold-3")
+    assert config.data.test_subset == ("in no split list", "fold-3")
+    for text in ("(1, 2", "a b, c", "1 2"):
+        with pytest.raises(JaxtalError, match="wanted a tuple"):
+            override(config, "data.test_subset", text)
+
+
 @pytest.mark.parametrize("text", ["None", "none"])
 def test_a_placeholder_may_be_none_again(text):
     config = get_config("d2net_thumos")

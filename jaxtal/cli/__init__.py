@@ -6,6 +6,7 @@ Matplotlib before a command runs, so that --help prints at once.
 
 import contextlib
 import faulthandler
+import functools
 import sys
 from collections.abc import Sequence
 
@@ -93,7 +94,7 @@ def _run(command: Command, arguments: Sequence[str]) -> int:
         if flags.help_requested(arguments):
             print(flags.help_text(parser, arguments), end="")
             return 0
-        logs.install()
+        logs.install(functools.partial(flags.as_flags, parser=parser))
         args = flags.parse(parser, arguments)
     except JaxtalError as error:
         return runtime.fail_with(error, parser, f" ({parser.prog} --help lists the options)")

@@ -86,6 +86,8 @@ def _inspect(args: argparse.Namespace) -> int:
         report["findings"] += [finding.to_json() for finding in changed]
     if args.output:
         json_files.write(Path(args.output), json_files.to_text(report))
+    for finding in report["findings"]:
+        finding["message"] = flags.as_flags(finding["message"], args.parser)
     console.print_inspection(report)
     if args.figure != "":
         _draw(source, report, Path(args.figure or f"inspect_{source.dataset.name}.png"))

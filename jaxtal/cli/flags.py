@@ -399,18 +399,23 @@ def as_flags(message: str, parser: Parser) -> str:
     """Spell the arguments in a library error's message as flags.
 
     `skip_damaged=True` becomes `--skip_damaged`, `ensemble=False` `--noensemble`, `member=3`
-    `--member=3` and `workdir=...` `--workdir`; other text with `=`, such as config.seed=1, stays.
+    `--member=3` and `workdir=...` `--workdir`. For commands with a config, `config.seed=1` becomes
+    `--config.seed=1`. Other text with `=` stays.
     """
 
     def flag(match: re.Match[str]) -> str:
         name, value = match.groups()
+        if name.startswith("config.") and parser.takes_config:
+            return f"--{match[0]}"
         if name not in parser.flags:
             return match[0]
         if parser.flags[name].type is boolean and value in ("True", "False"):
             return f"--{name}" if value == "True" else f"--no{name}"
         return f"--{name}" + (f"={value}" if value.strip(".") else "")
 
-    return re.sub(r"(?<![\w.\-/'\"=])([a-z_]+)=(\.\.\.|[^\s,;:()]*)", flag, message)
+    return re.sub(
+        r"(?<![\w.\-/'\"=])([a-z_]+|config\.[a-z_.]+)=(\.\.\.|[^\s,;:()]*)", flag, message
+    )
 
 
 def help_text(parser: Parser, argv: Sequence[str]) -> str:

@@ -6,6 +6,7 @@ console command calls `install` once, before it calls the library.
 
 import logging
 import sys
+from collections.abc import Callable
 
 from jaxtal.errors import one_line
 
@@ -16,7 +17,12 @@ class _OnConsole(logging.Handler):
     """Handler that prints info to stdout, above a progress bar, and other records to stderr.
 
     It looks the streams up for each record, because tests and notebooks replace them.
+
+    Attributes:
+        spell: Function from a warning to its text with the command's spelling of options.
     """
+
+    spell: Callable[[str], str] = staticmethod(str)
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
@@ -27,21 +33,28 @@ class _OnConsole(logging.Handler):
                 _print_info(message)
             else:
                 kind = "warning" if record.levelno < logging.ERROR else "error"
-                print(f"{kind}: {one_line(message)}", file=sys.stderr)
+                print(f"{kind}: {one_line(self.spell(message))}", file=sys.stderr)
         except Exception:
             self.handleError(record)
 
 
-def install() -> None:
-    """Print the library's info records and warnings; a second call has no effect.
+def install(spell: Callable[[str], str] = str) -> None:
+    """Print the library's info records and warnings; a second call only replaces `spell`.
 
     Records no longer propagate to the root logger, whose handlers (absl installs one) would print
     them a second time.
+
+    Args:
+        spell: Function from a warning to its text with the command's spelling of options.
     """
     logger = logging.getLogger(_NAME)
-    if any(isinstance(handler, _OnConsole) for handler in logger.handlers):
-        return
-    logger.addHandler(_OnConsole())
+    for handler in logger.handlers:
+        if isinstance(handler, _OnConsole):
+            handler.spell = spell
+            return
+    handler = _OnConsole()
+    handler.spell = spell
+    logger.addHandler(handler)
     logger.setLevel(logging.INFO)
     logger.propagate = False
 

@@ -160,7 +160,7 @@ def exchanged(shapes: Sequence[Shape]) -> str:
         return ""
     return (
         f"{len(shapes)} videos have {shapes[0][0]} snippets and different numbers of features; "
-        "their axes are exchanged: state axes=DT"
+        "their axes are exchanged: state axes=DT, or omit it if it is stated"
     )
 
 

@@ -95,9 +95,7 @@ def _not_empty(reads: list) -> list:
     return reads
 
 
-def in_path(
-    path: Path, default: TimeGrid, options: ReadingOptions = NOTHING_STATED, prefix: str = ""
-) -> Inputs:
+def in_path(path: Path, default: TimeGrid, options: ReadingOptions = NOTHING_STATED) -> Inputs:
     """Return the videos of a file, a folder or a data set.
 
     Args:
@@ -105,7 +103,6 @@ def in_path(
             one of the known layouts (all its videos with features are returned).
         default: the time grid of files that do not state one.
         options: statements of the user about the files; a time grid replaces `default`, too.
-        prefix: text before the options in messages, see `findings.report`.
 
     Returns:
         One function per video, and the time grid.
@@ -115,7 +112,7 @@ def in_path(
     """
     reads: list
     if options.layout or layouts.detect(path):
-        source, origin = _source(path, default, options, prefix)
+        source, origin = _source(path, default, options)
         missing = {*source.declared_missing}
         wanted = [video for video in source.videos if video.name not in missing]
         reads = [partial(_annotated, source, video) for video in wanted]
@@ -135,9 +132,7 @@ def in_path(
     return Inputs(reads, grid, origin)
 
 
-def _source(
-    path: Path, default: TimeGrid, options: ReadingOptions, prefix: str
-) -> tuple[LazyDataset, str]:
+def _source(path: Path, default: TimeGrid, options: ReadingOptions) -> tuple[LazyDataset, str]:
     """Return a data set on that of its `_grids` with the mildest findings, and its origin."""
     unstated = layouts.read(path, options, fps=0.0, stride=0.0, window=0.0)
     choices = [
@@ -147,7 +142,7 @@ def _source(
     found = [examine_inputs(source.bare, of_source(source), origin) for source, origin in choices]
     counts = [[sum(f.severity == s for f in one) for s in (ERROR, WARNING)] for one in found]
     chosen = counts.index(min(counts))
-    report(found[chosen], f"{path}", prefix=prefix)
+    report(found[chosen], f"{path}")
     source, origin = choices[chosen]
     if chosen:
         warn(f"{path}: the time grid of {_in_words(source.dataset.grid)} is {origin}")

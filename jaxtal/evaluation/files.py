@@ -1,6 +1,5 @@
 """Evaluate a file of detections against files of annotations under several protocols."""
 
-import dataclasses
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,8 +8,7 @@ from typing import Any, NamedTuple
 from jaxtal.data import detections as detection_files
 from jaxtal.data import layouts
 from jaxtal.data.dataset import Dataset
-from jaxtal.data.examination import examine
-from jaxtal.data.findings import report as report_findings
+from jaxtal.data.examination import examine_truth
 from jaxtal.data.reading import NOTHING_STATED, ReadingOptions
 from jaxtal.errors import JaxtalError, warn
 from jaxtal.evaluation import detection_map, error_analysis, protocols
@@ -73,8 +71,7 @@ def evaluate_files(
     rows: dict[str, dict[str, Any]] = {}
     results: list[tuple[Evaluation, ErrorAnalysis]] = []
     for path, dataset in zip(annotations, datasets, strict=True):
-        alone = dataclasses.replace(dataset, train=(), validation=())
-        report_findings(examine(alone), f"{path}", prefix="--")
+        examine_truth(dataset, f"{path}")
         found, skipped = _read(detections, dataset, skip_unknown)
         warn_of_implausible(f"{detections}", found, dataset.test)
         for protocol in chosen:

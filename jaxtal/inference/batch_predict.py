@@ -54,7 +54,7 @@ def predict(
     """
     start = time.perf_counter()
     features, output = Path(features), Path(output)
-    reads, grid, origin = inputs.in_path(features, model.time_grid, options, prefix="--")
+    reads, grid, origin = inputs.in_path(features, model.time_grid, options)
     videos = _usable(features, reads, skip_damaged)
     _log_videos(model, videos, grid, origin)
     draw = _drawing(model, plots, {video.name for video in videos[:plot_videos]})

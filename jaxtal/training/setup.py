@@ -15,6 +15,7 @@ from jaxtal import methods
 from jaxtal.config import at_least, at_most, below, one_of
 from jaxtal.data.dataset import Dataset, in_words
 from jaxtal.data.examination import examine
+from jaxtal.data.examination.times import origin_of_grid
 from jaxtal.data.findings import Finding, report
 from jaxtal.data.io import json_files
 from jaxtal.data.layouts import in_memory_from_config, load_from_config
@@ -298,16 +299,27 @@ def _log_mesh(mesh: Mesh) -> None:
         )
 
 
+def _grid_in_words(dataset: Dataset) -> str:
+    """Return the time grid of a data set that was read, and its origin."""
+    if dataset.origin is None:
+        return ""
+    own = sum(video.fps is not None for video in dataset.videos)
+    more = f" ({own} videos have their own)" if own else ""
+    fps, stride, _ = dataset.grid.times
+    return f", {fps:g} fps{more}, stride {stride:g} ({origin_of_grid(dataset)})"
+
+
 def _log_dataset(dataset: Dataset) -> None:
     """Log the parts of a data set."""
     unused = subsets_in_words(dataset.origin.unused) if dataset.origin else ""
     _LOG.info(
-        "%s: %s%s %d classes, %s features a snippet",
+        "%s: %s%s %d classes, %s features a snippet%s",
         dataset.name,
         dataset.counts_in_words,
         f"; unused: {unused};" if unused else ",",
         len(dataset.classes),
         in_words(dataset.streams),
+        _grid_in_words(dataset),
     )
     if not dataset.test:
         _LOG.info("%s: no test videos, so nothing is predicted or tested", dataset.name)

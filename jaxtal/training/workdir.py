@@ -23,6 +23,8 @@ from jaxtal.extras import required
 from jaxtal.training import checkpoint_integrity, comparison
 from jaxtal.training.comparison import of_evaluation
 
+_EVALUATIONS = "evaluations"  # folder of evaluations with other settings than the run's
+
 
 def fingerprint(dataset: Dataset, generated: bool) -> dict[str, int]:
     """Compute the fingerprint of a data set, which must not change when a run is resumed.
@@ -130,7 +132,7 @@ class Workdir:
         """
         if not changed:
             return self
-        return Workdir(self.path / "evaluations" / comparison.folder_name(changed), self.writes)
+        return Workdir(self.path / _EVALUATIONS / comparison.folder_name(changed), self.writes)
 
     def check_config(self, config: dict[str, Any], mode: str = "train") -> dict[str, Any]:
         """Raise CheckpointError if the directory holds a run with a different config.
@@ -155,7 +157,7 @@ class Workdir:
             found = {field: values for field, values in found.items() if field not in changed}
         if found:
             hint = "or the same values"
-            if len(changed) == len(found):
+            if mode != "eval" and len(changed) == len(found):
                 hint += ", or mode=eval, which evaluates the run with these, beside its own results"
             raise CheckpointError(
                 f"{self.path} holds a run with a different config: "
@@ -281,6 +283,10 @@ class Workdir:
             "a model.json that a run wrote; delete it and evaluate the run again (mode=eval) to "
             "write it"
         )
+        if self.path.parent.name == _EVALUATIONS:
+            raise CheckpointError(
+                f"{self.path}: an evaluation of the run {self.path.parent.parent}; give that run"
+            )
         if not path.is_file():
             raise CheckpointError(
                 f"{path}: no such file; the run is of an earlier version: evaluate it again "

@@ -58,7 +58,7 @@ FOUR = [(4, 6)] * 4
 
 # Case: (function that writes the data set, message).
 DATA = {
-    "no data": (lambda folder: None, r"no data set 'Tiny' in .*videoname\.npy is missing, and 7 more; looked for"),
+    "no data": (lambda folder: None, r"data: no data set is detected; looked for <DS>-Annotations/ and"),
     "no features": (changed(features=None), r"Tiny-I3D-JOINTFeatures\.npy is missing; looked for"),
     "cut short": (cut_short, r"JOINTFeatures\.npy: not a complete \.npy file"),
     "code in a pickle": (hostile, r"segments\.npy: rejected, because it contains a reference to re"),
@@ -89,7 +89,7 @@ DATA = {
     "segments of three": (changed(segments=objects([[1, 2, 3], [], [], []])), r"video a: segments must be a list of \[start, end\]"),
     "segments without number": (changed(segments=objects([[[0, np.nan]], [], [], []])), r"video a: a segment's time is not a finite"),
     "ambiguous interval": (ambiguous, r"Ambiguous_test\.txt, line 1: 'c 1 two'; wanted: video start end"),
-    "classes of one video each": (changed(labels_all=objects([["Jump"], ["Dive"], [], []])), r"no class is carried by two training videos.*; set config\.train\.pairs=0"),
+    "classes of one video each": (changed(labels_all=objects([["Jump"], ["Dive"], [], []])), r"no class is carried by two training videos.*; set --config\.train\.pairs=0"),
 }  # fmt: skip
 
 # Argument: message.
@@ -103,12 +103,12 @@ CONFIG = {
     "--config.train.tensorboard=maybe": r"config\.train\.tensorboard is 'maybe'; wanted true or false",
     "--config.model=3": r"config\.model is '3'; wanted its fields, each set separately",
     "--config.localization.thresholds=(1,2)": r"thresholds is \(1, 2\); wanted \(first, last, count\)",
-    "--config.localization.thresholds=(0.1,0.9,x)": r"thresholds is \('?\(?0\.1.*; wanted \(first, last, count\)",
+    "--config.localization.thresholds=(0.1,0.9,x)": r"thresholds is '\(0\.1,0\.9,x\)'; wanted a tuple, .*\(0\.1, 0\.9, 10\)",
     "--config.localization.thresholds=(0.1,0.9,10.0)": r"thresholds is \(0\.1, 0\.9, 10\.0\); wanted \(first, last, count\)",
     "--config.localization.thresholds=(0.1,1e400,10)": r"thresholds is \(0\.1, inf, 10\); wanted \(first, last, count\)",
     "--config.localization.class_weight=nan": r"localization\.class_weight is nan; it must be a number within \+-1e\+06",
     "--config.localization.sigma=0": r"localization\.sigma is 0\.0; it must be at least 1e-06",
-    "--config.train.batch_size=4": r"batch_size is 4, but config\.train\.pairs=3 pairs need at least 6",
+    "--config.train.batch_size=4": r"batch_size is 4, but --config\.train\.pairs=3 pairs need at least 6",
     "--config.train.eval_every=0": r"eval_every is 0; it must be at least 1",
     "--config.train.steps=-1": r"steps is -1; it must be at least 0",
     "--config.train.pairs=-1": r"pairs is -1; it must be at least 0",
@@ -123,7 +123,7 @@ CONFIG = {
     "--config.data.device_dtype=float8": r"device_dtype is 'float8'; it must be one of ,? ?float32, float16",
     "--config.data.device_share=-1": r"device_share is -1\.0; it must be at least 0",
     "--config.seed=4294967296": r"seed is 4294967296; it must be below 4294967296",
-    "--config.data.min_snippets=11": r"the longest test video has 9 snippets, fewer than config\.data\.min_snippets=11; lower it",
+    "--config.data.min_snippets=11": r"the longest test video has 9 snippets, fewer than --config\.data\.min_snippets=11; lower it",
     "--config.model.pool_window=4": r"pool_window is 4; it must be odd",
     "--config.model.classifier=mine": r"classifier is 'mine'; it must be one of code, paper",
     "--config.loss.suppression=none": r"suppression is 'none'; it must be one of min_shift, product",
@@ -242,7 +242,7 @@ def finished(tmp_path_factory):
         (["--config.seed=5"], r"holds a run with a different config: config\.seed: 3552 there, 5 here; give"),
         (["--config.loss.weights.norm=0", "--config.train.pairs=2"],
          r"config\.loss\.weights\.norm: 0\.8 there, 0\.0 here; config\.train\.pairs: 3 there, 2 here"),
-        (["--config.train.steps=1"], r"already at step 2, beyond config\.train\.steps=1; raise it or"),
+        (["--config.train.steps=1"], r"already at step 2, beyond --config\.train\.steps=1; raise it or"),
         (["--config.train.steps=3", "--config.train.stepz=3"], r"no field 'stepz'"),
     ],
 )  # fmt: skip

@@ -44,12 +44,12 @@ def test_a_wrong_grid_stops_every_command(tmp_path, narrow):
     folder = write(tmp_path / "data", "every second snippet is missing (stride of 32 frames)")
     code, _, err = train(folder, tmp_path / "run")
     assert code == 2
-    option = "config.data.fps=25 config.data.stride=32 config.data.window=32"
-    assert option in err.splitlines()[-1]
+    stated = re.findall(r"--config\.data\.\S+", err.splitlines()[-1])
+    assert stated == [f"--config.data.{one}" for one in ("fps=25", "stride=32", "window=32")]
     assert not (tmp_path / "run").exists()
-    stated = [f"--{one}" for one in option.split()]
-    code, _, err = train(folder, tmp_path / "run", *stated)
+    code, out, err = train(folder, tmp_path / "run", *stated)
     assert code == 0, err
+    assert "25 fps, stride 32 (stated)" in " ".join(out.split())
     assert "time grid" not in err
     output = tmp_path / "found.json"
     predict = [f"--workdir={tmp_path / 'run'}", f"--features={folder}", f"--output={output}"]
@@ -61,6 +61,7 @@ def test_a_wrong_grid_stops_every_command(tmp_path, narrow):
     code, out, _ = run_program("data inspect", folder, "--figure=")
     assert code == 0
     assert "error: on the time grid" in out
+    assert "state --fps=25 --stride=32 --window=32" in " ".join(out.split())
 
 
 def test_findings_are_those_of_inspect_and_in_data_json(tmp_path, narrow):
@@ -69,6 +70,7 @@ def test_findings_are_those_of_inspect_and_in_data_json(tmp_path, narrow):
     assert code == 0, err
     found = json.loads((tmp_path / "run" / "data.json").read_text())["findings"]
     assert [one["kind"] for one in found] == ["videos of zeros", "assumed streams"]
+    assert "state --config.data.streams=1 for" in err
     for one in found:
         words = re.split(r"(?:streams|stream_widths)=", one["message"])[0]
         assert f"warning: Mine: {words}" in err
@@ -96,6 +98,16 @@ def test_ground_truth_in_frames_stops_an_evaluation(tmp_path, narrow):
     arguments = [f"--annotations={folder}", f"--detections={detections}", "--protocol=official"]
     code, _, err = run_program("evaluate", *arguments)
     assert code == 2
-    assert "--unit=segment_frames" in err
+    assert "state --unit=segment_frames (and --annotation_fps if" in err
     code, _, err = run_program("evaluate", *arguments, "--unit=segment_frames")
     assert code == 0, err
+
+
+def test_no_ground_truth_is_no_table_of_nan(tmp_path, narrow):
+    folder = write(tmp_path / "data", "no test video has ground truth")
+    (tmp_path / "found.json").write_text(json.dumps({"results": {}}))
+    arguments = [f"--annotations={folder}", f"--detections={tmp_path / 'found.json'}"]
+    code, out, err = run_program("evaluate", *arguments, "--protocol=official")
+    assert code == 2
+    assert not out
+    assert "none of the 12 test videos has an annotated instance, so there is no ground" in err

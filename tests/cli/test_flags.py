@@ -225,3 +225,12 @@ def test_required_flags(parser):
 )
 def test_arguments_of_library_errors_become_flags(parser, message, wanted):
     assert flags.as_flags(message, parser) == wanted
+
+
+def test_fields_of_configs_become_flags(with_config):
+    message = (
+        "config.train.steps is 3; set config.data.fps=25 config.data.stride=..., or x.config.a=3"
+    )
+    wanted = message.replace("set config.data.fps", "set --config.data.fps")
+    wanted = wanted.replace(" config.data.stride", " --config.data.stride")
+    assert flags.as_flags(message, with_config) == wanted

@@ -186,8 +186,8 @@ def test_labels_are_all_that_training_needs(tmp_path):
 
 def test_validation_without_test_videos(tmp_path):
     """The best step is selected, and nothing is called a result on test videos."""
-    arguments = write(tmp_path / "data", {"train_": "Train", "test_": "Val"})
-    subsets = ["--config.data.train_subset=Train", "--config.data.validation_subset=Val"]
+    arguments = write(tmp_path / "data", {"train_": "Train", "test_": "in no list"})
+    subsets = ["--config.data.train_subset=Train", "--config.data.validation_subset=in no list"]
     code, out, err = run(*arguments, *subsets, f"--workdir={tmp_path / 'run'}")
     assert code == 0, err
     assert "validation mAP" in out

@@ -67,6 +67,9 @@ def test_another_localization_of_a_finished_run(finished, tmp_path):
     code, _, err = run_program("report", *folders, f"--output={report}")
     assert code == 0, err
     assert report.is_file()
+    code, _, err = run_program("predict", folders[1], "--features=.")
+    assert code == 2
+    assert f"{folder}: an evaluation of the run {finished}; give that run" in err
 
 
 def test_training_goes_on_with_the_settings_of_the_run_only(finished):
@@ -75,9 +78,9 @@ def test_training_goes_on_with_the_settings_of_the_run_only(finished):
     assert code == 2
     assert "config.localization.nms: gaussian there, hard here" in err
     assert "--mode=eval, which evaluates the run with these" in err
-    options = [*TINY, STEPS, *HARD, "--config.seed=1", f"--workdir={finished}"]
-    for mode in ("train", "eval"):
-        code, _, err = run(*options, f"--mode={mode}")
+    options = [*TINY, STEPS, "--config.seed=1", f"--workdir={finished}"]
+    for mode, others in (("train", HARD), ("eval", HARD), ("eval", HARD[:1])):
+        code, _, err = run(*options, *others, f"--mode={mode}")
         assert code == 2
         assert "config.seed: 0 there, 1 here" in err
         assert "mode=eval, which" not in err

@@ -11,9 +11,10 @@ import numpy as np
 from jaxtal.data.dataset import Dataset
 from jaxtal.data.examination import annotations, features, times
 from jaxtal.data.examination.facts import Facts, of_dataset, of_source
-from jaxtal.data.findings import Finding, by_severity
+from jaxtal.data.findings import Finding, by_severity, report
+from jaxtal.errors import DataError
 
-__all__ = ["Facts", "examine", "examine_inputs", "of_dataset", "of_source"]
+__all__ = ["Facts", "examine", "examine_inputs", "examine_truth", "of_dataset", "of_source"]
 
 
 # Times of 1e300 seconds are read, and are findings.
@@ -39,6 +40,24 @@ def _of_features(dataset: Dataset, facts: Facts, origin: str = "") -> Sequence[F
     """Return the findings about times and features; with exchanged axes, only that."""
     exchanged = tuple(features.find_exchanged(dataset, facts))
     return exchanged or (*times.find(dataset, facts, origin), *features.find(dataset, facts))
+
+
+def examine_truth(dataset: Dataset, where: str) -> None:
+    """Report the findings about the test videos of a data set that detections are evaluated on.
+
+    Args:
+        dataset: the data set.
+        where: its file or name, for messages.
+
+    Raises:
+        DataError: a finding is an error, or no test video has an annotated instance.
+    """
+    report(examine(dataclasses.replace(dataset, train=(), validation=())), where)
+    if not dataset.has_ground_truth:
+        raise DataError(
+            f"{where}: none of the {len(dataset.test)} test videos has an annotated instance, so "
+            "there is no ground truth to evaluate detections on"
+        )
 
 
 @_EXTREME

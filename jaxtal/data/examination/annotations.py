@@ -66,8 +66,7 @@ def _find_units(dataset: Dataset, found: _Instances) -> Iterator[Finding]:
     if len(late) and late.mean() > 0.5:
         examples = _examples(dataset, found, late)
         seen = f"{late.sum()} of {len(late)} instances begin after the end of their video"
-        origin = dataset.origin
-        if origin and origin.computed_durations > len(dataset.videos) / 2:
+        if _computed(dataset):
             grid, reach = dataset.grid, np.median(found.end / found.duration)
             message = (
                 f"{seen}; no durations are given, so they are those of the features on the time "
@@ -82,7 +81,7 @@ def _find_units(dataset: Dataset, found: _Instances) -> Iterator[Finding]:
             if (found.end / rate <= 1.05 * found.duration).mean() > 0.95:
                 message = (
                     f"{seen}; their times are frames, the durations are seconds: state "
-                    f"unit=segment_frames, and annotation_fps=... if they are not of {fps:g} fps"
+                    f"unit=segment_frames (and annotation_fps=... if they are not of {fps:g} fps)"
                 )
                 yield Finding("segments in frames", ERROR, message, examples)
                 return
@@ -92,11 +91,25 @@ def _find_units(dataset: Dataset, found: _Instances) -> Iterator[Finding]:
     last = np.zeros(len(dataset.videos))
     np.maximum.at(last, found.video, found.end / found.duration)
     if len(set(found.video.tolist())) >= _ENOUGH and last.max() < 0.5:
+        fix = "correct the unit of the segments, or that of the durations"
+        if _computed(dataset):
+            grid = dataset.grid
+            fix = (
+                "no durations are given, so they are those of the features on the time grid of "
+                f"{grid.fps:g} fps and stride {grid.stride:g}: state the features' fps=..., "
+                "stride=... and window=..., or correct the unit of the segments"
+            )
         message = (
             f"no instance of {len(dataset.videos)} videos ends after {100 * last.max():.0f} % of "
-            "its video; correct the unit of the segments, or that of the durations"
+            f"its video; {fix}"
         )
         yield Finding("instances at the beginning only", WARNING, message)
+
+
+def _computed(dataset: Dataset) -> bool:
+    """Return True if most durations are not stated, but those of the features."""
+    origin = dataset.origin
+    return origin is not None and origin.computed_durations > len(dataset.videos) / 2
 
 
 def _find_instances(dataset: Dataset, found: _Instances) -> Iterator[Finding]:
@@ -152,7 +165,7 @@ def _find_labels(dataset: Dataset) -> Iterator[Finding]:
     if bare and len(bare) == len(dataset.train):
         message = (
             f"none of the {len(bare)} training videos has a label, so there is nothing to learn "
-            'from; add labels ("video_labels": [...]), or choose other videos with train_subset=...'
+            'from; add labels ("labels": [...]), or choose other videos with train_subset=...'
         )
         yield Finding("no training label", ERROR, message, tuple(bare))
     elif bare:
@@ -243,6 +256,12 @@ def _find_files(dataset: Dataset) -> Iterator[Finding]:
         f"videos in neither training nor test: {', '.join(counts)}; "
         "train_subset=... and test_subset=... choose others",
     )  # fmt: skip
+    if origin.computed_durations:
+        message = (
+            f"{origin.computed_durations} of {len(dataset.videos)} videos have no duration: that "
+            "of their features is used"
+        )
+        yield Finding("durations of the features", NOTE, message)
     missing = [name for name in origin.missing if name not in set(origin.declared_missing)]
     yield from _listed(
         "videos without features", WARNING, missing,

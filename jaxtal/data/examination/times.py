@@ -104,7 +104,7 @@ def find(dataset: Dataset, facts: Facts, origin: str = "") -> Iterator[Finding]:
         facts.zeros[known],
         dataset.grid.of(videos),
         np.array([video.duration for video in videos]),
-        origin or _origin(dataset),
+        origin or origin_of_grid(dataset),
     )
     much, little = extents.much, extents.little
     if much.mean() > MANY and len(known) >= _FEW:
@@ -124,11 +124,7 @@ def _explained(extents: _Extents, off: np.ndarray) -> Finding:
         message = f"{seen}; they were padded with snippets of zeros: remove these"
         return Finding("padded features", WARNING, message, examples)
     if _rescaled(extents):
-        message = (
-            f"{seen}; all videos have {extents.snippets[0]} snippets, so the features were "
-            "rescaled: state time=rescaled"
-        )
-        return Finding("rescaled features", ERROR, message, examples)
+        return _of_rescaled(extents, off)
     rate, grid = _frame_rate(extents), _known_grid(extents, extents.durations)
     if rate and not (grid and (extents.durations % 1).any()):
         message = (
@@ -166,7 +162,8 @@ def _in_frames(extents: _Extents, rate: float) -> str:
     return f"state unit={unit}{own}"
 
 
-def _origin(dataset: Dataset) -> str:
+def origin_of_grid(dataset: Dataset) -> str:
+    """Return the source of a data set's time grid, for messages."""
     origin = dataset.origin
     if origin is None or origin.has_time_grid:
         return "stated"
@@ -194,6 +191,14 @@ def _rescaled(extents: _Extents) -> bool:
     )
 
 
+def _of_rescaled(extents: _Extents, off: np.ndarray) -> Finding:
+    message = (
+        f"{_observation(extents, off)}; all videos have {extents.snippets[0]} snippets, so the "
+        "features were rescaled: state time=rescaled"
+    )
+    return Finding("rescaled features", ERROR, message, extents.examples(off))
+
+
 def _frame_rate(extents: _Extents) -> float:
     """Return the frame rate by which all durations are too large; 0 if there is none."""
     snippet = extents.grid.stride / extents.grid.fps
@@ -216,6 +221,8 @@ def _known_grid(extents: _Extents, durations: np.ndarray, share: float = _FIT) -
 
 def _nearly(extents: _Extents, off: np.ndarray) -> Finding:
     """Return the finding of features that are a little longer or shorter in many videos."""
+    if _rescaled(extents):
+        return _of_rescaled(extents, off)
     grid = _known_grid(extents, extents.durations)
     fix = "state fps=..., stride=... and window=... of the features"
     if grid and grid.times != extents.dataset.grid.times:

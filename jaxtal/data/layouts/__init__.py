@@ -395,7 +395,9 @@ def read_from_config(config: "ConfigDict", features: bool = True) -> LazyDataset
         DataError: the data set is missing, malformed or contradictory.
     """
     path, options = Path(config.dir), _options(config)
-    layout = options.layout or detect(path) or "wtalc"  # the reader's error lists files
+    layout = options.layout or detect(path)
+    if not layout and any(path.glob("*-Annotations")):
+        layout = "wtalc"  # its reader's error lists files
     return read(path, options, layout=layout, features=features)
 
 

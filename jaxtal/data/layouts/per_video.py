@@ -144,7 +144,7 @@ def source(
     path = _annotation_file(spec, folder, options.name)
     names = activitynet.video_names(path)
     index = VideoFiles(folder, spec.streams, names, options.axes)
-    if wanted and not index.matched:
+    if wanted and names and not index.matched:
         raise DataError(f"{folder}: {unusable(folder, spec.streams, names)}")
     of_videos = index if all(index.streams) and wanted is not False else None
     computed: set[str] = set()
@@ -156,7 +156,7 @@ def source(
     notes = list(index.notes if of_videos else ())
     if wanted is None and not index.matched:
         notes.append(unusable(folder, spec.streams, names))
-    if spec.short_durations and not has_time_grid:
+    if spec.short_durations and not has_time_grid and options.time == "grid":
         grid = dataset.grid.replaced(options.fps, options.stride, options.window)
         dataset, found = _longer(dataset, grid, index)
         notes += found
@@ -238,17 +238,22 @@ def _reading(
 
 
 def _split(folder: Path) -> dict[str, str] | None:
-    """Return {video name: subset} from the split lists, None unless both exist."""
-    paths = {subset: folder / f"split_{subset}.txt" for subset in _SUBSETS}
-    if not all(path.is_file() for path in paths.values()):
+    """Return {video name: subset} from the split lists, None unless those of train and test exist.
+
+    There may also be one of validation videos, split_val.txt or split_validation.txt.
+    """
+    paths = {name: folder / f"split_{name}.txt" for name in (*_SUBSETS, "val", "validation")}
+    if not all(paths[subset].is_file() for subset in _SUBSETS):
         return None
-    lists = {subset: _lines(path) for subset, path in paths.items()}
-    if both := sorted(set(lists["train"]) & set(lists["test"])):
-        raise DataError(
-            f"{paths['train']} and {paths['test'].name}: {short_repr(both[0])} is in both; "
-            "remove it from one"
-        )
-    return {name: subset for subset, names in lists.items() for name in names}
+    found: dict[str, str] = {}
+    for subset, path in paths.items():
+        for name in _lines(path) if path.is_file() else ():
+            if (other := found.setdefault(name, subset)) != subset:
+                raise DataError(
+                    f"{paths[other]} and {path.name}: {short_repr(name)} is in both; remove it "
+                    "from one"
+                )
+    return found
 
 
 def _lines(path: Path) -> list[str]:

@@ -40,10 +40,12 @@ def paths(folder: Path, stream: str) -> list[Path]:
 
     Args:
         folder: the data set's folder.
-        stream: the pattern; {subset} is train or test, {set} any folder, {video} the name.
+        stream: the pattern; {subset} is train, val or test, {set} any folder, {video} the name.
     """
-    pattern = stream.removesuffix(".npy").format(subset="t*", set="*", video="*")
-    return sorted(folder.glob(pattern))
+    pattern = stream.removesuffix(".npy")
+    subsets = ("t*", "val*") if "{subset}" in pattern else ("",)
+    patterns = [pattern.format(subset=subset, set="*", video="*") for subset in subsets]
+    return sorted(itertools.chain(*map(folder.glob, patterns)))
 
 
 def deeper(streams: Sequence[str]) -> Iterator[tuple[str, ...]]:

@@ -251,7 +251,8 @@ def edit_json(change: Callable[[dict[str, Any]], None]) -> Edit:
     return edit
 
 
-def _drop_grid(content: dict[str, Any]) -> None:
+def drop_grid(content: dict[str, Any]) -> None:
+    """Remove everything that states the time grid."""
     for key in ("feature_fps", "feature_stride", "feature_window"):
         content.pop(key)
     for entry in content["database"].values():
@@ -318,7 +319,7 @@ CORRUPTIONS = (
         "features at 30 instead of 25 fps, and nothing states a time grid",
         ("time grid that fits badly",),
         each(features(lambda array: _resampled(array, 1.2))),
-        edit=edit_json(_drop_grid),
+        edit=edit_json(drop_grid),
         layouts=("acmnet",),
     ),
     Corruption(
@@ -329,7 +330,7 @@ CORRUPTIONS = (
     Corruption(
         "a time grid is assumed that is not the features'",
         ("other time grid",),
-        edit=edit_json(_drop_grid),
+        edit=edit_json(drop_grid),
         layouts=JSON,
     ),
     Corruption(
@@ -375,7 +376,7 @@ CORRUPTIONS = (
                 video, duration=video.duration * 25, segments=video.segments * 25
             )
         ),
-        edit=edit_json(_drop_grid),
+        edit=edit_json(drop_grid),
         layouts=JSON,
     ),
     Corruption(

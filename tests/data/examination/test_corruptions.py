@@ -185,7 +185,7 @@ def test_a_number_of_frames_does_not_hide_durations_in_frames(tmp_path):
     corruptions.write(tmp_path / "data", frames(CLEAN, np.random.default_rng(0)), "opentad")
 
     def count_frames(content):
-        corruptions._drop_grid(content)
+        corruptions.drop_grid(content)
         for entry in content["database"].values():
             entry["frame"] = round(entry["duration"])
 
@@ -209,6 +209,24 @@ def test_statements_without_effect_are_errors(tmp_path):
     options = ReadingOptions(time="rescaled")
     with pytest.raises(JaxtalError, match=r"time=rescaled has no effect: .* is not a data set"):
         inputs.in_path(tmp_path, TimeGrid(), options)
+
+
+def test_features_rescaled_to_about_the_right_length(tmp_path):
+    """The differences are small, but one number of snippets shows why there are any."""
+    rng = np.random.default_rng(0)
+
+    def rescale(video):
+        seconds = float(rng.uniform(52, 76))  # 100 snippets last 64
+        segments = video.segments / video.duration * seconds
+        features = video.features[np.arange(100) % len(video.features)]
+        return dataclasses.replace(video, features=features, duration=seconds, segments=segments)
+
+    for layout in ("acmnet", "actionformer"):
+        corruptions.write(tmp_path / layout, CLEAN.map(rescale), layout)
+        corruptions.edit_json(corruptions.drop_grid)(tmp_path / layout)
+        stated = {} if layout == "acmnet" else {"fps": 25.0, "stride": 16.0, "window": 16.0}
+        assert findings(tmp_path / layout, **stated)["rescaled features"] == "error"
+        assert "rescaled features" not in findings(tmp_path / layout, time="rescaled")
 
 
 def test_statements_about_a_data_set_in_memory():

@@ -412,6 +412,33 @@ def test_lists_that_contradict(tmp_path):
         layouts.read(tmp_path)
 
 
+@pytest.mark.parametrize("word", ["val", "validation"])
+def test_a_list_of_validation_videos(tmp_path, word):
+    """Their features are in train, test, or a folder of their own."""
+    acmnet(tmp_path)
+    text(tmp_path / f"split_{word}.txt", "c\n")
+    save(tmp_path / word / "c.npy", 8, 6)
+    data = layouts.read(tmp_path).load()
+    parts = {part: [video.name for video in videos] for part, videos in data.parts.items()}
+    assert parts == {"train": ["a"], "validation": ["c"], "test": ["b"]}
+    text(tmp_path / f"split_{word}.txt", "b\n")
+    with pytest.raises(JaxtalError, match=rf"split_{word}\.txt: 'b' is in both; remove it"):
+        layouts.read(tmp_path)
+
+
+def test_durations_are_not_replaced_on_another_grid(tmp_path):
+    """Neither if most are too short for the features, nor for rescaled features."""
+    acmnet(tmp_path)
+    entries = json.loads((tmp_path / "gt.json").read_text())
+    entries["database"]["a"]["duration"] = 10.5
+    text(tmp_path / "gt.json", entries)
+    source = layouts.read(tmp_path)
+    assert [video.duration for video in source.videos] == [10.5, 10.0]
+    acmnet(tmp_path)
+    source = layouts.read(tmp_path, time="rescaled")
+    assert [video.duration for video in source.videos] == [12.9, 10.0]
+
+
 def test_the_annotation_folder_stands_for_the_data_set(tmp_path):
     wanted = layout_cases.source(layout_cases.dataset(TimeGrid(30, 4, 16)))
     conversion.convert(wanted, "hamnet", tmp_path)
