@@ -13,7 +13,7 @@ from jaxtal.errors import JaxtalError
 
 # Zeros are looked for everywhere only if these columns and rows, from the end, have some.
 _COLUMNS = 8
-_MOST_ROWS = 64
+_MOST_ROWS = 32
 _ROWS = 8  # first snippets, by which equal features are recognized
 
 
@@ -24,12 +24,13 @@ class Facts:
     Attributes:
         snippets: (V,) int64, length in snippets; 0: unknown.
         widths: (V,) int64, features per snippet; 0: unknown.
-        zeros: (V,) int64, snippets in which all features are zero; 0 if none of about 64 evenly
+        zeros: (V,) int64, snippets in which all features are zero; 0 if none of about 32 evenly
             spaced ones is.
         zero_streams: (V, 2) bool, streams of zeros only; a data set of one stream has one of them.
         equal_streams: (V,) bool, both streams have the same features, not only zeros.
         constant: (V,) bool, all snippets are equal.
-        repeated: (V,) int64, snippets equal to the one before; 0 if all snippets are equal.
+        repeated: (V,) int64, snippets equal to the one before; 0 if all snippets are, or less than
+            half of the first ones.
         beginnings: (V,) int64, checksum of the first snippets; -1: unknown or all equal.
         seen: (V,) bool, the features themselves were read.
     """
@@ -70,23 +71,28 @@ class Facts:
         length, width = features.shape
         self.snippets[video], self.widths[video], self.seen[video] = length, width, True
         spaced = features[:: -max(1, length // _MOST_ROWS), :_COLUMNS]
-        if np.count_nonzero(spaced.any(axis=1)) < len(spaced):
+        if not spaced.any(axis=1).all():
             self.zeros[video] = length - np.count_nonzero(features.any(axis=1))
         border = stream_widths[0] if stream_widths else width // 2
         streams = features[:, :border], features[:, border:]
-        for index, stream in enumerate(streams):
-            if stream.size and not any(stream[0, :_COLUMNS].tolist()):
-                self.zero_streams[video, index] = not stream.any()
         rgb, flow = (stream[0, :_COLUMNS].tolist() for stream in streams)
+        for index, first in enumerate((rgb, flow)):
+            if first and not any(first):
+                self.zero_streams[video, index] = not streams[index].any()
         if rgb == flow and not self.zero_streams[video, 0]:
             self.equal_streams[video] = np.array_equal(*streams)
-        beginning = features[:_ROWS, :_COLUMNS].tobytes()
-        if features[0, :_COLUMNS].tobytes() * min(length, _ROWS) != beginning:
+        self._compare_snippets(video, features)
+
+    def _compare_snippets(self, video: int, features: np.ndarray) -> None:
+        """Enter which snippets of a video are equal; all are compared if its first ones are."""
+        few, length = features[:, :_COLUMNS], len(features)
+        beginning, size = few[:_ROWS].tobytes(), few[0].nbytes
+        different = {beginning[at : at + size] for at in range(0, len(beginning), size)}
+        if len(different) > 1:
             self.beginnings[video] = zlib.crc32(beginning)
         elif length > 1:
             self.constant[video] = (features == features[0]).all()
-        if not self.constant[video]:
-            few = features[:, :_COLUMNS]
+        if 2 * len(different) <= min(length, _ROWS) and not self.constant[video]:
             self.repeated[video] = (few[1:] == few[:-1]).all(axis=1).sum() - self.zeros[video]
 
 
