@@ -204,7 +204,7 @@ def evaluate(
             "thumos_d2+stop_at_empty_class", or a `Protocol`.
         skip_unknown: Skip detections of unknown videos and classes, with a warning, instead of
             raising.
-        **options: Statements about the annotations in a path, fields of
+        **options: Statements about the annotations, fields of
             `jaxtal.data.reading.ReadingOptions` such as `unit="frames"`.
 
     Returns:

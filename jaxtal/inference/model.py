@@ -117,7 +117,7 @@ class Model:
                 else the grid of the training data.
             skip_damaged: Skip videos that cannot be used, with a warning, instead of raising.
             callback: Function that is called with the prediction of each video.
-            **options: Statements about the files in a path, fields of
+            **options: Statements about a path or a data set, fields of
                 `jaxtal.data.reading.ReadingOptions` such as `axes="DT"`.
 
         Returns:
