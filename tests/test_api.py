@@ -357,6 +357,15 @@ class TestModels:
         np.testing.assert_array_equal(given.of(found.videos[0]).segments.end, ends[0])
         np.testing.assert_allclose(given.of(found.videos[1]).segments.end, 2 * ends[1])
 
+    def test_a_model_of_rescaled_features_needs_frame_rates_of_the_videos(self, caplog):
+        first, second = stored((20, 70))
+        model = toy_predictor(rescaled=True)
+        model.predict([dataclasses.replace(video, fps=10.0) for video in (first, second)])
+        assert not caplog.records
+        model.predict([dataclasses.replace(first, fps=10.0), second])
+        (record,) = caplog.records
+        assert "the times of 1 of 2 videos are wrong" in record.getMessage()
+
     def test_callback_and_time_grid(self):
         model, seen = toy_predictor(), []
         found = model.predict(stored((20, 70)), callback=seen.append)

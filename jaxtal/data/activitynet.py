@@ -189,8 +189,8 @@ def _stated_subsets(content: dict[str, Any], options: ReadingOptions, where: str
     return dataclasses.replace(options, **names)
 
 
-def video_names(path: Path) -> list[str]:
-    """Return the names of all videos in a JSON file; none if it has no "database".
+def entries(path: Path) -> dict[str, Any]:
+    """Return {video: its unchecked entry} of a JSON file; {} if it has no "database".
 
     Args:
         path: the file.
@@ -199,7 +199,7 @@ def video_names(path: Path) -> list[str]:
         DataError: the file is missing or no JSON object.
     """
     database = json_files.load(path, _FORM).get("database")
-    return list(database) if isinstance(database, dict) else []
+    return database if isinstance(database, dict) else {}
 
 
 def _grid(content: dict[str, Any], default: TimeGrid, where: str) -> TimeGrid:

@@ -202,6 +202,7 @@ class Origin:
             length of their features.
         unused: number of annotated videos by the name of a subset that is in no part of the data
             set.
+        contradictory: names of the videos for which the files state two different parts.
     """
 
     layout: str
@@ -214,6 +215,7 @@ class Origin:
     unannotated: tuple[str, ...] = ()
     computed_durations: int = 0
     unused: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    contradictory: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)

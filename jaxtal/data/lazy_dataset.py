@@ -43,6 +43,7 @@ class LazyDataset:
         computed_durations: number of videos whose duration is not stated, but computed from the
             length of their features.
         unused: number of annotated videos by the name of a subset that is in no part of `dataset`.
+        contradictory: names of the videos for which the files state two different parts.
         snippets: video -> shape (T, 2D) of its features, without reading them; raises DataError as
             `features` does. None: the layout does not provide it.
     """
@@ -59,6 +60,7 @@ class LazyDataset:
     has_streams: bool = False
     computed_durations: int = 0
     unused: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    contradictory: tuple[str, ...] = ()
     snippets: Callable[[Video], tuple[int, int]] | None = None
 
     @property

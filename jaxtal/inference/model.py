@@ -69,6 +69,8 @@ class Model:
         apply_fn: The jitted network: (variables, features (B, T, 2D) float32 with zeros after a
             video's end, lengths (B,) int32 in rows) -> {name: (B, T, n) float32 array, or
             (B, 1, n) for outputs with one value per video}.
+        rescaled: True if the features of each training video were rescaled to a fixed number of
+            snippets, so that times follow from the durations of videos and not from `time_grid`.
 
     Examples:
         >>> model = jaxtal.load_model("runs/co2net_demo")
@@ -87,6 +89,7 @@ class Model:
     variables: Any
     apply_fn: Callable[..., dict[str, jax.Array]]
     stream_widths: tuple[int, ...] = ()
+    rescaled: bool = False
 
     def __repr__(self) -> str:
         grid, width = self.time_grid, in_words(self.stream_widths) or self.feature_width
@@ -135,6 +138,8 @@ class Model:
         reads, grid, _ = inputs_of.find(inputs, self.time_grid, time_grid, **options)
         opened = read_usable(reads, skip_damaged)
         videos = [video for video in opened if video is not None]
+        if self.rescaled:
+            _warn_of_unknown_times(videos)
         detections: dict[int, Segments] = {}
         for batch in self._batches(videos, skip_damaged):
             for index, found in self._localize(batch, videos, grid):
@@ -322,6 +327,15 @@ def load_model(
     from jaxtal.inference import exported  # imports neither flax nor the methods
 
     return exported.load_exported(path)
+
+
+def _warn_of_unknown_times(videos: Sequence[FeatureFile]) -> None:
+    if unknown := sum(video.fps is None for video in videos):
+        warn(
+            "the model was trained on features that were rescaled to a number of snippets per "
+            f"video: the times of {unknown} of {len(videos)} videos are wrong; give a data set "
+            "with durations and time=rescaled"
+        )
 
 
 def _fill(into: np.ndarray, video: FeatureFile, wanted: np.ndarray) -> int:

@@ -16,7 +16,7 @@ from ml_collections import ConfigDict
 
 from jaxtal import methods
 from jaxtal.config import at_least, complete
-from jaxtal.errors import CheckpointError, JaxtalError, warn
+from jaxtal.errors import CheckpointError, JaxtalError
 from jaxtal.inference.model import Model
 from jaxtal.localization.config import LocalizationConfig
 from jaxtal.methods.base import Method
@@ -57,7 +57,6 @@ def load_work_directory(
         _check_ensemble(member, config, folder)
     else:
         member = _pick(member, config.population, folder)
-    _warn_of_rescaled(config, folder)
     described = files.read_model()
     classes = tuple(name for name in described.classes if name is not None)
     if len(classes) < len(described.classes):
@@ -111,6 +110,7 @@ def _from_config(config: ConfigDict, method: Method) -> dict[str, Any]:
         "test_length_limits": method.test_length_limits(config),
         "score_spec": method.score_spec(config),
         "localization_inputs": method.localization_inputs,
+        "rescaled": config.data.get("time") == "rescaled",
         "localization": LocalizationConfig(**{name: getattr(settings, name) for name in of_all}),
     }
 
@@ -173,16 +173,6 @@ def _pick(member: int | None, count: int, folder: Path) -> int:
             f"member={member}, but {folder} holds a population of {count}; wanted 0 to {count - 1}"
         )
     return member or 0
-
-
-def _warn_of_rescaled(config: ConfigDict, folder: Path) -> None:
-    """Log a warning if the times of features depend on the durations of their videos."""
-    if config.data.get("time") == "rescaled":
-        warn(
-            f"{folder}: trained on features that were rescaled to a number of snippets per video; "
-            "their times follow from the durations of a data set (time=rescaled), and are wrong "
-            "for feature files alone"
-        )
 
 
 def _check_ensemble(member: int | None, config: ConfigDict, folder: Path) -> None:

@@ -21,12 +21,15 @@ from tests.helpers.trained import WIDTH, stored, toy_predictor, write
 @pytest.fixture(scope="module")
 def file(tmp_path_factory) -> Path:
     path = tmp_path_factory.mktemp("exported") / "toy.jaxtal"
-    exported.export_model(path, toy_predictor(test_length_limits=(2, 90)))
+    exported.export_model(path, toy_predictor(test_length_limits=(2, 90), rescaled=True))
     return path
 
 
 def test_everything_is_in_the_file(file):
-    wanted, found = toy_predictor(test_length_limits=(2, 90)), exported.load_exported(file)
+    wanted, found = (
+        toy_predictor(test_length_limits=(2, 90), rescaled=True),
+        exported.load_exported(file),
+    )
     for field in dataclasses.fields(wanted):
         if field.name not in ("variables", "apply_fn"):
             assert getattr(found, field.name) == getattr(wanted, field.name), field.name

@@ -124,6 +124,29 @@ def test_videos_in_no_split_list_are_counted(tmp_path):
     assert source.unused == {"in no split list": 2}
 
 
+@pytest.mark.parametrize(
+    ("subsets", "found"),
+    [
+        (("train", "train", "train", "test", "test", "test"), ()),
+        (("train", "train", "test", "test", "test", "train"), ("c", "f")),
+        (("test", "test", "test", "train", "train", "train"), tuple("abcdef")),
+        (("Validation", "Validation", "Test", "Test", "Test", "Test"), ("c",)),
+        (("training", "training", "validation", "validation", "validation", 7), ("c",)),
+        (("train", "train", "train", "train", "train", "train"), ()),
+        (("fold 1", "fold 2", "fold 1", "fold 3", "fold 3", "fold 3"), ()),
+    ],
+)
+def test_split_lists_that_contradict_the_subsets_of_the_file(tmp_path, subsets, found):
+    """Subsets of other names mean the part of most of their videos."""
+    database = {name: entry(subset) for name, subset in zip("abcdef", subsets, strict=True)}
+    (tmp_path / "gt.json").write_text(json.dumps({"database": database}))
+    (tmp_path / "split_train.txt").write_text("a\nb\nc\n")
+    (tmp_path / "split_test.txt").write_text("d\ne\nf\n")
+    source = layouts.read(tmp_path, layout="acmnet", features=False)
+    assert members(source) == {"train": [*"abc"], "validation": [], "test": [*"def"]}
+    assert source.contradictory == found
+
+
 def test_the_w_talc_layout_has_three_parts(tmp_path):
     subset = np.array([b"train", b"val", b"test", b"spare"])
     segments = objects([[[1.0, 2.0]], [[1.0, 2.0]], [[1.0, 2.0]], []])

@@ -256,6 +256,12 @@ def _find_files(dataset: Dataset) -> Iterator[Finding]:
         f"videos in neither training nor test: {', '.join(counts)}; "
         "train_subset=... and test_subset=... choose others",
     )  # fmt: skip
+    yield from _listed(
+        "contradictory subsets", WARNING, origin.contradictory,
+        f"{len(origin.contradictory)} of {len(dataset.videos)} videos are training videos in the "
+        'split lists and test videos in the JSON file, or the reverse: '
+        f"{few(origin.contradictory)}; the lists are used: correct them, or the file",
+    )  # fmt: skip
     if origin.computed_durations:
         message = (
             f"{origin.computed_durations} of {len(dataset.videos)} videos have no duration: that "

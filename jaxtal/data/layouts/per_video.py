@@ -13,7 +13,8 @@ forms, places and names of feature files are recognized, see `video_files` and `
 
 import dataclasses
 import json
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,6 @@ import numpy as np
 
 from jaxtal.data import activitynet
 from jaxtal.data.dataset import FOREVER, WTALC_GRID, Dataset, TimeGrid, Video, stream_widths
-from jaxtal.data.io import json_files
 from jaxtal.data.io.files import check_class, check_name, check_unique, open_regular
 from jaxtal.data.layouts.video_files import PREFIX, VideoFiles, has_files, unusable
 from jaxtal.data.lazy_dataset import LazyDataset, with_features
@@ -109,9 +109,7 @@ def recognizes(spec: LayoutSpec, folder: Path) -> bool:
 
 
 def _segments_are_text(path: Path) -> bool:
-    database = json_files.load(path, "a JSON object").get("database")
-    entries = database.values() if isinstance(database, dict) else ()
-    for entry in entries:
+    for entry in activitynet.entries(path).values():
         listed = entry.get("annotations") if isinstance(entry, dict) else ()
         for one in listed if isinstance(listed, list) else ():
             segment = one.get("segment") if isinstance(one, dict) else ()
@@ -142,7 +140,8 @@ def source(
         DataError: annotations or features are missing, malformed or contradictory.
     """
     path = _annotation_file(spec, folder, options.name)
-    names = activitynet.video_names(path)
+    entries = activitynet.entries(path)
+    names = list(entries)
     index = VideoFiles(folder, spec.streams, names, options.axes)
     if wanted and names and not index.matched:
         raise DataError(f"{folder}: {unusable(folder, spec.streams, names)}")
@@ -172,6 +171,7 @@ def source(
         notes=tuple(notes),
         unused={subset: len(names) for subset, names in unused.items()},
         computed_durations=len(computed),
+        contradictory=_contradictory(reading.split or {}, entries),
     )
     return _with_features(bare, of_videos, known) if of_videos else bare
 
@@ -254,6 +254,31 @@ def _split(folder: Path) -> dict[str, str] | None:
                     "from one"
                 )
     return found
+
+
+def _contradictory(split: Mapping[str, str], entries: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the training and test videos that are in the other subset of the JSON file.
+
+    A subset named train... or test... is that part; another one, that of most of its videos.
+
+    Args:
+        split: video name -> subset, from the split lists.
+        entries: video name -> entry of the JSON file.
+    """
+    pairs = []
+    for name, part in split.items():
+        entry = entries.get(name)
+        subset = entry.get("subset") if isinstance(entry, dict) else None
+        if part in _SUBSETS and isinstance(subset, str):
+            pairs.append((name, subset, part))
+    counts = Counter((subset, part) for _, subset, part in pairs)
+    meaning = {}
+    for subset in {subset for _, subset, _ in pairs}:
+        named = [part for part in _SUBSETS if subset.casefold().startswith(part)]
+        meaning[subset] = max(named or _SUBSETS, key=lambda part: counts[subset, part])
+    if set(meaning.values()) != set(_SUBSETS):
+        return ()
+    return tuple(name for name, subset, part in pairs if part != meaning[subset])
 
 
 def _lines(path: Path) -> list[str]:

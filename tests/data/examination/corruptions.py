@@ -251,6 +251,15 @@ def edit_json(change: Callable[[dict[str, Any]], None]) -> Edit:
     return edit
 
 
+def _exchange_listed(folder: Path) -> None:
+    """Exchange the first videos of the two split lists."""
+    train, test = (folder / f"split_{part}.txt" for part in ("train", "test"))
+    first, *others = train.read_text().splitlines()
+    other, *more = test.read_text().splitlines()
+    train.write_text("\n".join([other, *others]))
+    test.write_text("\n".join([first, *more]))
+
+
 def drop_grid(content: dict[str, Any]) -> None:
     """Remove everything that states the time grid."""
     for key in ("feature_fps", "feature_stride", "feature_window"):
@@ -592,6 +601,12 @@ CORRUPTIONS = (
         ("unused subsets",),
         edit=edit_json(_subset("spare", 2)),
         layouts=JSON,
+    ),
+    Corruption(
+        "split lists that contradict the JSON file",
+        ("contradictory subsets",),
+        edit=_exchange_listed,
+        layouts=("basnet", "acmnet"),
     ),
     Corruption(
         "all videos in one subset",
