@@ -154,6 +154,7 @@ for module in pkgutil.walk_packages(["jaxtal"], "jaxtal."):
     assert (done.returncode, done.stderr) == (0, "")
 
 
+@pytest.mark.slow
 def test_training_without_unix_gives_the_same_result(tmp_path):
     """Commands do not need Unix-only functions."""
     steps = [*TINY, "--config.train.steps=2", "--compilation_cache_dir="]

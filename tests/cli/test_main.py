@@ -131,8 +131,8 @@ def test_other_methods_through_the_public_command(tmp_path, name, protocol, opti
 
 
 def test_kill_at_any_moment_ends_the_same(tmp_path):
-    delays = np.random.default_rng(0).uniform(0, 0.2, 3)
-    moments = list(zip((2, 14, 28), delays, strict=True))
+    delays = np.random.default_rng(0).uniform(0, 0.2, 2)
+    moments = list(zip((2, 14), delays, strict=True))
     kill_and_compare(
         tmp_path, [*TINY, "--config.train.steps=60", "--config.train.eval_every=2"], moments
     )

@@ -105,6 +105,7 @@ def check_test_result_of_the_best_step(tmp_path: Path, arguments: list, best: di
         assert best["test"][key] == short[key]
 
 
+@pytest.mark.slow
 def test_a_population_with_validation_videos(tmp_path):
     arguments = write(tmp_path / "data", THREE)
     arguments += ["--config.population=2", "--config.train.steps=8"]

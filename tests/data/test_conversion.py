@@ -135,7 +135,13 @@ def test_a_full_disk_is_one_line(tmp_path, monkeypatch):
         layout_cases.assert_same(layouts.read(tmp_path / layout), source)
 
 
-@pytest.mark.parametrize("layout", FOLDERS)
+@pytest.mark.parametrize(
+    "layout",
+    [
+        pytest.param(name, marks=() if name in ("wtalc", "opentad") else pytest.mark.slow)
+        for name in FOLDERS
+    ],
+)
 def test_one_video_is_in_memory_at_a_time(tmp_path, layout):
     source = layout_cases.source(layout_cases.dataset())
     given, most = [], 0

@@ -212,7 +212,7 @@ def same_outputs(got, wanted, got_mask, mask) -> list:
 @given(
     seed=st.integers(0, 2**20),
     lengths=st.lists(st.integers(0, T), min_size=B, max_size=B),
-    shape=st.sampled_from([(1, T - 1), (T, 1), (T, 50)]),  # few programs to compile
+    shape=st.sampled_from([(1, T - 1), (T, 50)]),  # few programs to compile
 )
 @in_float64
 def test_padding_changes_nothing(name, seed, lengths, shape):

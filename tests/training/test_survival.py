@@ -133,6 +133,7 @@ def job_of_two(folder: Path) -> subprocess.Popen:
     return wait_for_checkpoint(subprocess.Popen(launcher, **options), folder)
 
 
+@pytest.mark.slow
 def test_a_lost_process_ends_a_job(tmp_path):
     """After SIGTERM to all it resumes; after a kill of one the other one notices in time."""
     job = job_of_two(tmp_path)
