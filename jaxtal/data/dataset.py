@@ -43,6 +43,11 @@ class TimeGrid:
         return self.fps, self.stride, self.window
 
     @property
+    def in_words(self) -> str:
+        """Frame rate and stride, such as "25 fps and stride 16"."""
+        return f"{self.fps:g} fps and stride {self.stride:g}"
+
+    @property
     def offset(self) -> float:
         """Frames from the start of the video to the first frame that snippet 0 represents."""
         assert self.window is not None

@@ -145,7 +145,7 @@ def _source(path: Path, default: TimeGrid, options: ReadingOptions) -> tuple[Laz
     report(found[chosen], f"{path}")
     source, origin = choices[chosen]
     if chosen:
-        warn(f"{path}: the time grid of {_in_words(source.dataset.grid)} is {origin}")
+        warn(f"{path}: the time grid of {source.dataset.grid.in_words} is {origin}")
     return source, origin
 
 
@@ -156,8 +156,8 @@ def _dataset(inputs: Dataset, default: TimeGrid, options: ReadingOptions) -> Dat
     assumed = where and not where.has_time_grid and not _given(options)
     if where and assumed and dataset.grid.times != default.times:
         warn(
-            f"data set {dataset.name}: the time grid of {_in_words(dataset.grid)} is assumed for "
-            f"the layout {where.layout}, {_OF_MODEL} is {_in_words(default)}; give the right one "
+            f"data set {dataset.name}: the time grid of {dataset.grid.in_words} is assumed for "
+            f"the layout {where.layout}, {_OF_MODEL} is {default.in_words}; give the right one "
             "to load_dataset, as time_grid=..."
         )
     return dataset
@@ -166,10 +166,6 @@ def _dataset(inputs: Dataset, default: TimeGrid, options: ReadingOptions) -> Dat
 def _given(options: ReadingOptions) -> dict[str, float]:
     """Return the numbers of the time grid that the user states."""
     return {name: value for name in _TIMES if (value := getattr(options, name))}
-
-
-def _in_words(grid: TimeGrid) -> str:
-    return f"{grid.fps:g} fps and stride {grid.stride:g}"
 
 
 def _grids(

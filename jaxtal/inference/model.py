@@ -332,9 +332,8 @@ def load_model(
 def _warn_of_unknown_times(videos: Sequence[FeatureFile]) -> None:
     if unknown := sum(video.fps is None for video in videos):
         warn(
-            "the model was trained on features that were rescaled to a number of snippets per "
-            f"video: the times of {unknown} of {len(videos)} videos are wrong; give a data set "
-            "with durations and time=rescaled"
+            f"the model was trained on rescaled features: the times of {unknown} of {len(videos)} "
+            "videos are wrong; give a data set with durations, and time=rescaled"
         )
 
 

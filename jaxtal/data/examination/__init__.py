@@ -33,7 +33,9 @@ def examine(dataset: Dataset, facts: Facts | None = None) -> tuple[Finding, ...]
         The findings, errors first.
     """
     known = of_dataset(dataset) if facts is None else facts
-    return tuple(by_severity([*_of_features(dataset, known), *annotations.find(dataset)]))
+    found = _of_features(dataset, known)
+    doubtful = any(one.kind in times.OF_DURATIONS for one in found)
+    return tuple(by_severity([*found, *annotations.find(dataset, doubtful)]))
 
 
 def _of_features(dataset: Dataset, facts: Facts, origin: str = "") -> Sequence[Finding]:

@@ -7,12 +7,13 @@ from typing import NamedTuple
 import numpy as np
 
 from jaxtal.data.dataset import Dataset, Video
-from jaxtal.data.examination.times import FRAME_RATES
+from jaxtal.data.examination.times import FRAME_RATES, MANY
 from jaxtal.data.findings import ERROR, NOTE, WARNING, Finding, few
 
 # Classes of the data sets whose names select protocols of evaluation.
 _NUM_CLASSES = {"Thumos14reduced": 20, "Thumos14": 20, "ActivityNet1.2": 100, "ActivityNet1.3": 200}
 _ENOUGH = 6  # [videos] fewer allow no conclusion from where their instances end
+_WHOLE, _MOST = 0.98, 0.9  # share of a video; share of the instances
 _BACKGROUND = ("background", "bg", "no action", "no_action", "none", "negative")
 _REPEATED = 0.02  # share of the instances; in ActivityNet 1.2 and 1.3 it is below 0.4 %
 _WITHHELD = "testing"  # ActivityNet's subset without annotations
@@ -49,61 +50,94 @@ def _columns(videos: Sequence[Video]) -> _Instances:
     )
 
 
-def find(dataset: Dataset) -> Iterator[Finding]:
+def find(dataset: Dataset, doubtful: bool = False) -> Iterator[Finding]:
     """Yield findings about labels, instances, subsets and classes.
 
     Args:
         dataset: the videos; their features are not read.
+        doubtful: True if the durations are known to be wrong, so that nothing follows from them.
     """
     found = _columns(dataset.videos)
-    yield from [*_find_units(dataset, found)] or _find_instances(dataset, found)
+    if not doubtful:
+        of_times = itertools.chain(_find_instances(dataset, found), _find_whole(dataset, found))
+        yield from [*_find_units(dataset, found)] or of_times
     yield from itertools.chain(_find_labels(dataset), _find_classes(dataset), _find_files(dataset))
 
 
 def _find_units(dataset: Dataset, found: _Instances) -> Iterator[Finding]:
     """Yield findings about instances that lie in another unit than the durations."""
     late = found.start > found.duration
+    enough = len(set(found.video.tolist())) >= _ENOUGH
+    reach = found.end / found.duration
     if len(late) and late.mean() > 0.5:
+        yield _beyond(dataset, found, reach, enough)
+        return
+    per_second = dataset.grid.fps / dataset.grid.stride
+    if enough and late.mean() > MANY and _fits(reach, per_second, enough):
+        message = (
+            f"{late.sum()} of {len(late)} instances begin after the end of their video; their "
+            f"times fit numbers of snippets of {1 / per_second:g} s: give them in seconds"
+        )
         examples = _examples(dataset, found, late)
-        seen = f"{late.sum()} of {len(late)} instances begin after the end of their video"
-        if _computed(dataset):
-            grid, reach = dataset.grid, np.median(found.end / found.duration)
-            message = (
-                f"{seen}; no durations are given, so they are those of the features on the time "
-                f"grid of {grid.fps:g} fps and stride {grid.stride:g}, and the median instance "
-                f"ends at {reach:.2g} times of it: state the features' fps=..., stride=... and "
-                "window=..., or unit=segment_frames if the instances are in frames"
-            )
-            yield Finding("segments beyond the features", ERROR, message, examples)
-            return
-        fps = float(dataset.grid.fps)
-        for rate in (fps, *FRAME_RATES):
-            if (found.end / rate <= 1.05 * found.duration).mean() > 0.95:
-                message = (
-                    f"{seen}; their times are frames, the durations are seconds: state "
-                    f"unit=segment_frames (and annotation_fps=... if they are not of {fps:g} fps)"
-                )
-                yield Finding("segments in frames", ERROR, message, examples)
-                return
-        message = f"{seen}; {examples[0]}; correct their unit, or the durations"
         yield Finding("segments in another unit", WARNING, message, examples)
         return
     last = np.zeros(len(dataset.videos))
-    np.maximum.at(last, found.video, found.end / found.duration)
-    if len(set(found.video.tolist())) >= _ENOUGH and last.max() < 0.5:
+    np.maximum.at(last, found.video, reach)
+    if enough and last.max() < 0.5:
         fix = "correct the unit of the segments, or that of the durations"
         if _computed(dataset):
             grid = dataset.grid
             fix = (
                 "no durations are given, so they are those of the features on the time grid of "
-                f"{grid.fps:g} fps and stride {grid.stride:g}: state the features' fps=..., "
-                "stride=... and window=..., or correct the unit of the segments"
+                f"{grid.in_words}: state the features' fps=..., stride=... and window=..., or "
+                "correct the unit of the segments"
             )
         message = (
             f"no instance of {len(dataset.videos)} videos ends after {100 * last.max():.0f} % of "
             f"its video; {fix}"
         )
         yield Finding("instances at the beginning only", WARNING, message)
+
+
+def _beyond(dataset: Dataset, found: _Instances, reach: np.ndarray, enough: bool) -> Finding:
+    """Return the finding of instances of which most begin after the end of their video."""
+    late = found.start > found.duration
+    examples = _examples(dataset, found, late)
+    seen = f"{late.sum()} of {len(late)} instances begin after the end of their video"
+    if _computed(dataset):
+        grid = dataset.grid
+        message = (
+            f"{seen}; no durations are given, so they are those of the features on the time grid "
+            f"of {grid.in_words}, and the median instance ends at {np.median(reach):.2g} times of "
+            "it: state the features' fps=..., stride=... and window=..., or unit=segment_frames if "
+            "the instances are in frames"
+        )
+        return Finding("segments beyond the features", ERROR, message, examples)
+    fps = float(dataset.grid.fps)
+    for rate in (fps, *FRAME_RATES):
+        if _fits(reach, rate, enough):
+            own = f" annotation_fps={rate:g}"
+            if rate == fps:
+                own = f" (and annotation_fps=... if they are not of {fps:g} fps)"
+            message = (
+                f"{seen}; their times are frames at about {rate:g} fps, the durations are seconds: "
+                f"state unit=segment_frames{own}"
+            )
+            return Finding("segments in frames", ERROR, message, examples)
+    message = f"{seen}; {examples[0]}; correct their unit, or the durations"
+    return Finding("segments in another unit", WARNING, message, examples)
+
+
+def _fits(reach: np.ndarray, per_second: float, enough: bool) -> bool:
+    """Return True if instances that end at `reach` of their video are in units of 1/per_second s.
+
+    Args:
+        reach: (n,) ends, divided by the durations in seconds.
+        per_second: number of units per second.
+        enough: True if some of the instances must end in the second half of their video.
+    """
+    inside = (reach <= 1.05 * per_second).mean() > 0.95
+    return bool(inside and not (enough and reach.max() < 0.5 * per_second))
 
 
 def _computed(dataset: Dataset) -> bool:
@@ -157,6 +191,21 @@ def _find_instances(dataset: Dataset, found: _Instances) -> Iterator[Finding]:
         for video, label in np.argwhere(bare).tolist()
     ]
     yield from _listed("labels without an instance", NOTE, names)
+
+
+def _find_whole(dataset: Dataset, found: _Instances) -> Iterator[Finding]:
+    """Yield a finding if test videos are trimmed, so that there is nothing to localize."""
+    tested = found.video >= len(dataset.train) + len(dataset.validation)
+    whole = tested & (found.end - found.start >= _WHOLE * found.duration)
+    if tested.sum() >= _ENOUGH and whole.sum() > _MOST * tested.sum():
+        message = (
+            f"{whole.sum()} of {tested.sum()} instances of the test videos are as long as their "
+            "video, so that mAP measures classification; untrimmed videos are wanted, with the "
+            "times of the actions in them"
+        )
+        yield Finding(
+            "instances as long as their video", WARNING, message, _examples(dataset, found, whole)
+        )
 
 
 def _find_labels(dataset: Dataset) -> Iterator[Finding]:

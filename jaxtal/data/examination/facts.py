@@ -26,6 +26,8 @@ class Facts:
         widths: (V,) int64, features per snippet; 0: unknown.
         zeros: (V,) int64, snippets in which all features are zero; 0 if none of about 32 evenly
             spaced ones is.
+        scales: (V, 2) float64, mean absolute value of the first 8 features of each stream's first
+            snippet; NaN: unknown.
         zero_streams: (V, 2) bool, streams of zeros only; a data set of one stream has one of them.
         equal_streams: (V,) bool, both streams have the same features, not only zeros.
         constant: (V,) bool, all snippets are equal.
@@ -38,6 +40,7 @@ class Facts:
     snippets: np.ndarray
     widths: np.ndarray
     zeros: np.ndarray
+    scales: np.ndarray
     zero_streams: np.ndarray
     equal_streams: np.ndarray
     constant: np.ndarray
@@ -52,6 +55,7 @@ class Facts:
             snippets=np.zeros(count, np.int64),
             widths=np.zeros(count, np.int64),
             zeros=np.zeros(count, np.int64),
+            scales=np.full((count, 2), np.nan),
             zero_streams=np.zeros((count, 2), bool),
             equal_streams=np.zeros(count, bool),
             constant=np.zeros(count, bool),
@@ -78,7 +82,9 @@ class Facts:
         streams = features[:, :border], features[:, border:]
         rgb, flow = (stream[0, :_COLUMNS].tolist() for stream in streams)
         for index, first in enumerate((rgb, flow)):
-            if first and not any(first):
+            if scale := sum(map(abs, first)):
+                self.scales[video, index] = scale / len(first)
+            elif first:
                 self.zero_streams[video, index] = not streams[index].any()
         if rgb == flow and not self.zero_streams[video, 0]:
             self.equal_streams[video] = np.array_equal(*streams)

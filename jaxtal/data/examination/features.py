@@ -9,9 +9,12 @@ from jaxtal.data.axes import exchanged
 from jaxtal.data.dataset import Dataset
 from jaxtal.data.examination.facts import Facts
 from jaxtal.data.findings import ERROR, NOTE, WARNING, Finding, few
+from jaxtal.data.reading import THREE
 
 ASSUMED_STREAMS = "assumed streams"
 _I3D = 2048  # RGB and flow of the I3D networks that published features are from
+_LARGER = 5.0  # ratio of medians
+_ENOUGH = 6  # [videos] fewer allow no conclusion from medians
 _MODALITIES = ("rgb", "flow")
 _SPLIT_UNSTATED = ("opentad", "actionformer")  # layouts of features of any number of streams
 
@@ -28,6 +31,7 @@ def find(dataset: Dataset, facts: Facts) -> Iterator[Finding]:
     yield from _find_equal_streams(dataset, facts)
     yield from _find_equal(dataset, facts)
     yield from _find_streams(dataset, facts)
+    yield from _find_scales(dataset, facts)
 
 
 def _names(dataset: Dataset, which: np.ndarray) -> tuple[str, ...]:
@@ -138,6 +142,29 @@ def _find_streams(dataset: Dataset, facts: Facts) -> Iterator[Finding]:
             "is right"
         )
         yield Finding(ASSUMED_STREAMS, WARNING, message)
+
+
+def _find_scales(dataset: Dataset, facts: Facts) -> Iterator[Finding]:
+    """Yield findings about parts whose features are much larger or smaller than in training."""
+    for stream, name in enumerate(_MODALITIES if len(dataset.stream_widths) != 1 else ("",)):
+        scales = facts.scales[:, stream]
+        trained, stop = _median(scales[: len(dataset.train)]), len(dataset.train)
+        for part in ("validation", "test"):
+            start, stop = stop, stop + len(getattr(dataset, part))
+            ratio = _median(scales[start:stop]) / trained
+            if ratio > _LARGER or ratio < 1 / _LARGER:
+                message = (
+                    f"the {name}{' ' * bool(name)}features of the {THREE[part]} videos are "
+                    f"{ratio:.3g} times as large as those of the training videos (medians of the "
+                    "first snippets); extract and normalize all videos alike"
+                )
+                yield Finding("features of another scale", WARNING, message)
+
+
+def _median(values: np.ndarray) -> float:
+    """Return the median of the known values, NaN if they are too few."""
+    known = values[~np.isnan(values)]
+    return float(np.median(known)) if len(known) >= _ENOUGH else np.nan
 
 
 def find_exchanged(dataset: Dataset, facts: Facts) -> Iterator[Finding]:

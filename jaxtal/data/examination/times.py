@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike
 from jaxtal.data.dataset import Dataset, TimeGrid
 from jaxtal.data.examination.facts import Facts
 from jaxtal.data.findings import ERROR, WARNING, Finding
+from jaxtal.data.reading import THREE
 
 # The time grids of published features, the most common ones first.
 KNOWN_GRIDS = tuple(
@@ -23,6 +24,9 @@ _SHORT = 2.0  # [seconds] a little is at least as much
 _FIT = 0.9  # share of the videos that another explanation must fit
 _MOST_ODD = 0.4  # share of the videos that may be odd where the others fit a time grid
 _FEW = 3  # [videos] fewer allow no conclusion about the whole data set
+_UNITS = {"minutes": 60.0, "milliseconds": 1e-3}  # seconds
+# Findings after which nothing follows from where instances lie in their videos.
+OF_DURATIONS = ("durations in frames", "durations in another unit")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -125,7 +129,7 @@ def _explained(extents: _Extents, off: np.ndarray) -> Finding:
         return Finding("padded features", WARNING, message, examples)
     if _rescaled(extents):
         return _of_rescaled(extents, off)
-    rate, grid = _frame_rate(extents), _known_grid(extents, extents.durations)
+    rate, grid = _frame_rate(extents), _known_grid(extents.snippets, extents.durations)
     if rate and not (grid and (extents.durations % 1).any()):
         message = (
             f"{seen}; the durations are frames at about {rate:g} fps: {_in_frames(extents, rate)}"
@@ -135,13 +139,19 @@ def _explained(extents: _Extents, off: np.ndarray) -> Finding:
         message = f"{seen}; another time grid fits: state {_stated(grid)}"
         return Finding("other time grid", ERROR, message, examples)
     for rate in _VIDEO_RATES:
-        if grid := _known_grid(extents, extents.durations / rate):
+        if grid := _known_grid(extents.snippets, extents.durations / rate):
             how = f"{_in_frames(extents, rate)} {_stated(grid)}"
             message = f"{seen}; the durations are frames on another time grid: {how}"
             return Finding("durations in frames", ERROR, message, examples)
+    for unit, seconds in _UNITS.items():
+        if _error(extents.seconds, extents.durations * seconds, snippet) < np.inf:
+            message = f"{seen}; the durations are {unit}: give them in seconds"
+            return Finding("durations in another unit", ERROR, message, examples)
+    if found := _of_part(extents, off):
+        return found
     if off.mean() <= _MOST_ODD:
         return _single_videos(extents, off)
-    if off.all() and (grid := _known_grid(extents, extents.durations, 1 - _MOST_ODD)):
+    if off.all() and (grid := _known_grid(extents.snippets, extents.durations, 1 - _MOST_ODD)):
         message = f"{seen}; another time grid fits most of them: state {_stated(grid)}"
         return Finding("other time grid", ERROR, message, examples)
     message = (
@@ -151,6 +161,21 @@ def _explained(extents: _Extents, off: np.ndarray) -> Finding:
     ratio = float(np.median(extents.seconds / extents.durations))
     severity = WARNING if 0.1 < ratio < 10 else ERROR
     return Finding("time that does not fit", severity, message, examples)
+
+
+def _of_part(extents: _Extents, off: np.ndarray) -> Finding | None:
+    """Return the finding of a part of the data set that has another time grid than the rest."""
+    for part, videos in extents.dataset.parts.items():
+        inside = np.isin(extents.names, [video.name for video in videos])
+        if inside.all() or not np.array_equal(inside, off):
+            continue
+        if grid := _known_grid(extents.snippets[off], extents.durations[off]):
+            message = (
+                f"{_observation(extents, off)}; these are the {THREE[part]} videos, which fit "
+                f"{grid.in_words}: extract all features on one time grid"
+            )
+            return Finding("parts on different time grids", ERROR, message, extents.examples(off))
+    return None
 
 
 def _in_frames(extents: _Extents, rate: float) -> str:
@@ -173,7 +198,7 @@ def origin_of_grid(dataset: Dataset) -> str:
 def _observation(extents: _Extents, off: np.ndarray) -> str:
     grid, ratio = extents.dataset.grid, np.median(extents.seconds / extents.durations)
     return (
-        f"on the time grid of {grid.fps:g} fps and stride {grid.stride:g} ({extents.origin}) the "
+        f"on the time grid of {grid.in_words} ({extents.origin}) the "
         f"features last {ratio:.3g} times as long as the videos (median; {off.sum()} of {len(off)} "
         "differ)"
     )
@@ -208,12 +233,14 @@ def _frame_rate(extents: _Extents) -> float:
     return rates[best] if errors[best] < np.inf else 0.0
 
 
-def _known_grid(extents: _Extents, durations: np.ndarray, share: float = _FIT) -> TimeGrid | None:
+def _known_grid(
+    snippets: np.ndarray, durations: np.ndarray, share: float = _FIT
+) -> TimeGrid | None:
     """Return the known time grid that fits best, the more common one if two fit equally."""
     best, least = None, np.inf
     for grid in KNOWN_GRIDS:
         snippet = grid.stride / grid.fps
-        error = _error(grid.to_seconds(extents.snippets), durations, snippet, share)
+        error = _error(grid.to_seconds(snippets), durations, snippet, share)
         if error < least - 0.01 or (best is None and error < np.inf):
             best, least = grid, error
     return best
@@ -223,7 +250,7 @@ def _nearly(extents: _Extents, off: np.ndarray) -> Finding:
     """Return the finding of features that are a little longer or shorter in many videos."""
     if _rescaled(extents):
         return _of_rescaled(extents, off)
-    grid = _known_grid(extents, extents.durations)
+    grid = _known_grid(extents.snippets, extents.durations)
     fix = "state fps=..., stride=... and window=... of the features"
     if grid and grid.times != extents.dataset.grid.times:
         fix = f"another time grid fits better: state {_stated(grid)}"

@@ -298,6 +298,17 @@ def _rename_all(folder: Path) -> None:
         path.rename(path.with_name(f"clip{index}.npy"))
 
 
+def _trimmed(video: Video) -> Video:
+    whole = np.array([[0.0, video.duration]])
+    return dataclasses.replace(video, segments=whole, segment_labels=video.segment_labels[:1])
+
+
+def _normalized(array: np.ndarray) -> np.ndarray:
+    """Divide every snippet by its Euclidean norm."""
+    wide = array.astype(np.float32)
+    return (wide / np.linalg.norm(wide, axis=1, keepdims=True)).astype(array.dtype)
+
+
 def _truncate(folder: Path) -> None:
     path = _feature_files(folder)[0]
     path.write_bytes(path.read_bytes()[:-100])
@@ -318,6 +329,11 @@ CORRUPTIONS = (
         "four snippets in place of one (stride of 4 frames)",
         ("other time grid",),
         each(features(lambda array: np.repeat(array, 4, axis=0))),
+    ),
+    Corruption(
+        "two snippets in place of one in the test videos",
+        ("parts on different time grids",),
+        each(features(lambda array: np.repeat(array, 2, axis=0)), "test"),
     ),
     Corruption(
         "features at 30 instead of 25 fps",
@@ -403,6 +419,11 @@ CORRUPTIONS = (
         each(segments(lambda video: video.segments * 25)),
     ),
     Corruption(
+        "segments in snippets",
+        ("segments in another unit",),
+        each(segments(lambda video: video.segments * 25 / 16)),
+    ),
+    Corruption(
         "segments in milliseconds",
         ("segments in another unit",),
         each(segments(lambda video: video.segments * 1000)),
@@ -419,13 +440,18 @@ CORRUPTIONS = (
     ),
     Corruption(
         "durations in milliseconds",
-        ("time that does not fit", "instances at the beginning only"),
+        ("durations in another unit",),
         each(duration(lambda seconds: seconds * 1000)),
     ),
     Corruption(
         "durations in minutes",
-        ("time that does not fit", "segments in another unit"),
+        ("durations in another unit",),
         each(duration(lambda seconds: seconds / 60)),
+    ),
+    Corruption(
+        "test videos are trimmed to their instances",
+        ("instances as long as their video",),
+        each(_trimmed, "test"),
     ),
     Corruption(
         "two durations exchanged",
@@ -553,6 +579,11 @@ CORRUPTIONS = (
         layouts=("acmnet", *JSON),
     ),
     Corruption("a truncated feature file", (".npy",), edit=_truncate, layouts=PER_VIDEO),
+    Corruption(
+        "features of the test videos are normalized, those of the training videos are not",
+        ("features of another scale",),
+        each(features(_normalized), "test"),
+    ),
     Corruption(
         "every snippet is there four times, as its stride states",
         ("repeated snippets",),
