@@ -61,8 +61,8 @@ class ReadOptions:
         split: video name -> subset, from lists beside the file; videos in no list are in the subset
             `UNLISTED`. None: use the field "subset".
         classes: the class names in order; (): the file's own list, or its labels sorted.
-        duration: video name -> duration in seconds, for files without durations; None: the file
-            must have them.
+        duration: (video name, time grid of the file and the video) -> duration in seconds, for
+            files without durations; None: the file must have them.
         grid: the time grid, unless the file states it.
         fps: (entry, duration in seconds) -> frames per second of the video's features, or None for
             those of `grid`; unused if the file states its time grid.
@@ -72,7 +72,7 @@ class ReadOptions:
     stated: ReadingOptions = NOTHING_STATED
     split: Mapping[str, str] | None = None
     classes: tuple[str, ...] = ()
-    duration: Callable[[str], float | None] | None = None
+    duration: Callable[[str, TimeGrid], float | None] | None = None
     grid: TimeGrid = WTALC_GRID
     fps: Callable[[dict, float], Any] = lambda entry, seconds: None
     ambiguous: str = ""
@@ -332,6 +332,12 @@ def _to_video(path: Path, name: str, entry: dict[str, Any], classes, reading: Re
     return with_seconds(video, rate, unit)
 
 
+def _own_grid(entry: dict[str, Any], reading: ReadOptions, where: str) -> TimeGrid:
+    """Return the time grid of a video without a duration."""
+    rates = {name: entry[name] for name in ("fps", "feature_fps") if name in entry}
+    return reading.grid.replaced(float(_numbers(reading.fps(rates, 1.0) or 0, (), "fps", where)))
+
+
 def _duration(
     entry: dict[str, Any], name: str, segments, reading: ReadOptions, where: str
 ) -> tuple[float, str]:
@@ -343,7 +349,7 @@ def _duration(
     unit = reading.stated.unit
     if "duration" in entry or reading.duration is None:
         duration = float(_numbers(_field(entry, "duration", where), (), "duration", where))
-    elif seconds := reading.duration(name):
+    elif seconds := reading.duration(name, _own_grid(entry, reading, where)):
         duration, unit = seconds, _WITHOUT_DURATION[unit]
     else:  # the end of the last instance, in the unit of segments
         duration = float(segments.max(initial=0.0)) or 1.0

@@ -212,10 +212,10 @@ def _reading(
     times = options.fps, options.stride, options.window
     grid = WTALC_GRID if index.prefixed else spec.grid
 
-    def seconds(name: str) -> float | None:
+    def seconds(name: str, own: TimeGrid) -> float | None:
         computed.add(name)
         snippets = index.snippets(name)
-        return float(grid.replaced(*times).to_seconds(snippets)) if snippets else None
+        return float(own.replaced(*times).to_seconds(snippets)) if snippets else None
 
     def fps(entry: dict[str, Any], duration: float) -> Any:
         if grid.stride == grid.window:

@@ -371,7 +371,7 @@ def hamnet_source(path: Path, features: bool | None, options: ReadingOptions) ->
     if truth is None:
         raise DataError(f"{folder}: no gt.json; without it the layout is 'wtalc'")
     found = source(folder, name, features, options)
-    reading = activitynet.ReadOptions(options, duration=lambda name: None)
+    reading = activitynet.ReadOptions(options, duration=lambda *_: None)
     stated = activitynet.read_as(truth, reading).dataset
     if set(stated.classes) != set(found.dataset.classes):
         differing = sorted(set(stated.classes) ^ set(found.dataset.classes))

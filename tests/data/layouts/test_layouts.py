@@ -378,6 +378,32 @@ def test_durations_follow_from_the_grid_that_is_given(tmp_path):
     assert [v.duration for v in alone.videos] == [v.duration for v in source.videos]
 
 
+@pytest.mark.parametrize(
+    ("stated", "own", "wanted"),
+    [
+        ({}, {}, TimeGrid(30, 4, 16)),
+        ({}, {"fps": 24}, TimeGrid(24, 4, 16)),
+        ({"feature_fps": 25, "feature_stride": 16}, {}, TimeGrid(25, 16)),
+        ({"feature_fps": 25, "feature_stride": 16}, {"feature_fps": 10}, TimeGrid(10, 16)),
+        ({"feature_fps": 25, "feature_stride": 16}, {"fps": 60}, TimeGrid(25, 16)),
+    ],
+)
+def test_durations_follow_from_the_grid_of_the_file_and_the_video(tmp_path, stated, own, wanted):
+    actionformer(tmp_path)
+    path = tmp_path / "annotations" / "thumos14.json"
+    content = json.loads(path.read_text()) | stated
+    for entry in content["database"].values():
+        for field in ("duration", "fps"):
+            entry.pop(field)
+        entry |= own
+    text(path, content)
+    source = layouts.read(tmp_path)
+    assert [video.duration for video in source.videos] == [float(wanted.to_seconds(72))] * 2
+    assert source.dataset.grid.of(source.videos).fps.tolist() == [wanted.fps] * 2
+    forced = layouts.read(tmp_path, fps=50)
+    assert forced.videos[0].duration == float(wanted.replaced(50).to_seconds(72))
+
+
 def test_a_video_that_is_shorter_than_its_features(tmp_path):
     data = layout_cases.dataset()
     data = data.map(lambda video: dataclasses.replace(video, duration=video.duration / 2))
