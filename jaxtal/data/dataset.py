@@ -208,6 +208,8 @@ class Origin:
         unused: number of annotated videos by the name of a subset that is in no part of the data
             set.
         contradictory: names of the videos for which the files state two different parts.
+        lengthened: names of the videos whose durations are too short, so that the extent of their
+            features is used.
     """
 
     layout: str
@@ -221,6 +223,7 @@ class Origin:
     computed_durations: int = 0
     unused: Mapping[str, int] = dataclasses.field(default_factory=dict)
     contradictory: tuple[str, ...] = ()
+    lengthened: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)

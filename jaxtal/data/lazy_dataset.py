@@ -44,6 +44,8 @@ class LazyDataset:
             length of their features.
         unused: number of annotated videos by the name of a subset that is in no part of `dataset`.
         contradictory: names of the videos for which the files state two different parts.
+        lengthened: names of the videos whose durations are too short, so that the extent of their
+            features is used.
         snippets: video -> shape (T, 2D) of its features, without reading them; raises DataError as
             `features` does. None: the layout does not provide it.
     """
@@ -61,6 +63,7 @@ class LazyDataset:
     computed_durations: int = 0
     unused: Mapping[str, int] = dataclasses.field(default_factory=dict)
     contradictory: tuple[str, ...] = ()
+    lengthened: tuple[str, ...] = ()
     snippets: Callable[[Video], tuple[int, int]] | None = None
 
     @property

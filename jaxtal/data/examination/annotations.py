@@ -311,6 +311,12 @@ def _find_files(dataset: Dataset) -> Iterator[Finding]:
         'split lists and test videos in the JSON file, or the reverse: '
         f"{few(origin.contradictory)}; the lists are used: correct them, or the file",
     )  # fmt: skip
+    yield from _listed(
+        "durations shorter than the features", WARNING, origin.lengthened,
+        f"{len(origin.lengthened)} of {len(dataset.videos)} durations are more than 5 % shorter "
+        f"than the features, whose length is used instead: {few(origin.lengthened)}; correct "
+        "them, or the time grid",
+    )  # fmt: skip
     if origin.computed_durations:
         message = (
             f"{origin.computed_durations} of {len(dataset.videos)} videos have no duration: that "

@@ -11,20 +11,26 @@ from jaxtal.data.examination.facts import Facts
 from jaxtal.data.findings import ERROR, WARNING, Finding
 from jaxtal.data.reading import THREE
 
-# The time grids of published features, the most common ones first.
-KNOWN_GRIDS = tuple(
-    TimeGrid(fps, stride, max(stride, 16))
-    for stride in (16, 4, 8, 32, 64, 6, 12, 2, 1)
-    for fps in (25, 30, 24, 15, 10)
+# The time grids of published features, of those that are equal the most common one first.
+_STRIDES = (16, 4, 8, 32, 64, 6, 12, 2, 1, 10)
+KNOWN_GRIDS = (
+    *(TimeGrid(fps, 1, 1) for fps in (1, 2, 5)),
+    TimeGrid(25, 24, 24),
+    *(TimeGrid(fps, n, max(n, 16)) for fps in (25, 30, 24, 15, 10) for n in _STRIDES),
 )
 _VIDEO_RATES = (25, 30, 24, 29.97)  # of videos as they are recorded
 FRAME_RATES = (*_VIDEO_RATES, 15, 10, 50, 60)
 MANY, MUCH, LITTLE = 0.1, 0.25, 0.05  # shares of the videos; of a duration
 _SHORT = 2.0  # [seconds] a little is at least as much
+_CLOSE = 0.01  # relative difference of the extents and durations on the right time grid
 _FIT = 0.9  # share of the videos that another explanation must fit
 _MOST_ODD = 0.4  # share of the videos that may be odd where the others fit a time grid
 _FEW = 3  # [videos] fewer allow no conclusion about the whole data set
 _UNITS = {"minutes": 60.0, "milliseconds": 1e-3}  # seconds
+_MEASURED = (
+    "a snippet lasts {:.4g} s of video: state the fps=... of the features, the stride=... of that "
+    "length and the window=..."
+)
 # Findings after which nothing follows from where instances lie in their videos.
 OF_DURATIONS = ("durations in frames", "durations in another unit")
 
@@ -57,6 +63,11 @@ class _Extents:
         return self.grid.to_seconds(self.snippets)
 
     @property
+    def measured(self) -> float:
+        """Seconds per snippet that the durations imply, the median of all videos."""
+        return float(np.median(self.durations / self.snippets))
+
+    @property
     def much(self) -> np.ndarray:
         """Videos whose features differ from the duration by a quarter of it, (V,) bool."""
         snippet = self.grid.stride / self.grid.fps
@@ -85,6 +96,10 @@ def _error(
     fits = difference <= np.maximum(0.1 * durations, 1.5 * np.asarray(snippet))
     if fits.mean() < share:
         return np.inf
+    if np.median(difference) > max(
+        _CLOSE * np.median(durations), float(np.median(np.asarray(snippet)))
+    ):
+        return np.inf
     return float(np.median(np.abs(np.log(seconds / durations))))
 
 
@@ -111,12 +126,15 @@ def find(dataset: Dataset, facts: Facts, origin: str = "") -> Iterator[Finding]:
         origin or origin_of_grid(dataset),
     )
     much, little = extents.much, extents.little
-    if much.mean() > MANY and len(known) >= _FEW:
+    if (much.mean() > MANY and len(known) >= _FEW) or (much.all() and len(known) > 1):
         yield _explained(extents, much)
     elif little.mean() > MANY and len(known) >= _FEW:
         yield _nearly(extents, little)
+    elif len(known) >= _FEW and _is_systematic(extents):
+        yield _nearly(extents, extents.seconds != extents.durations)
     elif (much | little).any():
-        yield _single_videos(extents, much | little)
+        off = much | little
+        yield _of_part(extents, off) or _single_videos(extents, off)
 
 
 def _explained(extents: _Extents, off: np.ndarray) -> Finding:
@@ -129,8 +147,15 @@ def _explained(extents: _Extents, off: np.ndarray) -> Finding:
         return Finding("padded features", WARNING, message, examples)
     if _rescaled(extents):
         return _of_rescaled(extents, off)
+    if stride := _stride_of_own_rates(extents):
+        message = (
+            f"{seen}; the videos' own frame rates fit with another stride: state stride={stride} "
+            f"window={max(stride, 16)}"
+        )
+        return Finding("other time grid", ERROR, message, examples)
+    fractional = bool((np.abs(extents.durations - extents.durations.round()) > 1e-3).any())
     rate, grid = _frame_rate(extents), _known_grid(extents.snippets, extents.durations)
-    if rate and not (grid and (extents.durations % 1).any()):
+    if rate and not (grid and fractional):
         message = (
             f"{seen}; the durations are frames at about {rate:g} fps: {_in_frames(extents, rate)}"
         )
@@ -138,7 +163,7 @@ def _explained(extents: _Extents, off: np.ndarray) -> Finding:
     if grid:
         message = f"{seen}; another time grid fits: state {_stated(grid)}"
         return Finding("other time grid", ERROR, message, examples)
-    for rate in _VIDEO_RATES:
+    for rate in () if fractional else _VIDEO_RATES:
         if grid := _known_grid(extents.snippets, extents.durations / rate):
             how = f"{_in_frames(extents, rate)} {_stated(grid)}"
             message = f"{seen}; the durations are frames on another time grid: {how}"
@@ -155,8 +180,8 @@ def _explained(extents: _Extents, off: np.ndarray) -> Finding:
         message = f"{seen}; another time grid fits most of them: state {_stated(grid)}"
         return Finding("other time grid", ERROR, message, examples)
     message = (
-        f"{seen}, and no known time grid fits; {examples[0]}; state fps=..., stride=... and "
-        "window=..., or correct the durations"
+        f"{seen}, and no known time grid fits; {examples[0]}; "
+        f"{_MEASURED.format(extents.measured)}, or correct the durations"
     )
     ratio = float(np.median(extents.seconds / extents.durations))
     severity = WARNING if 0.1 < ratio < 10 else ERROR
@@ -176,6 +201,32 @@ def _of_part(extents: _Extents, off: np.ndarray) -> Finding | None:
             )
             return Finding("parts on different time grids", ERROR, message, extents.examples(off))
     return None
+
+
+def _stride_of_own_rates(extents: _Extents) -> int | None:
+    """Return the known stride that fits on the videos' own frame rates, None if they have none."""
+    if len(set(extents.grid.fps.tolist())) == 1:
+        return None
+    for stride in _STRIDES:
+        grid = TimeGrid(extents.grid.fps, stride, max(stride, 16))
+        seconds = grid.to_seconds(extents.snippets)
+        if _error(seconds, extents.durations, stride / extents.grid.fps) < np.inf:
+            return stride
+    return None
+
+
+def _is_systematic(extents: _Extents) -> bool:
+    """Return True if all extents are wrong by one factor, however small."""
+    ratio = extents.seconds / extents.durations
+    quarters = np.quantile(ratio, [0.25, 0.75])
+    snippet = float(np.median(extents.grid.stride / extents.grid.fps))
+    now = np.median(np.abs(extents.seconds - extents.durations))
+    if now <= 1.5 * snippet:
+        return False
+    if grid := _known_grid(extents.snippets, extents.durations):
+        then = np.median(np.abs(grid.to_seconds(extents.snippets) - extents.durations))
+        return bool(then < now / 3)
+    return bool(abs(np.median(ratio) - 1) > 2 * _CLOSE and np.ptp(quarters) < _CLOSE)
 
 
 def _in_frames(extents: _Extents, rate: float) -> str:
@@ -205,7 +256,8 @@ def _observation(extents: _Extents, off: np.ndarray) -> str:
 
 
 def _stated(grid: TimeGrid) -> str:
-    return f"fps={grid.fps:g} stride={grid.stride:g} window={grid.window:g}"
+    note = " (window: the frames that a snippet is computed from)" * (grid.window != grid.stride)
+    return f"fps={grid.fps:g} stride={grid.stride:g} window={grid.window:g}{note}"
 
 
 def _rescaled(extents: _Extents) -> bool:
@@ -217,9 +269,11 @@ def _rescaled(extents: _Extents) -> bool:
 
 
 def _of_rescaled(extents: _Extents, off: np.ndarray) -> Finding:
+    axes = ", or axes=DT if snippets are columns" * (int(extents.snippets[0]) % 64 == 0)
     message = (
-        f"{_observation(extents, off)}; all videos have {extents.snippets[0]} snippets, so the "
-        "features were rescaled: state time=rescaled"
+        f"{_observation(extents, off)}; all videos have {extents.snippets[0]} snippets: if the "
+        f"features were rescaled, state time=rescaled{axes}; if they were padded or cut, extract "
+        "them again"
     )
     return Finding("rescaled features", ERROR, message, extents.examples(off))
 
@@ -251,7 +305,7 @@ def _nearly(extents: _Extents, off: np.ndarray) -> Finding:
     if _rescaled(extents):
         return _of_rescaled(extents, off)
     grid = _known_grid(extents.snippets, extents.durations)
-    fix = "state fps=..., stride=... and window=... of the features"
+    fix = _MEASURED.format(extents.measured)
     if grid and grid.times != extents.dataset.grid.times:
         fix = f"another time grid fits better: state {_stated(grid)}"
     message = f"{_observation(extents, off)}; {fix}"

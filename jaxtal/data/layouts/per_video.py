@@ -30,6 +30,7 @@ from jaxtal.errors import DataError, short_repr
 
 _SUBSETS = ("train", "test")
 _MOST_TOO_SHORT = 0.75  # 24 of 30 fps, and some more; others are of another time grid
+_FIT = 0.9  # share of the videos
 _FRAMES_AS_DURATION = 2.0  # frames / duration up to it, of a duration that is itself in frames
 
 
@@ -152,13 +153,15 @@ def source(
     if dataset.name in (path.stem, ""):
         stem = folder.resolve().name if spec.split else path.stem
         dataset = dataclasses.replace(dataset, name=stem)
+    longer: tuple[str, ...] = ()
     notes = list(index.notes if of_videos else ())
     if wanted is None and not index.matched:
         notes.append(unusable(folder, spec.streams, names))
     if spec.short_durations and not has_time_grid and options.time == "grid":
         grid = dataset.grid.replaced(options.fps, options.stride, options.window)
-        dataset, found = _longer(dataset, grid, index)
-        notes += found
+        if not options.fps:
+            dataset = _with_own_rates(dataset, entries, grid, index)
+        dataset, longer = _longer(dataset, grid, index)
     known = [video.name for video in dataset.videos]
     known += [name for names in unused.values() for name in names]
     if unknown := sorted(set(reading.split or ()) - set(known)):
@@ -172,6 +175,7 @@ def source(
         unused={subset: len(names) for subset, names in unused.items()},
         computed_durations=len(computed),
         contradictory=_contradictory(reading.split or {}, entries),
+        lengthened=longer,
     )
     return _with_features(bare, of_videos, known) if of_videos else bare
 
@@ -302,28 +306,49 @@ def _declared_missing(folder: Path) -> set[str]:
     return names | {name.removeprefix(PREFIX) for name in names}
 
 
-def _longer(dataset: Dataset, grid: TimeGrid, index: VideoFiles) -> tuple[Dataset, list[str]]:
+def _with_own_rates(
+    dataset: Dataset, entries: Mapping[str, Any], grid: TimeGrid, index: VideoFiles
+) -> Dataset:
+    """Return the data set with the frame rates of its entries, if only these fit the durations."""
+    rates = [entries[video.name].get("fps") for video in dataset.videos]
+    if not rates or not all(isinstance(rate, int | float) and rate > 0 for rate in rates):
+        return dataset
+    snippets = np.array([index.snippets(video.name) for video in dataset.videos])
+    durations = np.array([video.duration for video in dataset.videos])
+    own = dataclasses.replace(grid, fps=np.array(rates, np.float64))
+    fits = [
+        (np.abs(one.to_seconds(snippets) - durations) <= 1.5 * one.stride / one.fps).mean()
+        for one in (grid, own)
+    ]
+    if fits[0] >= _FIT or fits[1] < _FIT:
+        return dataset
+    return dataset.map(
+        lambda video: dataclasses.replace(video, fps=float(entries[video.name]["fps"]))
+    )
+
+
+def _longer(dataset: Dataset, grid: TimeGrid, index: VideoFiles) -> tuple[Dataset, tuple[str, ...]]:
     """Replace durations that are more than 5 % shorter than the features by the features'.
 
     If those of most videos are, nothing is replaced: the time grid is another one.
+
+    Returns:
+        The data set, and the names of the changed videos.
     """
     changed = []
 
     def longer(video: Video) -> Video:
-        seconds = float(grid.to_seconds(index.snippets(video.name)))
+        own = grid.replaced(video.fps or 0)
+        seconds = float(own.to_seconds(index.snippets(video.name)))
         if not _MOST_TOO_SHORT * seconds < video.duration <= 0.95 * seconds:
             return video
         changed.append(video.name)
         return dataclasses.replace(video, duration=seconds)
 
     replaced = dataset.map(longer)
-    if not changed or len(changed) > len(dataset.videos) / 2:
-        return dataset, []
-    note = (
-        f"{len(changed)} durations are more than 5 % shorter than the features, {changed[0]!r} "
-        "first: the features' length is used instead"
-    )
-    return replaced, [note]
+    if len(changed) > len(dataset.videos) / 2:
+        return dataset, ()
+    return replaced, tuple(changed)
 
 
 def feature_files(
