@@ -1,5 +1,6 @@
 """Examination of annotations: labels, instances, subsets and classes."""
 
+import dataclasses
 import itertools
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
@@ -9,13 +10,20 @@ import numpy as np
 from jaxtal.data.dataset import Dataset, Video
 from jaxtal.data.examination.times import FRAME_RATES, MANY
 from jaxtal.data.findings import ERROR, NOTE, WARNING, Finding, few
+from jaxtal.data.reading import PARTS, THREE
 
 # Classes of the data sets whose names select protocols of evaluation.
 _NUM_CLASSES = {"Thumos14reduced": 20, "Thumos14": 20, "ActivityNet1.2": 100, "ActivityNet1.3": 200}
 _ENOUGH = 6  # [videos] fewer allow no conclusion from where their instances end
+_EARLY = 0.05  # share of a video
 _WHOLE, _MOST = 0.98, 0.9  # share of a video; share of the instances
 _BACKGROUND = ("background", "bg", "no action", "no_action", "none", "negative")
 _REPEATED = 0.02  # share of the instances; in ActivityNet 1.2 and 1.3 it is below 0.4 %
+# Share of the instances above which it is no rare mistake of annotators.
+_GRAVE = {
+    "instances of no length": 0.02,
+    "instances whose class is not a label of the video": 0.1,
+}
 _WITHHELD = "testing"  # ActivityNet's subset without annotations
 
 
@@ -60,7 +68,7 @@ def find(dataset: Dataset, doubtful: bool = False) -> Iterator[Finding]:
     found = _columns(dataset.videos)
     if not doubtful:
         of_times = itertools.chain(_find_instances(dataset, found), _find_whole(dataset, found))
-        yield from [*_find_units(dataset, found)] or of_times
+        yield from [*_find_units(dataset, found)] or [*_find_units_of_parts(dataset)] or of_times
     yield from itertools.chain(_find_labels(dataset), _find_classes(dataset), _find_files(dataset))
 
 
@@ -97,6 +105,25 @@ def _find_units(dataset: Dataset, found: _Instances) -> Iterator[Finding]:
             f"its video; {fix}"
         )
         yield Finding("instances at the beginning only", WARNING, message)
+        return
+    early = (last > 0) & (last < _EARLY)
+    if enough and early.sum() > MANY * (last > 0).sum():
+        names = tuple(dataset.videos[index].name for index in np.flatnonzero(early).tolist())
+        message = (
+            f"all instances of {early.sum()} of {(last > 0).sum()} videos lie in the first "
+            f"{100 * _EARLY:.0f} % of the video: {few(names)}; correct the unit of the segments"
+        )
+        yield Finding("instances at the beginning only", WARNING, message, names)
+
+
+def _find_units_of_parts(dataset: Dataset) -> Iterator[Finding]:
+    """Yield findings about parts of the data set whose instances are in another unit."""
+    for part, videos in dataset.parts.items():
+        empty: dict[str, tuple[Video, ...]] = dict.fromkeys(PARTS, ())
+        alone = dataset.with_parts(empty | {part: videos})
+        for found in _find_units(alone, _columns(videos)):
+            message = f"{THREE[part]} videos: {found.message}"
+            yield dataclasses.replace(found, message=message)
 
 
 def _beyond(dataset: Dataset, found: _Instances, reach: np.ndarray, enough: bool) -> Finding:
@@ -181,7 +208,15 @@ def _find_instances(dataset: Dataset, found: _Instances) -> Iterator[Finding]:
         "instances whose class is not a label of the video": unlabeled,
     }
     for kind, which in unusual.items():
-        yield from _listed(kind, NOTE, _examples(dataset, found, which))
+        grave = _GRAVE.get(kind, 1.0)
+        severity = WARNING if which.sum() > grave * max(total, _ENOUGH) else NOTE
+        yield from _listed(kind, severity, _examples(dataset, found, which))
+    if unlabeled.sum() > max(total, _ENOUGH) / 2:
+        message = (
+            f"the classes of {unlabeled.sum()} of {total} instances are not labels of their "
+            "videos: the labels are those of other videos, or in another order; correct them"
+        )
+        yield Finding("labels that contradict the instances", ERROR, message)
     annotated = np.zeros_like(labeled)
     annotated[found.video, found.label] = True
     bare = labeled & ~annotated & annotated.any(axis=1, keepdims=True)
@@ -272,7 +307,11 @@ def _find_classes(dataset: Dataset) -> Iterator[Finding]:
         "classes of one name", WARNING, pairs,
         f"{len(pairs)} classes differ only in capitals or blanks: {few(pairs)}; correct the labels",
     )  # fmt: skip
-    background = [name for name in dataset.classes if name.casefold() in _BACKGROUND]
+    background = [
+        name
+        for label, name in enumerate(dataset.classes)
+        if name.strip().casefold() in _BACKGROUND and label in in_part["train"] | in_part["other"]
+    ]
     yield from _listed(
         "background as a class", WARNING, background,
         f"{few(background)} would be learned and evaluated as an action, beside the background "

@@ -31,9 +31,11 @@ class Facts:
         zero_streams: (V, 2) bool, streams of zeros only; a data set of one stream has one of them.
         equal_streams: (V,) bool, both streams have the same features, not only zeros.
         constant: (V,) bool, all snippets are equal.
-        repeated: (V,) int64, snippets equal to the one before; 0 if all snippets are, or less than
-            half of the first ones.
-        beginnings: (V,) int64, checksum of the first snippets; -1: unknown or all equal.
+        repeated: (V,) int64, snippets equal to the one before, without zeros; 0 if all snippets
+            are, or neither half of the first ones nor the last one is.
+        tails: (V,) int64, snippets at the end that are equal to the one before.
+        beginnings: (V,) int64, checksum of the first and last snippets and the length; -1: unknown
+            or the first ones are equal.
         seen: (V,) bool, the features themselves were read.
     """
 
@@ -45,6 +47,7 @@ class Facts:
     equal_streams: np.ndarray
     constant: np.ndarray
     repeated: np.ndarray
+    tails: np.ndarray
     beginnings: np.ndarray
     seen: np.ndarray
 
@@ -60,6 +63,7 @@ class Facts:
             equal_streams=np.zeros(count, bool),
             constant=np.zeros(count, bool),
             repeated=np.zeros(count, np.int64),
+            tails=np.zeros(count, np.int64),
             beginnings=np.full(count, -1),
             seen=np.zeros(count, bool),
         )
@@ -95,12 +99,16 @@ class Facts:
         few, length = features[:, :_COLUMNS], len(features)
         beginning, size = few[:_ROWS].tobytes(), few[0].nbytes
         different = {beginning[at : at + size] for at in range(0, len(beginning), size)}
+        last = few[-2:].tobytes()
         if len(different) > 1:
-            self.beginnings[video] = zlib.crc32(beginning)
+            self.beginnings[video] = zlib.crc32(beginning + last, length)
         elif length > 1:
             self.constant[video] = (features == features[0]).all()
-        if 2 * len(different) <= min(length, _ROWS) and not self.constant[video]:
-            self.repeated[video] = (few[1:] == few[:-1]).all(axis=1).sum() - self.zeros[video]
+        suspect = 2 * len(different) <= min(length, _ROWS)
+        if (suspect or last[:size] == last[size:]) and not self.constant[video]:
+            again = (features[1:] == features[:-1]).all(axis=1)
+            self.tails[video] = np.argmin(again[::-1]) if again[-1] else 0
+            self.repeated[video] = again.sum() - self.zeros[video]
 
 
 def of_dataset(dataset: Dataset) -> Facts:

@@ -123,8 +123,8 @@ def _find_equal(dataset: Dataset, facts: Facts) -> Iterator[Finding]:
     names = _names(dataset, again)
     if names:
         message = (
-            f"{len(names)} videos begin with the same features as another one: {few(names)}; "
-            "extract the features of each from its own file"
+            f"{len(names)} videos begin and end with the same features as another one: "
+            f"{few(names)}; extract the features of each from its own file"
         )
         yield Finding("equal features", WARNING, message, names)
 

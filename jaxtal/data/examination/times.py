@@ -43,7 +43,7 @@ class _Extents:
         dataset: the data set.
         names: (V,) names.
         snippets: (V,) lengths in snippets.
-        padding: (V,) snippets of zeros only.
+        padding: (V,) snippets of zeros, or copies of the last one.
         grid: the time grid of the videos.
         durations: (V,) durations of the videos in seconds.
         origin: the source of the time grid, for messages.
@@ -120,7 +120,7 @@ def find(dataset: Dataset, facts: Facts, origin: str = "") -> Iterator[Finding]:
         dataset,
         np.array([video.name for video in videos]),
         facts.snippets[known],
-        facts.zeros[known],
+        np.maximum(facts.zeros, facts.tails)[known],
         dataset.grid.of(videos),
         np.array([video.duration for video in videos]),
         origin or origin_of_grid(dataset),
@@ -143,7 +143,7 @@ def _explained(extents: _Extents, off: np.ndarray) -> Finding:
     snippet = extents.grid.stride / extents.grid.fps
     bare = extents.grid.to_seconds(extents.snippets - extents.padding)
     if extents.padding.any() and _error(bare, extents.durations, snippet) < np.inf:
-        message = f"{seen}; they were padded with snippets of zeros: remove these"
+        message = f"{seen}; they were padded with zeros or copies of the last snippet: remove these"
         return Finding("padded features", WARNING, message, examples)
     if _rescaled(extents):
         return _of_rescaled(extents, off)

@@ -263,7 +263,8 @@ def video_names(path: Path) -> list[str]:
         return list(file)
 
 
-_INDEX = ("", "index", "snippet", "frame", "time", "id")  # names of columns of no features
+# Names of columns that are no features.
+_INDEX = ("", "index", "snippet", "frame", "time", "timestamp", "start", "end", "id", "unnamed: 0")
 
 
 def _csv(path: Path) -> dict[str, np.ndarray]:
@@ -292,7 +293,13 @@ def _csv(path: Path) -> dict[str, np.ndarray]:
             usecols=columns if closed or len(columns) < len(names) else None,
             ndmin=2,
         )
-        return {"": numbers}
+        return {"": numbers[:, int(_counts_rows(numbers)) :]}
+
+
+def _counts_rows(numbers: np.ndarray) -> bool:
+    """Return True if the first column counts the rows from 0 or 1."""
+    first = numbers[:, 0]
+    return len(first) > 2 and first[0] in (0, 1) and bool((np.diff(first) == 1).all())
 
 
 def _is_number(text: str) -> bool:

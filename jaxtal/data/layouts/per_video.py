@@ -330,7 +330,8 @@ def _with_own_rates(
 def _longer(dataset: Dataset, grid: TimeGrid, index: VideoFiles) -> tuple[Dataset, tuple[str, ...]]:
     """Replace durations that are more than 5 % shorter than the features by the features'.
 
-    If those of most videos are, nothing is replaced: the time grid is another one.
+    If those of most videos are, nothing is replaced: the time grid is another one. Nor is it if all
+    features have one length, to which they were rescaled or padded.
 
     Returns:
         The data set, and the names of the changed videos.
@@ -346,7 +347,8 @@ def _longer(dataset: Dataset, grid: TimeGrid, index: VideoFiles) -> tuple[Datase
         return dataclasses.replace(video, duration=seconds)
 
     replaced = dataset.map(longer)
-    if len(changed) > len(dataset.videos) / 2:
+    lengths = {index.snippets(video.name) for video in dataset.videos}
+    if len(changed) > len(dataset.videos) / 2 or len(lengths) == 1:
         return dataset, ()
     return replaced, tuple(changed)
 
