@@ -21,7 +21,7 @@ from matplotlib.figure import Figure
 
 import jaxtal
 from jaxtal.cli import logs
-from jaxtal.data import activitynet
+from jaxtal.data import activitynet_writer
 from jaxtal.data.dataset import Dataset, TimeGrid
 from jaxtal.data.io.feature_files import FeatureFile
 from jaxtal.data.segments import Segments
@@ -172,7 +172,7 @@ class TestSignatures:
 class TestDatasets:
     def test_paths_are_text_or_paths(self, tiny, tmp_path):
         path = tmp_path / "truth.json"
-        path.write_text(activitynet.to_json(tiny))
+        path.write_text(activitynet_writer.to_json(tiny))
         for given in (path, str(path)):
             read = jaxtal.load_dataset(given, features=False)
             assert read.classes == tiny.classes
@@ -527,7 +527,7 @@ class TestEvaluation:
         assert result.map[0.5] == wanted.summary()["map"]["0.5"] > 0
         assert result.average == wanted.summary()["average"]
         assert {*result.per_class} <= {*tiny.classes}
-        (tmp_path / "truth.json").write_text(activitynet.to_json(tiny))
+        (tmp_path / "truth.json").write_text(activitynet_writer.to_json(tiny))
         found.to_json(tmp_path / "found.json")
         again = jaxtal.evaluate(str(tmp_path / "truth.json"), str(tmp_path / "found.json"))
         assert again.map == result.map

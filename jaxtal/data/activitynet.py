@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import json
 from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -25,7 +24,6 @@ from jaxtal.data.io.files import check_class, check_name
 from jaxtal.data.reading import (
     NOTHING_STATED,
     PARTS,
-    THREE,
     UNLISTED,
     ReadingOptions,
     assign_subsets,
@@ -49,6 +47,7 @@ _AS_SEGMENTS = {
 # Fields of other programs' annotations, which would be taken for video-level labels.
 _TIMES = {"start", "end", "segments", "timestamp", "timestamps", "start_time", "end_time"}
 _field = functools.partial(json_files.field, form=_FORM)
+_DURATIONS = ("duration", "duration_second", "duration_seconds")  # BMN's and others' names
 _OF_VIDEO = ("label", "labels", "class", "classes")  # fields with labels of the whole video
 
 
@@ -178,7 +177,7 @@ def _parts(
 
 
 def _stated_subsets(content: dict[str, Any], options: ReadingOptions, where: str) -> ReadingOptions:
-    """Return the options with the subsets that the file assigns, see `to_content`."""
+    """Return the options with the subsets that the file assigns, see `activitynet_writer`."""
     if not isinstance(stated := content.get("parts"), dict):
         return options
     names: dict[str, Any] = {
@@ -257,7 +256,7 @@ def _labels_of_video(entry: dict[str, Any], where: str) -> list[str]:
     """Return the class names in the fields `_OF_VIDEO`."""
     found: list[str] = []
     for key in _OF_VIDEO:
-        value = entry.get(key, [])
+        value = entry.get(key) or []
         listed = value if isinstance(value, list) else [value]
         found += [json_files.as_text(one, key, where) for one in listed]
     return found
@@ -319,7 +318,9 @@ def _to_video(path: Path, name: str, entry: dict[str, Any], classes, reading: Re
         fps = float(_numbers(fps, (), "fps", where))
     if fps is not None and fps < LEAST_POSITIVE:
         raise DataError(f"{where}: fps is {fps}; wanted frames per second, above 0")
-    rate = reading.stated.annotation_fps or fps or reading.stated.fps or reading.grid.fps
+    own = entry.get("fps") if isinstance(entry.get("fps"), int | float) else None
+    rates = reading.stated.annotation_fps, own, fps, reading.stated.fps, reading.grid.fps
+    rate = next(rate for rate in rates if rate and rate > 0)
     video = Video(
         name=name,
         duration=duration,
@@ -347,8 +348,9 @@ def _duration(
     duration in seconds from `reading`.
     """
     unit = reading.stated.unit
-    if "duration" in entry or reading.duration is None:
-        duration = float(_numbers(_field(entry, "duration", where), (), "duration", where))
+    key = next((name for name in _DURATIONS if name in entry), "duration")
+    if key in entry or reading.duration is None:
+        duration = float(_numbers(_field(entry, key, where), (), key, where))
     elif seconds := reading.duration(name, _own_grid(entry, reading, where)):
         duration, unit = seconds, _WITHOUT_DURATION[unit]
     else:  # the end of the last instance, in the unit of segments
@@ -368,83 +370,3 @@ def _numbers(value: Any, shape: tuple[int, ...], what: str, where: str) -> np.nd
         wanted = "[start, end] in seconds" if shape else "a number"
         raise DataError(f'{where}: "{what}" is {short_repr(value)}; wanted {wanted}')
     return numbers
-
-
-def to_content(
-    dataset: Dataset,
-    subsets: tuple[str, str] = ("training", "validation"),
-    segment: Callable[[list[float]], list] = lambda times: times,
-    more: Callable[[Video], dict[str, Any]] = lambda video: {},
-    of_instance: Callable[[Video, int, list[float]], dict[str, Any]] = lambda *_: {},
-) -> dict[str, Any]:
-    """Return a data set's annotations as a JSON object in ActivityNet form.
-
-    Args:
-        dataset: the videos, with or without features.
-        subsets: names of the training and the test subset; with validation videos the subsets are
-            named as in `reading.THREE`.
-        segment: [start, end] in seconds -> the value of "segment".
-        more: video -> further fields of its entry.
-        of_instance: (video, class index, [start, end]) -> further fields of an instance.
-
-    Returns:
-        An object that `read` reads back once it is written as JSON.
-    """
-
-    def entry(video: Video, subset: str) -> dict[str, Any]:
-        instances = zip(video.segment_labels.tolist(), video.segments.tolist(), strict=True)
-        return {
-            "subset": subset,
-            "duration": video.duration,
-            "annotations": [
-                {
-                    "label": dataset.classes[label],
-                    "segment": segment(times),
-                    **of_instance(video, label, times),
-                }
-                for label, times in instances
-            ],
-            "video_labels": [dataset.classes[label] for label in video.labels.tolist()],
-            "ambiguous": video.ambiguous.tolist(),
-            **({} if video.fps is None else {"feature_fps": video.fps}),
-            **more(video),
-        }
-
-    names = THREE if dataset.validation else dict(zip(("train", "test"), subsets, strict=True))
-    database = {
-        video.name: entry(video, names[part])
-        for part, videos in dataset.parts.items()
-        for video in videos
-    }
-    grid = {
-        f"feature_{name}": float(value) for name, value in dataclasses.asdict(dataset.grid).items()
-    }
-    parts = {part: names[part] for part, videos in dataset.parts.items() if videos}
-    return {
-        "name": dataset.name,
-        "classes": list(dataset.classes),
-        **grid,
-        **({"parts": parts} if dataset.validation else {}),
-        "database": database,
-    }
-
-
-def as_text(times: list[float]) -> list[str]:
-    """Return times as strings, as in BaSNet's and HAM-Net's files.
-
-    Args:
-        times: times in seconds.
-
-    Returns:
-        A string per time, from which `float` restores the exact value.
-    """
-    return [repr(time) for time in times]
-
-
-def to_json(dataset: Dataset) -> str:
-    """Return a data set's annotations as JSON text in ActivityNet form, which `read` reads back.
-
-    Args:
-        dataset: the videos, with or without features.
-    """
-    return json.dumps(to_content(dataset))

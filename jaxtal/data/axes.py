@@ -101,6 +101,8 @@ def _misfit(shape: Shape, axes: str, found: str | None) -> str:
     if found is None or found == axes:
         return f"{wanted}; axes may be {_EXAMPLES}"
     mean = ", and the mean over the crops is used" if "C" in found else ""
+    if mean and shape[found.index("C")] == 2:
+        mean += "; if they are RGB and flow, put them side by side in the file instead"
     return f"{wanted}; it looks like {in_words(found)}: give axes={found}{mean}"
 
 

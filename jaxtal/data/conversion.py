@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.lib import format as npy
 
-from jaxtal.data import activitynet
+from jaxtal.data import activitynet_writer
 from jaxtal.data.dataset import Dataset, TimeGrid, Video
 from jaxtal.data.io import json_files, object_arrays
 from jaxtal.data.io.files import atomic_write, sha256
@@ -168,7 +168,7 @@ def _check_subsets(dataset: Dataset, layout: str, where: Path) -> None:
 
 def _task(source: LazyDataset, dataset: Dataset, layout: str) -> dict[str, Any]:
     """Return the parameters that must match for an interrupted conversion to be resumed."""
-    annotations = zlib.crc32(activitynet.to_json(dataset).encode())
+    annotations = zlib.crc32(activitynet_writer.to_json(dataset).encode())
     return {
         "from": str(source.path.resolve()),
         "layout": source.layout,
@@ -224,7 +224,7 @@ def _annotation_files(layout: str, dataset: Dataset) -> dict[str, str]:
     if layout == "hamnet":
         return {"gt.json": wtalc.hamnet_ground_truth(dataset)}
     if layout == "activitynet":
-        return {f"{dataset.name}.json": activitynet.to_json(dataset)}
+        return {f"{dataset.name}.json": activitynet_writer.to_json(dataset)}
     if layout == "wtalc":
         return {}
     return per_video.annotation_files(_spec(layout), dataset)

@@ -8,7 +8,9 @@ from jaxtal.data.dataset import Video
 from jaxtal.data.segments import Segments
 from jaxtal.errors import warn
 
-_MANY_BEYOND = 1 / 3  # share of detections that end after their videos
+_MANY_BEYOND = 0.1  # share of detections that end after their videos
+_ENOUGH = 6  # [videos] fewer allow no conclusion from where their last detections end
+_EARLY = 0.3  # share of the duration, in the median video
 _USUAL_FPS = np.array([15, 25, 30, 50, 60])  # rates that a ratio can distinguish
 
 
@@ -41,11 +43,19 @@ def warn_of_implausible(where: str, detections: Segments, videos: Sequence[Video
             f"{where}: {beyond.sum()} of {count} detections end after the end of their video; are "
             "they on another time grid? Wanted seconds"
         )
-    elif detections.end.max() <= 1 < np.median(limit) / 10:
+    elif detections.end.max() <= 1.1 < np.median(limit) / 10:
         warn(
             f"{where}: all {count} detections end within the first second; are they in fractions "
             "of the durations? Wanted seconds"
         )
+    else:
+        ratios = _last(detections, durations)
+        if len(ratios) >= _ENOUGH and (ratio := float(np.median(ratios))) < _EARLY:
+            warn(
+                f"{where}: the last detection of a video ends after {100 * ratio:.2g} % of it "
+                "(median); are the detections, or the annotations, in another unit or on another "
+                "time grid? Wanted seconds"
+            )
     seen = len(np.unique(detections.video))
     if seen < len(videos) / 2:
         warn(
@@ -54,14 +64,19 @@ def warn_of_implausible(where: str, detections: Segments, videos: Sequence[Video
         )
 
 
+def _last(detections: Segments, durations: np.ndarray) -> np.ndarray:
+    """Return the end of the last detection of each video that has one, as share of the duration."""
+    last = np.zeros(len(durations))
+    np.maximum.at(last, detections.video, detections.end)
+    return (last / durations)[last > 0]
+
+
 def _unit(detections: Segments, durations: np.ndarray) -> str:
     """Return a guess of the unit of detections that lie outside their videos, "" for none.
 
     The last detection of a video usually ends near its end.
     """
-    last = np.zeros(len(durations))
-    np.maximum.at(last, detections.video, detections.end)
-    ratio = float(np.median((last / durations)[last > 0]))
+    ratio = float(np.median(_last(detections, durations)))
     if ratio > 1000 / 2:
         return "; in milliseconds? Wanted seconds"
     above = _USUAL_FPS[0.95 * ratio <= _USUAL_FPS]

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxtal import methods
-from jaxtal.data import activations, activitynet
+from jaxtal.data import activations, activitynet_writer
 from jaxtal.data import detections as detection_files
 from jaxtal.data.activations import Activations
 from jaxtal.data.dataset import Dataset
@@ -271,7 +271,7 @@ def groups(runs: Sequence[Run]) -> list[Group]:
     for run in runs:
         tested = run.data
         if run.truth is not None:  # the training videos do not matter
-            tested = activitynet.to_json(dataclasses.replace(run.truth, train=()))
+            tested = activitynet_writer.to_json(dataclasses.replace(run.truth, train=()))
         key = run.result.data, run.result.official, run.truth is None, tested
         found.setdefault(key, []).append(run)
     named: Counter[str] = Counter()

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxtal.config import complete
-from jaxtal.data import activations, activitynet
+from jaxtal.data import activations, activitynet_writer
 from jaxtal.data import detections as detection_files
 from jaxtal.data.dataset import Dataset, TimeGrid, as_stream_widths
 from jaxtal.data.io import json_files
@@ -408,7 +408,7 @@ class Workdir:
 
     def write_annotations(self, dataset: Dataset) -> None:
         """Write the ground truth of the test videos to annotations.json."""
-        self._write("annotations.json", activitynet.to_json(dataset))
+        self._write("annotations.json", activitynet_writer.to_json(dataset))
 
     def write_activations(
         self, outputs: Sequence[dict[str, np.ndarray]], dataset: Dataset, names: tuple[str, ...]

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from matplotlib import image
 
-from jaxtal.data import activitynet, detections, layouts
+from jaxtal.data import activitynet_writer, detections, layouts
 from jaxtal.evaluation import detection_map, protocols
 from tests.conftest import GOLDEN, ROOT
 from tests.helpers.command import TINY, run, run_program, start
@@ -279,7 +279,7 @@ def test_localizing_saved_activations_repeats_the_run(trained, tmp_path):
         assert all(ours[name] == wanted[name] for name in ("map", "average", "f1"))
     again = layouts.load_annotations(trained / "annotations.json")
     assert [len(part) for part in (again.train, again.test)] == [12, 6]
-    assert activitynet.to_json(again) == (trained / "annotations.json").read_text()
+    assert activitynet_writer.to_json(again) == (trained / "annotations.json").read_text()
     few = tmp_path / "few.json"
     code, _, err = run_program(
         "localize", *TINY[:1], saved, f"--output={few}", "--config.localization.nms=hard",

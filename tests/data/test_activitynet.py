@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from jaxtal.data import activitynet
+from jaxtal.data import activitynet, activitynet_writer
 from jaxtal.data.dataset import TimeGrid
 from jaxtal.errors import JaxtalError
 
@@ -93,7 +93,7 @@ def test_the_time_grid_may_be_stated(tmp_path):
     data = activitynet.read(write(tmp_path, content))
     assert data.grid == TimeGrid(30, 4)
     assert (len(data.train), len(data.test)) == (0, 1)
-    assert activitynet.read(write(tmp_path, activitynet.to_json(data))).grid == data.grid
+    assert activitynet.read(write(tmp_path, activitynet_writer.to_json(data))).grid == data.grid
     with pytest.raises(JaxtalError, match=r"feature_window are 30\.0, 0\.0, 0\.0; wanted"):
         activitynet.read(write(tmp_path, {**content, "feature_stride": 0}))
 

@@ -39,12 +39,12 @@ def warnings(caplog):
 
 @pytest.mark.parametrize("seed", range(5))
 def test_detections_in_seconds(warnings, seed):
-    """Also if the last quarter of them lies beyond the ends of the videos."""
+    """Also if a twelfth of them lies beyond the ends of the videos."""
     rng = np.random.default_rng(seed)
     among = videos(rng)
     found = drawn(rng, among)
     assert warnings(found, among) == []
-    later = found.with_times(lambda at: at + np.where(np.arange(len(at)) % 4, 0, 1000))
+    later = found.with_times(lambda at: at + np.where(np.arange(len(at)) % 12, 0, 1000))
     assert warnings(later, among) == []
     (message,) = warnings(found.take(np.empty(0, np.int64)), among)
     assert message == "found.json: no detection is in one of the 20 test videos"

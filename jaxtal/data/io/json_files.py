@@ -23,7 +23,7 @@ def load(path: Path, form: str) -> dict[str, Any]:
     """
     try:
         with open_regular(path, f"a JSON file, {form}") as file:
-            encoded = file.read().decode("utf-8")
+            encoded = file.read().decode("utf-8-sig")
         content = json.loads(encoded, object_pairs_hook=functools.partial(_object, path))
     except OSError as error:
         raise DataError(f"{path}: {error.strerror or error}; wanted a JSON file, {form}") from None

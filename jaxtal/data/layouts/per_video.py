@@ -13,24 +13,24 @@ forms, places and names of feature files are recognized, see `video_files` and `
 
 import dataclasses
 import json
-from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from jaxtal.data import activitynet
+from jaxtal.data import activitynet, activitynet_writer
 from jaxtal.data.dataset import FOREVER, WTALC_GRID, Dataset, TimeGrid, Video, stream_widths
-from jaxtal.data.io.files import check_class, check_name, check_unique, open_regular
+from jaxtal.data.io.files import check_class, check_name, check_unique
+from jaxtal.data.layouts import split_lists
 from jaxtal.data.layouts.video_files import PREFIX, VideoFiles, has_files, unusable
 from jaxtal.data.lazy_dataset import LazyDataset, with_features
 from jaxtal.data.reading import NOTHING_STATED, ReadingOptions
-from jaxtal.errors import DataError, short_repr
+from jaxtal.errors import DataError
 
-_SUBSETS = ("train", "test")
 _MOST_TOO_SHORT = 0.75  # 24 of 30 fps, and some more; others are of another time grid
 _FIT = 0.9  # share of the videos
+_FEW = 3  # [videos] may have the same length by chance
 _FRAMES_AS_DURATION = 2.0  # frames / duration up to it, of a duration that is itself in frames
 
 
@@ -104,6 +104,9 @@ def recognizes(spec: LayoutSpec, folder: Path) -> bool:
         return (folder / spec.categories).is_file()
     if has_files(folder, spec.streams):
         return True
+    others = [other.streams for other in LAYOUT_SPECS if other.annotations == spec.annotations]
+    if spec.split and any(has_files(folder, streams) for streams in others):
+        return False
     if spec.split:  # annotations only: in BaSNet's, segments are text
         return _segments_are_text(folder / spec.annotations) == spec.text
     return spec.name == "actionformer"
@@ -148,23 +151,22 @@ def source(
         raise DataError(f"{folder}: {unusable(folder, spec.streams, names)}")
     of_videos = index if all(index.streams) and wanted is not False else None
     computed: set[str] = set()
-    reading = _reading(spec, folder, index, options, computed)
+    split = split_lists.read(folder, names) if spec.split else None
+    reading = _reading(spec, folder, index, options, computed, split)
     dataset, has_time_grid, unused = activitynet.read_as(path, reading)
-    if dataset.name in (path.stem, ""):
-        stem = folder.resolve().name if spec.split else path.stem
-        dataset = dataclasses.replace(dataset, name=stem)
+    if spec.split and dataset.name == path.stem:
+        dataset = dataclasses.replace(dataset, name=folder.resolve().name)
     longer: tuple[str, ...] = ()
     notes = list(index.notes if of_videos else ())
     if wanted is None and not index.matched:
         notes.append(unusable(folder, spec.streams, names))
     if spec.short_durations and not has_time_grid and options.time == "grid":
         grid = dataset.grid.replaced(options.fps, options.stride, options.window)
-        if not options.fps:
-            dataset = _with_own_rates(dataset, entries, grid, index)
-        dataset, longer = _longer(dataset, grid, index)
+        own = dataset if options.fps else _with_own_rates(dataset, entries, grid, index)
+        dataset, longer = _longer(own, grid, index)
     known = [video.name for video in dataset.videos]
     known += [name for names in unused.values() for name in names]
-    if unknown := sorted(set(reading.split or ()) - set(known)):
+    if unknown := sorted(set(split or ()) - set(known)):
         notes.append(f"{len(unknown)} listed videos are not in {path.name}, {unknown[0]} first")
     bare = LazyDataset(
         layout=spec.name,
@@ -174,7 +176,7 @@ def source(
         notes=tuple(notes),
         unused={subset: len(names) for subset, names in unused.items()},
         computed_durations=len(computed),
-        contradictory=_contradictory(reading.split or {}, entries),
+        contradictory=split_lists.contradictory(split or {}, entries),
         lengthened=longer,
     )
     return _with_features(bare, of_videos, known) if of_videos else bare
@@ -211,6 +213,7 @@ def _reading(
     index: VideoFiles,
     options: ReadingOptions,
     computed: set[str],
+    split: dict[str, str] | None,
 ) -> activitynet.ReadOptions:
     """Return the options for reading the annotations; `computed` gets videos without durations."""
     times = options.fps, options.stride, options.window
@@ -232,7 +235,7 @@ def _reading(
 
     return activitynet.ReadOptions(
         options,
-        split=_split(folder) if spec.split else None,
+        split=split,
         classes=_categories(folder / spec.categories) if spec.categories else (),
         duration=seconds,
         grid=grid,
@@ -241,58 +244,8 @@ def _reading(
     )
 
 
-def _split(folder: Path) -> dict[str, str] | None:
-    """Return {video name: subset} from the split lists, None unless those of train and test exist.
-
-    There may also be one of validation videos, split_val.txt or split_validation.txt.
-    """
-    paths = {name: folder / f"split_{name}.txt" for name in (*_SUBSETS, "val", "validation")}
-    if not all(paths[subset].is_file() for subset in _SUBSETS):
-        return None
-    found: dict[str, str] = {}
-    for subset, path in paths.items():
-        for name in _lines(path) if path.is_file() else ():
-            if (other := found.setdefault(name, subset)) != subset:
-                raise DataError(
-                    f"{paths[other]} and {path.name}: {short_repr(name)} is in both; remove it "
-                    "from one"
-                )
-    return found
-
-
-def _contradictory(split: Mapping[str, str], entries: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return the training and test videos that are in the other subset of the JSON file.
-
-    A subset named train... or test... is that part; another one, that of most of its videos.
-
-    Args:
-        split: video name -> subset, from the split lists.
-        entries: video name -> entry of the JSON file.
-    """
-    pairs = []
-    for name, part in split.items():
-        entry = entries.get(name)
-        subset = entry.get("subset") if isinstance(entry, dict) else None
-        if part in _SUBSETS and isinstance(subset, str):
-            pairs.append((name, subset, part))
-    counts = Counter((subset, part) for _, subset, part in pairs)
-    meaning = {}
-    for subset in {subset for _, subset, _ in pairs}:
-        named = [part for part in _SUBSETS if subset.casefold().startswith(part)]
-        meaning[subset] = max(named or _SUBSETS, key=lambda part: counts[subset, part])
-    if set(meaning.values()) != set(_SUBSETS):
-        return ()
-    return tuple(name for name, subset, part in pairs if part != meaning[subset])
-
-
-def _lines(path: Path) -> list[str]:
-    with open_regular(path) as file:
-        text = file.read().decode("utf-8", "replace")
-    return [line.strip() for line in text.splitlines() if line.strip()]
-
-
 def _categories(path: Path) -> tuple[str, ...]:
-    names = _lines(path)
+    names = split_lists.lines(path)
     if not names:
         raise DataError(f"{path}: no class; wanted one name per line")
     check_unique(names, f"{path}")
@@ -302,7 +255,7 @@ def _categories(path: Path) -> tuple[str, ...]:
 def _declared_missing(folder: Path) -> set[str]:
     lists = [*folder.glob("missing_files.txt"), *folder.glob("*/missing_files.txt")]
     lists += folder.glob("features/*/missing_files.txt")
-    names = {name for path in lists for name in _lines(path)}
+    names = {name for path in lists for name in split_lists.lines(path)}
     return names | {name.removeprefix(PREFIX) for name in names}
 
 
@@ -348,7 +301,8 @@ def _longer(dataset: Dataset, grid: TimeGrid, index: VideoFiles) -> tuple[Datase
 
     replaced = dataset.map(longer)
     lengths = {index.snippets(video.name) for video in dataset.videos}
-    if len(changed) > len(dataset.videos) / 2 or len(lengths) == 1:
+    fixed = len(lengths) == 1 and len(dataset.videos) > _FEW
+    if fixed or len(changed) > len(dataset.videos) / 2:
         return dataset, ()
     return replaced, tuple(changed)
 
@@ -397,12 +351,12 @@ def annotation_files(spec: LayoutSpec, dataset: Dataset) -> dict[str, str]:
     subsets = spec.subsets
     if dataset.name.startswith("ActivityNet") and not spec.split:
         subsets = ("training", "validation")
-    segment = activitynet.as_text if spec.text else list
+    segment = activitynet_writer.as_text if spec.text else list
     more = {} if spec.split else _more(dataset)
-    content = activitynet.to_content(dataset, subsets, segment, **more)
+    content = activitynet_writer.to_content(dataset, subsets, segment, **more)
     texts = {_file_name(spec, dataset): json.dumps(content)}
     if spec.split:
-        for subset, videos in zip(_SUBSETS, (dataset.train, dataset.test), strict=True):
+        for subset, videos in zip(split_lists.SUBSETS, (dataset.train, dataset.test), strict=True):
             texts[f"split_{subset}.txt"] = "".join(f"{video.name}\n" for video in videos)
     if spec.categories:
         if blank := [name for name in dataset.classes if name != name.strip()]:
@@ -420,7 +374,7 @@ def _file_name(spec: LayoutSpec, dataset: Dataset) -> str:
 
 
 def _more(dataset: Dataset) -> dict[str, Callable]:
-    """Return the arguments of `activitynet.to_content` for fields of ActionFormer and OpenTAD."""
+    """Return arguments of `activitynet_writer.to_content` for ActionFormer and OpenTAD."""
 
     def fps(video: Video) -> float:
         return float(dataset.grid.fps if video.fps is None else video.fps)

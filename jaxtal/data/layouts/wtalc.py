@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxtal.data import activitynet
+from jaxtal.data import activitynet, activitynet_writer
 from jaxtal.data import axes as feature_axes
 from jaxtal.data.dataset import (
     FOREVER,
@@ -404,6 +404,6 @@ def hamnet_source(path: Path, features: bool | None, options: ReadingOptions) ->
 
 def hamnet_ground_truth(dataset: Dataset) -> str:
     """Return the content of HAM-Net's gt.json as JSON text."""
-    content = activitynet.to_content(dataset, ("train", "test"), activitynet.as_text)
+    content = activitynet_writer.to_content(dataset, ("train", "test"), activitynet_writer.as_text)
     classes = dict(enumerate(content.pop("classes")))
     return json.dumps({"class-list": classes, **content})

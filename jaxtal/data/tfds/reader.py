@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxtal.data import activitynet
+from jaxtal.data import activitynet, activitynet_writer
 from jaxtal.data.dataset import Dataset, Video, as_stream_widths
 from jaxtal.data.io import feature_files, json_files
 from jaxtal.data.lazy_dataset import LazyDataset
@@ -90,7 +90,7 @@ def metadata(
         source: the data set that was read.
         skipped: names of its videos without a record.
     """
-    content = activitynet.to_content(dataset, more=lambda video: headers[video.name])
+    content = activitynet_writer.to_content(dataset, more=lambda video: headers[video.name])
     about = {
         "format": FORMAT,
         "from": f"{source.path} (layout {source.layout})",

@@ -19,6 +19,7 @@ from jaxtal.checkpoint_conversion import torch_writer
 from jaxtal.data import (
     activations,
     activitynet,
+    activitynet_writer,
     conversion,
     detections,
     inspection,
@@ -108,7 +109,7 @@ def use_source(source: LazyDataset, rng: np.random.Generator, folder: Path, how:
     if how % 0.1 < 0.03:
         report = inspection.inspect(source, True, lambda *_: contextlib.nullcontext(lambda: None))
         json.loads(json_files.to_text(report))
-    content = activitynet.to_json(dataset)
+    content = activitynet_writer.to_json(dataset)
     (folder / "again.json").write_text(content)
     again = activitynet.read(folder / "again.json")
     assert len(again.test) == len(dataset.test), "annotations differ after writing and reading"
