@@ -254,12 +254,9 @@ def _labels(instances: list[dict[str, Any]], where: str) -> list[str]:
 
 def _labels_of_video(entry: dict[str, Any], where: str) -> list[str]:
     """Return the class names in the fields `_OF_VIDEO`."""
-    found: list[str] = []
-    for key in _OF_VIDEO:
-        value = entry.get(key) or []
-        listed = value if isinstance(value, list) else [value]
-        found += [json_files.as_text(one, key, where) for one in listed]
-    return found
+    values = [(key, entry.get(key) or []) for key in _OF_VIDEO]
+    listed = [(key, value if isinstance(value, list) else [value]) for key, value in values]
+    return [json_files.as_text(one, key, where) for key, value in listed for one in value]
 
 
 def _video_labels(entry: dict[str, Any], where: str) -> list[str]:

@@ -122,8 +122,7 @@ def _find_units_of_parts(dataset: Dataset) -> Iterator[Finding]:
         empty: dict[str, tuple[Video, ...]] = dict.fromkeys(PARTS, ())
         alone = dataset.with_parts(empty | {part: videos})
         for found in _find_units(alone, _columns(videos)):
-            message = f"{THREE[part]} videos: {found.message}"
-            yield dataclasses.replace(found, message=message)
+            yield dataclasses.replace(found, message=f"{THREE[part]} videos: {found.message}")
 
 
 def _beyond(dataset: Dataset, found: _Instances, reach: np.ndarray, enough: bool) -> Finding:

@@ -26,12 +26,9 @@ def find(dataset: Dataset, facts: Facts) -> Iterator[Finding]:
         dataset: the videos.
         facts: the facts of their features.
     """
-    yield from _find_zeros(dataset, facts)
-    yield from _find_zero_streams(dataset, facts)
-    yield from _find_equal_streams(dataset, facts)
-    yield from _find_equal(dataset, facts)
-    yield from _find_streams(dataset, facts)
-    yield from _find_scales(dataset, facts)
+    of_zeros = _find_zeros, _find_zero_streams
+    for part in (*of_zeros, _find_equal_streams, _find_equal, _find_streams, _find_scales):
+        yield from part(dataset, facts)
 
 
 def _names(dataset: Dataset, which: np.ndarray) -> tuple[str, ...]:

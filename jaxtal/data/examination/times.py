@@ -249,9 +249,8 @@ def origin_of_grid(dataset: Dataset) -> str:
 def _observation(extents: _Extents, off: np.ndarray) -> str:
     grid, ratio = extents.dataset.grid, np.median(extents.seconds / extents.durations)
     return (
-        f"on the time grid of {grid.in_words} ({extents.origin}) the "
-        f"features last {ratio:.3g} times as long as the videos (median; {off.sum()} of {len(off)} "
-        "differ)"
+        f"on the time grid of {grid.in_words} ({extents.origin}) the features last {ratio:.3g} "
+        f"times as long as the videos (median; {off.sum()} of {len(off)} differ)"
     )
 
 

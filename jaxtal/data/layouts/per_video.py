@@ -292,8 +292,7 @@ def _longer(dataset: Dataset, grid: TimeGrid, index: VideoFiles) -> tuple[Datase
     changed = []
 
     def longer(video: Video) -> Video:
-        own = grid.replaced(video.fps or 0)
-        seconds = float(own.to_seconds(index.snippets(video.name)))
+        seconds = float(grid.replaced(video.fps or 0).to_seconds(index.snippets(video.name)))
         if not _MOST_TOO_SHORT * seconds < video.duration <= 0.95 * seconds:
             return video
         changed.append(video.name)

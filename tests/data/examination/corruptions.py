@@ -348,6 +348,16 @@ CORRUPTIONS = (
         layouts=("acmnet",),
     ),
     Corruption(
+        "features at 24 instead of 25 fps",
+        ("time grid that fits badly",),
+        each(features(lambda array: _resampled(array, 0.96))),
+    ),
+    Corruption(
+        "one snippet per second",
+        ("other time grid",),
+        each(features(lambda array: _resampled(array, 0.64))),
+    ),
+    Corruption(
         "features at 10 instead of 25 fps",
         ("other time grid",),
         each(features(lambda array: _resampled(array, 0.4))),
@@ -376,6 +386,11 @@ CORRUPTIONS = (
     ),
     Corruption(
         "features padded with zeros to one length", ("padded features",), each(features(_padded))
+    ),
+    Corruption(
+        "features padded with copies of the last snippet to one length",
+        ("padded features",),
+        each(features(lambda array: np.pad(array, ((0, 120 - len(array)), (0, 0)), "edge"))),
     ),
     Corruption(
         "features of one video cover its first half only",
@@ -432,6 +447,16 @@ CORRUPTIONS = (
         "segments in minutes",
         ("instances at the beginning only",),
         each(segments(lambda video: video.segments / 60)),
+    ),
+    Corruption(
+        "segments as fractions of the duration in the test videos",
+        ("instances at the beginning only",),
+        each(segments(lambda video: video.segments / video.duration), "test"),
+    ),
+    Corruption(
+        "segments without a length",
+        ("instances of no length",),
+        each(segments(lambda video: video.segments[:, [0, 0]]), "test"),
     ),
     Corruption(
         "segments as fractions of the duration",
@@ -604,6 +629,13 @@ CORRUPTIONS = (
         "the background is a class",
         ("background as a class",),
         lambda dataset, rng: dataclasses.replace(dataset, classes=("Background", *CLASSES[1:])),
+    ),
+    Corruption(
+        "labels of the videos in another order than the segments'",
+        ("labels that contradict the instances",),
+        each(
+            lambda video: dataclasses.replace(video, labels=(video.labels + 1) % len(CLASSES)),
+        ),
     ),
     Corruption("no training label", ("no training label",), each(_without_labels, "train")),
     Corruption(
