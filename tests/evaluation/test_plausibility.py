@@ -81,6 +81,25 @@ def test_other_units(warnings):
     assert f"all {len(found)} detections end within the first second" in message
 
 
+@pytest.mark.parametrize("factor", [1 / 60, 1 / 25, 1 / 4])
+def test_detections_at_the_beginning_of_their_videos(warnings, factor):
+    """Minutes, annotations in frames, and a time grid with a quarter of the stride."""
+    rng = np.random.default_rng(0)
+    among = videos(rng)
+    found = drawn(rng, among).with_times(lambda at: at * factor)
+    (message,) = warnings(found, among)
+    assert re.search(r"the last detection of a video ends after \S+ % of it \(median\)", message)
+    few = found.video < 3
+    assert "the last detection" not in " ".join(warnings(found.take(few), among))
+
+
+def test_detections_that_are_too_long(warnings):
+    rng = np.random.default_rng(0)
+    among = videos(rng)
+    (message,) = warnings(drawn(rng, among).with_times(lambda at: at * 1.2), among)
+    assert "detections end after the end of their video" in message
+
+
 def test_detections_for_a_part_of_the_videos(warnings):
     rng = np.random.default_rng(0)
     among = videos(rng)

@@ -223,9 +223,8 @@ def _is_systematic(extents: _Extents) -> bool:
     now = np.median(np.abs(extents.seconds - extents.durations))
     if now <= 1.5 * snippet:
         return False
-    if grid := _known_grid(extents.snippets, extents.durations):
-        then = np.median(np.abs(grid.to_seconds(extents.snippets) - extents.durations))
-        return bool(then < now / 3)
+    if _close_grid(extents):
+        return True
     return bool(abs(np.median(ratio) - 1) > 2 * _CLOSE and np.ptp(quarters) < _CLOSE)
 
 
@@ -294,18 +293,27 @@ def _known_grid(
     for grid in KNOWN_GRIDS:
         snippet = grid.stride / grid.fps
         error = _error(grid.to_seconds(snippets), durations, snippet, share)
-        if error < least - 0.01 or (best is None and error < np.inf):
+        if error < least - 0.005 or (best is None and error < np.inf):
             best, least = grid, error
     return best
+
+
+def _close_grid(extents: _Extents) -> TimeGrid | None:
+    """Return the known time grid that fits within 1 % and three times as well as the present."""
+    grid = _known_grid(extents.snippets, extents.durations)
+    seconds = grid.to_seconds(extents.snippets) if grid else extents.seconds
+    now, then = (
+        np.median(np.abs(np.log(s / extents.durations))) for s in (extents.seconds, seconds)
+    )
+    return grid if then <= min(_CLOSE, now / 3) else None
 
 
 def _nearly(extents: _Extents, off: np.ndarray) -> Finding:
     """Return the finding of features that are a little longer or shorter in many videos."""
     if _rescaled(extents):
         return _of_rescaled(extents, off)
-    grid = _known_grid(extents.snippets, extents.durations)
     fix = _MEASURED.format(extents.measured)
-    if grid and grid.times != extents.dataset.grid.times:
+    if grid := _close_grid(extents):
         fix = f"another time grid fits better: state {_stated(grid)}"
     message = f"{_observation(extents, off)}; {fix}"
     return Finding("time grid that fits badly", WARNING, message, extents.examples(off))

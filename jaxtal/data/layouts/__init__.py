@@ -29,7 +29,7 @@ from jaxtal.data.reading import (
     from_keywords,
 )
 from jaxtal.data.tfds import reader
-from jaxtal.errors import DataError, JaxtalError, short_repr
+from jaxtal.errors import DataError, JaxtalError, short_repr, warn
 
 if TYPE_CHECKING:
     from ml_collections import ConfigDict
@@ -254,9 +254,15 @@ def _length(source: LazyDataset, video: Video) -> int:
 def _rescaled(dataset: Dataset, length_of: Callable[[Video], int]) -> Dataset:
     """Return the data set with the frame rates at which snippets divide durations evenly."""
     grid = dataclasses.replace(dataset.grid, window=dataset.grid.stride)
+    lengths = {video.name: length_of(video) for video in dataset.videos}
+    if len(known := {length for length in lengths.values() if length}) > 1:
+        warn(
+            f"{dataset.name}: time=rescaled, but the videos have {min(known)} to {max(known)} "
+            "snippets, so that they were not rescaled to one number; state their time grid instead"
+        )
 
     def rescale(video: Video) -> Video:
-        length = length_of(video)
+        length = lengths[video.name]
         return dataclasses.replace(video, fps=length * grid.stride / video.duration or video.fps)
 
     return dataclasses.replace(dataset.map(rescale), grid=grid)

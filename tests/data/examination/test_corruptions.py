@@ -150,6 +150,13 @@ def test_rescaled_features_end_with_their_videos(tmp_path):
     np.testing.assert_allclose(2 * half, ends, rtol=1e-12)
 
 
+def test_rescaled_is_stated_of_features_of_different_lengths(tmp_path, caplog):
+    corruptions.write(tmp_path / "data", CLEAN, "acmnet")
+    layouts.read(tmp_path / "data", time="rescaled")
+    (record,) = caplog.records
+    assert "time=rescaled, but the videos have " in record.getMessage()
+
+
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_annotated_frames_may_have_another_rate(layout, tmp_path):
     """Segments in frames of 30 fps, features of 25 fps."""

@@ -115,6 +115,45 @@ def test_a_known_grid_is_named(grid):
     assert not examine(dataclasses.replace(data, grid=grid))
 
 
+def test_a_stride_that_fits_on_the_videos_own_frame_rates():
+    rates = np.array([25.0, 30.0, 60.0])
+    videos = [
+        dataclasses.replace(
+            video, fps=rates[index % 3], duration=len(video.features) * 16 / rates[index % 3],
+            segments=video.segments * 25 / rates[index % 3],
+        )
+        for index, video in enumerate(clean(3, 20).videos)
+    ]  # fmt: skip
+    data = dataclasses.replace(
+        clean(3, 20), train=tuple(videos[:20]), test=tuple(videos[20:]), grid=TimeGrid(30, 4, 16)
+    )
+    (found,) = examine(data)
+    assert (found.kind, found.severity) == ("other time grid", ERROR)
+    assert "state stride=16 window=16" in found.message
+    assert "fps=" not in found.message
+    assert not examine(dataclasses.replace(data, grid=TimeGrid(30, 16)))
+
+
+@pytest.mark.parametrize("factor", [0.9, 1.0, 1.03, 1.3])
+def test_grids_that_are_not_known_are_measured(factor):
+    """The advice is the length of a snippet, never a grid that fits only about."""
+    data = clean(3, 20).map(
+        lambda video: dataclasses.replace(
+            video, duration=factor * video.duration, segments=factor * video.segments
+        )
+    )
+    found = [one for one in examine(data) if one.severity != NOTE]
+    assert len(found) == (factor != 1)
+    for one in found:
+        assert f"a snippet lasts {0.64 * factor:.4g} s of video" in one.message
+
+
+def test_durations_that_are_not_stated_contradict_nothing():
+    """A frame rate for which the features end with the video is no finding."""
+    data = clean(3, 20)
+    assert not examine(data.map(lambda v: dataclasses.replace(v, duration=v.duration + 0.6)))
+
+
 def without_labels(video):
     return dataclasses.replace(video, labels=np.empty(0, np.int64))
 

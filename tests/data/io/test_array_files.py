@@ -223,3 +223,15 @@ def test_a_line_that_counts_the_columns_is_a_header(tmp_path, start):
     header = ",".join(str(number) for number in range(start, start + 10))
     np.savetxt(tmp_path / "a.csv", rows, delimiter=",", header=header, comments="", fmt="%.17g")
     np.testing.assert_array_equal(read_array(Place(tmp_path / "a.csv")), rows)
+
+
+@pytest.mark.parametrize("start", [0, 1])
+def test_a_column_that_counts_the_rows_is_no_feature(tmp_path, start):
+    """Pandas writes such a column, with or without a line of names."""
+    rows = np.arange(20, dtype=float).reshape(5, 4) / 7
+    counted = np.column_stack([np.arange(start, start + 5), rows])
+    np.savetxt(tmp_path / "a.csv", counted, delimiter=",", fmt="%.17g")
+    np.testing.assert_array_equal(read_array(Place(tmp_path / "a.csv")), rows)
+    np.savetxt(tmp_path / "b.csv", counted[:, [0, 0, *range(1, 5)]], delimiter=",",
+               header="start,end,a,b,c,d", comments="", fmt="%.17g")  # fmt: skip
+    np.testing.assert_array_equal(read_array(Place(tmp_path / "b.csv")), rows)

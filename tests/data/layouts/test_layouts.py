@@ -429,6 +429,84 @@ def test_names_that_differ_in_the_prefix(tmp_path):
         layout_cases.assert_same(layouts.read(tmp_path / layout), wanted)
 
 
+@pytest.mark.parametrize("name", ["{}.npy", "v_{}", "{}.mp4"])
+def test_names_in_lists_with_a_prefix_or_suffix(tmp_path, name):
+    names = [f"{letter}_video" for letter in "abcdef"]
+    entry = {"subset": "train", "duration": 12.8, "annotations": [{"label": "Jump"}]}
+    text(tmp_path / "gt.json", {"database": dict.fromkeys(names, entry)})
+    for part, listed in (("train", names[:4]), ("test", names[4:])):
+        lines = "".join(f"{name.format(one)}\n" for one in listed)
+        text(tmp_path / f"split_{part}.txt", f"\N{ZERO WIDTH NO-BREAK SPACE}{lines}")
+        for one in listed:
+            save(tmp_path / part / f"{one}.npy", 20, 6)
+    dataset = layouts.read(tmp_path).dataset
+    assert [video.name for video in dataset.train] == names[:4]
+    assert [video.name for video in dataset.test] == names[4:]
+
+
+def test_segments_as_text_in_acmnets_layout(tmp_path):
+    """The places of features decide about the layout, not the form of the segments."""
+    acmnet(tmp_path)
+    content = json.loads((tmp_path / "gt.json").read_text())
+    for entry in content["database"].values():
+        entry["annotations"][0]["segment"] = ["1.0", "4.5"]
+    text(tmp_path / "gt.json", "\N{ZERO WIDTH NO-BREAK SPACE}" + json.dumps(content))
+    source = layouts.read(tmp_path)
+    assert source.layout == "acmnet"
+    assert source.videos[0].segments.tolist() == [[1.0, 4.5]]
+
+
+@pytest.mark.parametrize("rates", [(25, 30), (30, 30)])
+def test_frame_rates_of_entries_that_alone_fit(tmp_path, rates):
+    """Features of videos with native frame rates keep their durations."""
+    database, lengths = {}, {}
+    for index in range(12):
+        name, fps = f"video_{index}", rates[index % 2]
+        lengths[name] = 100 + 7 * index
+        database[name] = {
+            "subset": "train", "duration": lengths[name] * 16 / fps, "fps": fps,
+            "annotations": [{"label": "Jump", "segment": [1, 2]}],
+        }  # fmt: skip
+        save(tmp_path / "train" / f"{name}.npy", lengths[name], 6)
+    text(tmp_path / "gt.json", {"database": database})
+    text(tmp_path / "split_train.txt", "\n".join([*database][:8]))
+    text(tmp_path / "split_test.txt", "\n".join([*database][8:]))
+    source = layouts.read(tmp_path)
+    assert [video.fps for video in source.videos] == [*rates] * 6
+    assert [v.duration for v in source.videos] == [e["duration"] for e in database.values()]
+    assert not source.lengthened
+    for name, entry in database.items():  # on the layout's frame rate
+        entry["duration"] = lengths[name] * 16 / 25
+    text(tmp_path / "gt.json", {"database": database})
+    assert {video.fps for video in layouts.read(tmp_path).videos} == {None}
+
+
+@pytest.mark.parametrize("field", ["duration", "duration_second", "duration_seconds"])
+def test_names_of_the_duration(tmp_path, field):
+    actionformer(tmp_path)
+    path = tmp_path / "annotations" / "thumos14.json"
+    content = json.loads(path.read_text())
+    for entry in content["database"].values():
+        entry[field] = entry.pop("duration")
+    text(path, content)
+    source = layouts.read(tmp_path)
+    assert [video.duration for video in source.videos] == [10.0, 10.0]
+    assert not source.computed_durations
+
+
+@pytest.mark.parametrize("annotation_fps", [0, 50])
+def test_annotated_frames_are_of_the_entries_frame_rate(tmp_path, annotation_fps):
+    acmnet(tmp_path)
+    content = json.loads((tmp_path / "gt.json").read_text())
+    for entry in content["database"].values():
+        entry["fps"] = 30
+        entry["annotations"][0]["segment"] = [30, 135]
+    text(tmp_path / "gt.json", content)
+    source = layouts.read(tmp_path, unit="segment_frames", annotation_fps=annotation_fps)
+    rate = annotation_fps or 30
+    assert source.videos[0].segments.tolist() == [[30 / rate, 135 / rate]]
+
+
 def test_lists_that_contradict(tmp_path):
     basnet(tmp_path)
     text(tmp_path / "split_train.txt", "a\nd\n")
