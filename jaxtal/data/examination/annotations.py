@@ -121,7 +121,8 @@ def _find_units_of_parts(dataset: Dataset) -> Iterator[Finding]:
     for part, videos in dataset.parts.items():
         empty: dict[str, tuple[Video, ...]] = dict.fromkeys(PARTS, ())
         alone = dataset.with_parts(empty | {part: videos})
-        for found in _find_units(alone, _columns(videos)):
+        enough = sum(len(video.segments) > 0 for video in videos) >= _ENOUGH
+        for found in _find_units(alone, _columns(videos)) if enough else ():
             yield dataclasses.replace(found, message=f"{THREE[part]} videos: {found.message}")
 
 
