@@ -315,9 +315,10 @@ def _to_video(path: Path, name: str, entry: dict[str, Any], classes, reading: Re
         fps = float(_numbers(fps, (), "fps", where))
     if fps is not None and fps < LEAST_POSITIVE:
         raise DataError(f"{where}: fps is {fps}; wanted frames per second, above 0")
-    own = entry.get("fps") if isinstance(entry.get("fps"), int | float) else None
-    rates = reading.stated.annotation_fps, own, fps, reading.stated.fps, reading.grid.fps
-    rate = next(rate for rate in rates if rate and rate > 0)
+    own = entry.get("fps")  # only the unit of annotated frames; of features, layouts decide
+    known = isinstance(own, int | float) and not isinstance(own, bool) and 0 < own < FOREVER
+    rate = reading.stated.annotation_fps or (own if known else 0) or fps
+    rate = rate or reading.stated.fps or reading.grid.fps
     video = Video(
         name=name,
         duration=duration,

@@ -148,8 +148,8 @@ def test_grids_that_are_not_known_are_measured(factor):
         assert f"a snippet lasts {0.64 * factor:.4g} s of video" in one.message
 
 
-def test_durations_that_are_not_stated_contradict_nothing():
-    """A frame rate for which the features end with the video is no finding."""
+def test_features_that_lack_the_last_snippet_are_no_finding():
+    """Frames at the end that fill no snippet have no features."""
     data = clean(3, 20)
     assert not examine(data.map(lambda v: dataclasses.replace(v, duration=v.duration + 0.6)))
 

@@ -494,16 +494,19 @@ def test_names_of_the_duration(tmp_path, field):
     assert not source.computed_durations
 
 
-@pytest.mark.parametrize("annotation_fps", [0, 50])
-def test_annotated_frames_are_of_the_entries_frame_rate(tmp_path, annotation_fps):
+@pytest.mark.parametrize(
+    ("fps", "annotation_fps", "rate"),
+    [(30, 0, 30), (30, 50, 50), (True, 0, 25), (float("inf"), 0, 25), (-1, 0, 25), ("x", 0, 25)],
+)
+def test_annotated_frames_are_of_the_entries_frame_rate(tmp_path, fps, annotation_fps, rate):
+    """An `fps` that is no frame rate is ignored."""
     acmnet(tmp_path)
     content = json.loads((tmp_path / "gt.json").read_text())
     for entry in content["database"].values():
-        entry["fps"] = 30
+        entry["fps"] = fps
         entry["annotations"][0]["segment"] = [30, 135]
     text(tmp_path / "gt.json", content)
     source = layouts.read(tmp_path, unit="segment_frames", annotation_fps=annotation_fps)
-    rate = annotation_fps or 30
     assert source.videos[0].segments.tolist() == [[30 / rate, 135 / rate]]
 
 
