@@ -741,7 +741,7 @@ class TestLogs:
 
 
 def test_existing_functions_take_text(trained, tiny, tmp_path):
-    from jaxtal.checkpoint_conversion.convert import latest_variables
+    from jaxtal.checkpoint_conversion.convert import saved_variables
     from jaxtal.data import layouts
     from jaxtal.inference import exported, restore
     from jaxtal.inference.batch_predict import predict
@@ -752,7 +752,7 @@ def test_existing_functions_take_text(trained, tiny, tmp_path):
     model = restore.load_work_directory(folder)
     exported.export_model(str(tmp_path / "m"), model)
     assert exported.load_exported(str(tmp_path / "m")).classes == model.classes
-    assert "params" in latest_variables(folder)
+    assert "params" in saved_variables(folder)
     np.save(tmp_path / "v.npy", tiny.test[0].features)
     predict(model, str(tmp_path / "v.npy"), str(tmp_path / "found.json"))
     assert json.loads((tmp_path / "found.json").read_text())["results"]["v"]

@@ -21,6 +21,7 @@ from jaxtal.data.io import json_files, object_arrays, torch_files
 from jaxtal.data.io.files import check_unique, open_regular
 from jaxtal.errors import CheckpointError, JaxtalError, warn
 from jaxtal.training.checkpoints import Checkpoints
+from jaxtal.training.model_description import ModelDescription
 from jaxtal.training.train_state import TrainState, hyperparams_from_config
 from jaxtal.training.train_step import adam, init_state
 from jaxtal.training.workdir import Workdir
@@ -89,7 +90,7 @@ def from_torch(
     names = classes or _classes_of_data(config, widths.classes, f"{source}")
     _write(files, variables, config)
     name = "" if config is None else config.data.name
-    files.write_model(names, grid, 2 * widths.features, name)
+    files.write_model(ModelDescription(names, grid, 2 * widths.features, name))
     leaves = jax.tree.leaves(variables["params"])
     return Converted(widths, sum(math.prod(leaf.shape) for leaf in leaves), None not in names)
 
@@ -174,7 +175,7 @@ def _write(files: Workdir, variables: dict[str, Any], config: ConfigDict | None)
             "workdir=..."
         ) from None
     if config is not None:
-        json_files.write(files.path / "config.json", json_files.to_text(config.to_dict()))
+        json_files.write(files.path / "config.json", json_files.to_sealed_text(config.to_dict()))
     progress: dict[str, list] = {name: [None] for name in ("evaluation", "best", "diverged")}
     checkpoints = Checkpoints(files.checkpoints, writes=True)
     try:
@@ -239,8 +240,9 @@ def to_torch(
     workdir: str | os.PathLike[str],
     target: str | os.PathLike[str],
     member: int | None = None,
+    step: int | None = None,
 ) -> int:
-    """Write the parameters of the latest checkpoint as a state dict for the published program.
+    """Write the parameters of a checkpoint as a state dict for the published program.
 
     Parameters without a counterpart here are zero: the outer taps of CO2-Net's global layers and
     its unused feat_encoder.
@@ -250,6 +252,7 @@ def to_torch(
         workdir: Work directory of a run.
         target: PyTorch file to write.
         member: Member of a population, counted from 0; None for the first one.
+        step: Step of the checkpoint; None for the newest one.
 
     Returns:
         The number of members in the checkpoint.
@@ -260,7 +263,7 @@ def to_torch(
         DataError: The file cannot be written.
     """
     parameter_names.program(method)
-    variables = latest_variables(workdir)
+    variables = saved_variables(workdir, step)
     members = len(jax.tree.leaves(variables)[0])
     if not 0 <= (member or 0) < members:
         raise CheckpointError(f"member={member}: {workdir} holds members 0 to {members - 1}")
@@ -269,11 +272,12 @@ def to_torch(
     return members
 
 
-def latest_variables(workdir: str | os.PathLike[str]) -> dict[str, Any]:
-    """Read the variables of all members in the latest checkpoint, for any config.
+def saved_variables(workdir: str | os.PathLike[str], step: int | None = None) -> dict[str, Any]:
+    """Read the variables of all members in a checkpoint, for any config.
 
     Args:
         workdir: Work directory of a run.
+        step: Step of the checkpoint; None for the newest one.
 
     Returns:
         {"params": ...} and the model's other collections, NumPy arrays with a leading axis M
@@ -283,7 +287,7 @@ def latest_variables(workdir: str | os.PathLike[str]) -> dict[str, Any]:
         CheckpointError: The work directory has no checkpoint, or it cannot be read.
     """
     files = Workdir(workdir)
-    step = files.last_checkpoint()
+    step = files.checkpoint(step)
     checkpoints = Checkpoints(files.checkpoints)
     try:
         return checkpoints.restore_variables(step)[0]

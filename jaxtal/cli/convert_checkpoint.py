@@ -28,7 +28,7 @@ def add_flags(parser: flags.Parser) -> None:
     parser.add_flag("workdir", "Work directory, which --torch writes and --to_torch reads.")
     parser.add_flag("torch", "PyTorch file to read and convert to a work directory.")
     parser.add_flag(
-        "to_torch", "PyTorch file to write from the latest checkpoint of the work directory."
+        "to_torch", "PyTorch file to write from the newest checkpoint of the work directory."
     )
     flags.add_config(
         parser,
@@ -47,6 +47,7 @@ def add_flags(parser: flags.Parser) -> None:
         "Member of a population, counted from 0, with --to_torch only; default: the first one.",
         type=flags.integer(),
     )
+    flags.add_step(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -64,7 +65,7 @@ def _check_flags(args: argparse.Namespace) -> None:
         raise flags.UsageError(
             "wanted either --torch, a file to read, or --to_torch, a file to write"
         )
-    wrong = ["member"] if args.torch else ["classes", "config"]
+    wrong = ["member", "step"] if args.torch else ["classes", "config"]
     for name in wrong:
         if getattr(args, name) is not None:
             other = "to_torch" if args.torch else "torch"
@@ -104,7 +105,7 @@ def _to_torch(args: argparse.Namespace, method: str, workdir: Path) -> None:
     from jaxtal.checkpoint_conversion import convert
 
     flags.check_outputs(args, ["to_torch"])
-    members = convert.to_torch(method, workdir, Path(args.to_torch), args.member)
+    members = convert.to_torch(method, workdir, Path(args.to_torch), args.member, args.step)
     chosen = f", member {args.member or 0} of {members}" if members > 1 else ""
     hint = " (--member chooses another)" if chosen and args.member is None else ""
     print(

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 def add_flags(parser: flags.Parser) -> None:
     """Define the command's flags."""
-    parser.add_flag("workdir", "Work directory of the run whose latest checkpoint is the model.")
+    parser.add_flag("workdir", "Work directory of the run whose newest checkpoint is the model.")
     parser.add_flag("exported", "File written by jaxtal export, instead of --workdir.")
     add_members(parser)
     parser.add_flag(
@@ -55,6 +55,7 @@ def add_members(parser: flags.Parser) -> None:
         type=flags.boolean,
         default=False,
     )
+    flags.add_step(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -89,10 +90,12 @@ def _load(args: argparse.Namespace) -> "Model":
     if args.workdir:
         from jaxtal.inference import restore
 
-        return restore.load_work_directory(Path(args.workdir), args.member, args.ensemble)
-    if args.member is not None or args.ensemble:
+        return restore.load_work_directory(
+            Path(args.workdir), args.member, args.ensemble, args.step
+        )
+    if args.member is not None or args.ensemble or args.step is not None:
         raise flags.UsageError(
-            "--member and --ensemble are for --workdir; an exported file holds one model"
+            "--member, --ensemble and --step are for --workdir; an exported file holds one model"
         )
     from jaxtal.inference import exported  # imports neither flax nor the methods
 

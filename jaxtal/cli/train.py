@@ -39,11 +39,12 @@ def add_flags(parser: flags.Parser) -> None:
     )
     parser.add_flag(
         "mode",
-        "Train and evaluate, or (eval) evaluate the latest checkpoint of the work directory. With "
-        "another localization, protocol or time grid, eval writes to evaluations/ in it.",
+        "Train and evaluate, or (eval) evaluate a checkpoint of the work directory. eval writes to "
+        "evaluations/ in it, also with another localization, protocol or time grid.",
         type=flags.choice("train", "eval"),
         default="train",
     )
+    flags.add_step(parser)
     flags.add_compilation_cache(parser)
     parser.add_flag(
         "distributed",
@@ -96,14 +97,21 @@ def _train(args: argparse.Namespace) -> int:
     logging.getLogger("asyncio").setLevel(logging.CRITICAL)
     runtime.enable_compilation_cache(args.compilation_cache_dir)
     workdir = Path(args.workdir or default_workdir(args.config))
+    if args.step is not None and args.mode != "eval":
+        raise flags.UsageError(
+            "--step is for --mode=eval; training resumes from the newest checkpoint"
+        )
     try:
         if args.distributed:
             multihost.initialize_distributed()
         multihost.expect_devices(args.expect_devices)
         result = train_and_evaluate(
-            args.loaded_config, workdir, args.mode, progress=console.progress
+            args.loaded_config, workdir, args.mode, step=args.step, progress=console.progress
         )
-        console.print_run(result, Workdir(workdir).evaluation_dir(result.get("changed", {})).path)
+        files = Workdir(workdir)
+        if args.mode == "eval":
+            files = files.evaluation_dir(result["step"], result.get("changed", {}))
+        console.print_run(result, files.path)
     except preemption.Interrupted as how:
         print(f"{how}; the same command resumes", file=sys.stderr)
         return preemption.INTERRUPTED

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from jaxtal.data.dataset import Dataset, Video
+from jaxtal.data.io import checksums
 from jaxtal.data.reading import THREE
 
 
@@ -81,9 +82,9 @@ def as_text(times: list[float]) -> list[str]:
 
 
 def to_json(dataset: Dataset) -> str:
-    """Return a data set's annotations as JSON text in ActivityNet form.
+    """Return a data set's annotations as JSON text in ActivityNet form, with a checksum.
 
     Args:
         dataset: the videos, with or without features.
     """
-    return json.dumps(to_content(dataset))
+    return json.dumps(checksums.seal(to_content(dataset)))

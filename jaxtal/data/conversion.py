@@ -20,14 +20,13 @@ from numpy.lib import format as npy
 
 from jaxtal.data import activitynet_writer
 from jaxtal.data.dataset import Dataset, TimeGrid, Video
-from jaxtal.data.io import json_files, object_arrays
-from jaxtal.data.io.files import atomic_write, sha256
+from jaxtal.data.io import checksums, json_files, object_arrays
+from jaxtal.data.io.files import atomic_write
 from jaxtal.data.io.journal import JOURNAL, LOCK, HashedFile, Journal
 from jaxtal.data.layouts import manifest, per_video, wtalc, wtalc_writer
 from jaxtal.data.lazy_dataset import LazyDataset
 from jaxtal.errors import DataError
 
-SUMS = "SHA256SUMS"
 _JOINT = ("wtalc", "hamnet")
 LAYOUTS = (*_JOINT, *(spec.name for spec in per_video.LAYOUT_SPECS), "activitynet")
 _SYNC = 2**26  # bytes of the joint file between two fsyncs; the journal lists synced videos only
@@ -130,9 +129,9 @@ def _finish(layout: str, folder: Path, dataset: Dataset, journal: "Journal", num
         name = path.relative_to(folder).as_posix()
         if path.name.endswith(".tmp") and path.name.startswith("."):
             path.unlink()  # from an interrupted write
-        elif path.is_file() and name not in (JOURNAL, LOCK, SUMS, manifest.NAME):
-            sums.setdefault(name, sha256(path))
-    json_files.write(folder / SUMS, "".join(f"{sums[name]}  {name}\n" for name in sorted(sums)))
+        elif path.is_file() and name not in (JOURNAL, LOCK, checksums.LIST, manifest.NAME):
+            sums.setdefault(name, checksums.of_file(path))
+    json_files.write(folder / checksums.LIST, checksums.to_list(sums))
     snippets = {name: line["snippets"] for name, line in journal.done.items()}
     stated = json_files.to_text(manifest.content(layout, dataset, snippets, number))
     json_files.write(folder / manifest.NAME, stated)
@@ -168,7 +167,7 @@ def _check_subsets(dataset: Dataset, layout: str, where: Path) -> None:
 
 def _task(source: LazyDataset, dataset: Dataset, layout: str) -> dict[str, Any]:
     """Return the parameters that must match for an interrupted conversion to be resumed."""
-    annotations = zlib.crc32(activitynet_writer.to_json(dataset).encode())
+    annotations = zlib.crc32(json.dumps(activitynet_writer.to_content(dataset)).encode())
     return {
         "from": str(source.path.resolve()),
         "layout": source.layout,
@@ -185,8 +184,7 @@ def _number(task: dict[str, Any]) -> int:
 
 def _check_complete(folder: Path) -> None:
     """Raise DataError if a file of a finished conversion is missing."""
-    for line in (folder / SUMS).read_text(encoding="utf-8").splitlines():
-        name = line.partition("  ")[2]
+    for name in checksums.read_list(folder):
         if not (folder / name).is_file():
             raise DataError(
                 f"{folder} was complete, but {name} is missing; delete the folder and convert again"

@@ -14,7 +14,7 @@ import numpy as np
 from jaxtal import reprs
 from jaxtal.data.affixes import recognize
 from jaxtal.data.dataset import FOREVER, Dataset
-from jaxtal.data.io import json_files
+from jaxtal.data.io import checksums, json_files
 from jaxtal.data.reading import THREE
 from jaxtal.data.segments import Segments
 from jaxtal.errors import DataError, short_repr, warn
@@ -341,7 +341,7 @@ def _number(value: Any) -> float:
 
 
 def to_json(detections: Segments, videos: Sequence[str], classes: Sequence[str]) -> str:
-    """Return detections as JSON text in ActivityNet form.
+    """Return detections as JSON text in ActivityNet form, with a checksum.
 
     Args:
         detections: n segments in seconds.
@@ -355,4 +355,4 @@ def to_json(detections: Segments, videos: Sequence[str], classes: Sequence[str])
     for video, label, *times, score in zip(*(c.tolist() for c in columns), strict=True):
         results[videos[video]].append({"score": score, "segment": times, "label": classes[label]})
     content = {"version": "VERSION 1.3", "results": results, "external_data": {}}
-    return json.dumps(content)
+    return json.dumps(checksums.seal(content))

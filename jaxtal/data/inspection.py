@@ -12,9 +12,9 @@ from jaxtal.data.dataset import Dataset, Video, count_annotation_errors, stream_
 from jaxtal.data.examination import Facts, examine
 from jaxtal.data.examination.facts import of_source
 from jaxtal.data.findings import ERROR, WARNING, Finding, by_severity
-from jaxtal.data.io.files import open_regular, sha256
+from jaxtal.data.io import checksums
 from jaxtal.data.lazy_dataset import LazyDataset
-from jaxtal.errors import DataError, JaxtalError
+from jaxtal.errors import JaxtalError
 
 QUANTILES = (0, 5, 25, 50, 75, 95, 100)
 Progress = Callable[[int, int], AbstractContextManager]
@@ -193,23 +193,10 @@ def changed_files(folder: Path) -> list[Finding]:
     Raises:
         DataError: SHA256SUMS lists a file outside of the folder, or cannot be read.
     """
-    sums = folder / "SHA256SUMS"
-    if not sums.is_file():
+    if not (folder / checksums.LIST).is_file():
         return []
-    with open_regular(sums) as file:
-        lines = file.read().decode("utf-8", "replace").splitlines()
-    changed = []
-    for line in lines:
-        wanted, _, name = line.partition("  ")
-        path = folder / name
-        if not path.resolve().is_relative_to(folder.resolve()):
-            raise DataError(f"{sums}: {name!r:.80} is outside of the folder; wanted files in it")
-        if not path.is_file():
-            changed.append(f"{name} is missing")
-            continue
-        if sha256(path) != wanted:
-            changed.append(f"{name} has changed")
+    changed = checksums.find_changed(folder, checksums.read_list(folder))
     if not changed:
         return []
-    message = f"{len(changed)} files differ from SHA256SUMS: {changed[0]}"
-    return [Finding("files that differ from SHA256SUMS", WARNING, message, tuple(changed))]
+    message = f"{len(changed)} files differ from {checksums.LIST}: {changed[0]}"
+    return [Finding(f"files that differ from {checksums.LIST}", WARNING, message, tuple(changed))]

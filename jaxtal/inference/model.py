@@ -283,18 +283,23 @@ class Model:
 
 
 def load_model(
-    path: str | os.PathLike[str], *, member: int | None = None, ensemble: bool = False
+    path: str | os.PathLike[str],
+    *,
+    member: int | None = None,
+    ensemble: bool = False,
+    step: int | None = None,
 ) -> Model:
     """Load a trained model from a work directory or an exported file.
 
     An exported file is a program: load files from trusted sources only.
 
     Args:
-        path: Work directory of a run, of which the latest checkpoint is loaded, or a file written
-            by `Model.export`.
+        path: Work directory of a run, or a file written by `Model.export`.
         member: Member of a population, counted from 0; None for a run with one model, or with
             `ensemble`.
         ensemble: Average the outputs of all members of a population that have not diverged.
+        step: Step of the checkpoint to load; None for the newest one, which is never replaced by an
+            older one if it is damaged.
 
     Returns:
         The model.
@@ -302,7 +307,7 @@ def load_model(
     Raises:
         CheckpointError: A file is missing, damaged or of another version, the member does not
             exist, or its training has diverged.
-        ConfigError: `member` or `ensemble` is given for an exported file.
+        ConfigError: `member`, `ensemble` or `step` is given for an exported file.
         DataError: A file cannot be read.
 
     Examples:
@@ -313,16 +318,16 @@ def load_model(
     if path.is_dir():
         from jaxtal.inference import restore
 
-        return restore.load_work_directory(path, member, ensemble)
+        return restore.load_work_directory(path, member, ensemble, step)
     if not path.exists():
         raise CheckpointError(
             f"{path}: no such work directory and no such file; give the workdir=... of a training "
             "run, or a file written by Model.export"
         )
-    if member is not None or ensemble:
+    if member is not None or ensemble or step is not None:
         raise ConfigError(
-            f"member=... and ensemble=True are for a work directory; {path} is a file, which holds "
-            "one model"
+            f"member=..., ensemble=True and step=... are for a work directory; {path} is a file, "
+            "which holds one model"
         )
     from jaxtal.inference import exported  # imports neither flax nor the methods
 

@@ -20,22 +20,26 @@ from jaxtal.errors import CheckpointError, JaxtalError
 from jaxtal.inference.model import Model
 from jaxtal.localization.config import LocalizationConfig
 from jaxtal.methods.base import Method
-from jaxtal.training import evaluator, population
+from jaxtal.training import comparison, evaluator, population
 from jaxtal.training.checkpoint_fit import Shapes, find_difference, network_shapes
-from jaxtal.training.checkpoints import Checkpoints, saved_shapes
+from jaxtal.training.checkpoints import Checkpoints, saved_run, saved_shapes
 from jaxtal.training.workdir import Workdir
 
 
 def load_work_directory(
-    folder: str | os.PathLike[str], member: int | None = None, ensemble: bool = False
+    folder: str | os.PathLike[str],
+    member: int | None = None,
+    ensemble: bool = False,
+    step: int | None = None,
 ) -> Model:
-    """Load the model of the latest checkpoint; data and config file of the run are not needed.
+    """Load the model of a checkpoint; data and config file of the run are not needed.
 
     Args:
         folder: Work directory of the run.
         member: Member of a population, counted from 0; None for a run with one model, or with
             `ensemble`.
         ensemble: Average the outputs of all members of a population that have not diverged.
+        step: Step of the checkpoint; None for the newest one.
 
     Returns:
         The model.
@@ -57,7 +61,8 @@ def load_work_directory(
         _check_ensemble(member, config, folder)
     else:
         member = _pick(member, config.population, folder)
-    described = files.read_model()
+    described, step = files.read_model(), files.checkpoint(step)
+    _check_unedited(files, saved, step)
     classes = tuple(name for name in described.classes if name is not None)
     if len(classes) < len(described.classes):
         raise CheckpointError(
@@ -73,7 +78,6 @@ def load_work_directory(
         network(*sizes)
         model = method.build(config.model, len(classes), described.stream_widths)
         program = program_of(method, model, config.precision, ensemble)
-    step = files.last_checkpoint()
     _check_checkpoint(files.checkpoints, step, network, sizes)
     return Model(
         classes=classes,
@@ -184,6 +188,25 @@ def _check_ensemble(member: int | None, config: ConfigDict, folder: Path) -> Non
         raise CheckpointError(
             f"{folder} holds a population whose members differ in more than the seed: "
             f"{config.vary}; their average was never evaluated, so give a member=..."
+        )
+
+
+def _check_unedited(files: Workdir, config: dict[str, Any], step: int) -> None:
+    """Raise CheckpointError if config.json or model.json are not those of the checkpoint."""
+    if not (saved := saved_run(files.checkpoints, step)):
+        return
+    _check_equal(files.path / "config.json", complete(saved["config"]), complete(config))
+    before, now = ({**one, "data": ""} for one in (saved["model"], files.read_model().to_json()))
+    _check_equal(files.path / "model.json", before, now)
+
+
+def _check_equal(path: Path, before: dict[str, Any], now: dict[str, Any]) -> None:
+    if found := comparison.differences(before, now):
+        raise CheckpointError(
+            f"{path}: not what the checkpoint was trained with: "
+            f"{comparison.in_words(found)} ('there' is in the checkpoint, 'here' in the file); it "
+            "was edited, or is of another run: delete it and evaluate the run again (mode=eval) to "
+            "write it; to evaluate with other settings, give them to that evaluation"
         )
 
 

@@ -1,36 +1,52 @@
-"""Detect truncated checkpoints with a manifest of file sizes.
+"""Detect damaged checkpoints with a manifest of sizes and checksums of all files.
 
 Orbax writes a checkpoint under a temporary name and renames it when it is complete. That suffices
 if a process is killed. It does not suffice if a machine loses power, or if renaming a folder is not
-atomic (a bucket that is mounted as a file system): files may then be truncated.
+atomic (a bucket that is mounted as a file system): files may then be truncated. Nor does Orbax
+notice a bit that a disk or a copy has changed.
 """
 
-import json
 import os
 from pathlib import Path
+from typing import Any
 
-_NAME = "sealed.json"
-_PARTS = ("_CHECKPOINT_METADATA", "state", "progress")
+from jaxtal.data.io import checksums, json_files
+from jaxtal.errors import CheckpointError, JaxtalError, warn
+
+NAME = "sealed.json"
+_METADATA = "_CHECKPOINT_METADATA"
+_LATER = (NAME, _METADATA, "commit_success.txt")  # written after the manifest
+_PARTS = (_METADATA, "state", "progress")
+_FORM = "the manifest of a checkpoint"
 
 
 def write_manifest(folder: Path) -> None:
-    """Flush the files of a checkpoint to disk and write the manifest of their sizes.
+    """Flush the files of a checkpoint to disk and write the manifest.
 
     Args:
         folder: the complete checkpoint, before it is renamed.
     """
-    files = [path for path in sorted(folder.rglob("*")) if path.is_file() and _counts(path)]
+    later = {folder / name for name in _LATER}
+    files = [path for path in sorted(folder.rglob("*")) if path.is_file() and path not in later]
     for path in files:
         _to_disk(path)
-    sizes = {str(path.relative_to(folder)): path.stat().st_size for path in files}
-    (folder / _NAME).write_text(json.dumps(sizes))
-    for path in (folder / _NAME, folder, *(p for p in folder.rglob("*") if p.is_dir())):
+    names = [path.relative_to(folder).as_posix() for path in files]
+    sums = checksums.of_files(folder, names)
+    sizes = [path.stat().st_size for path in files]
+    content = {
+        "files": {name: [size, sums[name]] for name, size in zip(names, sizes, strict=True)},
+        "metadata": checksums.of_json(_metadata(folder)),
+    }
+    json_files.write(folder / NAME, json_files.to_sealed_text(content))
+    for path in (folder, *(p for p in folder.rglob("*") if p.is_dir())):
         _to_disk(path)
 
 
-def _counts(path: Path) -> bool:
-    """Return False for the files that Orbax rewrites after the manifest is written."""
-    return path.name not in (_NAME, "_CHECKPOINT_METADATA")
+def _metadata(folder: Path) -> Any:
+    """Return Orbax's metadata of a checkpoint without the time that is entered at its renaming."""
+    path = folder / _METADATA
+    content = json_files.load(path, "Orbax's metadata") if path.exists() else {}
+    return {**content, "commit_timestamp_nsecs": None}
 
 
 def _to_disk(path: Path) -> None:
@@ -45,28 +61,71 @@ def _to_disk(path: Path) -> None:
         os.close(descriptor)
 
 
-def find_corruption(folder: Path) -> str:
+def find_truncation(folder: Path) -> str:
     """Return a description of the first missing or truncated file of a checkpoint.
+
+    Files are not read, so a checkpoint of any size takes no time.
 
     Args:
         folder: the checkpoint of one step.
 
     Returns:
-        "" for a checkpoint without a detectable fault. A checkpoint of an earlier version, which
-        has no manifest, only needs its top-level entries.
+        "" for a checkpoint without a missing or truncated file. A checkpoint of an earlier version,
+        which has no manifest, only needs its top-level entries.
     """
-    if not (folder / _NAME).is_file():  # of an earlier version, or partly deleted
+    if not (folder / NAME).is_file():  # of an earlier version, or partly deleted
         lacks = [name for name in _PARTS if not (folder / name).exists()]
         return f"{lacks[0]} is missing" if lacks else ""
     try:
-        sizes = dict(json.loads((folder / _NAME).read_text()))
-    except (OSError, TypeError, ValueError):
-        return f"{_NAME} is truncated"
+        sizes = _sizes(folder)
+    except JaxtalError:
+        return f"{NAME} is damaged"
     for name, size in sizes.items():
         found = _size(folder / name)
         if found != size:
             return f"{name} has {found:,} of {size:,} bytes"
     return ""
+
+
+def find_damage(folder: Path) -> str:
+    """Return a description of the first missing, truncated or altered file of a checkpoint.
+
+    All files are read.
+
+    Args:
+        folder: the checkpoint of one step.
+
+    Returns:
+        "" for a checkpoint that is as it was written, as far as its manifest tells: the one of an
+        earlier version has only sizes, or is absent.
+    """
+    if found := find_truncation(folder):
+        return found
+    if "files" not in (manifest := _manifest(folder)):
+        return ""
+    try:
+        if manifest["metadata"] != checksums.of_json(_metadata(folder)):
+            return f"{_METADATA} has changed"
+        sums = {name: checksum for name, (_, checksum) in manifest["files"].items()}
+        return next(iter(checksums.find_changed(folder, sums)), "")
+    except JaxtalError as error:
+        return str(error)
+
+
+def has_checksums(folder: Path) -> bool:
+    """Return whether the manifest of a checkpoint has checksums; early ones have only sizes."""
+    return "files" in _manifest(folder)
+
+
+def _manifest(folder: Path) -> dict[str, Any]:
+    return json_files.load(folder / NAME, _FORM) if (folder / NAME).is_file() else {}
+
+
+def _sizes(folder: Path) -> dict[str, int]:
+    """Return {file: size} of a manifest; early ones hold nothing else."""
+    content = _manifest(folder)
+    entries = content.get("files")
+    return content if entries is None else {name: size for name, (size, _) in entries.items()}
 
 
 def _size(path: Path) -> int:
@@ -87,7 +146,7 @@ def checkpoint_steps(folder: Path) -> list[int]:
 
 
 def latest_complete_step(folder: Path) -> int | None:
-    """Return the last step with a complete checkpoint, None if there is none.
+    """Return the last step with a complete checkpoint, None if there is none; no file is read.
 
     Args:
         folder: `checkpoints/` of a run.
@@ -95,6 +154,41 @@ def latest_complete_step(folder: Path) -> int | None:
     complete = (
         step
         for step in reversed(checkpoint_steps(folder))
-        if not find_corruption(folder / str(step))
+        if not find_truncation(folder / str(step))
     )
     return next(complete, None)
+
+
+def choose(folder: Path, step: int | None = None) -> int:
+    """Return the step of the checkpoint to evaluate or to predict with; all its files are verified.
+
+    Args:
+        folder: `checkpoints/` of a run.
+        step: the step that the user names; None for the newest checkpoint.
+
+    Raises:
+        CheckpointError: there is no checkpoint, none of `step`, or it is damaged. An older one is
+            never chosen unless the user names it.
+    """
+    steps = checkpoint_steps(folder)
+    if not steps:
+        raise CheckpointError(
+            f"{folder.parent} has no checkpoint; train first, or give another folder"
+        )
+    if step is not None and step not in steps:
+        raise CheckpointError(
+            f"{folder} has no checkpoint of step={step}, only of {', '.join(map(str, steps))}"
+        )
+    chosen = steps[-1] if step is None else step
+    if damage := find_damage(folder / str(chosen)):
+        others = (one for one in reversed(steps) if one != chosen)
+        good = next((one for one in others if not find_damage(folder / str(one))), None)
+        hint = "none is good; train again, or give another workdir=..."
+        if good is not None:
+            hint = f"step={good} uses another one, which is good"
+        raise CheckpointError(
+            f"{folder / str(chosen)}: this checkpoint is damaged ({damage}); {hint}"
+        )
+    if not has_checksums(folder / str(chosen)):
+        warn(f"{folder / str(chosen)}: no checksums, so damage in it would not be noticed")
+    return chosen

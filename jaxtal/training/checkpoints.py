@@ -12,29 +12,34 @@ import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers as policies
 from orbax.checkpoint import multihost
 
+from jaxtal.data.io import json_files
 from jaxtal.errors import CheckpointError
 from jaxtal.parallel.multihost import broadcast_from_primary
 from jaxtal.training import checkpoint_integrity
 from jaxtal.training.checkpoint_fit import shapes_of
 from jaxtal.training.train_state import TrainState
 
+_RUN = "run"  # entry of the progress
+
 
 class Checkpoints:
     """The folder `checkpoints/` of a run: the latest two steps and the best one.
 
     Beside the training state a checkpoint holds `progress`, a JSON object: the evaluation at its
-    step and the best evaluation so far. A truncated checkpoint is never chosen, see
+    step, the best evaluation so far, and the config. A damaged checkpoint is never used, see
     `jaxtal.training.checkpoint_integrity`. In a multi-process job every process writes and reads
     the shards of its own devices.
     """
 
-    def __init__(self, folder: Path, writes: bool = False):
+    def __init__(self, folder: Path, writes: bool = False, run: dict[str, Any] | None = None):
         """Open the folder.
 
         Args:
             folder: `checkpoints/` of a run; without `writes` the run may still be in progress.
             writes: delete unfinished checkpoints of earlier runs, and allow `save`.
+            run: JSON object that every saved checkpoint contains, see `saved_run`.
         """
+        self._run = run or {}
         best = policies.BestN(get_metric_fn=lambda metrics: metrics["criterion"], n=1)
         self._manager = _Manager(
             folder.resolve(),
@@ -75,7 +80,8 @@ class Checkpoints:
         self._manager.save(
             step,
             args=ocp.args.Composite(
-                state=ocp.args.StandardSave(state), progress=ocp.args.JsonSave(progress)
+                state=ocp.args.StandardSave(state),
+                progress=ocp.args.JsonSave({**progress, _RUN: self._run}),
             ),
             metrics={"criterion": criterion},
         )
@@ -120,6 +126,7 @@ class Checkpoints:
         wanted = ocp.args.Composite(state=state, progress=ocp.args.JsonRestore())
         with _translate_errors(Path(self._manager.directory), step):
             restored = self._manager.restore(step, args=wanted)
+        restored["progress"].pop(_RUN, None)
         return restored["state"], restored["progress"]
 
     def __enter__(self) -> "Checkpoints":
@@ -142,6 +149,24 @@ class Checkpoints:
     def wait(self) -> None:
         """Block until pending saves have finished."""
         self._manager.wait_until_finished()
+
+
+def saved_run(folder: Path, step: int) -> dict[str, Any]:
+    """Read the config and the description of the model in a checkpoint.
+
+    Args:
+        folder: `checkpoints/` of a run.
+        step: a step with a checkpoint.
+
+    Returns:
+        {"config": as in config.json, "model": as in model.json}; {} for a checkpoint that was
+        converted or written by an earlier version.
+
+    Raises:
+        DataError: the checkpoint is damaged.
+    """
+    path = folder / str(step) / "progress" / "metadata"
+    return json_files.load(path, "the progress in a checkpoint").get(_RUN, {})
 
 
 def saved_shapes(folder: Path, step: int) -> dict[str, tuple[int, ...]]:

@@ -28,8 +28,9 @@ from jaxtal.parallel import multihost
 from jaxtal.parallel.mesh import FEATURE_PLACEMENTS, mesh_from_config
 from jaxtal.training import population
 from jaxtal.training.checkpoint_fit import find_difference, network_shapes
-from jaxtal.training.checkpoints import saved_shapes
+from jaxtal.training.checkpoints import saved_run, saved_shapes
 from jaxtal.training.evaluator import pick_protocols
+from jaxtal.training.model_description import ModelDescription
 from jaxtal.training.workdir import Workdir, fingerprint, summary_writer
 
 _LOG = logging.getLogger(__name__)
@@ -48,10 +49,10 @@ class Setup(NamedTuple):
             done.
         mesh: the devices.
         files: the work directory.
-        results: the folder of the results: the work directory, or with settings of the evaluation
-            that differ from the run's one in its evaluations/.
-        changed: these settings, {field: value}.
-        saved_step: step of the latest complete checkpoint; -1 if there is none.
+        results: the folder of the results: the work directory, or with mode "eval" one in its
+            evaluations/.
+        changed: settings of the evaluation that differ from the run's, {field: value}.
+        saved_step: step of the checkpoint to start from; -1 if there is none.
         save_results: whether evaluations are logged and saved as checkpoints.
     """
 
@@ -79,6 +80,7 @@ def prepare(
     workdir: str | os.PathLike[str],
     mode: str = "train",
     dataset: Dataset | None = None,
+    step: int | None = None,
 ) -> Setup:
     """Validate the config against data, devices and work directory, and place the features.
 
@@ -89,6 +91,7 @@ def prepare(
         workdir: folder of the run.
         mode: "train" or "eval".
         dataset: data set with all features; None to load the one that `config.data` names.
+        step: the checkpoint to evaluate; None for the newest one.
 
     Raises:
         ConfigError: the config is invalid, or does not fit the data or the devices.
@@ -97,7 +100,11 @@ def prepare(
     """
     method = methods.get(config.method)
     files = Workdir(workdir, writes=multihost.is_primary_process())
-    changed = _check_config(config, method, files, mode)
+    _check_config(config, method)
+    training = mode == "train"
+    saved_step = _last_good_step(files, config) if training else files.checkpoint(step)
+    saved = saved_run(files.checkpoints, saved_step) if saved_step >= 0 else {}
+    changed = files.check_config(config.to_dict(), mode, saved.get("config"))
     mesh = mesh_from_config(config, method.num_batch_shards(config))
     _log_mesh(mesh)
     generated = dataset is None and not config.data.dir
@@ -110,17 +117,17 @@ def prepare(
     found = examine(dataset)
     report(found, dataset.name, config.data.strict, "config.data.")
     _check_dataset(dataset, method, config)
-    if files.latest_step() is not None:
+    if saved_step >= 0:
         changed |= _check_protocols(files, method, dataset, config, mode)
-    results = files.evaluation_dir(changed)
+    _check_checkpoint(files, method, config, dataset, saved_step)
+    results = files if training else files.evaluation_dir(saved_step, changed)
     seen = fingerprint(dataset, generated)
-    _open_workdir(files, results, method, config, dataset, seen, found)
-    if changed:
+    _open_workdir(files, results, saved, config, dataset, seen, found)
+    if training:
+        if multihost.is_primary_process():
+            files.quarantine_damaged()
+    else:
         files = Workdir(workdir, writes=False)
-    training = mode == "train"
-    if training and multihost.is_primary_process():
-        files.quarantine_truncated()
-    saved_step = _latest_step(files)
     to_train = training and saved_step != config.train.steps
     dataset, placed = _place(dataset, config, mesh, to_train)
     return Setup(
@@ -167,12 +174,8 @@ _MINIMUMS = {
 }
 
 
-def _check_config(config: ConfigDict, method: Method, files: Workdir, mode: str) -> dict[str, Any]:
-    """Raise ConfigError for a config that is invalid for every data set.
-
-    Returns:
-        The settings of the evaluation that differ from the run's, see `Workdir.check_config`.
-    """
+def _check_config(config: ConfigDict, method: Method) -> None:
+    """Raise ConfigError for a config that is invalid for every data set."""
     at_least(config, _MINIMUMS)
     at_most(config, {"data.device_share": 1})
     one_of(
@@ -186,15 +189,22 @@ def _check_config(config: ConfigDict, method: Method, files: Workdir, mode: str)
         method.validate_config(member)
     if config.train.tensorboard:
         summary_writer()
-    done = _latest_step(files)
-    if mode == "eval":
-        files.last_checkpoint()
-    if mode == "train" and done > config.train.steps:
+
+
+def _last_good_step(files: Workdir, config: ConfigDict) -> int:
+    """Return the step of the last undamaged checkpoint on process 0, -1 for none.
+
+    Raises:
+        ConfigError: training would end before this step.
+    """
+    step = files.latest_good_step() if files.writes else None
+    step = multihost.broadcast_from_primary(-1 if step is None else step)
+    if step > config.train.steps:
         raise ConfigError(
-            f"{files.path} is already at step {done}, beyond config.train.steps="
+            f"{files.path} is already at step {step}, beyond config.train.steps="
             f"{config.train.steps}; raise it or give another workdir=..."
         )
-    return files.check_config(config.to_dict(), mode)
+    return step
 
 
 def _check_protocols(
@@ -243,7 +253,7 @@ def _check_lengths(dataset: Dataset, min_snippets: int) -> None:
 def _open_workdir(
     files: Workdir,
     results: Workdir,
-    method: Method,
+    saved: dict[str, Any],
     config: ConfigDict,
     dataset: Dataset,
     seen: dict[str, int],
@@ -255,18 +265,27 @@ def _open_workdir(
     )
     files.check_data(seen)
     files.check_model(dataset.classes, dataset.feature_width)
-    _check_checkpoint(files, method, config, dataset)
-    results.open(config.to_dict(), {**seen, "findings": [one.to_json() for one in found]})
+    data = {**seen, "findings": [one.to_json() for one in found]}
+    results.open(config.to_dict(), data)
     if results is files:
-        data = dataset.feature_width, dataset.name, dataset.stream_widths
-        files.write_model(dataset.classes, dataset.grid, *data)
+        files.write_model(model_of(dataset))
     else:
-        _LOG.info("settings of the evaluation differ from the run's: writing to %s", results.path)
+        files.add_missing(saved.get("config", config.to_dict()), data, model_of(dataset))
+        _LOG.info("the results of training are kept: writing to %s", results.path)
 
 
-def _check_checkpoint(files: Workdir, method: Method, config: ConfigDict, dataset: Dataset) -> None:
-    """Raise CheckpointError if the latest checkpoint is of another network."""
-    if (step := _latest_step(files)) < 0:
+def model_of(dataset: Dataset) -> ModelDescription:
+    """Return the description of a model that is trained on a data set."""
+    return ModelDescription(
+        dataset.classes, dataset.grid, dataset.feature_width, dataset.name, dataset.stream_widths
+    )
+
+
+def _check_checkpoint(
+    files: Workdir, method: Method, config: ConfigDict, dataset: Dataset, step: int
+) -> None:
+    """Raise CheckpointError if the checkpoint of a step is of another network."""
+    if step < 0:
         return
     network = partial(network_shapes, method, config, dataset.stream_widths)
     saved = saved_shapes(files.checkpoints, step)
@@ -277,12 +296,6 @@ def _check_checkpoint(files: Workdir, method: Method, config: ConfigDict, datase
             f"has {found[0]}, {dataset.name} with this config {found[1]}; give the data and the "
             "config that it was trained with, or another workdir=..."
         )
-
-
-def _latest_step(files: Workdir) -> int:
-    """Return the step of the latest complete checkpoint on process 0, -1 for none."""
-    step = files.latest_step()
-    return multihost.broadcast_from_primary(-1 if step is None else step)
 
 
 def _log_mesh(mesh: Mesh) -> None:

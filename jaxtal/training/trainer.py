@@ -19,11 +19,12 @@ from jaxtal.parallel import preemption, sharding
 from jaxtal.parallel.mesh import MEMBER_SPEC
 from jaxtal.training import population, train_step
 from jaxtal.training.checkpoints import Checkpoints
+from jaxtal.training.comparison import as_json
 from jaxtal.training.dispatch import Dispatcher, Timer, dispatch_ends, steps_per_dispatch
 from jaxtal.training.evaluator import Evaluator
 from jaxtal.training.metrics_log import MetricsLog
 from jaxtal.training.results import MemberEvaluation, evaluate_member, write_results
-from jaxtal.training.setup import Setup, prepare
+from jaxtal.training.setup import Setup, model_of, prepare
 from jaxtal.training.train_state import TrainState
 from jaxtal.training.workdir import Workdir
 
@@ -52,6 +53,7 @@ def train_and_evaluate(
     mode: str = "train",
     *,
     dataset: Dataset | None = None,
+    step: int | None = None,
     progress: Progress = no_progress,
 ) -> dict[str, Any]:
     """Run a config in a work directory; resume from its latest checkpoint if there is one.
@@ -65,11 +67,13 @@ def train_and_evaluate(
     Args:
         config: the whole config, for example of configs/co2net_thumos.py.
         workdir: folder for everything that the run writes.
-        mode: "train", or "eval" to only evaluate the latest checkpoint. Localization, protocol and
-            time grid may then differ from those of the run, as training does not depend on them:
-            the results are in the folder `evaluations/`, and their content has an entry "changed".
+        mode: "train", or "eval" to only evaluate a checkpoint. The results are then in the folder
+            `evaluations/`, beside those of training. Localization, protocol and time grid may
+            differ from those of the run, as training does not depend on them: "changed" in the
+            results lists them.
         dataset: data set with all features, in place of the one that `config.data` names. Its name
             selects the protocol, as `config.data.name` does otherwise.
+        step: the checkpoint to evaluate with mode "eval"; None for the newest one.
         progress: returns a context that shows the progress, see `console.progress`.
 
     Returns:
@@ -78,15 +82,17 @@ def train_and_evaluate(
     Raises:
         ConfigError: the config is invalid, or does not fit the data or the devices.
         DataError: the data set cannot be read.
-        CheckpointError: the work directory belongs to a different run, or is damaged.
+        CheckpointError: the work directory belongs to a different run, or the checkpoint to
+            evaluate is damaged. Training sets damaged checkpoints aside, with a warning.
         NonFiniteError: training has diverged.
         Interrupted: SIGTERM was received, and a checkpoint has been saved.
     """
-    setup = prepare(config, workdir, mode, dataset)
+    setup = prepare(config, workdir, mode, dataset, step)
     files = setup.files
+    run = {"config": as_json(config.to_dict()), "model": model_of(setup.dataset).to_json()}
     with (
         _translate_resource_errors(files),
-        Checkpoints(files.checkpoints, setup.save_results) as checkpoints,
+        Checkpoints(files.checkpoints, setup.save_results, run) as checkpoints,
     ):
         trainer = Trainer(setup, checkpoints)
         if mode == "train":
@@ -165,8 +171,8 @@ class Trainer:
         with self._timed("compile"):
             init = train_step.init_fn(self._model, setup.config, setup.mesh, width)
             state = init(self._hyper)
-        # Lines after the checkpoint belong to steps that will be repeated.
-        setup.files.truncate_metrics(setup.saved_step)
+        if setup.save_results:
+            setup.files.repair_metrics(setup.saved_step)
         if setup.saved_step < 0:
             params = setup.method.initialize(state.params, setup.dataset, setup.config)
             return state._replace(params=sharding.reshard(setup.mesh, params, MEMBER_SPEC))
@@ -300,8 +306,7 @@ class Trainer:
             line = {**line, "on": "validation"}
             # Of equal checkpoints Orbax keeps the last one, but the best step is the first one.
             criterion -= 1e-9 * line["step"] / self.setup.config.train.steps
-        seen = any(known["step"] == line["step"] and "map" in known for known in files.metrics())
-        if self.setup.save_results and not seen:
+        if self.setup.save_results and not files.has_evaluation(line["step"]):
             files.append_metrics(line)
         return criterion
 

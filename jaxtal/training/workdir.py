@@ -1,29 +1,33 @@
 """Read and write the files of a run's work directory; complete files are written atomically."""
 
-import dataclasses
-import json
+import itertools
 import os
-import shutil
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from jaxtal.config import complete
 from jaxtal.data import activations, activitynet_writer
 from jaxtal.data import detections as detection_files
-from jaxtal.data.dataset import Dataset, TimeGrid, as_stream_widths
+from jaxtal.data.dataset import Dataset
 from jaxtal.data.io import json_files
 from jaxtal.data.reading import THREE
 from jaxtal.data.segments import Segments
 from jaxtal.errors import CheckpointError, short_repr, warn
 from jaxtal.extras import required
-from jaxtal.training import checkpoint_integrity, comparison
+from jaxtal.training import (
+    checkpoint_integrity,
+    comparison,
+    metrics_file,
+    model_description,
+)
 from jaxtal.training.comparison import of_evaluation
+from jaxtal.training.model_description import ModelDescription
 
-_EVALUATIONS = "evaluations"  # folder of evaluations with other settings than the run's
+_EVALUATIONS = "evaluations"  # folder of all evaluations with mode=eval
 
 
 def fingerprint(dataset: Dataset, generated: bool) -> dict[str, int]:
@@ -65,33 +69,14 @@ def summary_writer() -> type:
     return SummaryWriter
 
 
-class ModelDescription(NamedTuple):
-    """The content of model.json, see `Workdir.write_model`.
-
-    Attributes:
-        classes: class names in the order of the model's outputs; None where a name is unknown, as
-            for a converted checkpoint whose data set was not given.
-        grid: time grid of the training data.
-        feature_width: 2D.
-        data: name of the training data.
-        stream_widths: features per snippet of each stream; (): two equal halves.
-    """
-
-    classes: tuple[str | None, ...]
-    grid: TimeGrid
-    feature_width: int
-    data: str
-    stream_widths: tuple[int, ...] = ()
-
-
 class Workdir:
     """The files of a run: config.json, data.json, model.json, metrics.jsonl, result.json and more.
 
     model.json holds what predictions need beside config and parameters: classes, time grid, width
     of the features and of their streams, and the name of the data. The folders are checkpoints/,
     plots/, members/<number>/ with the detections of each member of a population, ensemble/,
-    evaluations/ with those of the run with other settings, profile/ with a profiler trace,
-    tensorboard/, and damaged/ with truncated checkpoints.
+    evaluations/ with the files of evaluations (mode=eval), profile/ with a profiler trace,
+    tensorboard/, and damaged/ with damaged checkpoints.
 
     Attributes:
         path: the work directory.
@@ -109,6 +94,7 @@ class Workdir:
         self.profile = path / "profile"
         self._metrics = path / "metrics.jsonl"
         self._board: Any = None
+        self._found: dict[int, str] = {}  # step -> damage of its checkpoint
 
     def member_dir(self, member: int) -> "Workdir":
         """Create and return the folder for the detections and activations of a member."""
@@ -124,17 +110,19 @@ class Workdir:
             files.path.mkdir(parents=True, exist_ok=True)
         return files
 
-    def evaluation_dir(self, changed: dict[str, Any]) -> "Workdir":
-        """Return the folder of an evaluation of the run with other settings.
+    def evaluation_dir(self, step: int, changed: dict[str, Any]) -> "Workdir":
+        """Return the folder of an evaluation of the run, in which training writes nothing.
 
         Args:
-            changed: as returned by `check_config`; {} for the work directory itself.
+            step: the evaluated step.
+            changed: settings that differ from the run's, as returned by `check_config`.
         """
-        if not changed:
-            return self
-        return Workdir(self.path / _EVALUATIONS / comparison.folder_name(changed), self.writes)
+        name = comparison.folder_name({"step": step, **changed})
+        return Workdir(self.path / _EVALUATIONS / name, self.writes)
 
-    def check_config(self, config: dict[str, Any], mode: str = "train") -> dict[str, Any]:
+    def check_config(
+        self, config: dict[str, Any], mode: str = "train", saved: dict[str, Any] | None = None
+    ) -> dict[str, Any]:
         """Raise CheckpointError if the directory holds a run with a different config.
 
         The number of steps, logs, plots, saved activations, the placement on devices and the place
@@ -144,12 +132,13 @@ class Workdir:
         Args:
             config: the whole config of the run.
             mode: "train" or "eval".
+            saved: the config in the checkpoint, which replaces a missing config.json.
 
         Returns:
             The settings of the evaluation that differ from the run's, {field: value}; {} with mode
             "train".
         """
-        if (before := self._read_earlier("config.json")) is None:
+        if (before := self._read_earlier("config.json") or saved) is None:
             return {}
         found = comparison.differences(complete(before), complete(comparison.as_json(config)))
         changed = {field: here for field, (_, here) in found.items() if of_evaluation(field)}
@@ -237,39 +226,17 @@ class Workdir:
             return
         try:
             self.plots.mkdir(parents=True, exist_ok=True)
-            self._write("config.json", json_files.to_text(config))
-            self._write("data.json", json_files.to_text(data))
+            self._write("config.json", json_files.to_sealed_text(config))
+            self._write("data.json", json_files.to_sealed_text(data))
         except OSError as error:
             raise CheckpointError(
                 f"{self.path}: the work directory cannot be written ({error.strerror}); "
                 "give another workdir=..."
             ) from None
 
-    def write_model(
-        self,
-        classes: Sequence[str | None],
-        grid: TimeGrid,
-        feature_width: int,
-        data: str,
-        stream_widths: tuple[int, ...] = (),
-    ) -> None:
-        """Write model.json.
-
-        Args:
-            classes: class names in the order of the model's outputs; None for an unknown name.
-            grid: time grid of the training data, the default of predictions.
-            feature_width: 2D.
-            data: name of the training data.
-            stream_widths: features per snippet of each stream; (): two equal halves.
-        """
-        content = {
-            "data": data,
-            "feature_width": feature_width,
-            "stream_widths": list(stream_widths),
-            "grid": dataclasses.asdict(grid),
-            "classes": list(classes),
-        }
-        self._write("model.json", json_files.to_text(content))
+    def write_model(self, model: ModelDescription) -> None:
+        """Write model.json."""
+        self._write("model.json", json_files.to_sealed_text(model.to_json()))
 
     def read_model(self) -> ModelDescription:
         """Read model.json.
@@ -279,10 +246,6 @@ class Workdir:
             DataError: the file is not a JSON object, or lacks an entry.
         """
         path = self.path / "model.json"
-        form = (
-            "a model.json that a run wrote; delete it and evaluate the run again (mode=eval) to "
-            "write it"
-        )
         if self.path.parent.name == _EVALUATIONS:
             raise CheckpointError(
                 f"{self.path}: an evaluation of the run {self.path.parent.parent}; give that run"
@@ -292,21 +255,7 @@ class Workdir:
                 f"{path}: no such file; the run is of an earlier version: evaluate it again "
                 "(mode=eval) to write it"
             )
-        content = json_files.load(path, form)
-        data, width, grid, classes = (
-            json_files.field(content, key, f"{path}", form)
-            for key in ("data", "feature_width", "grid", "classes")
-        )
-        try:
-            return ModelDescription(
-                tuple(None if name is None else str(name) for name in classes),
-                TimeGrid(**grid),
-                int(width),
-                str(data),
-                as_stream_widths(content.get("stream_widths", []), f"{path}"),
-            )
-        except (TypeError, ValueError) as error:
-            raise CheckpointError(f"{path}: {error}; wanted {form}") from None
+        return model_description.from_json(json_files.load(path, model_description.FORM), f"{path}")
 
     def read_config(self) -> dict[str, Any]:
         """Read config.json.
@@ -325,44 +274,65 @@ class Workdir:
             )
         return json_files.load(path, "the config that a run wrote")
 
+    def add_missing(
+        self, config: dict[str, Any], data: dict[str, Any], model: ModelDescription
+    ) -> None:
+        """Write config.json, data.json and model.json where they are missing, and nothing else.
+
+        A model.json without the names of the classes, as of a converted checkpoint, is replaced.
+
+        Args:
+            config: the whole config of the run.
+            data: as returned by `fingerprint`.
+            model: the content of model.json.
+        """
+        for name, content in (("config.json", config), ("data.json", data)):
+            if not (self.path / name).exists():
+                self._write(name, json_files.to_sealed_text(content))
+        if not (self.path / "model.json").exists() or None in self.read_model().classes:
+            self.write_model(model)
+
     def latest_step(self) -> int | None:
-        """Return the step of the last complete checkpoint, None if there is none."""
+        """Return the step of the last checkpoint that is not truncated, None if there is none."""
         return checkpoint_integrity.latest_complete_step(self.checkpoints)
 
-    def last_checkpoint(self) -> int:
-        """Return the step of the last complete checkpoint.
+    def checkpoint(self, step: int | None = None) -> int:
+        """Return the step of the checkpoint to use, see `checkpoint_integrity.choose`."""
+        return checkpoint_integrity.choose(self.checkpoints, step)
 
-        Raises:
-            CheckpointError: there is no checkpoint, or none is complete.
-        """
-        step = self.latest_step()
-        if step is not None:
-            return step
-        for broken in checkpoint_integrity.checkpoint_steps(self.checkpoints)[-1:]:
-            how = checkpoint_integrity.find_corruption(self.checkpoints / str(broken))
-            raise CheckpointError(
-                f"{self.checkpoints / str(broken)}: this checkpoint is truncated ({how}), and none "
-                "is complete; train again, or give another workdir=..."
-            )
-        raise CheckpointError(f"{self.path} has no checkpoint; train first, or give another folder")
+    def latest_good_step(self) -> int | None:
+        """Return the step of the last undamaged checkpoint, None if there is none."""
+        steps = reversed(checkpoint_integrity.checkpoint_steps(self.checkpoints))
+        return next((step for step in steps if not self._damage(step)), None)
 
-    def quarantine_truncated(self) -> None:
-        """Move truncated checkpoints to damaged/, so that their steps are repeated.
+    def _damage(self, step: int) -> str:
+        """Return the damage of a checkpoint, whose files are read once."""
+        if step not in self._found:
+            folder = self.checkpoints / str(step)
+            self._found[step] = checkpoint_integrity.find_damage(folder)
+        return self._found[step]
+
+    def quarantine_damaged(self) -> None:
+        """Move damaged checkpoints to damaged/, so that their steps are repeated.
 
         Raises:
             CheckpointError: a folder cannot be moved.
         """
         for step in checkpoint_integrity.checkpoint_steps(self.checkpoints):
-            folder = self.checkpoints / str(step)
-            if how := checkpoint_integrity.find_corruption(folder):
-                aside = self.path / "damaged" / str(step)
-                warn(f"{folder}: this checkpoint is truncated ({how}); moving it to {aside}")
-                try:
-                    shutil.rmtree(aside, ignore_errors=True)
-                    aside.parent.mkdir(exist_ok=True)
-                    folder.rename(aside)
-                except OSError as error:
-                    raise CheckpointError(f"{folder}: cannot be moved ({error.strerror})") from None
+            if how := self._damage(step):
+                folder = self.checkpoints / str(step)
+                self._set_aside(folder, f"this checkpoint is damaged ({how})")
+
+    def _set_aside(self, path: Path, why: str) -> None:
+        """Move a damaged file or folder to damaged/, with a warning."""
+        names = (path.name, *(f"{path.name}.{number}" for number in itertools.count(1)))
+        aside = next(one for name in names if not (one := self.path / "damaged" / name).exists())
+        warn(f"{path}: {why}; moving it to {aside}")
+        try:
+            aside.parent.mkdir(exist_ok=True)
+            path.rename(aside)
+        except OSError as error:
+            raise CheckpointError(f"{path}: cannot be moved ({error.strerror})") from None
 
     def append_metrics(self, line: dict[str, Any]) -> None:
         """Append a line to metrics.jsonl, and its numbers to an open TensorBoard log.
@@ -372,8 +342,7 @@ class Workdir:
         """
         if not self.writes:
             return
-        with open(self._metrics, "a", encoding="utf-8") as file:
-            file.write(json.dumps(json_files.finite(line)) + "\n")
+        metrics_file.append(self._metrics, line)
         if self._board:
             for name, value in _flatten(line).items():
                 if isinstance(value, (int, float)) and name != "step":
@@ -386,20 +355,37 @@ class Workdir:
             self._board = summary_writer()(str(self.path / "tensorboard"), purge_step=step + 1)
 
     def metrics(self) -> list[dict[str, Any]]:
-        """Return the lines of metrics.jsonl, without a truncated last one."""
-        if not self._metrics.is_file():
-            return []
-        lines = self._metrics.read_text().split("\n")[:-1]
-        return [json.loads(line) for line in lines]
+        """Return the lines of metrics.jsonl, without a truncated last one.
 
-    def truncate_metrics(self, step: int) -> None:
-        """Remove the lines of steps after `step` from metrics.jsonl, as they will be repeated."""
-        kept = [line for line in self.metrics() if line["step"] <= step]
-        self._write("metrics.jsonl", "".join(json.dumps(line) + "\n" for line in kept))
+        Raises:
+            CheckpointError: a line is damaged.
+        """
+        lines, damage = metrics_file.read(self._metrics)
+        if damage:
+            raise CheckpointError(
+                f"{self._metrics}: {damage}; delete the line, or the file to do without it"
+            )
+        return lines
+
+    def repair_metrics(self, step: int) -> None:
+        """Remove the lines of steps after `step`, as they will be repeated, and damaged lines.
+
+        A file with damaged lines is kept in damaged/, with a warning.
+        """
+        lines, damage = metrics_file.read(self._metrics)
+        if damage and self.writes:
+            self._set_aside(self._metrics, f"{damage}; its other lines are kept")
+        kept = [line for line in lines if line["step"] <= step]
+        self._write("metrics.jsonl", "".join(map(metrics_file.to_text, kept)))
+
+    def has_evaluation(self, step: int) -> bool:
+        """Return whether metrics.jsonl has the evaluation of a step."""
+        lines, _ = metrics_file.read(self._metrics)
+        return any(line["step"] == step and "map" in line for line in lines)
 
     def write_result(self, result: dict[str, Any]) -> None:
         """Write result.json."""
-        self._write("result.json", json_files.to_text(result))
+        self._write("result.json", json_files.to_sealed_text(result))
 
     def write_detections(self, detections: Segments, dataset: Dataset) -> None:
         """Write detections in the test videos, in seconds, to detections.json."""

@@ -137,7 +137,7 @@ def test_pytorch_modules_take_what_is_written(tmp_path):
 
 
 def flat(workdir: Path) -> dict[str, np.ndarray]:
-    return flatten_dict(convert.latest_variables(workdir), sep="/")
+    return flatten_dict(convert.saved_variables(workdir), sep="/")
 
 
 def test_other_types_and_what_may_be_missing(tmp_path):
@@ -371,7 +371,7 @@ def test_work_directories_that_do_not_fit(tmp_path):
 
 def test_a_member_of_a_population(tmp_path):
     convert.from_torch("d2net", write(tmp_path / "a.pkl", "d2net"), tmp_path / "one")
-    one = convert.latest_variables(tmp_path / "one")
+    one = convert.saved_variables(tmp_path / "one")
     both = jax.tree.map(lambda leaf: np.concatenate([leaf, leaf + 1]), one)
     zeros = jnp.zeros(2, jnp.int32)
     checkpoints = Checkpoints(tmp_path / "two" / "checkpoints", writes=True)

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 import pytest
 
-from jaxtal.checkpoint_conversion.convert import latest_variables
+from jaxtal.checkpoint_conversion.convert import saved_variables
 from tests.conftest import ROOT
 from tests.helpers import pods
 
@@ -82,5 +82,5 @@ def test_the_same_losses_parameters_and_map(one, several):
 
 def members_of(folder: Path) -> list[np.ndarray]:
     """Return the variables of each member as one vector."""
-    leaves = jax.tree.leaves(latest_variables(folder))
+    leaves = jax.tree.leaves(saved_variables(folder))
     return [np.concatenate([leaf[member].ravel() for leaf in leaves]) for member in range(2)]

@@ -87,7 +87,7 @@ def test_co2net_through_a_work_directory(golden, tmp_path):
 
 
 def only_member(workdir) -> dict:
-    return jax.tree.map(lambda leaf: leaf[0], convert.latest_variables(workdir))
+    return jax.tree.map(lambda leaf: leaf[0], convert.saved_variables(workdir))
 
 
 def save_with_pytorch(path: Path, state: dict[str, np.ndarray]) -> None:

@@ -2,7 +2,6 @@
 
 import contextlib
 import errno
-import hashlib
 import itertools
 import os
 import stat
@@ -129,19 +128,6 @@ def _descriptor(path: Path) -> int:
 
 def _unreadable(path: Path, reason: object, wanted: str) -> str:
     return f"{path}: {reason}; wanted {wanted}" if wanted else f"{path}: cannot be read ({reason})"
-
-
-def sha256(path: Path) -> str:
-    """Return the SHA-256 of a file, in hexadecimal.
-
-    Args:
-        path: the file.
-
-    Raises:
-        DataError: the file is missing, cannot be read or is not a regular file.
-    """
-    with open_regular(path) as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
 
 
 _MOST_COUNTED = 100_000  # files

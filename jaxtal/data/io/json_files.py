@@ -6,20 +6,25 @@ import math
 from pathlib import Path
 from typing import Any
 
+from jaxtal.data.io import checksums
 from jaxtal.data.io.files import atomic_write, check_unique, open_regular
 from jaxtal.errors import DataError, short_repr
 
 
 def load(path: Path, form: str) -> dict[str, Any]:
-    """Read a JSON file that contains an object.
+    """Read a JSON file that contains an object, and verify its checksum if it has one.
 
     Args:
         path: the file.
         form: the expected content, for error messages.
 
+    Returns:
+        The object, without its checksum.
+
     Raises:
-        DataError: the file is missing or does not contain a JSON object, or an object in it has a
-            duplicate key (for example a video), whose first value JSON parsers silently drop.
+        DataError: the file is missing, does not contain a JSON object or does not match its
+            checksum, or an object in it has a duplicate key (for example a video), whose first
+            value JSON parsers silently drop.
     """
     try:
         with open_regular(path, f"a JSON file, {form}") as file:
@@ -35,7 +40,7 @@ def load(path: Path, form: str) -> dict[str, Any]:
         raise DataError(f"{path}: not a JSON file ({str(error)[:120]}); wanted {form}") from None
     if not isinstance(content, dict):
         raise DataError(f"{path}: {short_repr(content)}; wanted {form}")
-    return content
+    return checksums.unseal(content, f"{path}")
 
 
 def _object(path: Path, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -86,6 +91,15 @@ def to_text(value: Any) -> str:
         value: dicts, lists, text, numbers, bools and None.
     """
     return json.dumps(finite(value), indent=2, allow_nan=False) + "\n"
+
+
+def to_sealed_text(content: dict[str, Any]) -> str:
+    """Return an object as indented JSON text with its checksum, which `load` verifies.
+
+    Args:
+        content: as in `to_text`.
+    """
+    return to_text(checksums.seal(finite(content)))
 
 
 def finite(value: Any) -> Any:

@@ -1,0 +1,138 @@
+"""Checksums of files and of JSON objects: made when they are written, verified when read back."""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from jaxtal.data.io.files import open_regular
+from jaxtal.errors import DataError, short_repr
+
+KEY = "sha256"  # entry of a sealed JSON object
+LIST = "SHA256SUMS"  # name of a folder's list of checksums, as `sha256sum -c` reads it
+
+
+def of_file(path: Path) -> str:
+    """Return the SHA-256 of a file, in hexadecimal.
+
+    Args:
+        path: the file.
+
+    Raises:
+        DataError: the file is missing, cannot be read or is not a regular file.
+    """
+    try:
+        with open_regular(path) as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror or error})") from None
+
+
+def of_files(folder: Path, names: Iterable[str]) -> dict[str, str]:
+    """Return the SHA-256 of files, computed in threads.
+
+    Args:
+        folder: folder of the files.
+        names: paths of the files, relative to the folder.
+
+    Raises:
+        DataError: a file is missing, cannot be read or is not a regular file.
+    """
+    names = list(names)
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        return dict(zip(names, pool.map(lambda name: of_file(folder / name), names), strict=True))
+
+
+def find_changed(folder: Path, sums: Mapping[str, str]) -> list[str]:
+    """Return a description of each file that is missing or differs from its checksum.
+
+    Args:
+        folder: folder of the files.
+        sums: {path relative to the folder: SHA-256}.
+
+    Returns:
+        Descriptions such as "a/b has changed", in the order of `sums`.
+
+    Raises:
+        DataError: a file cannot be read.
+    """
+    there = [name for name in sums if (folder / name).is_file()]
+    found = of_files(folder, there)
+    return [
+        f"{name} has changed" if name in found else f"{name} is missing"
+        for name, wanted in sums.items()
+        if found.get(name) != wanted
+    ]
+
+
+def read_list(folder: Path) -> dict[str, str]:
+    """Read the list of checksums in a folder.
+
+    Args:
+        folder: folder with the list.
+
+    Returns:
+        {path relative to the folder: SHA-256}.
+
+    Raises:
+        DataError: the list cannot be read, or names a file outside of the folder.
+    """
+    with open_regular(folder / LIST) as file:
+        lines = file.read().decode("utf-8", "replace").splitlines()
+    sums = {name: wanted for wanted, _, name in (line.partition("  ") for line in lines)}
+    for name in sums:
+        if not (folder / name).resolve().is_relative_to(folder.resolve()):
+            raise DataError(
+                f"{folder / LIST}: {short_repr(name)} is outside of the folder; wanted files in it"
+            )
+    return sums
+
+
+def to_list(sums: Mapping[str, str]) -> str:
+    """Return the content of a list of checksums.
+
+    Args:
+        sums: {path relative to the folder: SHA-256}.
+    """
+    return "".join(f"{sums[name]}  {name}\n" for name in sorted(sums))
+
+
+def of_json(content: Any) -> str:
+    """Return the SHA-256 of a JSON value, which does not depend on spaces or the order of keys.
+
+    Args:
+        content: dicts with text as keys, lists, text, finite numbers, bools and None.
+    """
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def seal(content: dict[str, Any]) -> dict[str, Any]:
+    """Return a JSON object with its checksum as the last entry.
+
+    Args:
+        content: as in `of_json`.
+    """
+    return {**content, KEY: of_json(content)}
+
+
+def unseal(content: dict[str, Any], where: str) -> dict[str, Any]:
+    """Return a JSON object without its checksum, which is verified if there is one.
+
+    Args:
+        content: an object as read from a file, of this program or of another one.
+        where: file and place in it, for the error message.
+
+    Raises:
+        DataError: the object does not match its checksum.
+    """
+    rest = {name: value for name, value in content.items() if name != KEY}
+    if KEY in content and content[KEY] != of_json(rest):
+        raise DataError(
+            f'{where}: damaged or edited: its content does not match its checksum "{KEY}"; restore '
+            f'it, or, if the change is intended, delete the entry "{KEY}"'
+        )
+    return rest
