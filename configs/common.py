@@ -85,6 +85,8 @@ def _data() -> dict[str, object]:
         "streams": 2,  # in the columns of the features: 2, RGB then flow; 1, a single encoder
         "stream_widths": (),  # [features/snippet] width of each stream; (): equal parts
         "modality": "",  # train on this stream only: "rgb", "flow"; "": on all streams
+        # verify the checksums of converted data: "auto": if it has them; "always": it must; "never"
+        "verify": "auto",
         "train_subset": (),  # names of the subsets to train on; (): by their names
         # names of the subsets evaluated during training; (): by their names
         "validation_subset": (),

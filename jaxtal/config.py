@@ -311,7 +311,7 @@ _ADDED = (
     "data.layout", "data.generator", "data.fps", "data.stride", "data.window", "data.skip_damaged",
     "data.time", "data.unit", "data.annotation_fps", "data.axes", "data.streams",
     "data.stream_widths", "data.modality", "data.train_subset", "data.validation_subset",
-    "data.test_subset", "data.strict",
+    "data.test_subset", "data.strict", "data.verify",
     "model.fusion", "model.ccm_main", "model.ccm_auxiliary",
     "localization.inclusive", "localization.upsample", "localization.min_length",
     "localization.drop_first_snippet_only", "localization.class_rule", "localization.topk_divisor",

@@ -3,7 +3,7 @@
 import argparse
 
 from jaxtal.cli import flags
-from jaxtal.data.reading import FIELDS, MODALITIES, TIMES, UNITS, ReadingOptions
+from jaxtal.data.reading import FIELDS, MODALITIES, TIMES, UNITS, VERIFY, ReadingOptions
 
 _NUMBERS = {
     "fps": "Frame rate of the features in frames per second",
@@ -90,6 +90,12 @@ def _add_features(parser: flags.Parser) -> None:
         "Use only this stream, rgb or flow; default: all streams.",
         type=flags.choice(*MODALITIES),
         default="",
+    )
+    parser.add_flag(
+        "verify",
+        "Verify the checksums of a data set of jaxtal data convert: auto: if it has them.",
+        type=flags.choice(*VERIFY),
+        default="auto",
     )
 
 

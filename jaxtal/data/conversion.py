@@ -125,6 +125,7 @@ def _finish(layout: str, folder: Path, dataset: Dataset, journal: "Journal", num
     sums = journal.sums | {
         name: value for line in lines for name, value in line.get("sums", {}).items()
     }
+    of_features = set(sums)
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
         if path.name.endswith(".tmp") and path.name.startswith("."):
@@ -132,9 +133,13 @@ def _finish(layout: str, folder: Path, dataset: Dataset, journal: "Journal", num
         elif path.is_file() and name not in (JOURNAL, LOCK, checksums.LIST, manifest.NAME):
             sums.setdefault(name, checksums.of_file(path))
     json_files.write(folder / checksums.LIST, checksums.to_list(sums))
-    snippets = {name: line["snippets"] for name, line in journal.done.items()}
-    stated = json_files.to_text(manifest.content(layout, dataset, snippets, number))
-    json_files.write(folder / manifest.NAME, stated)
+    videos = {
+        name: {key: line[key] for key in ("snippets", "crc32") if key in line}
+        for name, line in journal.done.items()
+    }
+    annotations = {name: value for name, value in sums.items() if name not in of_features}
+    content = manifest.content(layout, dataset, videos, annotations, number)
+    json_files.write(folder / manifest.NAME, json_files.to_sealed_text(content))
     journal.remove()
 
 
@@ -252,7 +257,8 @@ def _spec(layout: str) -> per_video.LayoutSpec:
 def _line(video: Video) -> dict[str, Any]:
     """Return the journal's entry for a finished video."""
     snippets, width = video.features.shape
-    return {"video": video.name, "snippets": snippets, "width": width}
+    checksum = manifest.checksum(video.features)
+    return {"video": video.name, "snippets": snippets, "width": width, "crc32": checksum}
 
 
 class _PerVideo:

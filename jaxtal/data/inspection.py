@@ -191,7 +191,7 @@ def changed_files(folder: Path) -> list[Finding]:
         No finding or one, whose examples are the files.
 
     Raises:
-        DataError: SHA256SUMS lists a file outside of the folder, or cannot be read.
+        DataError: SHA256SUMS names a file outside of the folder, or cannot be read.
     """
     if not (folder / checksums.LIST).is_file():
         return []

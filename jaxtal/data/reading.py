@@ -17,7 +17,8 @@ if TYPE_CHECKING:  # that module imports this one
 TIMES = ("grid", "rescaled")
 UNITS = ("seconds", "frames", "segment_frames", "duration_frames")
 MODALITIES = ("", "rgb", "flow")
-_ALLOWED = {"time": TIMES, "unit": UNITS, "modality": MODALITIES}
+VERIFY = ("auto", "always", "never")
+_ALLOWED = {"time": TIMES, "unit": UNITS, "modality": MODALITIES, "verify": VERIFY}
 _NUMBERS = ("fps", "stride", "window", "annotation_fps")
 
 
@@ -42,6 +43,8 @@ class ReadingOptions:
             single encoder.
         stream_widths: features per snippet of each stream; (): equal parts.
         modality: "rgb" or "flow": use only this stream; "": all streams.
+        verify: whether to verify the checksums of a data set written by `jaxtal data convert`:
+            "auto": if it has them, "always": they are required, "never".
         train_subset: names of the subsets to train on; (): by the known names.
         validation_subset: names of the subsets that are evaluated during training; (): by the
             known names.
@@ -63,6 +66,7 @@ class ReadingOptions:
     streams: int = 2
     stream_widths: tuple[int, ...] = ()
     modality: str = ""
+    verify: str = "auto"
     train_subset: tuple[str, ...] = ()
     validation_subset: tuple[str, ...] = ()
     test_subset: tuple[str, ...] = ()

@@ -20,6 +20,7 @@ _MAY_DIFFER = (
     "data.layout",
     "data.name",
     "data.strict",
+    "data.verify",
     "data.device_share",
     "mesh.member",
     "mesh.data",

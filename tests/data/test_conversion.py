@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from jaxtal.data import conversion, layouts
-from jaxtal.data.io import object_arrays
+from jaxtal.data.io import checksums, object_arrays
 from jaxtal.data.io.journal import JOURNAL
 from jaxtal.data.layouts import manifest
 from jaxtal.errors import JaxtalError
@@ -69,11 +69,9 @@ def test_an_interrupted_conversion_is_resumed(tmp_path, layout, monkeypatch):
             for path in (tmp_path / "cut").rglob("*.npy"):
                 assert object_arrays.load(path).size, path
     assert files(tmp_path / "cut") == wanted
-    sums = (tmp_path / "cut" / conversion.SUMS).read_text().splitlines()
+    sums = (tmp_path / "cut" / checksums.LIST).read_text().splitlines()
     assert dict(reversed(line.split("  ")) for line in sums) == {
-        name: value
-        for name, value in wanted.items()
-        if name not in (conversion.SUMS, manifest.NAME)
+        name: value for name, value in wanted.items() if name not in (checksums.LIST, manifest.NAME)
     }
 
 
@@ -258,10 +256,10 @@ def test_temporary_files_of_an_interrupted_write_are_removed(tmp_path):
     source = layout_cases.source(layout_cases.dataset())
     with pytest.raises(StoppedError):
         conversion.convert(source, "acmnet", tmp_path, progress=stopping_after(2))
-    (tmp_path / f".{conversion.SUMS}.tmp").write_text("half")
+    (tmp_path / f".{checksums.LIST}.tmp").write_text("half")
     conversion.convert(source, "acmnet", tmp_path)
     assert not [name for name in files(tmp_path) if "tmp" in name]
-    assert "tmp" not in (tmp_path / conversion.SUMS).read_text()
+    assert "tmp" not in (tmp_path / checksums.LIST).read_text()
     next(tmp_path.glob("train/*.npy")).unlink()
     with pytest.raises(JaxtalError, match=r"was complete, but train/.* is missing"):
         conversion.convert(source, "acmnet", tmp_path)

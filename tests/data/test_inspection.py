@@ -6,6 +6,7 @@ import dataclasses
 import numpy as np
 
 from jaxtal.data import conversion, inspection, layouts
+from jaxtal.data.io import checksums
 from jaxtal.visualization import plots
 from tests.helpers import layout_cases
 
@@ -93,7 +94,7 @@ def test_files_that_have_changed(tmp_path):
     names = [path.relative_to(tmp_path).as_posix() for path in (first, second)]
     (found,) = inspection.changed_files(tmp_path)
     assert found.examples == (f"{names[0]} has changed", f"{names[1]} is missing")
-    (tmp_path / conversion.SUMS).unlink()
+    (tmp_path / checksums.LIST).unlink()
     assert inspection.changed_files(tmp_path) == []
 
 

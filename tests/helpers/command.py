@@ -2,13 +2,13 @@
 
 import atexit
 import hashlib
-import json
 import os
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
+from jaxtal.data.io import json_files
 from tests.conftest import ROOT
 from tests.helpers.fork_server import ForkServer
 
@@ -97,7 +97,7 @@ def _environment() -> dict[str, str]:
 
 def outcome(workdir: Path) -> tuple[dict, bytes]:
     """Return result.json without seconds, and detections.json; interruptions preserve both."""
-    result = json.loads((workdir / "result.json").read_text())
+    result = json_files.load(workdir / "result.json", "a result")
     del result["seconds"]
     return result, (workdir / "detections.json").read_bytes()
 

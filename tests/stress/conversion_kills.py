@@ -23,7 +23,7 @@ import numpy as np
 
 from jaxtal.data import conversion, inspection
 from jaxtal.data.dataset import Dataset, Video
-from jaxtal.data.io import feature_files, object_arrays
+from jaxtal.data.io import checksums, feature_files, object_arrays
 from jaxtal.data.io.array_files import Place
 from jaxtal.data.layouts import manifest
 from jaxtal.data.lazy_dataset import LazyDataset
@@ -101,10 +101,10 @@ def campaign(folder: Path, layout: str, other: str, kills: int) -> dict:
     if code := start(source, other, target).wait():
         raise SystemExit(f"the conversion to {other} ended with {code}")
     seconds = time.perf_counter() - begin
-    sums = (target / conversion.SUMS).read_text()
+    sums = (target / checksums.LIST).read_text()
     shutil.rmtree(target)
     incomplete = killed(source, other, target, kills, seconds, np.random.default_rng(0))
-    same = (target / conversion.SUMS).read_text() == sums
+    same = (target / checksums.LIST).read_text() == sums
     shutil.rmtree(target)
     return {"case": f"{layout} to {other}", "kills": kills, "incomplete": incomplete, "same": same}
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from jaxtal.data import layouts
-from jaxtal.data.io import object_arrays
+from jaxtal.data.io import json_files, object_arrays
 from jaxtal.errors import JaxtalError
 from jaxtal.training import comparison
 from jaxtal.training.trainer import train_and_evaluate
@@ -24,7 +24,7 @@ HARD = ("--config.localization.nms=hard", "--config.localization.nms_threshold=0
 
 def without(path, *names):
     """Return the content of a result.json without some of its entries."""
-    content = json.loads(path.read_text())
+    content = json_files.load(path, "a result")
     return {name: value for name, value in content.items() if name not in names}
 
 
@@ -46,7 +46,7 @@ def test_another_localization_of_a_finished_run(finished, tmp_path):
     before = files_in(finished)
     code, out, err = run(*TINY, STEPS, *HARD, f"--workdir={finished}", "--mode=eval")
     assert code == 0, err
-    folder = finished / "evaluations" / "nms=hard,nms_threshold=0.45"
+    folder = finished / "evaluations" / "step=4,nms=hard,nms_threshold=0.45"
     assert str(folder) in out.replace("\n", "")
     after = files_in(finished)
     assert {name: after[name] for name in before} == before
@@ -102,11 +102,12 @@ def test_data_that_were_moved(tmp_path):
     write(tmp_path / "a")
     workdir = tmp_path / "run"
     train_and_evaluate(on_files(tmp_path / "a"), workdir)
-    detections = (workdir / "detections.json").read_bytes()
+    before = files_in(workdir)
     (tmp_path / "a").rename(tmp_path / "b")
     train_and_evaluate(on_files(tmp_path / "b"), workdir, "eval")
-    assert (workdir / "detections.json").read_bytes() == detections
-    assert not (workdir / "evaluations").exists()
+    assert {name: files_in(workdir)[name] for name in before} == before
+    again = workdir / "evaluations" / "step=2" / "detections.json"
+    assert again.read_bytes() == (workdir / "detections.json").read_bytes()
     longer = on_files(tmp_path / "b", **{"train.steps": 4})
     assert train_and_evaluate(longer, workdir)["step"] == 4
     joint = tmp_path / "b" / "Tiny-I3D-JOINTFeatures.npy"
@@ -142,7 +143,7 @@ def test_a_name_that_selects_another_protocol(tmp_path):
         train_and_evaluate(config, workdir, dataset=named)
     second = train_and_evaluate(config, workdir, "eval", dataset=named)
     assert (first["protocol"], second["protocol"]) == ("official", "thumos14")
-    assert (workdir / "evaluations" / "name=Thumos14" / "result.json").is_file()
+    assert (workdir / "evaluations" / "step=2,name=Thumos14" / "result.json").is_file()
     assert json.loads((workdir / "result.json").read_text())["protocol"] == "official"
 
 

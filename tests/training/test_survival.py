@@ -88,7 +88,7 @@ def test_sigterm_before_there_is_anything_to_save(tmp_path):
     assert not (tmp_path / "result.json").exists()
 
 
-def test_a_truncated_checkpoint_is_not_chosen(calm, tmp_path):
+def test_a_truncated_checkpoint_is_set_aside(calm, tmp_path):
     process = begun(tmp_path, start_new_session=True)
     wait_until(
         lambda: len(checkpoint_integrity.checkpoint_steps(tmp_path / "checkpoints")) > 1, process
@@ -103,7 +103,7 @@ def test_a_truncated_checkpoint_is_not_chosen(calm, tmp_path):
     os.truncate(largest, largest.stat().st_size - 1)
     assert checkpoint_integrity.latest_complete_step(tmp_path / "checkpoints") == before
     err = ends_like(calm, tmp_path)
-    assert re.search(rf"warning: .*checkpoints/{last}: this checkpoint is truncated \(state/", err)
+    assert re.search(rf"warning: .*checkpoints/{last}: this checkpoint is damaged \(state/", err)
     assert (tmp_path / "damaged" / str(last) / "sealed.json").exists()
 
 

@@ -10,10 +10,11 @@ import pytest
 from jax.experimental.compilation_cache import compilation_cache
 from ml_collections import ConfigDict
 
+from jaxtal.data.io import json_files
 from jaxtal.errors import JaxtalError
 from jaxtal.training.dispatch import dispatch_ends, steps_per_dispatch
 from jaxtal.training.trainer import train_and_evaluate
-from tests.helpers.command import TINY_VIDEOS
+from tests.helpers.command import TINY_VIDEOS, snapshot
 from tests.methods import toy_config
 
 
@@ -182,9 +183,8 @@ def test_a_diverged_member_is_reported_and_does_not_affect_others(population, tm
     last = [line for line in lines if "loss" in line][-1]
     kept = [last["members"]["loss"][member] for member in (0, 2)]
     assert last["loss"] == pytest.approx(np.mean(kept), abs=1e-5)
-    before = json.loads((tmp_path / "result.json").read_text())
-    train_and_evaluate(config, tmp_path, "eval")  # the mark is in the checkpoint
-    after = json.loads((tmp_path / "result.json").read_text())
+    before = json_files.load(tmp_path / "result.json", "a result")
+    after = train_and_evaluate(config, tmp_path, "eval")  # the mark is in the checkpoint
     assert {**after, "seconds": 0} == {**before, "seconds": 0}
     for member in "02":
         assert_same_detections(tmp_path / "members" / member, calm / "members" / member)
@@ -212,27 +212,41 @@ def test_a_run_in_parts_of_any_length_ends_the_same(single, tmp_path):
     assert parts.read_bytes() == whole.read_bytes()
 
 
-def test_evaluating_twice_changes_no_file_but_the_result(single):
-    config = config_of(train__steps=7)
-    before = (single / "metrics.jsonl").read_text(), (single / "detections.json").read_text()
+def test_evaluating_changes_no_file_of_training(single):
+    before = snapshot(single)
     for _ in range(2):
-        train_and_evaluate(config, single, "eval")
-    after = (single / "metrics.jsonl").read_text(), (single / "detections.json").read_text()
-    assert before == after
+        train_and_evaluate(config_of(train__steps=7), single, "eval")
+    folder = single / "evaluations" / "step=7"
+    assert (folder / "detections.json").read_bytes() == (single / "detections.json").read_bytes()
+    shutil.rmtree(single / "evaluations")
+    after = snapshot(single)
+    assert {**after, str(single): 0} == {**before, str(single): 0}  # except the folder's own time
+
+
+def test_evaluating_an_older_step(tmp_path):
+    config = config_of(train__steps=8, train__eval_every=4)
+    train_and_evaluate(config, tmp_path)
+    result = train_and_evaluate(config, tmp_path, "eval", step=4)
+    assert result["step"] == 4
+    assert json_files.load(tmp_path / "result.json", "a result")["step"] == 8
+    assert (tmp_path / "evaluations" / "step=4" / "result.json").is_file()
+    with pytest.raises(JaxtalError, match=r"has no checkpoint of step=5, only of 4, 8"):
+        train_and_evaluate(config, tmp_path, "eval", step=5)
 
 
 def test_a_work_directory_of_an_earlier_version_resumes(single, tmp_path):
     """Its config.json lacks fields that were added later, and there is no model.json."""
     shutil.copytree(single, tmp_path / "run")
-    before = json.loads((tmp_path / "run" / "config.json").read_text())
+    before = json_files.load(tmp_path / "run" / "config.json", "a config")
     for name in ("layout", "fps", "stride", "window", "skip_damaged"):
         del before["data"][name]
     (tmp_path / "run" / "config.json").write_text(json.dumps(before))
     (tmp_path / "run" / "model.json").unlink()
     train_and_evaluate(config_of(train__steps=7), tmp_path / "run", "eval")
-    parts, whole = (at / "detections.json" for at in (tmp_path / "run", single))
-    assert parts.read_bytes() == whole.read_bytes()
     assert (tmp_path / "run" / "model.json").exists()
+    parts, whole = (tmp_path / "run" / "evaluations" / "step=7", single)
+    parts, whole = (at / "detections.json" for at in (parts, whole))
+    assert parts.read_bytes() == whole.read_bytes()
 
 
 @pytest.fixture(scope="module")

@@ -10,8 +10,10 @@ import pytest
 
 from jaxtal.config import get_config
 from jaxtal.data.dataset import Dataset, TimeGrid, Video
+from jaxtal.data.io import json_files
 from jaxtal.data.segments import Segments
 from jaxtal.errors import JaxtalError
+from jaxtal.training.model_description import ModelDescription
 from jaxtal.training.workdir import Workdir
 
 CONFIG = {"seed": 0, "train": {"steps": 5, "log_every": 1}, "data": {"thresholds": (0.1, 2)}}
@@ -95,7 +97,7 @@ def test_a_run_whose_generator_had_fifty_fields_is_different(tmp_path):
 def test_a_model_of_other_classes_is_rejected_and_named(tmp_path):
     files = Workdir(tmp_path)
     files.check_model(("a", "b"), 8)
-    files.write_model(("a", "b"), TimeGrid(), 8, "Tiny")
+    files.write_model(ModelDescription(("a", "b"), TimeGrid(), 8, "Tiny"))
     files.check_model(("a", "b"), 8)
     two = "2 classes and 8 features a snippet in model.json"
     for classes, width, message in (
@@ -112,7 +114,7 @@ def test_a_model_of_other_classes_is_rejected_and_named(tmp_path):
             JaxtalError, match=f"the model was trained on different data: {message}"
         ):
             files.check_model(classes, width)
-    files.write_model((None, None), TimeGrid(), 8, "")
+    files.write_model(ModelDescription((None, None), TimeGrid(), 8, ""))
     files.check_model(("b", "a"), 8)
     with pytest.raises(JaxtalError, match=f"{two}, 3 classes and 8 features a snippet in this"):
         files.check_model(("a", "b", "c"), 8)
@@ -131,8 +133,42 @@ def test_metrics_are_cut_back_and_half_a_line_is_forgotten(tmp_path):
         file.write('{"step": 8, "lo')
     assert [line["step"] for line in files.metrics()] == [2, 4, 6]
     assert files.metrics()[1]["loss"] is None  # JSON has no NaN
-    files.truncate_metrics(4)
+    files.repair_metrics(4)
     assert (tmp_path / "metrics.jsonl").read_text().count("\n") == 2
+    assert not (tmp_path / "damaged").exists()
+
+
+@pytest.mark.parametrize(
+    "damaged",
+    [b'{"step": 10, garbage', b'{"a": 1}', b"\xff\xfe", b"[3]", b"", b'{"step": 4, "sha256": ""}'],
+)
+def test_damaged_lines_of_the_metrics_are_set_aside(tmp_path, caplog, damaged):
+    files = Workdir(tmp_path)
+    for step in (2, 4, 6):
+        files.append_metrics({"step": step, "loss": 0.5, "map": {"0.5": 0.25}})
+    path = tmp_path / "metrics.jsonl"
+    lines = path.read_bytes().splitlines()
+    path.write_bytes(b"\n".join([lines[0], damaged, *lines[2:], b""]))
+    with pytest.raises(JaxtalError, match=r"metrics\.jsonl: line 2 is damaged .*; delete the line"):
+        files.metrics()
+    assert [files.has_evaluation(step) for step in (2, 4, 6)] == [True, False, True]
+    before = path.read_bytes()
+    files.repair_metrics(6)
+    assert "line 2 is damaged" in caplog.text
+    assert (tmp_path / "damaged" / "metrics.jsonl").read_bytes() == before
+    assert [line["step"] for line in files.metrics()] == [2, 6]
+
+
+def test_what_was_set_aside_is_never_replaced(tmp_path):
+    for count in (1, 2, 3):
+        (tmp_path / "metrics.jsonl").write_text(f"damaged {count}\n")
+        Workdir(tmp_path).repair_metrics(0)
+    found = {path.name: path.read_text() for path in (tmp_path / "damaged").iterdir()}
+    assert found == {
+        "metrics.jsonl": "damaged 1\n",
+        "metrics.jsonl.1": "damaged 2\n",
+        "metrics.jsonl.2": "damaged 3\n",
+    }
 
 
 def test_tensorboard_gets_the_same_numbers(tmp_path):
@@ -170,7 +206,7 @@ def test_detections_in_seconds_for_every_test_video(tmp_path):
         np.array([1]), np.array([0]), np.array([1.28]), np.array([1.92]), np.array([0.7])
     )
     Workdir(tmp_path).write_detections(found, dataset)
-    assert json.loads((tmp_path / "detections.json").read_text()) == {
+    assert json_files.load(tmp_path / "detections.json", "detections") == {
         "version": "VERSION 1.3",
         "results": {"a": [], "b": [{"score": 0.7, "segment": [1.28, 1.92], "label": "Dive"}]},
         "external_data": {},

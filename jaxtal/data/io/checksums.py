@@ -57,8 +57,14 @@ def find_changed(folder: Path, sums: Mapping[str, str]) -> list[str]:
         Descriptions such as "a/b has changed", in the order of `sums`.
 
     Raises:
-        DataError: a file cannot be read.
+        DataError: a file cannot be read, or is outside of the folder.
     """
+    for name in sums:
+        if not (folder / name).resolve().is_relative_to(folder.resolve()):
+            raise DataError(
+                f"{folder}: {short_repr(name)}, in a list of checksums, is outside of the folder; "
+                "wanted files in it"
+            )
     there = [name for name in sums if (folder / name).is_file()]
     found = of_files(folder, there)
     return [
@@ -78,17 +84,11 @@ def read_list(folder: Path) -> dict[str, str]:
         {path relative to the folder: SHA-256}.
 
     Raises:
-        DataError: the list cannot be read, or names a file outside of the folder.
+        DataError: the list cannot be read.
     """
     with open_regular(folder / LIST) as file:
         lines = file.read().decode("utf-8", "replace").splitlines()
-    sums = {name: wanted for wanted, _, name in (line.partition("  ") for line in lines)}
-    for name in sums:
-        if not (folder / name).resolve().is_relative_to(folder.resolve()):
-            raise DataError(
-                f"{folder / LIST}: {short_repr(name)} is outside of the folder; wanted files in it"
-            )
-    return sums
+    return {name: wanted for wanted, _, name in (line.partition("  ") for line in lines)}
 
 
 def to_list(sums: Mapping[str, str]) -> str:

@@ -207,7 +207,9 @@ def read(
     if name and chosen != "tfds":
         source = dataclasses.replace(source, dataset=dataclasses.replace(source.dataset, name=name))
     if (source.path / manifest.NAME).is_file():
-        source = manifest.apply(source)
+        source = manifest.apply(source, options.verify)
+    elif options.verify == "always":
+        raise DataError(f"{path}: verify=always, but it has no {manifest.NAME}; {manifest.NEEDED}")
     source = _with_times(_with_grid(source, options), options)
     return with_streams(source, options) if _states_streams(options) else source
 

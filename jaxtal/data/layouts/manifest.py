@@ -5,13 +5,16 @@ grid.
 
 {"layout": ..., "name": ..., "grid": {"fps": ..., "stride": ..., "window": ...}, "stream_widths":
 features per snippet of each stream, [] for two equal halves, "videos": {name: {"snippets": T,
-"fps": only if it differs from the grid's}}, "conversion": checksum of the source and the target
-layout}
+"crc32": of the features, "fps": only if it differs from the grid's}}, "annotations": {file:
+SHA-256}, "conversion": checksum of the source and the target layout, "sha256": of all this}
 """
 
 import dataclasses
+import zlib
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from jaxtal.data.dataset import (
     LEAST_POSITIVE,
@@ -21,24 +24,32 @@ from jaxtal.data.dataset import (
     Video,
     as_stream_widths,
 )
-from jaxtal.data.io import json_files
+from jaxtal.data.io import checksums, json_files
 from jaxtal.data.io.files import check_name
 from jaxtal.data.lazy_dataset import LazyDataset
 from jaxtal.errors import DataError, short_repr
 
 NAME = "jaxtal.json"
+NEEDED = "convert the data set again (jaxtal data convert), or state verify=auto"
+_REMEDY = "copy or convert the data set again, or, if the change is intended, state verify=never"
 _FORM = "a file of jaxtal data convert; delete it to read the folder without it"
 
 
 def content(
-    layout: str, dataset: Dataset, snippets: dict[str, int], conversion: int
+    layout: str,
+    dataset: Dataset,
+    videos: dict[str, dict[str, int]],
+    annotations: dict[str, str],
+    conversion: int,
 ) -> dict[str, Any]:
     """Return the content of the manifest.
 
     Args:
         layout: name of the layout.
         dataset: the videos, grid and name.
-        snippets: video name -> number of snippets T; empty for annotations only.
+        videos: video name -> {"snippets": T, "crc32": as returned by `checksum`}; empty for
+            annotations only.
+        annotations: SHA-256 of each file of annotations.
         conversion: checksum that identifies the conversion.
 
     Returns:
@@ -51,11 +62,22 @@ def content(
         "grid": dataclasses.asdict(dataset.grid),
         "stream_widths": list(dataset.stream_widths),
         "videos": {
-            video.name: {"snippets": snippets.get(video.name, 0)}
+            video.name: {"snippets": 0}
+            | videos.get(video.name, {})
             | ({} if video.fps is None else {"fps": video.fps})
             for video in dataset.videos
         },
+        "annotations": annotations,
     }
+
+
+def checksum(features: np.ndarray) -> int:
+    """Return the CRC-32 of features, which takes a few percent of the time of reading them.
+
+    Args:
+        features: (T, 2D) features, of the dtype in the files.
+    """
+    return zlib.crc32(np.ascontiguousarray(features).data)
 
 
 def layout(folder: Path) -> str:
@@ -107,17 +129,22 @@ def _load(folder: Path) -> dict[str, Any]:
     return json_files.load(folder / NAME, _FORM)
 
 
-def apply(source: LazyDataset) -> LazyDataset:
+def apply(source: LazyDataset, verify: str = "auto") -> LazyDataset:
     """Return a data set with the time grid and the streams in its folder's manifest.
+
+    The annotations are verified now, the features of each video when they are read.
 
     Args:
         source: the data set, whose folder has a manifest.
+        verify: as in `ReadingOptions`.
 
     Raises:
-        DataError: the manifest is malformed.
+        DataError: the manifest is malformed, or a file of annotations has changed.
     """
     path, stated = source.path / NAME, _load(source.path)
     entries = _entries(stated, path)
+    if verify != "never":
+        source = _verified(source, stated, entries, verify == "always")
     numbers = json_files.field(stated, "grid", f"{path}", _FORM)
     fps, stride, window = (
         _positive(json_files.field(numbers, name, f"{path}", _FORM), name, path)
@@ -135,6 +162,34 @@ def apply(source: LazyDataset) -> LazyDataset:
         dataset = dataclasses.replace(dataset, stream_widths=widths)
     has_streams = source.has_streams or bool(widths)
     return dataclasses.replace(source, dataset=dataset, has_time_grid=True, has_streams=has_streams)
+
+
+def _verified(
+    source: LazyDataset, stated: dict[str, Any], entries: dict[str, Any], required: bool
+) -> LazyDataset:
+    """Return a data set whose features are compared with their checksums when they are read."""
+    path = source.path / NAME
+    sums = stated.get("annotations")
+    if not isinstance(sums, dict):
+        if required:
+            raise DataError(f"{path}: verify=always, but it has no checksums; {NEEDED}")
+        return source
+    if changed := checksums.find_changed(source.path, sums):
+        raise DataError(f"{source.path}: {changed[0]} since the conversion; {_REMEDY}")
+    if (read := source.features) is None:
+        return source
+
+    def verified(video: Video) -> np.ndarray:
+        features, entry = read(video), entries.get(video.name)
+        wanted = entry.get("crc32") if isinstance(entry, dict) else None
+        if wanted is not None and checksum(features) != wanted:
+            raise DataError(
+                f"{source.path}, video {video.name}: the features have changed since the "
+                f"conversion; {_REMEDY}"
+            )
+        return features
+
+    return dataclasses.replace(source, features=verified)
 
 
 def _positive(value: Any, what: str, path: Path) -> float:
