@@ -325,7 +325,7 @@ class Workdir:
 
     def _set_aside(self, path: Path, why: str) -> None:
         """Move a damaged file or folder to damaged/, with a warning."""
-        names = (path.name, *(f"{path.name}.{number}" for number in itertools.count(1)))
+        names = (f"{path.name}.{number}" if number else path.name for number in itertools.count())
         aside = next(one for name in names if not (one := self.path / "damaged" / name).exists())
         warn(f"{path}: {why}; moving it to {aside}")
         try:
