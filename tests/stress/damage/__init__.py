@@ -1,0 +1,1 @@
+"""Flip bits of files that the program has written, truncate them, and read them back."""
