@@ -20,7 +20,7 @@ from jaxtal.data.findings import NOTE
 from jaxtal.data.io import json_files
 from jaxtal.data.layouts import load_annotations
 from jaxtal.data.segments import Segments
-from jaxtal.errors import DataError, one_line
+from jaxtal.errors import DataError, one_line, warn
 from jaxtal.evaluation import detection_map, error_analysis, protocols
 from jaxtal.evaluation.detection_map import Evaluation
 from jaxtal.evaluation.error_analysis import ErrorAnalysis
@@ -199,7 +199,9 @@ def _read(files: Workdir, name: str) -> Run:
             curves = _curves(saved, truth, config)
         models.append(Model(called, truth, result.official, found, curves))
     data, findings = _data(files.path / "data.json", name)
-    return Run(name, result, _metrics(files), truth, models, missing, data, findings)
+    metrics, lost = _metrics(files, result.metrics_lines)
+    missing += lost
+    return Run(name, result, metrics, truth, models, missing, data, findings)
 
 
 def _data(path: Path, name: str) -> tuple[str, list[str]]:
@@ -253,9 +255,16 @@ def _curves(path: Path, truth: Dataset, config: dict[str, Any]) -> Curves:
     return Curves(saved, score_spec)
 
 
-def _metrics(files: Workdir) -> list[dict[str, Any]]:
-    with tables.naming(files.path / "metrics.jsonl", METRICS):
-        return files.metrics()
+def _metrics(files: Workdir, wanted: int) -> tuple[list[dict[str, Any]], list[str]]:
+    """Return the lines of metrics.jsonl, and a remark if it has fewer than were written."""
+    path = files.path / "metrics.jsonl"
+    with tables.naming(path, METRICS):
+        lines = files.metrics()
+    if not path.exists() or len(lines) >= wanted:
+        return lines, []
+    lost = f"{path}: truncated, {len(lines)} of {wanted} lines are left; the curves lack the others"
+    warn(lost)
+    return lines, [lost]
 
 
 def groups(runs: Sequence[Run]) -> list[Group]:

@@ -77,6 +77,7 @@ class Result(NamedTuple):
         ensemble: True if all remaining members form an ensemble.
         rows: rows of the tables.
         diverged: members without a result.
+        metrics_lines: number of lines of metrics.jsonl at the end of the run.
     """
 
     data: str
@@ -85,6 +86,7 @@ class Result(NamedTuple):
     ensemble: bool
     rows: list[Row]
     diverged: list[int]
+    metrics_lines: int
 
 
 def read(folder: Path, name: str) -> Result:
@@ -166,7 +168,15 @@ def parse(content: Mapping[str, Any], name: str) -> Result:
     diverged = [index for index in range(len(members)) if index not in kept]
     official = protocols.get(str(like["official"]["protocol"])).name
     ensemble = "ensemble" in content
-    return Result(str(content["data"]), official, member, ensemble, rows, diverged)
+    return Result(
+        str(content["data"]),
+        official,
+        member,
+        ensemble,
+        rows,
+        diverged,
+        int(content.get("metrics_lines", 0)),
+    )
 
 
 def _row(name: str, content: Mapping, count: int, entry: Mapping, like: Mapping) -> Row:

@@ -113,6 +113,7 @@ def write_results(
         "data": setup.dataset.name,
         **result,
         **({"changed": setup.changed} if setup.changed else {}),
+        **({"metrics_lines": len(files.intact_metrics())} if files is setup.files else {}),
         "seconds": {name: round(value, 2) for name, value in seconds.items()},
     }
     files.write_annotations(setup.dataset)

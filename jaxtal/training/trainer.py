@@ -306,7 +306,8 @@ class Trainer:
             line = {**line, "on": "validation"}
             # Of equal checkpoints Orbax keeps the last one, but the best step is the first one.
             criterion -= 1e-9 * line["step"] / self.setup.config.train.steps
-        if self.setup.save_results and not files.has_evaluation(line["step"]):
+        logged = files.intact_metrics() if self.setup.save_results else [line]
+        if not any(known["step"] == line["step"] and "map" in known for known in logged):
             files.append_metrics(line)
         return criterion
 

@@ -378,10 +378,9 @@ class Workdir:
         kept = [line for line in lines if line["step"] <= step]
         self._write("metrics.jsonl", "".join(map(metrics_file.to_text, kept)))
 
-    def has_evaluation(self, step: int) -> bool:
-        """Return whether metrics.jsonl has the evaluation of a step."""
-        lines, _ = metrics_file.read(self._metrics)
-        return any(line["step"] == step and "map" in line for line in lines)
+    def intact_metrics(self) -> list[dict[str, Any]]:
+        """Return the lines of metrics.jsonl without damaged ones."""
+        return metrics_file.read(self._metrics)[0]
 
     def write_result(self, result: dict[str, Any]) -> None:
         """Write result.json."""
