@@ -27,7 +27,7 @@ def add_flags(parser: flags.Parser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Write the model of a work directory to one file."""
-    runtime.quiet_absl("warning")
+    runtime.quiet_absl("fatal")
     flags.check_outputs(args, ["output"])
     workdir = Path(flags.required(args, "workdir"))
     output = Path(flags.required(args, "output"))

@@ -198,6 +198,7 @@ def read(
         )
     if name and chosen != "tfds":
         check_name(name, "the name of the data set")
+    manifest.check_annotations(path, options.verify)
     try:
         source = LAYOUTS[chosen].read(path, features, options)
     except OSError as error:  # folders that cannot be listed, names that are too long
@@ -208,8 +209,6 @@ def read(
         source = dataclasses.replace(source, dataset=dataclasses.replace(source.dataset, name=name))
     if (source.path / manifest.NAME).is_file():
         source = manifest.apply(source, options.verify)
-    elif options.verify == "always":
-        raise DataError(f"{path}: verify=always, but it has no {manifest.NAME}; {manifest.NEEDED}")
     source = _with_times(_with_grid(source, options), options)
     return with_streams(source, options) if _states_streams(options) else source
 

@@ -30,7 +30,6 @@ from jaxtal.data.lazy_dataset import LazyDataset
 from jaxtal.errors import DataError, short_repr
 
 NAME = "jaxtal.json"
-NEEDED = "convert the data set again (jaxtal data convert), or state verify=auto"
 _REMEDY = "copy or convert the data set again, or, if the change is intended, state verify=never"
 _FORM = "a file of jaxtal data convert; delete it to read the folder without it"
 
@@ -132,19 +131,18 @@ def _load(folder: Path) -> dict[str, Any]:
 def apply(source: LazyDataset, verify: str = "auto") -> LazyDataset:
     """Return a data set with the time grid and the streams in its folder's manifest.
 
-    The annotations are verified now, the features of each video when they are read.
-
     Args:
         source: the data set, whose folder has a manifest.
-        verify: as in `ReadingOptions`.
+        verify: as in `ReadingOptions`; unless "never", the features of each video are compared with
+            their checksum when they are read.
 
     Raises:
-        DataError: the manifest is malformed, or a file of annotations has changed.
+        DataError: the manifest is malformed.
     """
     path, stated = source.path / NAME, _load(source.path)
     entries = _entries(stated, path)
     if verify != "never":
-        source = _verified(source, stated, entries, verify == "always")
+        source = _verified(source, entries)
     numbers = json_files.field(stated, "grid", f"{path}", _FORM)
     fps, stride, window = (
         _positive(json_files.field(numbers, name, f"{path}", _FORM), name, path)
@@ -164,18 +162,30 @@ def apply(source: LazyDataset, verify: str = "auto") -> LazyDataset:
     return dataclasses.replace(source, dataset=dataset, has_time_grid=True, has_streams=has_streams)
 
 
-def _verified(
-    source: LazyDataset, stated: dict[str, Any], entries: dict[str, Any], required: bool
-) -> LazyDataset:
+def check_annotations(folder: Path, verify: str) -> None:
+    """Compare the files of annotations of a converted data set with their checksums.
+
+    Args:
+        folder: the data set's folder.
+        verify: as in `ReadingOptions`.
+
+    Raises:
+        DataError: a file has changed, or there are no checksums and `verify` is "always".
+    """
+    exists = (folder / NAME).is_file()
+    sums = _load(folder).get("annotations") if exists and verify != "never" else None
+    if isinstance(sums, dict):
+        if changed := checksums.find_changed(folder, sums):
+            raise DataError(f"{folder}: {changed[0]} since the conversion; {_REMEDY}")
+    elif verify == "always":
+        raise DataError(
+            f"{folder}: verify=always, but there are no checksums in {NAME}; convert the data set "
+            "again (jaxtal data convert), or state verify=auto"
+        )
+
+
+def _verified(source: LazyDataset, entries: dict[str, Any]) -> LazyDataset:
     """Return a data set whose features are compared with their checksums when they are read."""
-    path = source.path / NAME
-    sums = stated.get("annotations")
-    if not isinstance(sums, dict):
-        if required:
-            raise DataError(f"{path}: verify=always, but it has no checksums; {NEEDED}")
-        return source
-    if changed := checksums.find_changed(source.path, sums):
-        raise DataError(f"{source.path}: {changed[0]} since the conversion; {_REMEDY}")
     if (read := source.features) is None:
         return source
 
