@@ -88,10 +88,10 @@ def test_manifests_are_written_where_folders_cannot_be_opened(monkeypatch, tmp_p
     (tmp_path / "state").mkdir()
     (tmp_path / "state" / "a").write_bytes(b"123")
     checkpoint_integrity.write_manifest(tmp_path)
-    assert checkpoint_integrity.find_corruption(tmp_path) == ""
+    assert checkpoint_integrity.find_damage(tmp_path) == ""
     assert opened == [os.O_RDWR] * 2  # the file and the manifest; Windows only syncs writable files
     (tmp_path / "state" / "a").write_bytes(b"12")
-    assert checkpoint_integrity.find_corruption(tmp_path) == "state/a has 2 of 3 bytes"
+    assert checkpoint_integrity.find_damage(tmp_path) == "state/a has 2 of 3 bytes"
 
 
 @pytest.mark.parametrize("system", ["unix", "windows"])

@@ -365,7 +365,7 @@ def test_work_directories_that_do_not_fit(tmp_path):
             wrong()
     assert not target.exists()
     os.remove(run / "checkpoints" / "0" / "state" / "_METADATA")
-    with pytest.raises(JaxtalError, match="this checkpoint is truncated"):
+    with pytest.raises(JaxtalError, match="this checkpoint is damaged"):
         convert.to_torch("d2net", run, target)
 
 

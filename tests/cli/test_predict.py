@@ -22,6 +22,7 @@ from jaxtal.inference import exported, restore
 from jaxtal.inference.batch_predict import predict
 from jaxtal.training import train_step, trainer
 from jaxtal.training.checkpoints import Checkpoints
+from jaxtal.training.model_description import ModelDescription
 from jaxtal.training.train_step import init_state
 from jaxtal.training.workdir import Workdir
 from tests.data.layouts.test_wtalc import objects
@@ -463,7 +464,7 @@ def test_configs_that_lack_something(tmp_path, field):
     config.pop(field, None)
     files = Workdir(tmp_path)
     files.open(config, {})
-    files.write_model(("a", "b"), TimeGrid(), 8, "Tiny")
+    files.write_model(ModelDescription(("a", "b"), TimeGrid(), 8, "Tiny"))
     with pytest.raises(JaxtalError, match=rf"config.json: .*{field or 'method'}"):
         restore.load_work_directory(tmp_path)
 
@@ -486,16 +487,21 @@ def test_a_damaged_checkpoint(trained, tmp_path):
     for path in (tmp_path / "run" / "checkpoints" / "0" / "state").rglob("*"):
         if path.is_file():
             path.write_bytes(b"")
-    with pytest.raises(JaxtalError, match=r"checkpoints/0: this checkpoint is truncated"):
+    with pytest.raises(JaxtalError, match=r"checkpoints/0: this checkpoint is damaged"):
         restore.load_work_directory(tmp_path / "run")
 
 
-def test_a_checkpoint_of_another_network(trained, tmp_path):
+def test_a_checkpoint_of_another_network(trained, tmp_path, monkeypatch):
     run, *_ = trained("co2net")
     shutil.copytree(run, tmp_path / "run")
     files = Workdir(tmp_path / "run")
     model = files.read_model()
-    files.write_model(("a", *model.classes), model.grid, model.feature_width, model.data)
+    files.write_model(model._replace(classes=("a", *model.classes)))
+    with pytest.raises(
+        JaxtalError, match=r"model.json: not what the checkpoint was trained with: "
+    ):
+        restore.load_work_directory(tmp_path / "run")
+    monkeypatch.setattr(restore, "saved_run", lambda *_: {})  # as in an early checkpoint
     message = (
         r"0: the checkpoint is good, but of another network: it has 3 classes and 8 features a "
         r"snippet \(params/cls1/bias is \(1, 4\)\), config.json and model.json 4 classes and 8 "

@@ -39,11 +39,11 @@ def save(step):
     folder.rename(checkpoints / str(step))
 
 for step in seals.checkpoint_steps(checkpoints):
-    if seals.find_corruption(checkpoints / str(step)):
+    if seals.find_damage(checkpoints / str(step)):
         (work / "damaged").mkdir(exist_ok=True)
         (checkpoints / str(step)).rename(work / "damaged" / str(step))
         if defect != "silent":
-            print("warning: this checkpoint is truncated", file=sys.stderr)
+            print("warning: this checkpoint is damaged", file=sys.stderr)
 start = seals.latest_complete_step(checkpoints) or 0
 if defect == "forgetful":
     start = max(start - 30, 0)

@@ -3,7 +3,6 @@
 import contextlib
 import dataclasses
 import errno
-import json
 import os
 import re
 import shutil
@@ -17,6 +16,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
+from jaxtal.data.io import json_files
 from jaxtal.parallel.preemption import INTERRUPTED
 from tests.stress.faults.jobs import (
     TINY,
@@ -266,7 +266,7 @@ class Faulted:
 
     def _settle(self, run: Run, expected: int) -> None:
         """Set the step that a run resumed from in all events that still lack it."""
-        self._warned |= any("this checkpoint is truncated" in line for line in run.err)
+        self._warned |= any("this checkpoint is damaged" in line for line in run.err)
         if (step := resumed_step(run.out)) is None:
             return
         for event, aside in self._unsettled:
@@ -295,7 +295,7 @@ class Faulted:
 
 def differences(ours: Path, theirs: Path) -> list[str]:
     """Return the names of files and arrays in which two finished work directories differ."""
-    results = [json.loads((folder / "result.json").read_text()) for folder in (ours, theirs)]
+    results = [json_files.load(folder / "result.json", "a result") for folder in (ours, theirs)]
     for result in results:
         del result["seconds"]
     found = [] if results[0] == results[1] else ["result.json"]

@@ -77,7 +77,7 @@ def truncate(workdir: Path, rng: np.random.Generator) -> tuple[str, int] | None:
     size = path.stat().st_size
     length = 0 if rng.integers(3) == 0 else int(rng.integers(size))
     os.truncate(path, length)
-    harmless = "" if checkpoint_integrity.find_corruption(folder) else "; not in the manifest"
+    harmless = "" if checkpoint_integrity.find_damage(folder) else "; not in the manifest"
     return f"{path.relative_to(workdir)}: {length} of {size} bytes kept{harmless}", step
 
 
