@@ -222,7 +222,8 @@ class Trainer:
         self._check_finite(log)
         self.checkpoints.save(self.state, self.step, self.progress)
         self.checkpoints.wait()
-        raise preemption.Interrupted(f"stopped by SIGTERM; step {self.step} is saved")
+        name = preemption.signal_name()
+        raise preemption.Interrupted(f"stopped by {name}; step {self.step} is saved")
 
     def _check_finite(self, log: MetricsLog) -> None:
         """Mark members with too many consecutive non-finite updates; stop if none remains."""

@@ -175,6 +175,16 @@ def contents(folder: Path) -> str:
     return ", ".join(listed) or "no files"
 
 
+_temporaries: set[Path] = set()
+
+
+def remove_temporaries() -> None:
+    """Delete the unfinished files of `atomic_write`, before the process exits without unwinding."""
+    for path in [*_temporaries]:
+        with contextlib.suppress(OSError):
+            path.unlink(missing_ok=True)
+
+
 @contextlib.contextmanager
 def atomic_write(path: Path, mode: str = "w") -> Iterator[Any]:
     """Open a temporary file that replaces `path` when the block ends without an error.
@@ -195,6 +205,7 @@ def atomic_write(path: Path, mode: str = "w") -> Iterator[Any]:
         target = path.resolve()
         whole = target.is_file() or not target.exists()
         temporary = target.with_name(f".{target.name}.tmp") if whole else target
+        _temporaries.update([temporary] * whole)
         try:
             with open(temporary, mode, encoding=None if "b" in mode else "utf-8") as file:
                 yield file
@@ -207,6 +218,8 @@ def atomic_write(path: Path, mode: str = "w") -> Iterator[Any]:
             if whole:
                 temporary.unlink(missing_ok=True)
             raise
+        finally:
+            _temporaries.discard(temporary)
     except OSError as error:
         raise DataError(f"{path}: cannot be written ({error.strerror or error})") from None
 
