@@ -113,6 +113,8 @@ def _run(command: Command, arguments: Sequence[str]) -> int:
         args = flags.parse(parser, arguments)
     except JaxtalError as error:
         return runtime.fail_with(error, parser, f" ({parser.prog} --help lists the options)")
+    except OSError as error:
+        return runtime.fail_with_system(error)
     streams.check(required=command.prints)
     with contextlib.suppress(OSError, RuntimeError):  # stderr may have no file descriptor
         faulthandler.enable()
