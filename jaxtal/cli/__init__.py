@@ -103,6 +103,8 @@ def _run(command: Command, arguments: Sequence[str]) -> int:
     """Parse the arguments of a command and run it."""
     from jaxtal.cli import logs
 
+    if command.resumes:
+        preemption.make_resumable()
     parser = command.parser()
     try:
         if flags.help_requested(arguments):

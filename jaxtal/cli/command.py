@@ -17,6 +17,7 @@ class Command(NamedTuple):
         run: Function that runs the command and returns its exit code; may raise JaxtalError.
         paths: Names of the positional arguments.
         prints: Whether the text on stdout is the product, without which the command fails.
+        resumes: Whether the same command resumes after a signal.
     """
 
     name: str
@@ -25,6 +26,7 @@ class Command(NamedTuple):
     run: Callable[[argparse.Namespace], int]
     paths: tuple[str, ...] = ()
     prints: bool = False
+    resumes: bool = False
 
     @property
     def summary(self) -> str:

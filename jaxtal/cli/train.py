@@ -78,11 +78,10 @@ def default_workdir(config_file: str) -> Path:
 
 def run(args: argparse.Namespace) -> int:
     """Train, in a supervised child process if the process is one of a job."""
-    from jaxtal.parallel import multihost, preemption
+    from jaxtal.parallel import multihost
 
     if args.distributed:
         return multihost.run_supervised(lambda: runtime.reporting_errors(_train, args))
-    preemption.install_sigterm_handler()
     return _train(args)
 
 
@@ -111,4 +110,4 @@ def _train(args: argparse.Namespace) -> int:
     return 0
 
 
-COMMAND = Command("train", __doc__, add_flags, run)
+COMMAND = Command("train", __doc__, add_flags, run, resumes=True)

@@ -57,6 +57,11 @@ def signal_name() -> str:
     return signal.Signals(_received[0] if _received else signal.SIGTERM).name
 
 
+def received() -> tuple[int, ...]:
+    """Return the signals that were noted so far."""
+    return tuple(_received)
+
+
 def exit_code() -> int:
     """Return the exit code of a run that has saved a checkpoint: that of Ctrl-C, or 75."""
     return 128 + signal.SIGINT if signal.SIGINT in _received else INTERRUPTED
@@ -103,14 +108,13 @@ def install_handlers(cleanup: Callable[[], None] | None = None) -> None:
     threading.Thread(target=_watch_signals, args=(receiver,), daemon=True).start()
 
 
-def install_sigterm_handler() -> None:
-    """Install handlers for a run that can be resumed.
+def make_resumable() -> None:
+    """Let signals end a run that the same command resumes.
 
-    It exits at once, or after the grace period in `defer_sigterm`: with `INTERRUPTED` after SIGTERM
-    and SIGHUP, with 130 after SIGINT.
+    With `install_handlers`, it exits at once, or after the grace period in `defer_sigterm`: with
+    `INTERRUPTED` after SIGTERM and SIGHUP, with 130 after SIGINT.
     """
     _resumable.set()
-    install_handlers()
 
 
 def stop_watching() -> None:

@@ -65,6 +65,7 @@ def test_sigterm_kills_after_the_grace_period(tmp_path):
 
 SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
 WAITS = "print('ready', flush=True); time.sleep(60)"
+INSTALL = "preemption.make_resumable(); preemption.install_handlers()"
 BEGIN = "import signal, sys, time\nfrom jaxtal.parallel import multihost, preemption\n"
 
 
@@ -115,7 +116,7 @@ def test_a_signal_ends_a_command_in_one_line(tmp_path, number):
 def test_a_signal_stops_training(number, code):
     """The loop sees the request, and the signal is named."""
     program = (
-        "preemption.install_sigterm_handler()\nwith preemption.defer_sigterm():\n"
+        f"{INSTALL}\nwith preemption.defer_sigterm():\n"
         "    print('ready', flush=True)\n"
         "    while not preemption.preemption_requested(): time.sleep(0.01)\n"
         "print(preemption.signal_name(), file=sys.stderr)\nsys.exit(preemption.exit_code())"
@@ -125,7 +126,7 @@ def test_a_signal_stops_training(number, code):
 
 def test_a_second_ctrl_c_ends_training_at_once():
     program = (
-        "preemption.install_sigterm_handler(); preemption.SECOND_AFTER_SECONDS = 0.1\n"
+        f"{INSTALL}; preemption.SECOND_AFTER_SECONDS = 0.1\n"
         f"with preemption.defer_sigterm(): {WAITS}"
     )
     code, err = signaled(program, signal.SIGINT, signal.SIGINT)
@@ -138,7 +139,7 @@ def test_a_second_ctrl_c_ends_training_at_once():
 
 def test_a_signal_that_a_wrapper_repeats_counts_once():
     program = (
-        "preemption.install_sigterm_handler(); preemption.GRACE_PERIOD_SECONDS = 1\n"
+        f"{INSTALL}; preemption.GRACE_PERIOD_SECONDS = 1\n"
         "preemption.SECOND_AFTER_SECONDS = 30\n"
         f"with preemption.defer_sigterm(): {WAITS}"
     )
@@ -147,10 +148,11 @@ def test_a_signal_that_a_wrapper_repeats_counts_once():
     assert err.startswith("error: stopped by SIGINT and no checkpoint could be saved in time; ")
 
 
-@pytest.mark.parametrize("install", ["install_handlers", "install_sigterm_handler"])
-def test_ignored_signals_stay_ignored(install):
+def test_ignored_signals_stay_ignored():
     """As under nohup, and in background jobs of a shell."""
-    program = f"preemption.{install}(); print('ready', flush=True); time.sleep(1); sys.exit(3)"
+    program = (
+        "preemption.install_handlers(); print('ready', flush=True); time.sleep(1); sys.exit(3)"
+    )
     ignored = signal.SIGHUP, signal.SIGINT
     assert signaled(program, *ignored, ignored=ignored) == (3, "")
 
@@ -170,7 +172,7 @@ def test_a_supervised_process_learns_the_signal(number, code):
         "def run():\n"
         "    signal.signal(signal.SIGTERM, preemption.note)\n"
         "    print('ready', flush=True)\n"
-        "    while signal.SIGTERM not in preemption._received: time.sleep(0.01)\n"
+        "    while signal.SIGTERM not in preemption.received(): time.sleep(0.01)\n"
         "    print(preemption.signal_name(), file=sys.stderr)\n"
         "    return 75\n"
         "multihost._wait_for_all_processes = lambda run: run()\n"
