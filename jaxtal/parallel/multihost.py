@@ -190,8 +190,8 @@ def run_supervised(run: Callable[[], int]) -> int:
     heeded = preemption.stop_signals()
     for number in heeded:
         signal.signal(number, stop)
-    for number in preemption.received():  # before that
-        stop(number, None)
+    for early in preemption.received():
+        stop(early, None)
     code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     alarm.cancel()
     for number in heeded:  # sent by launchers from now on

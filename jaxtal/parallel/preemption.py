@@ -97,10 +97,8 @@ def install_handlers(cleanup: Callable[[], None] | None = None) -> None:
         cleanup: Function that deletes unfinished files.
     """
     _cleanups.extend(filter(None, [cleanup]))
-    if _wakeup or threading.current_thread() is not threading.main_thread():
+    if _wakeup or not _note_signals():
         return
-    for number in stop_signals():
-        signal.signal(number, note)
     receiver, sender = socket.socketpair()  # Windows reports signals on sockets only
     sender.setblocking(False)
     _wakeup.append(sender)
@@ -118,10 +116,20 @@ def make_resumable() -> None:
 
 
 def stop_watching() -> None:
-    """Remove the effect of the signals, at the end of a program or before it forks."""
+    """Note signals without another effect, at the end of a program or before it forks."""
+    _note_signals()
     if _wakeup:
         signal.set_wakeup_fd(-1)
         _wakeup.pop().close()
+
+
+def _note_signals() -> bool:
+    """Handle signals with `note`; return False in a thread, which may not do that."""
+    if threading.current_thread() is not threading.main_thread():
+        return False
+    for number in stop_signals():
+        signal.signal(number, note)
+    return True
 
 
 def note(number: int, *_) -> None:

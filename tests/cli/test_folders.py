@@ -105,9 +105,9 @@ def test_training_without_rights(tmp_path):
          "user; compiled programs are not cached\n"),
     ):  # fmt: skip
         words = [sys.executable, "-m", "jaxtal.main", *TINY, "--config.train.steps=2"]
-        cache = [f"--compilation_cache_dir={tmp_path / 'closed'}"] * (name == "open")
+        cache = f"--compilation_cache_dir={tmp_path / 'closed' if name == 'open' else ''}"
         done = subprocess.run(
-            [*UNPRIVILEGED, *words, f"--workdir={tmp_path / name}", *cache],
+            [*UNPRIVILEGED, *words, f"--workdir={tmp_path / name}", cache],
             cwd=ROOT,
             env={**os.environ, "HOME": str(tmp_path / "closed"), "JAX_PLATFORMS": "cpu"},
             capture_output=True,
