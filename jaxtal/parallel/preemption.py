@@ -133,16 +133,24 @@ def _note_signals() -> bool:
 
 
 def note(number: int, *_) -> None:
-    """Note that a signal was received; a handler of signals."""
+    """Note that a signal was received; a handler of signals, which the main thread calls."""
+    _note(number)
+    if _wakeup and not _resumable.is_set():
+        threading.Event().wait()  # until the other thread ends the process: no error may follow
+
+
+def _note(number: int) -> None:
     _received.append(number)
     _requested.set()
 
 
 def _watch_signals(receiver: socket.socket) -> None:
     number = _next_signal(receiver)
-    note(number)
+    _note(number)
     name = signal.Signals(number).name
     if not _resumable.is_set():
+        for cleanup in _cleanups:
+            cleanup()
         exit_now(f"stopped by {name}; run the same command again", 128 + number)
     why = "after training was saved" if _deferred.is_set() else "before there was anything to save"
     if _deferring.is_set():
@@ -162,7 +170,7 @@ def _is_repeated(receiver: socket.socket) -> bool:
         with contextlib.suppress(TimeoutError):
             number = _next_signal(receiver)
             if number == signal.SIGINT and time.monotonic() - start > SECOND_AFTER_SECONDS:
-                note(number)
+                _note(number)
                 return True
     return False
 
@@ -186,8 +194,6 @@ def exit_now(message: str, code: int) -> None:
     printing = threading.Thread(target=_print_last_line, args=(line,), daemon=True)
     printing.start()
     printing.join(_PRINTING_SECONDS)
-    for cleanup in _cleanups:
-        cleanup()
     os._exit(code)
 
 

@@ -112,6 +112,20 @@ def test_a_signal_ends_a_command_in_one_line(tmp_path, number):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_no_error_follows_the_signal(tmp_path):
+    """The main thread does not notice that its unfinished file is deleted."""
+    path = tmp_path / "scores.json"
+    program = (
+        "import pathlib\nfrom jaxtal.data.io import files\n"
+        "def cleanup():\n    files.remove_temporaries(); time.sleep(0.5)\n"
+        "preemption.install_handlers(cleanup)\nprint('ready', flush=True)\n"
+        f"while True:\n    with files.atomic_write(pathlib.Path({str(path)!r})) as file:\n"
+        "        file.write('text')"
+    )
+    line = "error: stopped by SIGINT; run the same command again\n"
+    assert signaled(program, signal.SIGINT) == (130, line)
+
+
 @pytest.mark.parametrize(("number", "code"), [*zip(SIGNALS, (130, 75, 75), strict=True)])
 def test_a_signal_stops_training(number, code):
     """The loop sees the request, and the signal is named."""
