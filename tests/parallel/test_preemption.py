@@ -163,7 +163,7 @@ def test_a_signal_that_a_wrapper_repeats_counts_once():
 
 
 def test_ignored_signals_stay_ignored():
-    """As under nohup, and in background jobs of a shell."""
+    """Under nohup, and in background jobs of a shell."""
     program = (
         "preemption.install_handlers(); print('ready', flush=True); time.sleep(1); sys.exit(3)"
     )
