@@ -173,7 +173,7 @@ def test_sigterm_without_unix(tmp_path):
 import time
 from jaxtal.parallel import preemption
 preemption.GRACE_PERIOD_SECONDS = 1
-preemption.install_sigterm_handler()
+preemption.make_resumable(); preemption.install_handlers()
 assert not preemption.preemption_requested()
 with preemption.defer_sigterm():
     signal.raise_signal(signal.SIGTERM)

@@ -21,10 +21,13 @@ from jaxtal.cli import (
     predict,
     report,
     runtime,
+    streams,
     train,
 )
 from jaxtal.cli.command import Command
+from jaxtal.data.io import files
 from jaxtal.errors import JaxtalError
+from jaxtal.parallel import preemption
 
 COMMANDS: dict[str, Command] = {
     command.name: command
@@ -46,13 +49,24 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run a command of `jaxtal`.
 
     Args:
-        argv: The command's name and its arguments; None for the arguments of the process.
+        argv: The command's name and its arguments. None for those of the process, whose signals and
+            standard streams are then handled, too.
 
     Returns:
         The exit code: 0 success, 2 user error (see the last line of stderr), 75 interrupted (the
-        same command resumes).
+        same command resumes), 130 stopped by Ctrl-C.
     """
-    arguments = [*(sys.argv[1:] if argv is None else argv)]
+    if argv is not None:
+        return _main([*argv])
+    streams.install()
+    preemption.install_handlers(files.remove_temporaries)
+    code = streams.end(_main(sys.argv[1:]))
+    preemption.stop_watching()
+    return code
+
+
+def _main(arguments: list[str]) -> int:
+    """Run the command that the arguments name, or print help; return the exit code."""
     if arguments and arguments[0] in ("--version", "-version"):
         return _print_version()
     words = _words(arguments)
@@ -89,15 +103,21 @@ def _run(command: Command, arguments: Sequence[str]) -> int:
     """Parse the arguments of a command and run it."""
     from jaxtal.cli import logs
 
+    if command.resumes:
+        preemption.make_resumable()
     parser = command.parser()
     try:
         if flags.help_requested(arguments):
+            streams.check(required=True)
             print(flags.help_text(parser, arguments), end="")
             return 0
         logs.install(functools.partial(flags.as_flags, parser=parser))
         args = flags.parse(parser, arguments)
     except JaxtalError as error:
         return runtime.fail_with(error, parser, f" ({parser.prog} --help lists the options)")
+    except OSError as error:
+        return runtime.fail_with_system(error)
+    streams.check(required=command.prints)
     with contextlib.suppress(OSError, RuntimeError):  # stderr may have no file descriptor
         faulthandler.enable()
     return runtime.reporting_errors(command.run, args)
@@ -106,12 +126,14 @@ def _run(command: Command, arguments: Sequence[str]) -> int:
 def _print_version() -> int:
     from jaxtal import __version__
 
+    streams.check(required=True)
     print(f"jaxtal {__version__}")
     return 0
 
 
 def _print_help(group: str) -> int:
     """Print the commands, or those of a group, with their summaries."""
+    streams.check(required=True)
     print(f"usage: jaxtal {group} COMMAND [--flag=value ...]".replace("  ", " "))
     if not group:
         print("\nWeakly supervised temporal action localization on JAX.")

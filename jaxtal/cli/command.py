@@ -16,6 +16,8 @@ class Command(NamedTuple):
         add_flags: Function that defines the command's flags on a parser.
         run: Function that runs the command and returns its exit code; may raise JaxtalError.
         paths: Names of the positional arguments.
+        prints: Whether the text on stdout is the product, without which the command fails.
+        resumes: Whether the same command resumes after a signal.
     """
 
     name: str
@@ -23,6 +25,8 @@ class Command(NamedTuple):
     add_flags: Callable[[Parser], None]
     run: Callable[[argparse.Namespace], int]
     paths: tuple[str, ...] = ()
+    prints: bool = False
+    resumes: bool = False
 
     @property
     def summary(self) -> str:

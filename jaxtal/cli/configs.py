@@ -36,4 +36,4 @@ def _summary(name: str) -> str:
     return (ast.get_docstring(ast.parse(source)) or "").partition("\n")[0]
 
 
-COMMAND = Command("configs", __doc__, add_flags, run)
+COMMAND = Command("configs", __doc__, add_flags, run, prints=True)

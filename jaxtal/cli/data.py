@@ -195,7 +195,7 @@ def _print_prepared(folder: Path, name: str, data_dir: Path) -> None:
 
 
 COMMANDS = (
-    Command("data inspect", INSPECT, _add_inspect_flags, _inspect, ("PATH",)),
+    Command("data inspect", INSPECT, _add_inspect_flags, _inspect, ("PATH",), prints=True),
     Command("data convert", CONVERT, _add_convert_flags, _convert, ("PATH", "OUT")),
     Command("data prepare", PREPARE, _add_prepare_flags, _prepare),
 )

@@ -116,4 +116,4 @@ def _draw(path: Path, evaluated: "FileEvaluation") -> None:
         raise flags.UsageError(f"--figure {path}: cannot be written ({error})") from None
 
 
-COMMAND = Command("evaluate", __doc__, add_flags, run)
+COMMAND = Command("evaluate", __doc__, add_flags, run, prints=True)

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from jaxtal.data.io.files import too_long
 from jaxtal.errors import JaxtalError
 
 if TYPE_CHECKING:
@@ -397,6 +398,8 @@ def check_outputs(
 
 def _unwritable(path: Path, taken: set[Path]) -> str:
     """Return the reason why a file cannot be written, or ""."""
+    if why := too_long(path.parent / f".{path.name}.tmp"):  # the unfinished file
+        return why
     if path.is_dir():
         return "is a folder"
     if not path.parent.is_dir() or not os.access(path.parent, os.W_OK):

@@ -47,6 +47,8 @@ def install(spell: Callable[[str], str] = str) -> None:
     Args:
         spell: Function from a warning to its text with the command's spelling of options.
     """
+    # Without a writable home folder it works in a temporary one, with two lines about that.
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)
     logger = logging.getLogger(_NAME)
     for handler in logger.handlers:
         if isinstance(handler, _OnConsole):
@@ -62,7 +64,7 @@ def install(spell: Callable[[str], str] = str) -> None:
 def _print_info(message: str) -> None:
     import rich  # slow to import, and not needed by --help
 
-    rich.get_console().print(message, markup=False, highlight=False)
+    rich.get_console().print(message, markup=False, highlight=False, emoji=False)
 
 
 def _is_primary() -> bool:

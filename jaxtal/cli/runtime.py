@@ -4,9 +4,11 @@ import argparse
 import os
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 from jaxtal.cli.flags import Parser, as_flags
-from jaxtal.errors import JaxtalError
+from jaxtal.data.io.files import unwritable_folder
+from jaxtal.errors import JaxtalError, warn
 
 
 def fail(message: str) -> int:
@@ -16,19 +18,33 @@ def fail(message: str) -> int:
 
 
 def reporting_errors(run: Callable[[argparse.Namespace], int], args: argparse.Namespace) -> int:
-    """Run a command, print a JaxtalError as one line, and return the exit code.
+    """Run a command, print an error of the user or of the system as one line.
 
     Args:
         run: Function that runs the command and returns its exit code.
         args: Parsed flags, with the command's `parser`.
 
     Returns:
-        0 success, 2 user error, 75 interrupted.
+        The exit code: 0 success, 2 user error, 75 or 130 interrupted.
     """
     try:
         return run(args)
     except JaxtalError as error:
         return fail_with(error, args.parser)
+    except OSError as error:
+        return fail_with_system(error)
+
+
+def fail_with_system(error: OSError) -> int:
+    """Print the system's error about a file as one line, and return the exit code 2.
+
+    Args:
+        error: The error; it is raised again if it is about no file.
+    """
+    if not isinstance(error.filename, str | bytes):
+        raise error
+    path = os.fsdecode(error.filename)
+    return fail(f"{path}: {error.strerror}; check that path, then run the same command again")
 
 
 def fail_with(error: JaxtalError, parser: Parser, hint: str = "") -> int:
@@ -53,12 +69,25 @@ def enable_compilation_cache(folder: str | None) -> None:
     import jax
     import platformdirs
 
-    if folder is None and "JAX_COMPILATION_CACHE_DIR" in os.environ:
+    variable = os.environ.get("JAX_COMPILATION_CACHE_DIR")
+    if folder is None and variable is not None:
+        if _cache(variable) != variable:
+            jax.config.update("jax_compilation_cache_dir", None)
         return
     if folder is None:
         folder = platformdirs.user_cache_dir("jaxtal", appauthor=False)
-    jax.config.update("jax_compilation_cache_dir", folder or None)
+    jax.config.update("jax_compilation_cache_dir", _cache(folder) or None)
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+
+
+def _cache(folder: str) -> str:
+    """Return the folder of the cache, "" with a warning if it cannot be written."""
+    if "://" in folder or not folder:  # a bucket
+        return folder
+    why = "no home folder" if folder.startswith("~") else unwritable_folder(Path(folder))
+    if why:
+        warn(f"compilation_cache_dir={folder}: {why}; compiled programs are not cached")
+    return "" if why else folder
 
 
 def quiet_absl(level: str) -> None:

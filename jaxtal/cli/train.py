@@ -11,8 +11,9 @@ directory receives config.json, metrics.jsonl, result.json, detections.json (for
 population in members/), checkpoints/ and plots/. The same command resumes an interrupted run.
 Compiled programs are cached in the user's cache folder. `python -m jaxtal.main` is the same
 command.
-Exit codes: 0 success, 2 user error (see the last line of stderr), 75 interrupted by SIGTERM or by
-the loss of another process of the job (the same command resumes; see docs/guides/devices.md).
+Exit codes: 0 success, 2 user error (see the last line of stderr), 75 interrupted by SIGTERM or
+SIGHUP, or by the loss of another process of the job, 130 interrupted by Ctrl-C. After 75 and 130
+the same command resumes; see docs/guides/training.md. A second Ctrl-C ends the run at once.
 """
 
 import argparse
@@ -78,11 +79,10 @@ def default_workdir(config_file: str) -> Path:
 
 def run(args: argparse.Namespace) -> int:
     """Train, in a supervised child process if the process is one of a job."""
-    from jaxtal.parallel import multihost, preemption
+    from jaxtal.parallel import multihost
 
     if args.distributed:
         return multihost.run_supervised(lambda: runtime.reporting_errors(_train, args))
-    preemption.install_sigterm_handler()
     return _train(args)
 
 
@@ -114,8 +114,8 @@ def _train(args: argparse.Namespace) -> int:
         console.print_run(result, files.path)
     except preemption.Interrupted as how:
         print(f"{how}; the same command resumes", file=sys.stderr)
-        return preemption.INTERRUPTED
+        return preemption.INTERRUPTED if args.distributed else preemption.exit_code()
     return 0
 
 
-COMMAND = Command("train", __doc__, add_flags, run)
+COMMAND = Command("train", __doc__, add_flags, run, resumes=True)

@@ -13,14 +13,21 @@ import threading
 import time
 import traceback
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
 from jaxtal.errors import ConfigError
-from jaxtal.parallel.preemption import GRACE_PERIOD_SECONDS, INTERRUPTED, RESUME_HINT, exit_now
+from jaxtal.parallel import preemption
+from jaxtal.parallel.preemption import (
+    GRACE_PERIOD_SECONDS,
+    INTERRUPTED,
+    RESUME_HINT,
+    SECOND_AFTER_SECONDS,
+    exit_now,
+)
 
 
 def all_gather_rows(array: np.ndarray) -> np.ndarray:
@@ -153,43 +160,69 @@ def run_supervised(run: Callable[[], int]) -> int:
         run: the work of the process; returns its exit code.
 
     Returns:
-        The exit code; `INTERRUPTED` if a signal ended the child.
+        The exit code; `INTERRUPTED` if a signal ended the child, 130 after SIGINT to this process.
     """
     if not hasattr(os, "fork"):
         return _wait_for_all_processes(run)
-    sys.stdout.flush()
+    preemption.stop_watching()
+    if sys.stdout:
+        sys.stdout.flush()
     child = os.fork()
     if not child:
-        _die_with_parent()
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to both
+        _prepare_child()
         return _wait_for_all_processes(run)
-    stopped: list[bool] = []
+    received: dict[int, float] = {}
     alarm = threading.Timer(GRACE_PERIOD_SECONDS, _send, (child, signal.SIGKILL))
     alarm.daemon = True
 
-    def stop(*_):
-        _send(child, signal.SIGTERM)
-        if not stopped:
+    def stop(number, _):
+        now = time.monotonic()
+        if not received:
             alarm.start()
-        stopped.append(True)
+        repeated = (
+            number == signal.SIGINT
+            and now - min(received.values(), default=now) > SECOND_AFTER_SECONDS
+        )
+        received.setdefault(number, now)
+        for one in (signal.SIGKILL,) if repeated else (number, signal.SIGTERM):
+            _send(child, one)  # JAX saves after SIGTERM; the first one is to be named
 
-    signal.signal(signal.SIGTERM, stop)
-    signal.signal(signal.SIGINT, stop)
+    heeded = preemption.stop_signals()
+    for number in heeded:
+        signal.signal(number, stop)
+    for early in preemption.received():
+        stop(early, None)
     code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     alarm.cancel()
-    for number in (signal.SIGTERM, signal.SIGINT):  # sent by launchers from now on
+    for number in heeded:  # sent by launchers from now on
         signal.signal(number, signal.SIG_IGN)
+    interrupted = 128 + signal.SIGINT if signal.SIGINT in received else INTERRUPTED
     if code >= 0:
-        return code
-    how = signal.Signals(-code).name
-    if stopped:
-        why = f"stopped by SIGTERM and no checkpoint could be saved in time ({how})"
-    elif -code == signal.SIGABRT:
-        why = "aborted: another process of this job was lost, or the error above"
-    else:
-        why = f"this process was killed by {how}"
-    print(f"error: {why}; {RESUME_HINT}, started on all machines", file=sys.stderr)
-    return INTERRUPTED
+        return interrupted if code == INTERRUPTED else code
+    print(
+        f"error: {_ending(-code, received)}; {RESUME_HINT}, started on all machines",
+        file=sys.stderr,
+    )
+    return interrupted
+
+
+def _ending(number: int, received: Iterable[int]) -> str:
+    """Return why a signal ended the child of `run_supervised`, which has received others."""
+    how = signal.Signals(number).name
+    for first in received:
+        name = signal.Signals(first).name
+        return f"stopped by {name} and no checkpoint could be saved in time ({how})"
+    if number == signal.SIGABRT:
+        return "aborted: another process of this job was lost, or the error above"
+    return f"this process was killed by {how}"
+
+
+def _prepare_child() -> None:
+    """Let the child of `run_supervised` end with its parent, and note the signals it receives."""
+    _die_with_parent()
+    for number in preemption.stop_signals():
+        # A terminal sends SIGINT and SIGHUP to both processes; JAX handles SIGTERM.
+        signal.signal(number, signal.SIG_DFL if number == signal.SIGTERM else preemption.note)
 
 
 def _send(process: int, number: int) -> None:

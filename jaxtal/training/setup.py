@@ -18,6 +18,7 @@ from jaxtal.data.examination import examine
 from jaxtal.data.examination.times import origin_of_grid
 from jaxtal.data.findings import Finding, report
 from jaxtal.data.io import json_files
+from jaxtal.data.io.files import unwritable_folder
 from jaxtal.data.layouts import in_memory_from_config, load_from_config
 from jaxtal.data.reading import THREE, subsets_in_words
 from jaxtal.data.validation import check_trainable, validated
@@ -100,6 +101,7 @@ def prepare(
     """
     method = methods.get(config.method)
     files = Workdir(workdir, writes=multihost.is_primary_process())
+    _check_writable(files)
     _check_config(config, method)
     training = mode == "train"
     saved_step = _last_good_step(files, config) if training else files.checkpoint(step)
@@ -295,6 +297,34 @@ def _check_checkpoint(
             f"{files.checkpoints / str(step)}: the checkpoint is good, but of another network: it "
             f"has {found[0]}, {dataset.name} with this config {found[1]}; give the data and the "
             "config that it was trained with, or another workdir=..."
+        )
+
+
+_LONGEST_BELOW = 200  # bytes, of a file in an unfinished checkpoint
+
+
+def _check_writable(files: Workdir) -> None:
+    """Raise CheckpointError if the work directory cannot be written, before anything is read."""
+    for folder in (files.path, files.checkpoints):
+        if why := unwritable_folder(folder, _LONGEST_BELOW):
+            raise CheckpointError(
+                f"{files.path}: the work directory cannot be written ({why}); give another "
+                "workdir=..."
+            )
+
+
+def check_kept(files: Workdir) -> None:
+    """Raise CheckpointError if the work directory was moved or deleted since the run has begun.
+
+    Orbax would create it again, without the files of the beginning.
+
+    Args:
+        files: the work directory of the run.
+    """
+    if files.writes and not (files.path / "config.json").is_file():
+        raise CheckpointError(
+            f"{files.path}: the work directory was moved or deleted while the run wrote to it; "
+            "restore it, or delete what is left of it, and run the same command again"
         )
 
 

@@ -24,7 +24,7 @@ from jaxtal.training.dispatch import Dispatcher, Timer, dispatch_ends, steps_per
 from jaxtal.training.evaluator import Evaluator
 from jaxtal.training.metrics_log import MetricsLog
 from jaxtal.training.results import MemberEvaluation, evaluate_member, write_results
-from jaxtal.training.setup import Setup, model_of, prepare
+from jaxtal.training.setup import Setup, check_kept, model_of, prepare
 from jaxtal.training.train_state import TrainState
 from jaxtal.training.workdir import Workdir
 
@@ -108,6 +108,7 @@ def _translate_resource_errors(files: Workdir) -> Iterator[None]:
     except JaxtalError:
         raise
     except Exception as error:
+        check_kept(files)
         if isinstance(error, jax.errors.JaxRuntimeError) and "RESOURCE_EXHAUSTED" in str(error):
             raise JaxtalError(
                 f"device memory is full: {str(error)[:200]}; lower config.population, "
@@ -226,9 +227,11 @@ class Trainer:
         """Save the current step without an evaluation, and raise Interrupted."""
         log.flush(wait=True)
         self._check_finite(log)
+        check_kept(self.setup.files)
         self.checkpoints.save(self.state, self.step, self.progress)
         self.checkpoints.wait()
-        raise preemption.Interrupted(f"stopped by SIGTERM; step {self.step} is saved")
+        name = preemption.signal_name()
+        raise preemption.Interrupted(f"stopped by {name}; step {self.step} is saved")
 
     def _check_finite(self, log: MetricsLog) -> None:
         """Mark members with too many consecutive non-finite updates; stop if none remains."""
@@ -279,6 +282,7 @@ class Trainer:
         Raises:
             NonFiniteError: the outputs of no member are finite.
         """
+        check_kept(self.setup.files)
         step = self.step
         if self._latest and self._latest[0].step == step:
             return self._latest

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import rich
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -20,6 +19,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from rich.table import Table
+from rich.text import Text
 
 from jaxtal import reprs
 from jaxtal.data.dataset import in_words
@@ -38,7 +38,7 @@ def progress(start: int, steps: int) -> Iterator[Callable[[int, dict[str, float]
     Yields:
         A function of the present step and {loss term: value} that updates the bar.
     """
-    with _bar("training", TextColumn("{task.fields[terms]}")) as bar:
+    with _bar("training", TextColumn("{task.fields[terms]}", markup=False)) as bar:
         task = bar.add_task("training", total=steps, completed=start, terms="")
 
         def show(step: int, metrics: dict[str, float]) -> None:
@@ -68,8 +68,9 @@ def progress_bar(what: str, total: int, done: int = 0) -> Iterator[Callable[[], 
 
 
 def _bar(what: str, *columns: ProgressColumn) -> Progress:
-    shown = BarColumn(bar_width=20), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("ETA")
-    return Progress(TextColumn(what), *shown, TimeRemainingColumn(), *columns, refresh_per_second=4)
+    bar = BarColumn(bar_width=20), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("ETA")
+    shown = TextColumn(what, markup=False), *bar, TimeRemainingColumn(), *columns
+    return Progress(*shown, refresh_per_second=4)
 
 
 def print_message(message: str) -> None:
@@ -78,7 +79,7 @@ def print_message(message: str) -> None:
     Args:
         message: plain text, without markup.
     """
-    rich.get_console().print(message, markup=False, highlight=False)
+    rich.get_console().print(message, markup=False, highlight=False, emoji=False)
 
 
 def print_run(result: dict, workdir: Path) -> None:
@@ -98,7 +99,7 @@ def print_run(result: dict, workdir: Path) -> None:
 
 def _print_without_map(result: dict, workdir: Path) -> None:
     """Print that a run has no mAP of test videos, and the place of its files."""
-    rich.print(
+    _console().print(
         f"{result['method']} on {result['data']}, step {result['step']}: no mAP, as no test video "
         f"is annotated; {_seconds(result)}; all files are in {workdir}"
     )
@@ -127,9 +128,9 @@ def print_result(result: dict, workdir: Path) -> None:
             row = [column[kind].get(key, float("nan")) for column in columns.values()]
             table.add_row(label + key, *(f"{100 * value:.1f}" for value in row))
         table.add_section()
-    rich.print(table)
+    _console().print(table)
     named = "of the test videos " * ("best_on_validation" in result and "map" in result)
-    rich.print(
+    _console().print(
         f"video-level classification mAP {named}{100 * first['classification_map']:.1f}; "
         f"F1 at t-IoU 0.5 {100 * first['f1']:.1f}; {_seconds(result)}; "
         f"all files are in {workdir}"
@@ -151,7 +152,7 @@ def print_population(result: dict, workdir: Path) -> None:
     for name in [*averages, f"{chosen}, {title}", "video-level"]:
         table.add_column(name, justify="right")
     for index, member in enumerate(result["members"]):
-        name = escape(f"{index}: seed {member['seed']}{_values(member['values'])}")
+        name = f"{index}: seed {member['seed']}{_values(member['values'])}"
         if "diverged" in member:
             table.add_row(name, f"diverged before step {member['diverged']}")
             continue
@@ -167,9 +168,9 @@ def print_population(result: dict, workdir: Path) -> None:
             name = f"ensemble of {ensemble['members']}{_values(group.get('values', {}))}"
             numbers = [f"{100 * ensemble['average'][key]:.1f}" for key in averages]
             video_level = f"{100 * ensemble['classification_map']:.1f}"
-            table.add_row(escape(name), *numbers, "", video_level)
+            table.add_row(name, *numbers, "", video_level)
     _wide().print(table)
-    rich.print(f"{_seconds(result)}; all files are in {workdir}")
+    _console().print(f"{_seconds(result)}; all files are in {workdir}")
 
 
 def _add_means(table: Table, group: dict, averages: list[str], best: tuple[str, ...]) -> None:
@@ -181,7 +182,7 @@ def _add_means(table: Table, group: dict, averages: list[str], best: tuple[str, 
         return reprs.at(group[tree], path)
 
     several = not math.isnan(at("sd", paths[0]))
-    name = escape(f"mean{' ± sd' * several}{_values(group.get('values', {}))}")
+    name = f"mean{' ± sd' * several}{_values(group.get('values', {}))}"
     cells = [f"{100 * at('mean', path):.1f}" for path in paths]
     if not several:
         table.add_row(name, *cells)
@@ -200,9 +201,14 @@ def _seconds(result: dict) -> str:
     return ", ".join(f"{name} {value:.1f} s" for name, value in result["seconds"].items())
 
 
+def _console(width: int | None = None) -> Console:
+    """Return a console that prints names as they are, also "[red]" and ":fire:"."""
+    return Console(markup=False, emoji=False, width=width)
+
+
 def _wide() -> Console:
     """Return a console that does not truncate tables if the output is not a terminal."""
-    return Console() if sys.stdout.isatty() else Console(width=200)
+    return _console(None if sys.stdout and sys.stdout.isatty() else 200)
 
 
 def print_evaluations(rows: dict[str, dict]) -> None:
@@ -220,9 +226,7 @@ def print_evaluations(rows: dict[str, dict]) -> None:
         values = [row["map"].get(key) for key in thresholds]
         values += [row["average"].get(key) for key in averages]
         counts = [str(row["counts"][key]) for key in ("instances", "detections")]
-        table.add_row(
-            escape(name), *("" if v is None else f"{100 * v:.1f}" for v in values), *counts
-        )
+        table.add_row(name, *("" if v is None else f"{100 * v:.1f}" for v in values), *counts)
     table.caption = _coverage([row["counts"] for row in rows.values()])
     _wide().print(table)
 
@@ -245,14 +249,12 @@ def print_errors(name: str, row: dict) -> None:
     errors = row["errors"]
     at = f"{name}, t-IoU {errors['t-IoU']:g}"
     best = ("1G", "3G", "10G")
-    kinds = Table("kind of detection", "all", *best, "mAP gain", title=escape(f"errors: {at}"))
+    kinds = Table("kind of detection", "all", *best, "mAP gain", title=f"errors: {at}")
     for kind, numbers in errors["kinds"].items():
         counts = [numbers["detections"], *(numbers["among_best"][key] for key in best)]
         gain = numbers["gain"]
         kinds.add_row(kind, *map(str, counts), "" if gain != gain else f"{100 * gain:+.1f}")
-    lengths = Table(
-        "instances", "seconds", "number", "found", "recall", title=escape(f"recall: {at}")
-    )
+    lengths = Table("instances", "seconds", "number", "found", "recall", title=f"recall: {at}")
     for length, numbers in errors["recall_by_length"].items():
         low, high = numbers["seconds"]
         seconds = f"{low:g} to {high:g}" if high else f"above {low:g}"
@@ -275,14 +277,14 @@ def _false_positives(rows: list[dict], at: str) -> Table:
         "seconds",
         "kind",
         "t-IoU with",
-        title=escape(f"top false positives: {at}"),
+        title=f"top false positives: {at}",
     )
     for row in rows:
         against = row["instance"]
         held = "" if against is None else f" {against['label']} {_span(against['segment'])}"
         table.add_row(
-            f"{row['score']:.4g}", escape(row["video"]), escape(row["label"]),
-            _span(row["segment"]), row["kind"], escape(f"{row['t-IoU']:.2f}{held}"),
+            f"{row['score']:.4g}", row["video"], row["label"],
+            _span(row["segment"]), row["kind"], f"{row['t-IoU']:.2f}{held}",
         )  # fmt: skip
     return table
 
@@ -300,7 +302,7 @@ def print_inspection(report: dict) -> None:
     data, console = report["data"], _wide()
     own = data["videos_with_their_own_fps"]
     console.print(
-        f"[bold]{escape(data['name'])}[/bold], layout {data['layout']}: {escape(data['path'])}"
+        Text.assemble((data["name"], "bold"), f", layout {data['layout']}: {data['path']}")
     )
     console.print(
         f"time grid: {data['fps']:g} fps{f' ({own} videos have their own)' * bool(own)}, stride "
@@ -314,9 +316,9 @@ def print_inspection(report: dict) -> None:
             f"{in_words(features['streams'])} {types}"
         )
     if unused := subsets_in_words(report["unused"]):
-        console.print(f"unused videos: {unused}", markup=False, highlight=False)
+        console.print(f"unused videos: {unused}", highlight=False)
     for note in report["notes"]:
-        console.print(f"note: {note}", markup=False)
+        console.print(f"note: {note}")
     table = Table("subset", "", "0 %", "5 %", "25 %", "50 %", "75 %", "95 %", "100 %")
     for name, subset in report["subsets"].items():
         counts = f"{subset['videos']:,} videos, {subset['instances']:,} instances"
@@ -328,10 +330,10 @@ def print_inspection(report: dict) -> None:
     table = Table("class", *(f"{s}: {w}" for s in subsets for w in ("videos", "inst.")))
     for name, counts in report["classes"].items():
         values = [counts[s][w] for s in subsets for w in ("videos", "instances")]
-        table.add_row(escape(name), *(f"{value:,}" for value in values))
+        table.add_row(name, *(f"{value:,}" for value in values))
     console.print(table)
     for finding in report["findings"]:
-        console.print(f"{finding['severity']}: {_finding(finding)}", markup=False, highlight=False)
+        console.print(f"{finding['severity']}: {_finding(finding)}", highlight=False)
     if not report["findings"]:
         examined = report["features"] and report["features"]["videos"]
         console.print("no defects found" + ("" if examined else "; features were not examined"))

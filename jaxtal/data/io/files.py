@@ -161,6 +161,55 @@ def contents(folder: Path) -> str:
     return ", ".join(listed) or "no files"
 
 
+def too_long(path: Path, below: int = 0) -> str:
+    """Return the system's message about a path or a name that is too long, or "".
+
+    Args:
+        path: the path of a file or folder, which need not exist.
+        below: bytes of the longest path below it.
+    """
+    parts = [os.fsencode(part) for part in Path(os.path.abspath(path)).parts]
+    whole = sum(len(part) + 1 for part in parts) + below
+    wrong = max(map(len, parts)) > _LONGEST_NAME or whole > _LONGEST_PATH
+    return os.strerror(errno.ENAMETOOLONG) if wrong else ""
+
+
+_LONGEST_NAME = 255  # bytes
+_LONGEST_PATH = 4096 if hasattr(os, "pathconf") else 32_767
+
+
+def unwritable_folder(folder: Path, below: int = 0) -> str:
+    """Return the reason why a folder cannot be created or written in, or "".
+
+    Args:
+        folder: the folder, which need not exist.
+        below: bytes of the longest path that will be written below it.
+    """
+    if why := too_long(folder, below):
+        return why
+    try:
+        str(folder).encode()  # libraries that write checkpoints need UTF-8
+    except UnicodeEncodeError:
+        return "its name is not UTF-8"
+    there = Path(os.path.abspath(folder))
+    while not os.path.lexists(there) and there != there.parent:
+        there = there.parent
+    if not there.is_dir():
+        return f"{there} is not a folder"
+    writable = os.access(there, os.W_OK | os.X_OK)
+    return "" if writable else f"{there} is read-only for this user"
+
+
+_temporaries: set[Path] = set()
+
+
+def remove_temporaries() -> None:
+    """Delete the unfinished files of `atomic_write`, before the process exits without unwinding."""
+    for path in [*_temporaries]:
+        with contextlib.suppress(OSError):
+            path.unlink(missing_ok=True)
+
+
 @contextlib.contextmanager
 def atomic_write(path: Path, mode: str = "w") -> Iterator[Any]:
     """Open a temporary file that replaces `path` when the block ends without an error.
@@ -181,6 +230,7 @@ def atomic_write(path: Path, mode: str = "w") -> Iterator[Any]:
         target = path.resolve()
         whole = target.is_file() or not target.exists()
         temporary = target.with_name(f".{target.name}.tmp") if whole else target
+        _temporaries.update([temporary] * whole)
         try:
             with open(temporary, mode, encoding=None if "b" in mode else "utf-8") as file:
                 yield file
@@ -193,6 +243,8 @@ def atomic_write(path: Path, mode: str = "w") -> Iterator[Any]:
             if whole:
                 temporary.unlink(missing_ok=True)
             raise
+        finally:
+            _temporaries.discard(temporary)
     except OSError as error:
         raise DataError(f"{path}: cannot be written ({error.strerror or error})") from None
 
