@@ -16,7 +16,6 @@ the loss of another process of the job (the same command resumes; see docs/guide
 """
 
 import argparse
-import logging
 import re
 import sys
 from pathlib import Path
@@ -86,6 +85,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _train(args: argparse.Namespace) -> int:
+    from jaxtal.cli import hooks
     from jaxtal.parallel import multihost, preemption
     from jaxtal.training.trainer import train_and_evaluate
     from jaxtal.training.workdir import Workdir
@@ -93,7 +93,7 @@ def _train(args: argparse.Namespace) -> int:
 
     # Orbax logs a page per checkpoint, and repeats errors that are reported below.
     runtime.quiet_absl("fatal")
-    logging.getLogger("asyncio").setLevel(logging.CRITICAL)
+    hooks.quiet_asyncio()
     runtime.enable_compilation_cache(args.compilation_cache_dir)
     workdir = Path(args.workdir or default_workdir(args.config))
     try:

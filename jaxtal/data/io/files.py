@@ -6,24 +6,49 @@ import hashlib
 import itertools
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 from jaxtal.errors import DataError, short_repr
 
 
-def disk_is_full(error: BaseException | None) -> str | None:
-    """Return the system's message about a full disk if that caused an error, else None.
+class StorageFault(NamedTuple):
+    """A full or failing disk.
+
+    Attributes:
+        what: a clause with the system's message.
+        fix: a clause about what to do before the command is repeated.
+    """
+
+    what: str
+    fix: str
+
+
+_FULL = ("ENOSPC", "EDQUOT", "EFBIG")
+_FAILED = ("EIO", "EROFS", "ESTALE", "EREMOTEIO", "ENOTCONN", "EHOSTDOWN", "ETIMEDOUT")
+
+
+def storage_fault(error: BaseException | None) -> StorageFault | None:
+    """Return the fault of a disk or of a network file system that caused an error, else None.
 
     Args:
         error: the error, with its chain of causes.
     """
     while error is not None:
-        for number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            if getattr(error, "errno", None) == number or os.strerror(number) in str(error):
-                return os.strerror(number)
+        if how := _message_of(error, _FULL):
+            return StorageFault(f"the disk is full ({how})", "free some space")
+        if how := _message_of(error, _FAILED):
+            return StorageFault(f"reading or writing failed ({how})", "check the disk")
         error = error.__cause__ or error.__context__
+    return None
+
+
+def _message_of(error: BaseException, names: Sequence[str]) -> str | None:
+    """Return the system's message if it is that of one of the names of `errno`."""
+    for number in (getattr(errno, name) for name in names if hasattr(errno, name)):
+        if getattr(error, "errno", None) == number or os.strerror(number) in str(error):
+            return os.strerror(number)
     return None
 
 
