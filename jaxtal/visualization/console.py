@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import itertools
 import math
 import sys
 from collections.abc import Callable, Iterator
@@ -291,6 +292,9 @@ def _span(segment: list[float]) -> str:
     return f"{segment[0]:.1f} to {segment[1]:.1f}"
 
 
+_MOST_CLASSES = 1000  # rows of a table, which takes a millisecond a row
+
+
 def print_inspection(report: dict) -> None:
     """Print the contents and the defects of a data set.
 
@@ -326,9 +330,11 @@ def print_inspection(report: dict) -> None:
     console.print(table)
     subsets = list(report["subsets"])
     table = Table("class", *(f"{s}: {w}" for s in subsets for w in ("videos", "inst.")))
-    for name, counts in report["classes"].items():
+    for name, counts in itertools.islice(report["classes"].items(), _MOST_CLASSES):
         values = [counts[s][w] for s in subsets for w in ("videos", "instances")]
         table.add_row(escape(name), *(f"{value:,}" for value in values))
+    if (more := len(report["classes"]) - _MOST_CLASSES) > 0:
+        table.add_row(f"... and {more:,} more")
     console.print(table)
     for finding in report["findings"]:
         console.print(f"{finding['severity']}: {_finding(finding)}", markup=False, highlight=False)

@@ -408,6 +408,9 @@ def draw_dataset(dataset: Dataset, report: dict) -> Figure:
     return figure
 
 
+_MOST_BARS = 1000  # above, a line
+
+
 def _draw_classes(axis, classes: dict) -> None:
     """Draw the number of instances per class; more than 30 classes without names."""
     order = sorted(classes, key=lambda name: -sum(c["instances"] for c in classes[name].values()))
@@ -416,8 +419,12 @@ def _draw_classes(axis, classes: dict) -> None:
     height = 0.8 / max(len(subsets), 1)
     for side, subset in enumerate(subsets):
         counts = [classes[name][subset]["instances"] for name in order]
-        middle = places + height * (side - (len(subsets) - 1) / 2)
-        axis.barh(middle, counts, height, color=_PART_COLORS[subset], label=subset)
+        lowest = height * (side - len(subsets) / 2)
+        color = _PART_COLORS[subset]
+        if len(order) > _MOST_BARS:
+            axis.plot(counts, places, color=color, label=subset, lw=1)
+            continue
+        axis.barh(places + lowest + height / 2, counts, height, color=color, label=subset)
     axis.invert_yaxis()
     axis.set(xlabel="instances of a class")
     if len(order) <= 30:
