@@ -3,6 +3,7 @@
 import argparse
 import os
 import sys
+import warnings
 from collections.abc import Callable
 
 from jaxtal.cli.flags import Parser, as_flags
@@ -53,6 +54,8 @@ def enable_compilation_cache(folder: str | None) -> None:
     import jax
     import platformdirs
 
+    # A cache that cannot be read or written only costs time.
+    warnings.filterwarnings("ignore", message="Error (read|writ)ing persistent compilation cache")
     if folder is None and "JAX_COMPILATION_CACHE_DIR" in os.environ:
         return
     if folder is None:

@@ -9,6 +9,8 @@ import json
 import os
 from pathlib import Path
 
+from jaxtal.errors import CheckpointError
+
 _NAME = "sealed.json"
 _PARTS = ("_CHECKPOINT_METADATA", "state", "progress")
 
@@ -54,13 +56,19 @@ def find_corruption(folder: Path) -> str:
     Returns:
         "" for a checkpoint without a detectable fault. A checkpoint of an earlier version, which
         has no manifest, only needs its top-level entries.
+
+    Raises:
+        CheckpointError: the manifest exists, but cannot be read.
     """
     if not (folder / _NAME).is_file():  # of an earlier version, or partly deleted
         lacks = [name for name in _PARTS if not (folder / name).exists()]
         return f"{lacks[0]} is missing" if lacks else ""
     try:
         sizes = dict(json.loads((folder / _NAME).read_text()))
-    except (OSError, TypeError, ValueError):
+    except OSError as error:  # nothing is known about the checkpoint, so no other one is used
+        how = f"{folder / _NAME}: cannot be read ({error.strerror or error})"
+        raise CheckpointError(f"{how}; check the disk, and repeat the command") from None
+    except (TypeError, ValueError):
         return f"{_NAME} is truncated"
     for name, size in sizes.items():
         found = _size(folder / name)

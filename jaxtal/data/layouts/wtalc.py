@@ -252,7 +252,7 @@ def _duration(value, where: str) -> float:
 
 def _without_bools(numbers: np.ndarray) -> np.ndarray:
     """Return an array, or raise TypeError if it contains true or false."""
-    if numbers.dtype.kind == "b" or bool in map(type, numbers.ravel().tolist()):
+    if {bool, np.bool_} & set(map(type, numbers.ravel().tolist())):
         raise TypeError
     return numbers
 
@@ -266,7 +266,7 @@ def _segments(value, where: str) -> np.ndarray:
     try:
         if not isinstance(value, list | np.ndarray):
             raise TypeError
-        segments = _without_bools(np.asarray(list(value))).astype(np.float64).reshape(-1, 2)
+        segments = _without_bools(np.asarray(list(value), object)).astype(np.float64).reshape(-1, 2)
     except (TypeError, ValueError):
         raise DataError(f"{where}: segments must be a list of [start, end] in seconds") from None
     if not (np.abs(segments) < FOREVER).all():

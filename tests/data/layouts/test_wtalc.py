@@ -111,7 +111,7 @@ def test_segments_of_another_form(tmp_path, entry):
     [
         {"duration": objects([[True], [9.0], [5.0], [6.0]])},
         {"duration": np.array([[True]] * 4)},
-        {"segments": objects([[[True, False]], [[1, 2], [3, 4.5]], [[0, 2]], []])},
+        {"segments": objects([[[True, 2.0]], [[1, 2], [3, 4.5]], [[0, 2]], []])},
         {"segments": objects([np.array([[False, True]]), [[1, 2], [3, 4.5]], [[0, 2]], []])},
     ],
 )
