@@ -11,6 +11,7 @@ that of the nonzero singular values. Prints one JSON row per panel.
 
 import argparse
 import json
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -18,6 +19,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.figure import Figure
 
 from jaxtal.nn.mutual_information import dmi, joint_matrix, pdmi
+from jaxtal.visualization import plots
 
 # Title: classes, labeled items per matrix, threshold of the discarded singular values.
 PANELS = {
@@ -103,7 +105,7 @@ def main() -> None:
         print(json.dumps(draw(axis, title, joints, closeness, discard)), flush=True)
     colors = ScalarMappable(cmap="viridis")
     figure.colorbar(colors, ax=axes, label="how closely predictions follow labels")
-    figure.savefig(options.output, dpi=110)
+    plots.save(figure, Path(options.output))
 
 
 if __name__ == "__main__":

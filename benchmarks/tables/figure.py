@@ -6,6 +6,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from benchmarks.tables.report import Report
+from jaxtal.visualization import plots
 
 
 def draw(reports: Sequence[Report], path: Path) -> None:
@@ -27,7 +28,7 @@ def draw(reports: Sequence[Report], path: Path) -> None:
         _panel(axis, content, column)
     axes[-1].set_xlabel("mAP or F1 (%)")
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper right", ncols=2)
-    figure.savefig(path, dpi=110)
+    plots.save(figure, path)
 
 
 def _panel(axis, content: Report, column: str) -> None:

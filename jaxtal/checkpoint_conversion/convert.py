@@ -18,12 +18,13 @@ from jaxtal.checkpoint_conversion.parameter_names import Widths
 from jaxtal.data import layouts
 from jaxtal.data.dataset import TimeGrid
 from jaxtal.data.io import json_files, object_arrays, torch_files
-from jaxtal.data.io.files import check_unique, open_regular
+from jaxtal.data.io.files import check_unique, open_regular, storage_fault
 from jaxtal.errors import CheckpointError, JaxtalError, warn
 from jaxtal.training.checkpoints import Checkpoints
 from jaxtal.training.model_description import ModelDescription
 from jaxtal.training.train_state import TrainState, hyperparams_from_config
 from jaxtal.training.train_step import adam, init_state
+from jaxtal.training.unfinished import remove_unfinished
 from jaxtal.training.workdir import Workdir
 
 
@@ -177,12 +178,17 @@ def _write(files: Workdir, variables: dict[str, Any], config: ConfigDict | None)
     if config is not None:
         json_files.write(files.path / "config.json", json_files.to_sealed_text(config.to_dict()))
     progress: dict[str, list] = {name: [None] for name in ("evaluation", "best", "diverged")}
-    checkpoints = Checkpoints(files.checkpoints, writes=True)
     try:
-        # A score below every evaluation, so that it is never kept as the best checkpoint.
-        checkpoints.save(_state(variables), 0, progress, -1.0)
-    finally:
-        checkpoints.close()
+        with Checkpoints(files.checkpoints, writes=True) as checkpoints:
+            # A score below every evaluation, so that it is never kept as the best checkpoint.
+            checkpoints.save(_state(variables), 0, progress, -1.0)
+    except Exception as error:
+        if (fault := storage_fault(error)) is None:
+            raise
+        remove_unfinished(files)
+        raise CheckpointError(
+            f"{files.path}: {fault.what}; nothing was converted; {fault.fix}, then repeat it"
+        ) from None
 
 
 def _state(variables: dict[str, Any]) -> TrainState:

@@ -52,7 +52,10 @@ def add_flags(parser: flags.Parser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Convert in the direction that the flags select."""
-    runtime.quiet_absl("error")  # Orbax logs a page for every checkpoint
+    from jaxtal.cli import hooks
+
+    runtime.quiet_absl("fatal")  # Orbax logs a page for every checkpoint
+    hooks.quiet_asyncio()
     _check_flags(args)
     method, workdir = flags.required(args, "method"), Path(flags.required(args, "workdir"))
     (_from_torch if args.torch else _to_torch)(args, method, workdir)

@@ -98,10 +98,7 @@ def _draw(source: "LazyDataset", report: dict[str, Any], figure: Path) -> None:
     """Save the figure of a data set."""
     from jaxtal.visualization import console, plots
 
-    try:
-        plots.save(plots.draw_dataset(source.dataset, report), figure)
-    except (OSError, ValueError) as error:
-        raise flags.UsageError(f"--figure {figure}: cannot be written ({error})") from None
+    plots.save(plots.draw_dataset(source.dataset, report), figure)
     console.print_message(f"the figure is in {figure}")
 
 

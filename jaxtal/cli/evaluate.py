@@ -110,10 +110,7 @@ def _draw(path: Path, evaluated: "FileEvaluation") -> None:
     """Save the figure of the errors under the first protocol."""
     from jaxtal.visualization import plots
 
-    try:
-        plots.save(plots.draw_errors(evaluated.first, evaluated.first_errors), path)
-    except (OSError, ValueError) as error:
-        raise flags.UsageError(f"--figure {path}: cannot be written ({error})") from None
+    plots.save(plots.draw_errors(evaluated.first, evaluated.first_errors), path)
 
 
 COMMAND = Command("evaluate", __doc__, add_flags, run, prints=True)

@@ -60,7 +60,7 @@ def add_members(parser: flags.Parser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Write the detections in all videos of --features."""
-    runtime.quiet_absl("fatal")
+    runtime.quiet_absl("fatal")  # Orbax logs errors that are reported below
     features = Path(flags.required(args, "features"))
     output = Path(flags.required(args, "output"))
     flags.check_outputs(args, ["output"], [features, Path(args.exported or features)])

@@ -3,6 +3,7 @@
 import argparse
 import os
 import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -69,6 +70,8 @@ def enable_compilation_cache(folder: str | None) -> None:
     import jax
     import platformdirs
 
+    # A cache that cannot be read or written only costs time.
+    warnings.filterwarnings("ignore", message="Error (read|writ)ing persistent compilation cache")
     variable = os.environ.get("JAX_COMPILATION_CACHE_DIR")
     if folder is None and variable is not None:
         if _cache(variable) != variable:

@@ -17,7 +17,6 @@ the same command resumes; see docs/guides/training.md. A second Ctrl-C ends the 
 """
 
 import argparse
-import logging
 import re
 import sys
 from pathlib import Path
@@ -87,6 +86,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _train(args: argparse.Namespace) -> int:
+    from jaxtal.cli import hooks
     from jaxtal.parallel import multihost, preemption
     from jaxtal.training.trainer import train_and_evaluate
     from jaxtal.training.workdir import Workdir
@@ -94,7 +94,7 @@ def _train(args: argparse.Namespace) -> int:
 
     # Orbax logs a page per checkpoint, and repeats errors that are reported below.
     runtime.quiet_absl("fatal")
-    logging.getLogger("asyncio").setLevel(logging.CRITICAL)
+    hooks.quiet_asyncio()
     runtime.enable_compilation_cache(args.compilation_cache_dir)
     workdir = Path(args.workdir or default_workdir(args.config))
     if args.step is not None and args.mode != "eval":

@@ -17,6 +17,7 @@ from jaxtal.data.dataset import (
     TimeGrid,
     Video,
     class_indices,
+    contains_bool,
     with_seconds,
 )
 from jaxtal.data.io import json_files
@@ -316,7 +317,9 @@ def _to_video(path: Path, name: str, entry: dict[str, Any], classes, reading: Re
     if fps is not None and fps < LEAST_POSITIVE:
         raise DataError(f"{where}: fps is {fps}; wanted frames per second, above 0")
     own = entry.get("fps")  # only the unit of annotated frames; of features, layouts decide
-    known = isinstance(own, int | float) and not isinstance(own, bool) and 0 < own < FOREVER
+    if contains_bool(own):
+        raise DataError(f"{where}: fps is {short_repr(own)}; wanted frames per second, above 0")
+    known = isinstance(own, int | float) and 0 < own < FOREVER
     rate = reading.stated.annotation_fps or (own if known else 0) or fps
     rate = rate or reading.stated.fps or reading.grid.fps
     video = Video(
@@ -361,7 +364,7 @@ def _duration(
 
 def _numbers(value: Any, shape: tuple[int, ...], what: str, where: str) -> np.ndarray:
     try:
-        numbers = np.array(value, np.float64).reshape(shape)
+        numbers = np.array(np.nan if contains_bool(value) else value, np.float64).reshape(shape)
     except (TypeError, ValueError, OverflowError):
         numbers = np.array(np.nan)
     if not (np.abs(numbers) < FOREVER).all():

@@ -1,6 +1,7 @@
 """Data sets in memory: videos, their annotations and the time grid of their features."""
 
 import dataclasses
+import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -418,7 +419,7 @@ def class_indices(labels: Sequence[str], classes: tuple[str, ...], where: str) -
     Raises:
         DataError: a name is not among `classes`.
     """
-    known = {label: index for index, label in enumerate(classes)}
+    known = _positions(classes)
     if unknown := [index for index, label in enumerate(labels) if label not in known]:
         raise DataError(
             f"{where}: label {short_repr(labels[unknown[0]])} is not among the "
@@ -426,3 +427,23 @@ def class_indices(labels: Sequence[str], classes: tuple[str, ...], where: str) -
             f"add it to the class list or correct the label (number {unknown[0]}, counted from 0)"
         )
     return np.array([known[label] for label in labels], np.int64)
+
+
+@functools.lru_cache(maxsize=4)  # the classes of all videos of a data set are the same
+def _positions(classes: tuple[str, ...]) -> dict[str, int]:
+    return {label: index for index, label in enumerate(classes)}
+
+
+def contains_bool(value: Any) -> bool:
+    """Return True for true or false, and for lists and arrays that contain one.
+
+    Args:
+        value: a value from an untrusted file, where a number or nested lists of numbers are wanted.
+    """
+    if isinstance(value, np.ndarray) and value.dtype.kind == "O":
+        value = value.tolist()
+    if isinstance(value, list | tuple):
+        return any(map(contains_bool, value))
+    if isinstance(value, np.ndarray | np.generic):
+        return value.dtype.kind == "b"
+    return isinstance(value, bool)

@@ -1,5 +1,6 @@
 """Statistics and findings of data sets."""
 
+import os
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
@@ -86,9 +87,9 @@ def _subset(videos: Sequence[Video], lengths: dict[str, int]) -> dict[str, Any]:
 def _overlapping(video: Video) -> np.ndarray:
     """Return (m,) bool: instances that begin before an earlier one of their class has ended."""
     overlapping = np.zeros(len(video.segments), bool)
-    for label in np.unique(video.segment_labels):
-        mine = np.flatnonzero(video.segment_labels == label)
-        mine = mine[np.argsort(video.segments[mine, 0], kind="stable")]
+    order = np.lexsort((video.segments[:, 0], video.segment_labels))
+    borders = np.flatnonzero(np.diff(video.segment_labels[order])) + 1
+    for mine in np.split(order, borders):
         ends = np.maximum.accumulate(video.segments[mine, 1])
         overlapping[mine[1:]] = video.segments[mine[1:], 0] < ends[:-1]
     return overlapping
@@ -193,7 +194,7 @@ def changed_files(folder: Path) -> list[Finding]:
     Raises:
         DataError: SHA256SUMS names a file outside of the folder, or cannot be read.
     """
-    if not (folder / checksums.LIST).is_file():
+    if not os.path.lexists(folder / checksums.LIST):
         return []
     changed = checksums.find_changed(folder, checksums.read_list(folder))
     if not changed:

@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 
-from jaxtal.data.dataset import Dataset, Video, as_stream_widths
+from jaxtal.data.dataset import Dataset, Video, as_stream_widths, contains_bool
 from jaxtal.data.io import feature_files
 from jaxtal.data.io.files import check_name, check_unique
 from jaxtal.data.lazy_dataset import check_width
@@ -62,12 +62,14 @@ def check_trainable(dataset: Dataset) -> None:
 
 def _validated_video(video: Video, num_classes: int, where: str) -> Video:
     where = f"{where}, video {check_name(video.name, where)}"
-    if not video.duration > 0:
+    if contains_bool(video.duration) or not video.duration > 0:
         raise DataError(
             f"{where}: duration is {short_repr(video.duration)}; wanted seconds above 0"
         )
     labels = _class_indices(video.labels, num_classes, f"{where}: labels")
     segment_labels = _class_indices(video.segment_labels, num_classes, f"{where}: segment_labels")
+    if contains_bool(video.segments):
+        raise DataError(f"{where}: segments contain true or false; wanted [start, end] in seconds")
     segments = np.asarray(video.segments, np.float64).reshape(-1, 2)
     if len(segments) != len(segment_labels):
         raise DataError(

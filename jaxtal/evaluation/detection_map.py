@@ -75,7 +75,10 @@ def matched_precision(
     rank = np.append(rank_in_class(detections.label), -1)
     order = np.argsort(truth.label, kind="stable")
     bounds = np.searchsorted(truth.label[order], np.arange(num_classes + 1))
-    for label in np.flatnonzero(np.diff(bounds)):
+    single = np.flatnonzero(np.diff(bounds) == 1)  # in one step: there may be very many
+    mine = matched_detection[:, order[bounds[single]]]
+    result[:, single] = 1 / (np.where(mine >= 0, rank[mine], np.inf) + 1)
+    for label in np.flatnonzero(np.diff(bounds) > 1):
         mine = matched_detection[:, order[bounds[label] : bounds[label + 1]]]
         ranks = np.sort(np.where(mine >= 0, rank[mine], np.inf), axis=1)
         precision = np.arange(1, ranks.shape[1] + 1) / (ranks + 1)

@@ -205,28 +205,42 @@ def analyze_errors(evaluation: Evaluation, tiou: float = 0.5, top: int = 10) -> 
 def _kinds(evaluation: Evaluation, threshold: float, matched_detection: np.ndarray):
     """Return kind, instance and t-IoU of every evaluated detection."""
     found, truth = evaluation.detections, evaluation.truth
+
+    def best(detection: np.ndarray, instance: np.ndarray) -> np.ndarray:
+        """Return a mask of the pair of each detection that determines its kind."""
+        kind, overlap = _kinds_of_pairs(evaluation, threshold, detection, instance)
+        order = np.lexsort((instance, -overlap, kind, detection))
+        first = np.unique(detection[order], return_index=True)[1]
+        mask = np.zeros(len(order), bool)
+        mask[order[first]] = True
+        return mask
+
     detection, instance = candidate_pairs(
-        found.video, found.start, found.end, truth.video, truth.start, truth.end
+        found.video, found.start, found.end, truth.video, truth.start, truth.end, best
     )
+    kinds, instances = np.full(len(found), 5), np.full(len(found), -1)
+    overlaps = np.zeros(len(found))
+    kind, overlap = _kinds_of_pairs(evaluation, threshold, detection, instance)
+    kinds[detection], overlaps[detection] = kind, overlap
+    instances[detection] = np.where(kind < 5, instance, -1)
+    true = np.flatnonzero(matched_detection >= 0)
+    kinds[matched_detection[true]], instances[matched_detection[true]] = 0, true
+    overlaps[matched_detection[true]] = _overlap(evaluation, matched_detection[true], true)
+    return kinds, instances, overlaps
+
+
+def _kinds_of_pairs(
+    evaluation: Evaluation, threshold: float, detection: np.ndarray, instance: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the first kind of error that applies to each pair, and its t-IoU."""
     overlap = _overlap(evaluation, detection, instance)
-    same = found.label[detection] == truth.label[instance]
-    # The first kind that applies, with its instance of the largest t-IoU.
+    same = evaluation.detections.label[detection] == evaluation.truth.label[instance]
     kind = np.select(
         [same & (overlap >= threshold), overlap >= threshold, same & (overlap >= BACKGROUND_TIOU)],
         [1, 2, 3],
         np.where(overlap >= BACKGROUND_TIOU, 4, 5),
     )
-    order = np.lexsort((instance, -overlap, kind, detection))
-    _, first = np.unique(detection[order], return_index=True)
-    best = order[first]
-    kinds, instances = np.full(len(found), 5), np.full(len(found), -1)
-    overlaps = np.zeros(len(found))
-    kinds[detection[best]], overlaps[detection[best]] = kind[best], overlap[best]
-    instances[detection[best]] = np.where(kind[best] < 5, instance[best], -1)
-    true = np.flatnonzero(matched_detection >= 0)
-    kinds[matched_detection[true]], instances[matched_detection[true]] = 0, true
-    overlaps[matched_detection[true]] = _overlap(evaluation, matched_detection[true], true)
-    return kinds, instances, overlaps
+    return kind, overlap
 
 
 def _overlap(evaluation: Evaluation, detection, instance) -> np.ndarray:

@@ -146,7 +146,8 @@ def score_order(detections: Segments, matching: str) -> np.ndarray:
     """
     if matching != "published":
         return np.argsort(-detections.score, kind="stable")
-    members = [np.flatnonzero(detections.label == label) for label in np.unique(detections.label)]
+    by_label = np.argsort(detections.label, kind="stable")
+    members = np.split(by_label, np.flatnonzero(np.diff(detections.label[by_label])) + 1)
     order = [mine[detections.score[mine].argsort()[::-1]] for mine in members]
     by_class = np.concatenate([np.empty(0, np.int64), *order])
     return by_class[np.argsort(-detections.score[by_class], kind="stable")]

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxtal.data.io import checksums, json_files
+from jaxtal.data.io.files import UnreadableError
 from jaxtal.errors import CheckpointError, JaxtalError, warn
 
 NAME = "sealed.json"
@@ -18,6 +19,7 @@ _METADATA = "_CHECKPOINT_METADATA"
 _LATER = (NAME, _METADATA, "commit_success.txt")  # written after the manifest
 _PARTS = (_METADATA, "state", "progress")
 _FORM = "the manifest of a checkpoint"
+_RETRY = "check the disk, and repeat the command"
 
 
 def write_manifest(folder: Path) -> None:
@@ -72,12 +74,17 @@ def find_truncation(folder: Path) -> str:
     Returns:
         "" for a checkpoint without a missing or truncated file. A checkpoint of an earlier version,
         which has no manifest, only needs its top-level entries.
+
+    Raises:
+        CheckpointError: the system cannot read the manifest now, so that nothing is known.
     """
     if not (folder / NAME).is_file():  # of an earlier version, or partly deleted
         lacks = [name for name in _PARTS if not (folder / name).exists()]
         return f"{lacks[0]} is missing" if lacks else ""
     try:
         sizes = _sizes(folder)
+    except UnreadableError as error:
+        raise CheckpointError(f"{error}; {_RETRY}") from None
     except JaxtalError:
         return f"{NAME} is damaged"
     for name, size in sizes.items():
@@ -98,6 +105,9 @@ def find_damage(folder: Path) -> str:
     Returns:
         "" for a checkpoint that is as it was written, as far as its manifest tells: the one of an
         earlier version has only sizes, or is absent.
+
+    Raises:
+        CheckpointError: the system cannot read a file now, so that nothing is known.
     """
     if found := find_truncation(folder):
         return found
@@ -108,6 +118,8 @@ def find_damage(folder: Path) -> str:
             return f"{_METADATA} has changed"
         sums = {name: checksum for name, (_, checksum) in manifest["files"].items()}
         return next(iter(checksums.find_changed(folder, sums)), "")
+    except UnreadableError as error:
+        raise CheckpointError(f"{error}; {_RETRY}") from None
     except JaxtalError as error:
         return str(error)
 

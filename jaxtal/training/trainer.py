@@ -11,7 +11,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from jaxtal.data.dataset import Dataset
-from jaxtal.data.io.files import disk_is_full
+from jaxtal.data.io.files import storage_fault
 from jaxtal.data.segments import concatenate
 from jaxtal.errors import JaxtalError, NonFiniteError
 from jaxtal.evaluation.detection_map import selection_metric
@@ -26,6 +26,7 @@ from jaxtal.training.metrics_log import MetricsLog
 from jaxtal.training.results import MemberEvaluation, evaluate_member, write_results
 from jaxtal.training.setup import Setup, check_kept, model_of, prepare
 from jaxtal.training.train_state import TrainState
+from jaxtal.training.unfinished import remove_unfinished
 from jaxtal.training.workdir import Workdir
 
 _LOG = logging.getLogger(__name__)
@@ -102,7 +103,7 @@ def train_and_evaluate(
 
 @contextlib.contextmanager
 def _translate_resource_errors(files: Workdir) -> Iterator[None]:
-    """Raise JaxtalError for errors of full device memory or a full disk."""
+    """Raise JaxtalError for errors of full device memory or of the disk."""
     try:
         yield
     except JaxtalError:
@@ -115,13 +116,14 @@ def _translate_resource_errors(files: Workdir) -> Iterator[None]:
                 "config.train.batch_size, or config.data.device_share, so that features are "
                 "streamed"
             ) from None
-        if (how := disk_is_full(error)) is None:
+        if (fault := storage_fault(error)) is None:
             raise
+        remove_unfinished(files)
         last = files.latest_step()
         kept = "nothing was saved yet" if last is None else f"the checkpoint of step {last} is good"
         raise JaxtalError(
-            f"{files.path}: the disk is full ({how}); {kept}; free some space, and the same "
-            "command resumes from there"
+            f"{files.path}: {fault.what}; {kept}; {fault.fix}, and the same command resumes from "
+            "there"
         ) from None
 
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import itertools
 import math
 import sys
 from collections.abc import Callable, Iterator
@@ -293,6 +294,9 @@ def _span(segment: list[float]) -> str:
     return f"{segment[0]:.1f} to {segment[1]:.1f}"
 
 
+_MOST_CLASSES = 1000  # rows of a table, which takes a millisecond a row
+
+
 def print_inspection(report: dict) -> None:
     """Print the contents and the defects of a data set.
 
@@ -328,9 +332,11 @@ def print_inspection(report: dict) -> None:
     console.print(table)
     subsets = list(report["subsets"])
     table = Table("class", *(f"{s}: {w}" for s in subsets for w in ("videos", "inst.")))
-    for name, counts in report["classes"].items():
+    for name, counts in itertools.islice(report["classes"].items(), _MOST_CLASSES):
         values = [counts[s][w] for s in subsets for w in ("videos", "instances")]
         table.add_row(name, *(f"{value:,}" for value in values))
+    if (more := len(report["classes"]) - _MOST_CLASSES) > 0:
+        table.add_row(f"... and {more:,} more")
     console.print(table)
     for finding in report["findings"]:
         console.print(f"{finding['severity']}: {_finding(finding)}", highlight=False)

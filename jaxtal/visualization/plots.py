@@ -9,7 +9,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from jaxtal.data.dataset import Dataset, TimeGrid
+from jaxtal.data.io.files import atomic_write
 from jaxtal.data.segments import Segments
+from jaxtal.errors import DataError
 from jaxtal.evaluation.detection_map import Evaluation
 from jaxtal.evaluation.error_analysis import ERROR_TYPES, LENGTHS, MULTIPLES, ErrorAnalysis
 
@@ -60,13 +62,20 @@ def draw(
 
 
 def save(figure: Figure, path: Path) -> None:
-    """Write a figure; the file's extension is the format.
+    """Write a figure atomically; the file's extension is the format.
 
     Args:
         figure: the figure.
         path: the file.
+
+    Raises:
+        DataError: the file cannot be written, or the format is unknown.
     """
-    figure.savefig(path, dpi=110)
+    kind, known = path.suffix[1:].lower() or "png", figure.canvas.get_supported_filetypes()
+    if kind not in known.keys() - {"pgf"}:  # needs LaTeX
+        raise DataError(f"{path}: not the name of a figure; wanted .png, .pdf or .svg")
+    with atomic_write(path, "wb") as file:
+        figure.savefig(file, format=kind, dpi=110)
 
 
 def pick_videos(dataset: Dataset, among: list[int], count: int) -> np.ndarray:
@@ -399,6 +408,9 @@ def draw_dataset(dataset: Dataset, report: dict) -> Figure:
     return figure
 
 
+_MOST_BARS = 1000  # above, a line
+
+
 def _draw_classes(axis, classes: dict) -> None:
     """Draw the number of instances per class; more than 30 classes without names."""
     order = sorted(classes, key=lambda name: -sum(c["instances"] for c in classes[name].values()))
@@ -407,8 +419,12 @@ def _draw_classes(axis, classes: dict) -> None:
     height = 0.8 / max(len(subsets), 1)
     for side, subset in enumerate(subsets):
         counts = [classes[name][subset]["instances"] for name in order]
-        middle = places + height * (side - (len(subsets) - 1) / 2)
-        axis.barh(middle, counts, height, color=_PART_COLORS[subset], label=subset)
+        lowest = height * (side - len(subsets) / 2)
+        color = _PART_COLORS[subset]
+        if len(order) > _MOST_BARS:
+            axis.plot(counts, places, color=color, label=subset, lw=1)
+            continue
+        axis.barh(places + lowest + height / 2, counts, height, color=color, label=subset)
     axis.invert_yaxis()
     axis.set(xlabel="instances of a class")
     if len(order) <= 30:

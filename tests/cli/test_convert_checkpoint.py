@@ -1,5 +1,6 @@
 """Conversion of checkpoints of the published programs to work directories, and back."""
 
+import errno
 import json
 import os
 from pathlib import Path
@@ -367,6 +368,19 @@ def test_work_directories_that_do_not_fit(tmp_path):
     os.remove(run / "checkpoints" / "0" / "state" / "_METADATA")
     with pytest.raises(JaxtalError, match="this checkpoint is damaged"):
         convert.to_torch("d2net", run, target)
+
+
+def test_a_full_disk_keeps_no_half_of_a_checkpoint(tmp_path, monkeypatch):
+    source = write(tmp_path / "a.pkl", "d2net")
+
+    def full(checkpoints, *_):
+        (tmp_path / "run" / "checkpoints" / "0.orbax-checkpoint-tmp").mkdir()
+        raise ValueError(f"RESOURCE_EXHAUSTED: {os.strerror(errno.ENOSPC)}")
+
+    monkeypatch.setattr(Checkpoints, "save", full)
+    with pytest.raises(JaxtalError, match=r"the disk is full \(.*nothing was converted; free some"):
+        convert.from_torch("d2net", source, tmp_path / "run")
+    assert os.listdir(tmp_path / "run" / "checkpoints") == []
 
 
 def test_a_member_of_a_population(tmp_path):

@@ -226,7 +226,7 @@ WRONG = {
     ),
     "output": ({"output": "none/x.json"}, r"--output=none/x\.json: no folder none to write in"),
     "figure": ({"figure": "configs"}, r"--figure=configs: is a folder; give the name of a file"),
-    "ending": ({"figure": "x.txt"}, r"--figure x\.txt: cannot be written \(.*txt.*\)"),
+    "ending": ({"figure": "x.txt"}, r"x\.txt: not the name of a figure; wanted \.png"),
     "no file": ({"annotations": "none.json"}, r"none\.json: No such file or directory; wanted"),
     "folder": ({"annotations": "configs"}, r"configs holds 0 folders <DS>-Annotations; wanted"),
     "output again": ({"figure": "x.json", "output": "x.json"}, r"--figure=x\.json: is another opt"),

@@ -80,6 +80,22 @@ BROKEN = {
 }
 
 
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"duration": True},
+        {"fps": True},
+        {"ambiguous": [[True, 2.0]]},
+        {"annotations": [{"label": "Hop", "segment": [True, False]}]},
+        {"annotations": [{"label": "Hop", "segment": [True, 2.5]}]},
+    ],
+)
+def test_true_and_false_are_no_numbers(tmp_path, fields):
+    path = write(tmp_path, {"database": {"a": entry("train", **fields), "b": entry("test")}})
+    with pytest.raises(JaxtalError, match=r"video a.* is \[*True.*; wanted"):
+        activitynet.read(path)
+
+
 @pytest.mark.parametrize("message", BROKEN)
 def test_broken_file(tmp_path, message):
     with pytest.raises(JaxtalError, match=message) as error:

@@ -119,6 +119,7 @@ def test_a_full_disk(calm, tmp_path):
     last = checkpoint_integrity.latest_complete_step(tmp_path / "checkpoints")
     assert re.search(rf"the disk is full \(File too large\); the checkpoint of step {last} is", err)
     assert 40 <= last < STEPS
+    assert not [*(tmp_path / "checkpoints").glob("*tmp*")]
     ends_like(calm, tmp_path)
 
 

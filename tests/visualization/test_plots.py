@@ -1,12 +1,17 @@
 """Figures of videos and training, also of empty and partial runs."""
 
+import errno
+import os
+
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
 from configs import d2net_thumos, twostream_thumos
 from jaxtal.data.dataset import Dataset, TimeGrid, Video
 from jaxtal.data.io.feature_files import FeatureFile
 from jaxtal.data.segments import Segments, concatenate
+from jaxtal.errors import DataError
 from jaxtal.inference.model import VideoPrediction
 from jaxtal.methods import d2net, twostream
 from jaxtal.methods.co2net import METHOD
@@ -129,3 +134,33 @@ def test_rows_of_several_snippets_have_the_right_times(dataset):
     assert set(lines) == {"attention", "attention, context", "attention, background"}
     for line in lines.values():
         np.testing.assert_allclose(line.get_xdata(), 0.64 * np.array([2, 6, 10, 14, 18]))
+
+
+def test_a_figure_on_a_full_disk_keeps_the_earlier_one(tmp_path, monkeypatch):
+    path = tmp_path / "errors.png"
+    plots.save(Figure(), path)
+    before = path.read_bytes()
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(DataError, match=r"errors\.png: cannot be written \(No space left"):
+        plots.save(Figure(), path)
+    assert path.read_bytes() == before
+    assert os.listdir(tmp_path) == ["errors.png"]
+
+
+@pytest.mark.parametrize(
+    ("name", "begins"), [("a.PDF", b"%PDF"), ("a.svg", b"<?xml"), ("a", b"\x89PNG")]
+)
+def test_the_ending_is_the_format(tmp_path, name, begins):
+    plots.save(Figure(), tmp_path / name)
+    assert (tmp_path / name).read_bytes().startswith(begins)
+
+
+@pytest.mark.parametrize("name", ["a.txt", "a.pgf"])
+def test_a_file_that_is_no_figure(tmp_path, name):
+    with pytest.raises(DataError, match=r"not the name of a figure; wanted \.png, \.pdf or \.svg"):
+        plots.save(Figure(), tmp_path / name)
+    assert os.listdir(tmp_path) == []

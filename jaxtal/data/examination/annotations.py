@@ -196,11 +196,9 @@ def _find_instances(dataset: Dataset, found: _Instances) -> Iterator[Finding]:
             "only one of them; remove the copies",
         )  # fmt: skip
     beyond = (found.end > found.duration + 0.05) & (found.start <= found.duration)
-    num_classes = len(dataset.classes)
-    labeled = np.zeros((len(dataset.videos), num_classes), bool)
-    for row, video in zip(labeled, dataset.videos, strict=True):
-        row[video.labels] = True
-    unlabeled = ~labeled[found.video, found.label] if total else np.zeros(0, bool)
+    num_classes = len(dataset.classes)  # pairs of a video and a class as one number
+    labeled, annotated = _label_pairs(dataset), found.video * num_classes + found.label
+    unlabeled = ~np.isin(annotated, labeled)
     unusual = {
         "instances that end after their video": beyond,
         "instances that begin before their video": found.start < 0,
@@ -217,15 +215,24 @@ def _find_instances(dataset: Dataset, found: _Instances) -> Iterator[Finding]:
             "videos: the labels are those of other videos, or in another order; correct them"
         )
         yield Finding("labels that contradict the instances", ERROR, message)
-    annotated = np.zeros_like(labeled)
-    annotated[found.video, found.label] = True
-    bare = labeled & ~annotated & annotated.any(axis=1, keepdims=True)
-    videos = dataset.videos
+    bare = labeled[~np.isin(labeled, annotated)]
     names = [
-        f"{videos[video].name} {dataset.classes[label]}"
-        for video, label in np.argwhere(bare).tolist()
+        f"{dataset.videos[video].name} {dataset.classes[label]}"
+        for video, label in zip(*map(np.ndarray.tolist, divmod(bare, num_classes)), strict=True)
+        if len(dataset.videos[video].segments)
     ]
     yield from _listed("labels without an instance", NOTE, names)
+
+
+def _label_pairs(dataset: Dataset) -> np.ndarray:
+    """Return the sorted video-level labels, each as video * number of classes + class.
+
+    A (videos, classes) mask of a large data set would not fit into memory.
+    """
+    counts = [len(video.labels) for video in dataset.videos]
+    labels = np.concatenate([np.empty(0, np.int64), *(video.labels for video in dataset.videos)])
+    first = np.repeat(np.arange(len(counts)) * len(dataset.classes), counts)
+    return np.unique(first + labels.astype(np.int64))
 
 
 def _find_whole(dataset: Dataset, found: _Instances) -> Iterator[Finding]:
@@ -307,21 +314,18 @@ def _find_classes(dataset: Dataset) -> Iterator[Finding]:
         "classes of one name", WARNING, pairs,
         f"{len(pairs)} classes differ only in capitals or blanks: {few(pairs)}; correct the labels",
     )  # fmt: skip
+    seen = in_part["train"] | in_part["other"]
     background = [
         name
         for label, name in enumerate(dataset.classes)
-        if name.strip().casefold() in _BACKGROUND and label in in_part["train"] | in_part["other"]
+        if name.strip().casefold() in _BACKGROUND and label in seen
     ]
     yield from _listed(
         "background as a class", WARNING, background,
         f"{few(background)} would be learned and evaluated as an action, beside the background "
         "that every method has; remove its labels",
     )  # fmt: skip
-    unseen = [
-        name
-        for label, name in enumerate(dataset.classes)
-        if label not in in_part["train"] | in_part["other"]
-    ]
+    unseen = [name for label, name in enumerate(dataset.classes) if label not in seen]
     yield from _listed("classes without a video", NOTE, unseen)
     wanted = _NUM_CLASSES.get(dataset.name, len(dataset.classes))
     if wanted != len(dataset.classes):

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from jaxtal.data.io.files import open_regular
+from jaxtal.data.io.files import UnreadableError, open_regular
 from jaxtal.errors import DataError, short_repr
 
 KEY = "sha256"  # entry of a sealed JSON object
@@ -28,7 +28,7 @@ def of_file(path: Path) -> str:
         with open_regular(path) as file:
             return hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
     except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror or error})") from None
+        raise UnreadableError(f"{path}: cannot be read ({error.strerror or error})") from None
 
 
 def of_files(folder: Path, names: Iterable[str]) -> dict[str, str]:

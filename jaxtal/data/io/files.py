@@ -5,24 +5,49 @@ import errno
 import itertools
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 from jaxtal.errors import DataError, short_repr
 
 
-def disk_is_full(error: BaseException | None) -> str | None:
-    """Return the system's message about a full disk if that caused an error, else None.
+class StorageFault(NamedTuple):
+    """A full or failing disk.
+
+    Attributes:
+        what: a clause with the system's message.
+        fix: a clause about what to do before the command is repeated.
+    """
+
+    what: str
+    fix: str
+
+
+_FULL = ("ENOSPC", "EDQUOT", "EFBIG")
+_FAILED = ("EIO", "EROFS", "ESTALE", "EREMOTEIO", "ENOTCONN", "EHOSTDOWN", "ETIMEDOUT")
+
+
+def storage_fault(error: BaseException | None) -> StorageFault | None:
+    """Return the fault of a disk or of a network file system that caused an error, else None.
 
     Args:
         error: the error, with its chain of causes.
     """
     while error is not None:
-        for number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            if getattr(error, "errno", None) == number or os.strerror(number) in str(error):
-                return os.strerror(number)
+        if how := _message_of(error, _FULL):
+            return StorageFault(f"the disk is full ({how})", "free some space")
+        if how := _message_of(error, _FAILED):
+            return StorageFault(f"reading or writing failed ({how})", "check the disk")
         error = error.__cause__ or error.__context__
+    return None
+
+
+def _message_of(error: BaseException, names: Sequence[str]) -> str | None:
+    """Return the system's message if it is that of one of the names of `errno`."""
+    for number in (getattr(errno, name) for name in names if hasattr(errno, name)):
+        if getattr(error, "errno", None) == number or os.strerror(number) in str(error):
+            return os.strerror(number)
     return None
 
 
@@ -93,6 +118,10 @@ def _is_line(name: str) -> bool:
 _NOT_REGULAR = "not a regular file"
 
 
+class UnreadableError(DataError):
+    """A file exists, but the system cannot read it now, so that nothing is known of its content."""
+
+
 def open_regular(path: Path, wanted: str = "") -> BinaryIO:
     """Open a regular file for reading in binary mode; pipes and devices could block forever.
 
@@ -104,13 +133,16 @@ def open_regular(path: Path, wanted: str = "") -> BinaryIO:
         The open file, which the caller closes.
 
     Raises:
-        DataError: the file is missing, cannot be read or is not a regular file.
+        DataError: the file is missing or is not a regular file.
+        UnreadableError: the system cannot open it.
     """
     try:
         descriptor = _descriptor(path)
     except (OSError, ValueError) as error:  # a name with a zero byte is a ValueError
         reason = getattr(error, "strerror", None) or error
-        raise DataError(_unreadable(path, reason, wanted)) from None
+        absent = isinstance(error, ValueError | FileNotFoundError | NotADirectoryError)
+        kind = DataError if absent else UnreadableError
+        raise kind(_unreadable(path, reason, wanted)) from None
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
         raise DataError(_unreadable(path, _NOT_REGULAR, wanted))

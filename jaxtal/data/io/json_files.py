@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxtal.data.io import checksums
-from jaxtal.data.io.files import atomic_write, check_unique, open_regular
+from jaxtal.data.io.files import UnreadableError, atomic_write, check_unique, open_regular
 from jaxtal.errors import DataError, short_repr
 
 
@@ -31,7 +31,8 @@ def load(path: Path, form: str) -> dict[str, Any]:
             encoded = file.read().decode("utf-8-sig")
         content = json.loads(encoded, object_pairs_hook=functools.partial(_object, path))
     except OSError as error:
-        raise DataError(f"{path}: {error.strerror or error}; wanted a JSON file, {form}") from None
+        how = f"{path}: {error.strerror or error}; wanted a JSON file, {form}"
+        raise UnreadableError(how) from None
     except DataError:  # a subclass of ValueError
         raise
     except RecursionError:

@@ -149,7 +149,7 @@ def _located(path: Path, stated: str = "") -> tuple[Path, str]:
 def _own_layout(path: Path, stated: str) -> str:
     if stated:
         return stated if stated in LAYOUTS and LAYOUTS[stated].recognizes(path) else ""
-    if (path / manifest.NAME).is_file() and (stated := manifest.layout(path)):
+    if os.path.lexists(path / manifest.NAME) and (stated := manifest.layout(path)):
         return stated
     if path.is_file():
         return "activitynet" if path.suffix == ".json" else ""
@@ -207,7 +207,7 @@ def read(
     source = dataclasses.replace(source, layout=chosen, notes=(*deeper, *source.notes))
     if name and chosen != "tfds":
         source = dataclasses.replace(source, dataset=dataclasses.replace(source.dataset, name=name))
-    if (source.path / manifest.NAME).is_file():
+    if os.path.lexists(source.path / manifest.NAME):
         source = manifest.apply(source, options.verify)
     source = _with_times(_with_grid(source, options), options)
     return with_streams(source, options) if _states_streams(options) else source

@@ -13,6 +13,7 @@ forms, places and names of feature files are recognized, see `video_files` and `
 
 import dataclasses
 import json
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -101,7 +102,7 @@ def recognizes(spec: LayoutSpec, folder: Path) -> bool:
     if not any(folder.glob(spec.annotations)):
         return False
     if spec.categories:
-        return (folder / spec.categories).is_file()
+        return os.path.lexists(folder / spec.categories)
     if has_files(folder, spec.streams):
         return True
     others = [other.streams for other in LAYOUT_SPECS if other.annotations == spec.annotations]

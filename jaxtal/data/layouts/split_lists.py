@@ -1,5 +1,6 @@
 """Lists of the training, test and validation videos, beside a JSON file of annotations."""
 
+import os
 from collections import Counter
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -26,11 +27,12 @@ def read(folder: Path, videos: Collection[str]) -> dict[str, str] | None:
         DataError: a video is in two lists.
     """
     paths = {name: folder / f"split_{name}.txt" for name in (*SUBSETS, "val", "validation")}
-    if not all(paths[subset].is_file() for subset in SUBSETS):
+    present = {name: path for name, path in paths.items() if os.path.lexists(path)}
+    if not present.keys() >= {*SUBSETS}:
         return None
     found: dict[str, str] = {}
-    for subset, path in paths.items():
-        for name in lines(path) if path.is_file() else ():
+    for subset, path in present.items():
+        for name in lines(path):
             if (other := found.setdefault(name, subset)) != subset:
                 raise DataError(
                     f"{paths[other]} and {path.name}: {short_repr(name)} is in both; remove it "

@@ -8,6 +8,7 @@ be in <DS>-I3D-RGBFeatures.npy and <DS>-I3D-FLOWFeatures.npy instead of the join
 import dataclasses
 import functools
 import json
+import os
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -148,7 +149,7 @@ def source(
     dataset = Dataset(name, classes, (), ()).with_parts(parts)
     unused = {one: count for one, count in counts.items() if one not in assigned}
     bare = LazyDataset("wtalc", folder, dataset, unused=unused)
-    if features is None and not all(path.is_file() for path in feature_files):
+    if features is None and not all(map(os.path.lexists, feature_files)):
         return dataclasses.replace(bare, notes=_missing(folder, feature_files))
     if features is False:
         return bare
@@ -190,7 +191,7 @@ def _paths(folder: Path, name: str, features: bool) -> tuple[Path, list[Path]]:
     """Return the annotation folder and the feature files: the joint file, or RGB and flow."""
     annotations = folder / f"{name}-Annotations"
     joint, *streams = (folder / f"{name}-I3D-{s}Features.npy" for s in ("JOINT", "RGB", "FLOW"))
-    separate = not joint.is_file() and any(path.is_file() for path in streams)
+    separate = not os.path.lexists(joint) and any(path.is_file() for path in streams)
     feature_files = streams if separate else [joint]
     wanted = [annotations / f"{key}.npy" for key in _FILES] + feature_files * features
     if missing := [path for path in wanted if not path.is_file()]:
@@ -241,12 +242,19 @@ def _labels(names, classes: tuple[str, ...], where: str) -> np.ndarray:
 
 def _duration(value, where: str) -> float:
     try:
-        seconds = float(np.ravel(value[0] if isinstance(value, list) else value)[0])
+        seconds = float(_without_bools(np.ravel(value[0] if isinstance(value, list) else value))[0])
     except (TypeError, ValueError, IndexError):
         seconds = float("nan")
     if not 0 < seconds < FOREVER:
         raise DataError(f"{where}: duration is {short_repr(_plain(value))}; wanted seconds above 0")
     return seconds
+
+
+def _without_bools(numbers: np.ndarray) -> np.ndarray:
+    """Return an array, or raise TypeError if it contains true or false."""
+    if {bool, np.bool_} & set(map(type, numbers.ravel().tolist())):
+        raise TypeError
+    return numbers
 
 
 def _plain(value):
@@ -258,7 +266,7 @@ def _segments(value, where: str) -> np.ndarray:
     try:
         if not isinstance(value, list | np.ndarray):
             raise TypeError
-        segments = np.asarray(list(value), np.float64).reshape(-1, 2)
+        segments = _without_bools(np.asarray(list(value), object)).astype(np.float64).reshape(-1, 2)
     except (TypeError, ValueError):
         raise DataError(f"{where}: segments must be a list of [start, end] in seconds") from None
     if not (np.abs(segments) < FOREVER).all():
@@ -269,7 +277,7 @@ def _segments(value, where: str) -> np.ndarray:
 def _read_ambiguous(path: Path) -> dict[str, np.ndarray]:
     """Return {video: (a, 2) seconds} from lines `video start end`; ActivityNet has no such file."""
     intervals: dict[str, list[tuple[float, float]]] = {}
-    if not path.is_file():
+    if not os.path.lexists(path):
         if path.parent.name.startswith("Thumos14"):
             raise DataError(f"{path} is missing; without it THUMOS14 results are not comparable")
         return {}
@@ -347,7 +355,7 @@ def hamnet_ground_truth_file(folder: Path, name: str) -> Path | None:
         name: <DS>.
     """
     places = folder, folder / f"{name}-Annotations", folder / name
-    return next((place / "gt.json" for place in places if (place / "gt.json").is_file()), None)
+    return next((place / "gt.json" for place in places if os.path.lexists(place / "gt.json")), None)
 
 
 def detects_hamnet(folder: Path) -> bool:

@@ -1,12 +1,13 @@
 """Atomic writing of files, links and pipes."""
 
 import contextlib
+import errno
 import os
 import threading
 
 import pytest
 
-from jaxtal.data.io.files import atomic_write
+from jaxtal.data.io.files import atomic_write, storage_fault
 from jaxtal.errors import JaxtalError
 
 
@@ -51,3 +52,24 @@ def test_paths_that_cannot_be_written(tmp_path):
         with pytest.raises(JaxtalError, match="cannot be written"):
             atomic_write(path).__enter__()
     assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("number", "what", "fix"),
+    [
+        (errno.ENOSPC, "the disk is full", "free some space"),
+        (errno.EFBIG, "the disk is full", "free some space"),
+        (errno.EIO, "reading or writing failed", "check the disk"),
+    ],
+)
+def test_a_fault_of_the_disk_is_found_among_the_causes(number, what, fix):
+    said = os.strerror(number)
+    wrapped = ValueError("a checkpoint")
+    wrapped.__cause__ = OSError(number, said)
+    for error in (OSError(number, said), ValueError(f"OS error: {said} [path]"), wrapped):
+        assert storage_fault(error) == (f"{what} ({said})", fix)
+
+
+def test_other_errors_are_no_fault_of_the_disk():
+    assert storage_fault(None) is None
+    assert storage_fault(FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))) is None

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import shutil
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 
 from jaxtal.data import conversion, layouts
 from jaxtal.data.dataset import TimeGrid
-from jaxtal.data.layouts import load_annotations, load_from_config
+from jaxtal.data.layouts import load_annotations, load_from_config, manifest
 from jaxtal.errors import JaxtalError
 from tests.conftest import GOLDEN
 from tests.data.layouts.test_wtalc import write as write_wtalc
@@ -496,7 +497,7 @@ def test_names_of_the_duration(tmp_path, field):
 
 @pytest.mark.parametrize(
     ("fps", "annotation_fps", "rate"),
-    [(30, 0, 30), (30, 50, 50), (True, 0, 25), (float("inf"), 0, 25), (-1, 0, 25), ("x", 0, 25)],
+    [(30, 0, 30), (30, 50, 50), (float("inf"), 0, 25), (-1, 0, 25), ("x", 0, 25)],
 )
 def test_annotated_frames_are_of_the_entries_frame_rate(tmp_path, fps, annotation_fps, rate):
     """An `fps` that is no frame rate is ignored."""
@@ -567,3 +568,15 @@ def test_fields_that_actionformer_reads_are_written(tmp_path):
     assert one["label_id"] == wanted.videos[2].segment_labels[0]
     assert one["segment(frames)"] == [25 * time for time in one["segment"]]
     assert (entry["fps"], entry["subset"]) == (25, "Validation")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs pipes")
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir, lambda path: path.symlink_to("none")])
+@pytest.mark.parametrize("name", ["split_train.txt", "split_val.txt", "jaxtal.json"])
+def test_a_side_file_that_is_no_file_is_not_ignored(tmp_path, name, make):
+    acmnet(tmp_path)
+    path = tmp_path / (manifest.NAME if name == "jaxtal.json" else name)
+    path.unlink(missing_ok=True)
+    make(path)
+    with pytest.raises(JaxtalError, match=rf"{path.name}: (cannot be read|not a reg|No such)"):
+        layouts.read(tmp_path)

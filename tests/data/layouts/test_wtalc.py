@@ -106,6 +106,32 @@ def test_segments_of_another_form(tmp_path, entry):
         wtalc.read(tmp_path, "Tiny")
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"duration": objects([[True], [9.0], [5.0], [6.0]])},
+        {"duration": np.array([[True]] * 4)},
+        {"segments": objects([[[True, 2.0]], [[1, 2], [3, 4.5]], [[0, 2]], []])},
+        {"segments": objects([np.array([[False, True]]), [[1, 2], [3, 4.5]], [[0, 2]], []])},
+    ],
+)
+def test_true_and_false_are_no_numbers(tmp_path, changes):
+    write(tmp_path, **changes)
+    with pytest.raises(JaxtalError, match=r"video a: (duration is|segments must be)"):
+        wtalc.read(tmp_path, "Tiny")
+
+
+@pytest.mark.parametrize(
+    "name", ["Tiny-I3D-JOINTFeatures.npy", "Tiny-Annotations/Ambiguous_test.txt"]
+)
+def test_a_side_file_that_is_no_file_is_not_ignored(tmp_path, name):
+    write(tmp_path)
+    (tmp_path / name).unlink(missing_ok=True)
+    (tmp_path / name).mkdir()
+    with pytest.raises(JaxtalError, match=r"cannot be read|is missing"):
+        wtalc.read(tmp_path, "Tiny")
+
+
 def test_segments_that_cannot_be_right_are_counted(tmp_path):
     segments = [[[5, 5.5], [7.5, 8]], [[-2, -1], [4, 3]], [[0, 9]], [[2, 2]]]
     labels = [["Jump"] * 2, ["Dive"] * 2, ["Dive"], ["Jump"]]
