@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,8 @@ class LazyDataset:
             features is used.
         snippets: video -> shape (T, 2D) of its features, without reading them; raises DataError as
             `features` does. None: the layout does not provide it.
+        check: video with features -> None; raises DataError unless they match their checksum. None:
+            there are no checksums.
     """
 
     layout: str
@@ -65,6 +68,7 @@ class LazyDataset:
     contradictory: tuple[str, ...] = ()
     lengthened: tuple[str, ...] = ()
     snippets: Callable[[Video], tuple[int, int]] | None = None
+    check: Callable[[Video], None] | None = None
 
     @property
     def videos(self) -> tuple[Video, ...]:
@@ -96,7 +100,10 @@ class LazyDataset:
         """
         if self.features is None:
             raise DataError(f"{self.path}: annotations only, no features of {video.name} or others")
-        return dataclasses.replace(video, features=self.features(video))
+        full = dataclasses.replace(video, features=self.features(video))
+        if self.check:
+            self.check(full)
+        return full
 
     def iter_videos(
         self,
@@ -135,14 +142,25 @@ class LazyDataset:
                     raise
                 if exchanged := self._exchanged_axes():
                     raise DataError(f"{self.path}: {exchanged}") from None
-                if not skip_damaged:
-                    skips = f"; {how_to_skip} skips such videos"
-                    raise DataError(f"{error}{skips * self._some_remain(without)}") from None
-                if not quiet:
-                    warn(f"skipped: {error}")
+                self._skip(error, skip_damaged, how_to_skip, without, quiet)
                 continue
             yield full
             del full  # free the memory before the next video is read
+
+    def _skip(
+        self,
+        error: JaxtalError,
+        skip_damaged: bool,
+        how_to_skip: str,
+        without: Collection[str] = (),
+        quiet: bool = False,
+    ) -> None:
+        """Warn about a video that is skipped, or raise DataError if none is."""
+        if not skip_damaged:
+            skips = f"; {how_to_skip} skips such videos"
+            raise DataError(f"{error}{skips * self._some_remain(without)}") from None
+        if not quiet:
+            warn(f"skipped: {error}")
 
     def _exchanged_axes(self) -> str:
         """Return a message if the axes of the first videos' features are exchanged."""
@@ -168,6 +186,8 @@ class LazyDataset:
     def load(self, skip_damaged: bool = False, how_to_skip: str = "skip_damaged=True") -> Dataset:
         """Return the data set with all features in memory.
 
+        Checksums are verified by a second thread, while the next videos are read.
+
         Args:
             skip_damaged: skip videos whose features are unusable, with a warning.
             how_to_skip: spelling of the option `skip_damaged=True` in the error message.
@@ -176,7 +196,19 @@ class LazyDataset:
             DataError: features are unusable and `skip_damaged` is False, or none of the videos of a
                 part remains.
         """
-        kept = {video.name: video for video in self.iter_videos(skip_damaged, how_to_skip)}
+        kept, checks = {}, {}
+        with ThreadPoolExecutor(1) as pool:
+            unchecked = dataclasses.replace(self, check=None)
+            for video in unchecked.iter_videos(skip_damaged, how_to_skip):
+                kept[video.name] = video
+                if self.check:
+                    checks[video.name] = pool.submit(self.check, video)
+        for name, check in checks.items():
+            try:
+                check.result()
+            except JaxtalError as error:
+                self._skip(error, skip_damaged, how_to_skip)
+                del kept[name]
         parts = {
             part: [kept[video.name] for video in videos if video.name in kept]
             for part, videos in self.dataset.parts.items()
@@ -280,6 +312,7 @@ def with_streams(source: LazyDataset, options: ReadingOptions) -> LazyDataset:
         return stated
     return dataclasses.replace(
         stated,
+        check=None,  # `source.read` checks
         features=lambda video: columns(source.read(video).features, video.name),
         snippets=lambda video: (shape_of(video)[0], streams[0]),
     )

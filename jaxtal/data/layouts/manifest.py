@@ -10,6 +10,7 @@ SHA-256}, "conversion": checksum of the source and the target layout, "sha256": 
 """
 
 import dataclasses
+import functools
 import zlib
 from pathlib import Path
 from typing import Any
@@ -142,7 +143,8 @@ def apply(source: LazyDataset, verify: str = "auto") -> LazyDataset:
     path, stated = source.path / NAME, _load(source.path)
     entries = _entries(stated, path)
     if verify != "never":
-        source = _verified(source, entries)
+        check = functools.partial(_check, source.path, entries)
+        source = dataclasses.replace(source, check=check)
     numbers = json_files.field(stated, "grid", f"{path}", _FORM)
     fps, stride, window = (
         _positive(json_files.field(numbers, name, f"{path}", _FORM), name, path)
@@ -184,22 +186,15 @@ def check_annotations(folder: Path, verify: str) -> None:
         )
 
 
-def _verified(source: LazyDataset, entries: dict[str, Any]) -> LazyDataset:
-    """Return a data set whose features are compared with their checksums when they are read."""
-    if (read := source.features) is None:
-        return source
-
-    def verified(video: Video) -> np.ndarray:
-        features, entry = read(video), entries.get(video.name)
-        wanted = entry.get("crc32") if isinstance(entry, dict) else None
-        if wanted is not None and checksum(features) != wanted:
-            raise DataError(
-                f"{source.path}, video {video.name}: the features have changed since the "
-                f"conversion; {_REMEDY}"
-            )
-        return features
-
-    return dataclasses.replace(source, features=verified)
+def _check(folder: Path, entries: dict[str, Any], video: Video) -> None:
+    """Raise DataError unless a video's features match the checksum in its entry, if it has one."""
+    entry = entries.get(video.name)
+    wanted = entry.get("crc32") if isinstance(entry, dict) else None
+    if wanted is not None and checksum(video.features) != wanted:
+        raise DataError(
+            f"{folder}, video {video.name}: the features have changed since the conversion; "
+            f"{_REMEDY}"
+        )
 
 
 def _positive(value: Any, what: str, path: Path) -> float:
