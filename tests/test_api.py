@@ -38,7 +38,7 @@ SIGNATURES = {
     "generate_dataset": "(*, seed, num_classes, options)",
     "get_config": "(name, *, preset, overrides)",
     "train": "(config, workdir, *, dataset, resume, progress)",
-    "load_model": "(path, *, member, ensemble)",
+    "load_model": "(path, *, member, ensemble, step)",
     "evaluate": "(dataset, detections, protocol, *, skip_unknown, options)",
     "analyze_errors": "(result, tiou, top)",
     "localize": "(activations, *, classes, gate, video_scores, time_grid, options)",
@@ -435,7 +435,9 @@ class TestModels:
             json.loads(loaded.predict(tiny).to_json())["results"],
             json.loads(model.predict(tiny).to_json())["results"],
         )
-        with pytest.raises(jaxtal.ConfigError, match=r"member=... and ensemble=True are for a"):
+        with pytest.raises(
+            jaxtal.ConfigError, match=r"member=.*, ensemble=True and step=.* are for a"
+        ):
             jaxtal.load_model(path, member=0)
         with pytest.raises(jaxtal.CheckpointError, match="no such work directory and no such file"):
             jaxtal.load_model(tmp_path / "nothing")
@@ -536,6 +538,12 @@ class TestEvaluation:
             entry["duration"] *= 25
             for one in entry["annotations"]:
                 one["segment"] = [25 * time for time in one["segment"]]
+        (tmp_path / "frames.json").write_text(json.dumps(frames))
+        with pytest.raises(
+            jaxtal.DataError, match='if the change is intended, delete the entry "sha'
+        ):
+            jaxtal.evaluate(tmp_path / "frames.json", found)
+        del frames["sha256"]
         (tmp_path / "frames.json").write_text(json.dumps(frames))
         again = jaxtal.evaluate(tmp_path / "frames.json", found, unit="frames", annotation_fps=25)
         assert again.map == result.map

@@ -4,7 +4,7 @@ import contextlib
 import dataclasses
 import functools
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -61,15 +61,8 @@ def load_work_directory(
         _check_ensemble(member, config, folder)
     else:
         member = _pick(member, config.population, folder)
-    described, step = files.read_model(), files.checkpoint(step)
-    _check_unedited(files, saved, step)
-    classes = tuple(name for name in described.classes if name is not None)
-    if len(classes) < len(described.classes):
-        raise CheckpointError(
-            f"{folder / 'model.json'}: the names of the {len(described.classes)} classes are "
-            "unknown; evaluate the checkpoint on its data set (mode=eval), or convert it again "
-            "with classes=..."
-        )
+    described = files.read_model()
+    classes = _known(described.classes, folder / "model.json")
     network = functools.cache(
         functools.partial(network_shapes, method, config, described.stream_widths)
     )
@@ -78,6 +71,8 @@ def load_work_directory(
         network(*sizes)
         model = method.build(config.model, len(classes), described.stream_widths)
         program = program_of(method, model, config.precision, ensemble)
+    step = files.checkpoint(step)
+    _check_unedited(files, saved, step)
     _check_checkpoint(files.checkpoints, step, network, sizes)
     return Model(
         classes=classes,
@@ -88,6 +83,17 @@ def load_work_directory(
         apply_fn=jax.jit(program),
         **from_config,
     )
+
+
+def _known(classes: Sequence[str | None], path: Path) -> tuple[str, ...]:
+    """Return the names of the classes; raise CheckpointError if they are unknown."""
+    known = tuple(name for name in classes if name is not None)
+    if len(known) < len(classes):
+        raise CheckpointError(
+            f"{path}: the names of the {len(classes)} classes are unknown; evaluate the checkpoint "
+            "on its data set (mode=eval), or convert it again with classes=..."
+        )
+    return known
 
 
 @contextlib.contextmanager

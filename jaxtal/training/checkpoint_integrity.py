@@ -103,8 +103,8 @@ def find_damage(folder: Path) -> str:
         folder: the checkpoint of one step.
 
     Returns:
-        "" for a checkpoint that is as it was written, as far as its manifest tells: the one of an
-        earlier version has only sizes, or is absent.
+        "" for an intact checkpoint. The manifest of an earlier version has only sizes, or is
+        absent, so that altered files are not detected.
 
     Raises:
         CheckpointError: the system cannot read a file now, so that nothing is known.

@@ -3,7 +3,6 @@
 import dataclasses
 import logging
 import os
-from collections.abc import Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -16,7 +15,7 @@ from jaxtal.config import at_least, at_most, below, one_of
 from jaxtal.data.dataset import Dataset, in_words
 from jaxtal.data.examination import examine
 from jaxtal.data.examination.times import origin_of_grid
-from jaxtal.data.findings import Finding, report
+from jaxtal.data.findings import report
 from jaxtal.data.io import json_files
 from jaxtal.data.io.files import unwritable_folder
 from jaxtal.data.layouts import in_memory_from_config, load_from_config
@@ -110,31 +109,40 @@ def prepare(
     mesh = mesh_from_config(config, method.num_batch_shards(config))
     _log_mesh(mesh)
     generated = dataset is None and not config.data.dir
-    if dataset is None:
-        dataset = load_from_config(config.data)
-    else:
-        why = "dataset=... is in memory; give it to jaxtal.load_dataset"
-        dataset = in_memory_from_config(validated(dataset), config.data, why)
-    _log_dataset(dataset)
+    dataset = _loaded(dataset, config)
     found = examine(dataset)
     report(found, dataset.name, config.data.strict, "config.data.")
     _check_dataset(dataset, method, config)
     if saved_step >= 0:
         changed |= _check_protocols(files, method, dataset, config, mode)
-    _check_checkpoint(files, method, config, dataset, saved_step)
     results = files if training else files.evaluation_dir(saved_step, changed)
     seen = fingerprint(dataset, generated)
-    _open_workdir(files, results, saved, config, dataset, seen, found)
-    if training:
-        if multihost.is_primary_process():
-            files.quarantine_damaged()
-    else:
+    multihost.check_same_on_all_processes(
+        json_files.to_text({"config": config.to_dict(), "data": seen})
+    )
+    files.check_data(seen)
+    files.check_model(dataset.classes, dataset.feature_width)
+    _check_checkpoint(files, method, config, dataset, saved_step)
+    data = {**seen, "findings": [one.to_json() for one in found]}
+    _open_workdir(files, results, saved.get("config", config.to_dict()), config, dataset, data)
+    if not training:
         files = Workdir(workdir, writes=False)
     to_train = training and saved_step != config.train.steps
     dataset, placed = _place(dataset, config, mesh, to_train)
     return Setup(
         config, method, dataset, placed, mesh, files, results, changed, saved_step, training
     )
+
+
+def _loaded(dataset: Dataset | None, config: ConfigDict) -> Dataset:
+    """Return the given data set, or else the one that `config.data` names."""
+    if dataset is None:
+        dataset = load_from_config(config.data)
+    else:
+        why = "dataset=... is in memory; give it to jaxtal.load_dataset"
+        dataset = in_memory_from_config(validated(dataset), config.data, why)
+    _log_dataset(dataset)
+    return dataset
 
 
 def _place(
@@ -258,21 +266,15 @@ def _open_workdir(
     saved: dict[str, Any],
     config: ConfigDict,
     dataset: Dataset,
-    seen: dict[str, int],
-    found: Sequence[Finding],
+    data: dict[str, Any],
 ) -> None:
-    """Create or open the work directory; raise CheckpointError if it is of a different run."""
-    multihost.check_same_on_all_processes(
-        json_files.to_text({"config": config.to_dict(), "data": seen})
-    )
-    files.check_data(seen)
-    files.check_model(dataset.classes, dataset.feature_width)
-    data = {**seen, "findings": [one.to_json() for one in found]}
+    """Create or open the work directory, or the folder of an evaluation of it."""
     results.open(config.to_dict(), data)
     if results is files:
         files.write_model(model_of(dataset))
+        files.quarantine_damaged()
     else:
-        files.add_missing(saved.get("config", config.to_dict()), data, model_of(dataset))
+        files.add_missing(saved, data, model_of(dataset))
         _LOG.info("the results of training are kept: writing to %s", results.path)
 
 

@@ -318,7 +318,8 @@ class Workdir:
         Raises:
             CheckpointError: a folder cannot be moved.
         """
-        for step in checkpoint_integrity.checkpoint_steps(self.checkpoints):
+        steps = checkpoint_integrity.checkpoint_steps(self.checkpoints) if self.writes else []
+        for step in steps:
             if how := self._damage(step):
                 folder = self.checkpoints / str(step)
                 self._set_aside(folder, f"this checkpoint is damaged ({how})")

@@ -166,9 +166,10 @@ def test_detections_are_those_of_the_network(tmp_path, method, compiled_once):
     convert.from_torch(method, tmp_path / "b.pkl", second, config)
     assert json.loads((second / "config.json").read_text())["method"] == method
     train_and_evaluate(config, second, "eval")
-    found = (first / "detections.json").read_bytes()
+    evaluated = "evaluations/step=0/detections.json"
+    found = (first / evaluated).read_bytes()
     assert found.count(b"segment") > 2
-    assert (second / "detections.json").read_bytes() == found
+    assert (second / evaluated).read_bytes() == found
 
 
 def test_classes_in_another_order_than_the_data(tmp_path):

@@ -125,7 +125,7 @@ def test_other_methods_through_the_public_command(tmp_path, name, protocol, opti
     lines = [json.loads(line) for line in (whole / "metrics.jsonl").read_text().splitlines()]
     terms = [line for line in lines if "loss" in line]
     weights = json.loads((whole / "config.json").read_text())["loss"]["weights"]
-    assert set(terms[0]) - {"step", "loss", "gradient_norm"} == set(weights)
+    assert set(terms[0]) - {"step", "loss", "gradient_norm", "sha256"} == set(weights)
     if late:
         assert [line[late] > 0 for line in terms] == [False, True, True, True, True, True]
 

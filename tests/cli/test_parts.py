@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from jaxtal.data import synthetic
+from jaxtal.data.io import json_files
 from tests.helpers.command import TINY, TINY_VIDEOS, run, run_program
 
 STEPS = ["--config.train.steps=12", "--config.data.fps=25", "--config.data.stride=16"]
@@ -42,7 +43,7 @@ def write(folder: Path, parts: dict[str, str], bare: str = "") -> list[str]:
 def result_of(workdir: Path) -> dict:
     text = (workdir / "result.json").read_text()
     assert "NaN" not in text
-    return json.loads(text)
+    return json_files.load(workdir / "result.json", "a result")
 
 
 def evaluations(workdir: Path) -> list[dict]:

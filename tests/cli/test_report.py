@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from jaxtal.data.io import json_files
 from tests.helpers.command import TINY, run, run_program, snapshot
 from tests.reporting.test_html import Elements
 
@@ -41,7 +42,7 @@ def report(output: Path, *folders: Path) -> tuple[Elements, str]:
 
 
 def result_of(folder: Path) -> dict:
-    return json.loads((folder / "result.json").read_text())
+    return json_files.load(folder / "result.json", "a result")
 
 
 def test_a_run_and_a_population(trained, tmp_path):
@@ -127,15 +128,20 @@ def test_a_member_that_has_diverged_is_omitted(trained, tmp_path):
 def test_a_custom_method_has_no_curves(trained, tmp_path):
     shutil.copytree(trained / "single", tmp_path / "single")
     path = tmp_path / "single" / "config.json"
-    path.write_text(path.read_text().replace('"co2net"', '"mine"'))
+    path.write_text(json.dumps({**json_files.load(path, "a config"), "method": "mine"}))
     elements, err = report(tmp_path / "report.html", tmp_path / "single")
     assert "single: no curves, as its method is not one of this package's" in err
     assert json.loads(elements.raw["script"][0])["groups"][0]["videos"]
 
 
 def edit(name: str, change: Callable[[str], str]) -> Callable[[Path], None]:
-    """Return a function that damages a text file."""
-    return lambda folder: (folder / name).write_text(change((folder / name).read_text()))
+    """Return a function that damages a text file, and removes its checksum."""
+
+    def damage(folder: Path) -> None:
+        text = change((folder / name).read_text())
+        (folder / name).write_text(re.sub(r',\s*"sha256": "\w+"', "", text))
+
+    return damage
 
 
 def swap_classes(folder: Path) -> None:
@@ -156,6 +162,12 @@ DAMAGE = {
     "unknown video": (
         edit("detections.json", lambda t: t.replace("test_00001", "who")),
         "detections.json, video who: .* in no video of Synthetic",
+    ),
+    "another score": (
+        lambda d: (d / "detections.json").write_text(
+            (d / "detections.json").read_text().replace('"score": 0.', '"score": 1.', 1)
+        ),
+        "detections.json: damaged or edited",
     ),
     "annotations cut short": (edit("annotations.json", lambda t: t[:-9]), "annotations.json: not"),
     "metrics damaged": (edit("metrics.jsonl", lambda t: "{\n" + t), "metrics.jsonl: .*; delete it"),

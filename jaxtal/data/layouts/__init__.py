@@ -198,7 +198,8 @@ def read(
         )
     if name and chosen != "tfds":
         check_name(name, "the name of the data set")
-    manifest.check_annotations(path, options.verify)
+    if options.verify == "always" or os.path.lexists(path / manifest.NAME):
+        manifest.check_annotations(path, options.verify)
     try:
         source = LAYOUTS[chosen].read(path, features, options)
     except OSError as error:  # folders that cannot be listed, names that are too long

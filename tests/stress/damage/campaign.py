@@ -17,7 +17,7 @@ FAILED = ("silent", "unnamed", "traceback")
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-    """What a reader made of a damaged file.
+    """The outcome of reading a damaged file.
 
     Attributes:
         number: number of the damage, by which it can be repeated.

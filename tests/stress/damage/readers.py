@@ -70,7 +70,7 @@ def exported(folder: Path) -> str:
 
 
 def resume(folder: Path) -> str:
-    """Run the command of the training again, which resumes, and return what it leaves behind."""
+    """Run the command of the training again, which resumes, and return a digest of its files."""
     result = train_and_evaluate(artifacts.config(), folder / "run")
     return digest([{**result, "seconds": 0}, _checkpoint(folder), report(folder)])
 
