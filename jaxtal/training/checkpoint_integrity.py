@@ -27,6 +27,9 @@ def write_manifest(folder: Path) -> None:
 
     Args:
         folder: the complete checkpoint, before it is renamed.
+
+    Raises:
+        OSError: the manifest cannot be written.
     """
     later = {folder / name for name in _LATER}
     files = [path for path in sorted(folder.rglob("*")) if path.is_file() and path not in later]
@@ -39,8 +42,8 @@ def write_manifest(folder: Path) -> None:
         "files": {name: [size, sums[name]] for name, size in zip(names, sizes, strict=True)},
         "metadata": checksums.of_json(_metadata(folder)),
     }
-    json_files.write(folder / NAME, json_files.to_sealed_text(content))
-    for path in (folder, *(p for p in folder.rglob("*") if p.is_dir())):
+    (folder / NAME).write_text(json_files.to_sealed_text(content))
+    for path in (folder / NAME, folder, *(p for p in folder.rglob("*") if p.is_dir())):
         _to_disk(path)
 
 

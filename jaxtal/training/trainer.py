@@ -183,7 +183,8 @@ class Trainer:
         if setup.changed:  # the saved evaluations are those of other settings
             saved = {**self.progress, "diverged": saved["diverged"]}
         self.progress = saved
-        _LOG.info("resuming from step %d", setup.saved_step)
+        doing = "resuming from" if setup.save_results else "evaluating"
+        _LOG.info("%s step %d", doing, setup.saved_step)
         return state
 
     def train(self, progress: Progress = no_progress) -> None:
