@@ -89,7 +89,8 @@ def test_manifests_are_written_where_folders_cannot_be_opened(monkeypatch, tmp_p
     (tmp_path / "state" / "a").write_bytes(b"123")
     checkpoint_integrity.write_manifest(tmp_path)
     assert checkpoint_integrity.find_damage(tmp_path) == ""
-    assert opened == [os.O_RDWR] * 2  # the file and the manifest; Windows only syncs writable files
+    synced = opened.count(os.O_RDWR)  # Windows only syncs writable files
+    assert synced == 2  # the file and the manifest
     (tmp_path / "state" / "a").write_bytes(b"12")
     assert checkpoint_integrity.find_damage(tmp_path) == "state/a has 2 of 3 bytes"
 
