@@ -11,6 +11,7 @@ or for each video (V, 3). The default is 25, 16, 16; in a grid (2,) the window e
 | `snippets` | (V,) int, snippets that each video's rows cover; optional, default `rows` |
 | `durations` | (V,) float, in seconds, above 0; optional |
 | `grid` | (2,), (3,) or (V, 3) float; optional |
+| `members` | names of all arrays in the file, so that a lost one is noticed; optional |
 | `cas`, `attention`, ... | (sum of rows, n) float, the method's outputs, videos concatenated |
 | `scores`, ... | (V, 1, n) float, outputs with a single row per video |
 """
@@ -34,7 +35,7 @@ from jaxtal.errors import DataError, short_repr
 _FORM = "wanted the arrays videos, classes, rows, and the method's outputs, e.g. cas and attention"
 _UNPACKED, _TIMES = 2**26, 64  # bytes, and times the file's own size, that may be unpacked
 _MOST_SNIPPETS = 10**7  # per video: 74 days at 25 fps and a stride of 16 frames
-_OURS = ("videos", "classes", "rows", "snippets", "durations", "grid")
+_OURS = ("videos", "classes", "rows", "snippets", "durations", "grid", "members")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -85,6 +86,7 @@ def write(path: Path, activations: Activations) -> None:
             full = np.zeros((len(rows), 1, arrays[name].shape[1]), arrays[name].dtype)
             full[rows > 0, 0] = arrays[name]
             arrays[name] = full
+    arrays["members"] = np.array(sorted(arrays))
     with atomic_write(path, "wb") as file:
         np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
 
@@ -106,6 +108,9 @@ def read(path: Path, wanted: tuple[str, ...]) -> Activations:
     for name in ("videos", "classes", "rows", *wanted):
         if name not in arrays:
             raise DataError(f"{path}: no array {name!r}, only {', '.join(arrays)}; {_FORM}")
+    for name in np.ravel(arrays.get("members", ())).tolist():
+        if name in _OURS and name not in arrays:
+            raise DataError(f"{path}: damaged: its array {name!r} is missing; copy it again")
     videos = _names(arrays["videos"], f"{path}, videos", check_name)
     classes = _names(arrays["classes"], f"{path}, classes", check_class)
     check_unique(list(videos), f"{path}, videos")
