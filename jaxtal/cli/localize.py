@@ -1,8 +1,7 @@
 r"""Localize actions from saved activations, without a model or an accelerator.
 
-    jaxtal train --config co2net_demo --mode=eval --config.evaluation.save_activations=True
-    jaxtal localize --config co2net_demo \
-        --activations runs/co2net_demo/evaluations/step=1400/activations.npz \
+    jaxtal train --config co2net_demo --config.evaluation.save_activations=True
+    jaxtal localize --activations runs/co2net_demo/activations.npz --config co2net_demo \
         --config.localization.class_threshold=0.1 --output detections.json
     jaxtal evaluate --annotations runs/co2net_demo/annotations.json \
         --detections detections.json --protocol co2

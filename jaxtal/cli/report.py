@@ -5,7 +5,7 @@ r"""Write one HTML page about finished runs.
 The page has tables of results, training curves, AP by class, errors, and every test video with
 ground truth, detections, attention and T-CAM on one time axis. It needs no network. Attention and
 T-CAM need activations.npz, which a run writes with --config.evaluation.save_activations=True (also
-afterwards, with --mode=eval).
+afterwards, when its command is repeated with this field).
 Exit codes: 0 success, 2 user error (see the last line of stderr).
 """
 

@@ -233,8 +233,8 @@ def _lack(name: str, files: list[str]) -> str:
     if files != ["activations.npz"]:
         what = "AP by class, errors and videos"
     return (
-        f"{name}: no {what}, as there is no {' and no '.join(files)}; evaluate the run again "
-        "(mode=eval, config.evaluation.save_activations=True) to write what is missing"
+        f"{name}: no {what}, as there is no {' and no '.join(files)}; repeat the run's command with "
+        "config.evaluation.save_activations=True, which writes what is missing"
     )
 
 
@@ -249,8 +249,8 @@ def _curves(path: Path, truth: Dataset, config: dict[str, Any]) -> Curves:
     names = tuple(video.name for video in truth.test)
     if (saved.videos, saved.classes, columns) != (names, truth.classes, len(truth.classes)):
         raise DataError(
-            f"{path}: its videos or classes are not those of annotations.json; evaluate the run "
-            "again (mode=eval, config.evaluation.save_activations=True) to write both"
+            f"{path}: its videos or classes are not those of annotations.json; repeat the run's "
+            "command with config.evaluation.save_activations=True to write both"
         )
     return Curves(saved, score_spec)
 

@@ -11,7 +11,7 @@ from jaxtal.data.io import json_files
 from jaxtal.errors import DataError, JaxtalError, short_repr
 from jaxtal.evaluation import protocols
 
-_FORM = "result.json as a run writes it; evaluate the run again (mode=eval) to write it"
+_FORM = "result.json as a run writes it; repeat the run's command to write it"
 NAN = float("nan")
 
 
@@ -106,7 +106,7 @@ def read(folder: Path, name: str) -> Result:
     if not path.exists():
         raise DataError(
             f"{path}: no such file, so the run there has not finished; run the same command again "
-            "to finish it, or with mode=eval to evaluate its last checkpoint"
+            "to finish it, or with mode=eval to evaluate its newest checkpoint to a folder in evaluations/"
         )
     content = json_files.load(path, _FORM)
     with naming(path, _FORM):

@@ -86,8 +86,8 @@ def test_the_annotations_are_saved_with_every_run(trained, tmp_path):
     for name, line in zip(("single", "seeds, member 0", "seeds, ensemble"), lines, strict=True):
         assert line == (
             f"warning: {name}: no curves of its attention and T-CAM, as there is no "
-            "activations.npz; evaluate the run again (--mode=eval, "
-            "--config.evaluation.save_activations=True) to write what is missing"
+            "activations.npz; repeat the run's command with "
+            "--config.evaluation.save_activations=True, which writes what is missing"
         )
         # The page, which is not about commands, spells arguments without dashes.
         assert re.sub("--(?=mode|config)", "", line).removeprefix("warning: ") in elements.text
@@ -104,7 +104,7 @@ def test_a_run_of_an_earlier_version(trained, tmp_path):
     elements, err = report(tmp_path / "report.html", tmp_path / "new", tmp_path / "a" / "old")
     assert re.fullmatch(
         r"warning: old: no AP by class, errors and videos, as there is no annotations.json; "
-        r"evaluate the run again .*\n", err
+        r"repeat the run's command with .*\n", err
     )  # fmt: skip
     (group,) = json.loads(elements.raw["script"][0])["groups"]
     assert [model["name"] for model in group["models"]] == ["new"]
@@ -177,7 +177,7 @@ DAMAGE = {
     ),
     "other classes": (
         swap_classes,
-        "videos or classes are not those of annotations.json; evaluate",
+        "videos or classes are not those of annotations.json; repeat",
     ),
 }
 

@@ -71,7 +71,7 @@ WRONG = {
     "no T-CAM": ({"cas": None}, r"no array 'cas', only videos, classes, rows; wanted"),
     "a lost array": (
         {"members": np.array(["cas", "durations"])},
-        r"a\.npz: damaged: its array 'durations' is missing; copy it again",
+        r"damaged: its array 'durations' is missing; copy it again",
     ),
     "no names": ({"videos": None}, r"no array 'videos', only"),
     "NaN": ({"cas": NAN}, r"cas, video b: not a finite number, row 1 \(counted from 0\)"),

@@ -151,4 +151,4 @@ def test_damaged_results_are_errors(damage, tmp_path):
     with pytest.raises(JaxtalError, match=message) as error:
         tables.read(tmp_path, "run")
     assert str(error.value).startswith(f"{tmp_path / 'result.json'}: ")
-    assert "(mode=eval)" in str(error.value)
+    assert "repeat the run's command" in str(error.value)
