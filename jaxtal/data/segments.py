@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
+from jaxtal.errors import DataError
+
 if TYPE_CHECKING:
     from jaxtal.data.dataset import Video
 
@@ -135,6 +137,7 @@ def disjoint_offsets(group: np.ndarray, start: np.ndarray, end: np.ndarray) -> n
 
 
 _PAIRS = 1 << 20  # candidates per block, which bounds the memory
+_MOST_PAIRS = 10**9  # candidates, which take a few minutes
 
 
 def candidate_pairs(
@@ -163,6 +166,9 @@ def candidate_pairs(
     Returns:
         Positions in the first and in the other segments, (pairs,) int each, the former ascending.
         All pairs that overlap or touch are included, and few others.
+
+    Raises:
+        DataError: there are too many pairs.
     """
     keys, group = np.unique(other_key, return_inverse=True)
     index = np.flatnonzero(np.isin(key, keys))
@@ -180,6 +186,11 @@ def candidate_pairs(
     begin = np.maximum(begin, first[mine])
     count = np.maximum(np.minimum(stop, first[mine + 1]) - begin, 0)
     before = np.cumsum(count) - count
+    if count.sum() > _MOST_PAIRS:
+        raise DataError(
+            f"{len(key):,} segments overlap {len(other_key):,} others in {count.sum():,} pairs; "
+            f"wanted at most {_MOST_PAIRS:,}, so keep fewer detections of each video"
+        )
     blocks = np.searchsorted(before, np.arange(_PAIRS, count.sum(), _PAIRS))
     pairs = []
     for block in np.split(np.arange(len(index)), blocks):

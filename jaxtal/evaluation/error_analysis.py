@@ -12,6 +12,7 @@ If several apply, the kind is the first of this list ([docs][evaluation-error-an
 """
 
 import dataclasses
+import functools
 
 import numpy as np
 
@@ -20,6 +21,7 @@ from jaxtal.data.dataset import Video
 from jaxtal.data.segments import Segments, candidate_pairs, pair_iou
 from jaxtal.errors import DataError
 from jaxtal.evaluation.detection_map import Evaluation, matched_precision, rank_in_class
+from jaxtal.evaluation.matching import video_and_label
 from jaxtal.evaluation.protocols import Protocol
 
 ERROR_TYPES = (
@@ -204,20 +206,8 @@ def analyze_errors(evaluation: Evaluation, tiou: float = 0.5, top: int = 10) -> 
 
 def _kinds(evaluation: Evaluation, threshold: float, matched_detection: np.ndarray):
     """Return kind, instance and t-IoU of every evaluated detection."""
-    found, truth = evaluation.detections, evaluation.truth
-
-    def best(detection: np.ndarray, instance: np.ndarray) -> np.ndarray:
-        """Return a mask of the pair of each detection that determines its kind."""
-        kind, overlap = _kinds_of_pairs(evaluation, threshold, detection, instance)
-        order = np.lexsort((instance, -overlap, kind, detection))
-        first = np.unique(detection[order], return_index=True)[1]
-        mask = np.zeros(len(order), bool)
-        mask[order[first]] = True
-        return mask
-
-    detection, instance = candidate_pairs(
-        found.video, found.start, found.end, truth.video, truth.start, truth.end, best
-    )
+    found = evaluation.detections
+    detection, instance = _deciding_pairs(evaluation, threshold)
     kinds, instances = np.full(len(found), 5), np.full(len(found), -1)
     overlaps = np.zeros(len(found))
     kind, overlap = _kinds_of_pairs(evaluation, threshold, detection, instance)
@@ -227,6 +217,45 @@ def _kinds(evaluation: Evaluation, threshold: float, matched_detection: np.ndarr
     kinds[matched_detection[true]], instances[matched_detection[true]] = 0, true
     overlaps[matched_detection[true]] = _overlap(evaluation, matched_detection[true], true)
     return kinds, instances, overlaps
+
+
+def _deciding_pairs(evaluation: Evaluation, threshold: float) -> tuple[np.ndarray, np.ndarray]:
+    """Return the pairs of detection and instance that determine the detections' kinds.
+
+    With very many classes there are too many pairs of a detection and an instance of any class. But
+    a detection that reaches the threshold with its own class needs no other class, and of instances
+    of several classes with the same times the first one suffices.
+    """
+    found, truth = evaluation.detections, evaluation.truth
+    best = functools.partial(_best_pairs, evaluation, threshold)
+    keys = video_and_label(found, truth)
+    mine, own = candidate_pairs(
+        keys[0], found.start, found.end, keys[1], truth.start, truth.end, best
+    )
+    kind, _ = _kinds_of_pairs(evaluation, threshold, mine, own)
+    rest = np.setdiff1d(np.arange(len(found)), mine[kind == 1])
+    times = np.stack([truth.video, truth.start, truth.end], axis=1)
+    first = np.unique(times, axis=0, return_index=True)[1]
+    some, other = found.take(rest), truth.take(first)
+    index, place = candidate_pairs(
+        some.video, some.start, some.end, other.video, other.start, other.end,
+        lambda index, place: best(rest[index], first[place]),
+    )  # fmt: skip
+    detection, instance = np.append(mine, rest[index]), np.append(own, first[place])
+    chosen = best(detection, instance)
+    return detection[chosen], instance[chosen]
+
+
+def _best_pairs(
+    evaluation: Evaluation, threshold: float, detection: np.ndarray, instance: np.ndarray
+) -> np.ndarray:
+    """Return a mask of the pair of each detection that determines its kind."""
+    kind, overlap = _kinds_of_pairs(evaluation, threshold, detection, instance)
+    order = np.lexsort((instance, -overlap, kind, detection))
+    first = np.unique(detection[order], return_index=True)[1]
+    mask = np.zeros(len(order), bool)
+    mask[order[first]] = True
+    return mask
 
 
 def _kinds_of_pairs(

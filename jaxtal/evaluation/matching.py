@@ -37,7 +37,7 @@ def _preferences(truth, detections, least: float, matching: str):
 
     Pairs are sorted by detection, then by the detection's preference.
     """
-    key, truth_key = _video_and_label(detections, truth)
+    key, truth_key = video_and_label(detections, truth)
     found, instance = candidate_pairs(
         key, detections.start, detections.end, truth_key, truth.start, truth.end,
         lambda *pairs: pair_iou(detections, truth, *pairs) >= least,
@@ -80,8 +80,15 @@ def _with_points(found, instance, detections, truth, key, truth_key):
     return found[order], instance[order]
 
 
-def _video_and_label(*parts: Segments) -> list[np.ndarray]:
-    """Return (n,) int keys that identify video and class, for each of the segment sets."""
+def video_and_label(*parts: Segments) -> list[np.ndarray]:
+    """Return keys that identify video and class, for each of the segment sets.
+
+    Args:
+        *parts: sets of segments.
+
+    Returns:
+        An (n,) int array for each set of n segments.
+    """
     classes = 1 + max(int(part.label.max(initial=0)) for part in parts)
     return [part.video.astype(np.int64) * classes + part.label for part in parts]
 

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks.baselines import python_loops
+from jaxtal.data import segments as segment_arrays
 from jaxtal.data.dataset import TimeGrid, Video
 from jaxtal.data.io import json_files
 from jaxtal.data.segments import Segments, concatenate
@@ -443,3 +444,32 @@ def test_no_detections_and_no_instances(protocol):
         top = error_analysis.top_false_positives(errors, result, given_ones, videos, CLASSES, 5)
         assert len(top) == len(given_ones)
         assert all((row["instance"], row["t-IoU"]) == (None, 0) for row in top)
+
+
+def many_classes(classes: int, times: np.ndarray, found_times: np.ndarray):
+    """Return an error analysis of an instance and a detection of each class in one video."""
+    labels = np.arange(classes)
+    truth = Video("many", 1000.0, labels, times, labels, np.empty((0, 2)))
+    found = Segments(np.zeros(classes, int), labels, *found_times.T, labels / classes)
+    rules = protocols.get("official")
+    result = detection_map.evaluate((truth,), found, rules, classes, TimeGrid())
+    return error_analysis.analyze_errors(result)
+
+
+def test_very_many_classes_are_analyzed_without_all_pairs(monkeypatch):
+    monkeypatch.setattr(segment_arrays, "_MOST_PAIRS", 5000)
+    times = np.tile([10.0, 20.0], (1000, 1))
+    assert set(kinds_of(many_classes(1000, times, times))) == {"true positive"}
+    moved = np.tile([13.0, 23.0], (1000, 1))  # a t-IoU of 7 / 13
+    assert set(kinds_of(many_classes(1000, times, moved))) == {"true positive"}
+    background = many_classes(1000, times, np.tile([19.5, 29.5], (1000, 1)))
+    assert set(kinds_of(background)) == {"background"}
+    np.testing.assert_allclose(background.overlap, 0.5 / 19.5)
+
+
+def test_too_many_pairs_are_one_line(monkeypatch):
+    monkeypatch.setattr(segment_arrays, "_MOST_PAIRS", 5000)
+    start = np.arange(1000) / 100
+    times, found = np.stack([start, start + 20], 1), np.stack([start, start + 1], 1)
+    with pytest.raises(JaxtalError, match=r"1,000 segments overlap 1,000 others in .* pairs"):
+        many_classes(1000, times, found)
