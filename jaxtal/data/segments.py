@@ -186,11 +186,7 @@ def candidate_pairs(
     begin = np.maximum(begin, first[mine])
     count = np.maximum(np.minimum(stop, first[mine + 1]) - begin, 0)
     before = np.cumsum(count) - count
-    if count.sum() > _MOST_PAIRS:
-        raise DataError(
-            f"{len(key):,} segments overlap {len(other_key):,} others in {count.sum():,} pairs; "
-            f"wanted at most {_MOST_PAIRS:,}, so keep fewer detections of each video"
-        )
+    _check_pairs(len(key), len(other_key), int(count.sum()))
     blocks = np.searchsorted(before, np.arange(_PAIRS, count.sum(), _PAIRS))
     pairs = []
     for block in np.split(np.arange(len(index)), blocks):
@@ -201,6 +197,15 @@ def candidate_pairs(
         pairs.append([column[wanted] for column in pair])
     found, others = (np.concatenate(column) for column in zip(*pairs, strict=True))
     return found, others
+
+
+def _check_pairs(count: int, others: int, pairs: int) -> None:
+    """Raise DataError if there are too many pairs of segments and others that overlap."""
+    if pairs > _MOST_PAIRS:
+        raise DataError(
+            f"{count:,} segments overlap {others:,} others in {pairs:,} pairs; wanted at most "
+            f"{_MOST_PAIRS:,}, so keep fewer detections of each video"
+        )
 
 
 def pair_iou(one: Segments, other: Segments, index: Any, other_index: Any) -> np.ndarray:
