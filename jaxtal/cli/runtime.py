@@ -34,6 +34,19 @@ def reporting_errors(run: Callable[[argparse.Namespace], int], args: argparse.Na
         return fail_with(error, args.parser)
     except OSError as error:
         return fail_with_system(error)
+    except Exception as error:
+        if not _is_full_memory(error):
+            raise
+        return fail(
+            f"the memory is full: {error}; free some, or take fewer or shorter videos, smaller "
+            "batches or a smaller model"
+        )
+
+
+def _is_full_memory(error: Exception) -> bool:
+    """Return True for errors of Python, NumPy and JAX about the memory of the machine."""
+    from_jax = type(error).__name__ in ("JaxRuntimeError", "XlaRuntimeError")
+    return isinstance(error, MemoryError) or (from_jax and "Out of memory" in str(error))
 
 
 def fail_with_system(error: OSError) -> int:

@@ -29,7 +29,7 @@ from numpy.lib import format as npy
 from jaxtal.data.dataset import LEAST_POSITIVE, MOST_POSITIVE, TimeGrid
 from jaxtal.data.io import object_arrays
 from jaxtal.data.io.files import atomic_write, check_class, check_name, check_unique, open_regular
-from jaxtal.data.io.zip_files import check_disjoint
+from jaxtal.data.io.zip_files import check_disjoint, read_member
 from jaxtal.errors import DataError, short_repr
 
 _FORM = "wanted the arrays videos, classes, rows, and the method's outputs, e.g. cas and attention"
@@ -160,7 +160,10 @@ def _load(path: Path, names: tuple[str, ...]) -> dict[str, np.ndarray]:
             with zipfile.ZipFile(stream) as archive:
                 check_disjoint(archive)
                 members = _members(archive, os.fstat(stream.fileno()).st_size, names)
-                return {name: object_arrays.plain(archive.read(m)) for name, m in members.items()}
+                return {
+                    name: object_arrays.plain(read_member(archive, m))
+                    for name, m in members.items()
+                }
         except OSError as error:
             raise DataError(f"{path}: {error.strerror or error}; wanted an .npz file") from None
         except Exception as error:  # parsing an untrusted file may raise any exception

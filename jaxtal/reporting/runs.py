@@ -233,8 +233,8 @@ def _lack(name: str, files: list[str]) -> str:
     if files != ["activations.npz"]:
         what = "AP by class, errors and videos"
     return (
-        f"{name}: no {what}, as there is no {' and no '.join(files)}; repeat the run's command with "
-        "config.evaluation.save_activations=True, which writes what is missing"
+        f"{name}: no {what}, as there is no {' and no '.join(files)}; repeat the run's command "
+        "with config.evaluation.save_activations=True, which writes what is missing"
     )
 
 

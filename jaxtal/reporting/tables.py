@@ -106,7 +106,7 @@ def read(folder: Path, name: str) -> Result:
     if not path.exists():
         raise DataError(
             f"{path}: no such file, so the run there has not finished; run the same command again "
-            "to finish it, or with mode=eval to evaluate its newest checkpoint to a folder in evaluations/"
+            "to finish it, or with mode=eval to evaluate its newest checkpoint in evaluations/"
         )
     content = json_files.load(path, _FORM)
     with naming(path, _FORM):

@@ -14,6 +14,7 @@ No code in a file is executed, and memory is bounded by its size.
 
 import contextlib
 import io
+import math
 import os
 import zipfile
 from collections.abc import Callable, Iterator
@@ -25,7 +26,7 @@ import numpy as np
 from jaxtal import extras
 from jaxtal.data.io import object_arrays, pickled_arrays, torch_files
 from jaxtal.data.io.files import RefusedError, open_regular, parse_errors_as_data_error
-from jaxtal.data.io.zip_files import check_disjoint
+from jaxtal.data.io.zip_files import check_disjoint, read_member
 from jaxtal.errors import DataError, short_repr
 
 _UNPACKED, _TIMES = 2**26, 64  # bytes, and times the packed size, that may be unpacked
@@ -50,11 +51,15 @@ class Place(NamedTuple):
 
 
 class _Entry(NamedTuple):
-    """An array in a file: shape, type, and a function that reads it."""
+    """An array in a file: shape, type, and a function that reads it.
+
+    `check` raises an error if the file cannot have an array of this shape.
+    """
 
     shape: tuple[int, ...]
     dtype: np.dtype
     read: Callable[[], np.ndarray]
+    check: Callable[[], object] = lambda: None
 
 
 _Entries = contextlib.AbstractContextManager[dict[str, _Entry]]
@@ -92,7 +97,10 @@ def array_shape(place: Place, width_axis: int = 1) -> tuple[int, ...]:
         DataError: as `read_array`.
     """
     with _entries(place) as entries:
-        return _shape(_chosen(entries, place), width_axis, place)
+        chosen = _chosen(entries, place)
+        for entry in chosen:
+            entry.check()  # memory for the features is planned by the shape
+        return _shape(chosen, width_axis, place)
 
 
 def _entries(place: Place) -> _Entries:
@@ -177,12 +185,18 @@ def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, size: int) -> _Entr
         raise RefusedError("a member that is compressed by an unusual method")
     with archive.open(info) as member:
         shape, _, dtype = object_arrays.read_header(member)
+        after = info.file_size - member.tell()
+
+    def check() -> None:
+        _check_unpacked(info.file_size, min(info.compress_size, size))
+        if math.prod(shape) * dtype.itemsize > after:
+            raise EOFError(f"{after} bytes for an array of shape {shape} and type {dtype}")
 
     def read() -> np.ndarray:
-        _check_unpacked(info.file_size, min(info.compress_size, size))
-        return object_arrays.plain(archive.read(info))
+        check()
+        return object_arrays.plain(read_member(archive, info))
 
-    return _Entry(shape, dtype, read)
+    return _Entry(shape, dtype, read, check)
 
 
 def _check_unpacked(unpacked: int, packed: int) -> None:
@@ -233,10 +247,18 @@ def _collect(group: Any, key: str, name: str, found: dict[str, _Entry], depth: i
         for inner in item:
             _collect(item, inner, f"{name}/{inner}".lstrip("/"), found, depth + 1)
     elif isinstance(item, h5py.Dataset) and item.shape is not None:
-        found[name] = _Entry(item.shape, item.dtype, lambda: _read_dataset(item))
+        found[name] = _Entry(
+            item.shape, item.dtype, lambda: _read_dataset(item), lambda: _check_dataset(item)
+        )
 
 
 def _read_dataset(item: Any) -> np.ndarray:
+    _check_dataset(item)
+    return item[()]
+
+
+def _check_dataset(item: Any) -> None:
+    """Raise RefusedError for a data set that takes more memory than the file, or other files."""
     if item.external or item.is_virtual:
         raise RefusedError("a data set that is stored in another file")
     if item.dtype.kind not in "biuf":
@@ -246,7 +268,6 @@ def _read_dataset(item: Any) -> np.ndarray:
         raise RefusedError("data that is compressed by an unusual method")
     sizes = [item.size] + ([int(np.prod(item.chunks, dtype=object))] if item.chunks else [])
     _check_unpacked(max(sizes) * item.dtype.itemsize, packed)
-    return item[()]
 
 
 def video_names(path: Path) -> list[str]:

@@ -36,3 +36,19 @@ def _end(archive: zipfile.ZipFile, info: zipfile.ZipInfo, refusal: type[ValueErr
     if len(header) < _HEADER.size or not header.startswith(_SIGNATURE):
         raise refusal("a member without a header")
     return info.header_offset + _HEADER.size + sum(_HEADER.unpack(header)) + info.compress_size
+
+
+def read_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
+    """Return a member's content, whose size the directory states.
+
+    `ZipFile.read` unpacks up to 2 GB at once, whatever the directory states.
+
+    Args:
+        archive: open for reading.
+        info: the member.
+
+    Raises:
+        BadZipFile: the content is not the stated one.
+    """
+    with archive.open(info) as member:
+        return member.read(info.file_size)

@@ -189,6 +189,39 @@ def test_archives_that_unpack_to_much_more(tmp_path):
         with h5py.File(tmp_path / "a.h5", "w") as file:
             file.create_dataset("features", **how)
         assert "that is packed to" in refused(tmp_path / "a.h5")
+        with pytest.raises(JaxtalError, match="that is packed to"):
+            array_shape(Place(tmp_path / "a.h5"))
+
+
+def bomb(path, stated: int, rows: int) -> None:
+    """Write a .npz file of 300 MB of zeros whose directory states another size."""
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        with archive.open("features.npy", "w") as member:
+            head = {"descr": "<f4", "fortran_order": False, "shape": (rows, 16)}
+            np.lib.format.write_array_header_1_0(member, head)
+            for _ in range(300):
+                member.write(bytes(10**6))
+        archive.infolist()[0].file_size = stated or archive.infolist()[0].file_size
+
+
+@pytest.mark.parametrize(("stated", "rows", "message"), [
+    (0, 4_687_500, "that is packed to"),
+    (10**11, 10**9, "that is packed to"),
+    (128 + 6400, 10**9, "bytes for 16000000000 entries"),
+    (128 + 6400, 100, "Bad CRC-32"),
+])  # fmt: skip
+def test_bombs_of_every_kind(tmp_path, stated, rows, message):
+    bomb(tmp_path / "a.npz", stated, rows)
+    tracemalloc.start()
+    try:
+        with pytest.raises(JaxtalError, match=message):
+            read_array(Place(tmp_path / "a.npz"))
+        assert tracemalloc.get_traced_memory()[1] < 10**7
+    finally:
+        tracemalloc.stop()
+    if rows > 100:  # memory is planned by the shape, which alone is refused
+        with pytest.raises(JaxtalError, match=message):
+            array_shape(Place(tmp_path / "a.npz"))
 
 
 def test_data_outside_of_the_file(tmp_path):
