@@ -190,7 +190,7 @@ def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, size: int) -> _Entr
     def check() -> None:
         _check_unpacked(info.file_size, min(info.compress_size, size))
         if math.prod(shape) * dtype.itemsize > after:
-            raise EOFError(f"{after} bytes for an array of shape {shape} and type {dtype}")
+            raise EOFError(f"{after} bytes for {math.prod(shape)} entries of type {dtype}")
 
     def read() -> np.ndarray:
         check()

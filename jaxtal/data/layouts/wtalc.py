@@ -303,6 +303,7 @@ class _Features:
 
     def __init__(self, paths: list[Path], names: list[str], axes: str):
         self._axes = axes
+        self._seen = {path: _version(path) for path in paths}
         self._files = {path: object_arrays.load(path) for path in paths}
         self._rows = {name: row for row, name in enumerate(names)}
         self.separate = len(paths) == 2
@@ -315,13 +316,23 @@ class _Features:
 
     def _parts(self, video: Video) -> list[np.ndarray]:
         row, parts = self._rows[video.name], []
+        self._check_unchanged()  # reading a mapped file that was shortened kills the process
         for path, arrays in self._files.items():
             value, where = arrays[row], f"{path}, video {video.name}"
             if isinstance(value, np.ndarray) and (value.ndim == 3 or self._axes != "TD"):
                 shapes = functools.partial(map, np.shape, arrays[:9])
                 value = feature_axes.apply(value, self._axes, where, shapes)
             parts.append(check_features(value, where))
+        self._check_unchanged()
         return parts
+
+    def _check_unchanged(self) -> None:
+        for path, seen in self._seen.items():
+            if _version(path) != seen:
+                raise DataError(
+                    f"{path}: changed while it was in use; repeat the command when nothing writes "
+                    "to the file"
+                )
 
     def _shapes(self, video: Video) -> list[tuple[int, ...]]:
         row = self._rows[video.name]
@@ -345,6 +356,15 @@ class _Features:
         joint, *flow = self._parts(video)
         where = f"{next(iter(self._files)).parent}, video {video.name}"
         return join_streams(joint, flow[0], where) if flow else joint
+
+
+def _version(path: Path) -> tuple[int, ...]:
+    """Return numbers that differ after a file was written to or replaced; () if it is gone."""
+    try:
+        status = path.stat()
+    except OSError:
+        return ()
+    return status.st_size, status.st_mtime_ns, status.st_ino
 
 
 def hamnet_ground_truth_file(folder: Path, name: str) -> Path | None:

@@ -1,10 +1,12 @@
 """The W-TALC reader, and counts of real annotations; see also cli/test_bad_input.py."""
 
+import os
 import shutil
 
 import numpy as np
 import pytest
 
+from jaxtal.data import layouts
 from jaxtal.data.dataset import count_annotation_errors
 from jaxtal.data.layouts import wtalc
 from jaxtal.data.segments import ground_truth
@@ -208,3 +210,25 @@ def test_recordings(shared, tmp_path):
     features.write_bytes(features.read_bytes()[:100_000])
     with pytest.raises(JaxtalError, match=r"JOINTFeatures\.npy: not a complete \.npy file"):
         wtalc.read(tmp_path, "AudioWTAL")
+
+
+@pytest.mark.parametrize("how", ["shortened", "overwritten", "replaced", "deleted"])
+def test_a_joint_file_that_changes_while_it_is_read(tmp_path, how):
+    source = layouts.read(write(tmp_path))
+    path = next(tmp_path.glob("*JOINT*"))
+    videos = source.iter_videos()
+    next(videos)
+    content = path.read_bytes()
+    if how == "shortened":
+        os.truncate(path, 100)
+    elif how == "overwritten":
+        path.write_bytes(content[:-1] + b"x")
+    elif how == "replaced":
+        (tmp_path / "new").write_bytes(content)
+        os.replace(tmp_path / "new", path)
+    else:
+        path.unlink()
+    with pytest.raises(
+        JaxtalError, match=r"JOINTFeatures\.npy: changed while it was in use; repeat"
+    ):
+        next(videos)
