@@ -81,7 +81,7 @@ class Checkpoints:
             step,
             args=ocp.args.Composite(
                 state=ocp.args.StandardSave(state),
-                progress=ocp.args.JsonSave({**progress, _RUN: self._run}),
+                progress=ocp.args.JsonSave({**progress, _RUN: {**self._run, "step": step}}),
             ),
             metrics={"criterion": criterion},
         )
@@ -163,10 +163,16 @@ def saved_run(folder: Path, step: int) -> dict[str, Any]:
         converted or written by an earlier version.
 
     Raises:
+        CheckpointError: it is the checkpoint of another step, whose folder was renamed.
         DataError: the checkpoint is damaged.
     """
     path = folder / str(step) / "progress" / "metadata"
-    return json_files.load(path, "the progress in a checkpoint").get(_RUN, {})
+    run = json_files.load(path, "the progress in a checkpoint").get(_RUN, {})
+    if (own := run.pop("step", step)) != step:
+        raise CheckpointError(
+            f"{folder / str(step)}: this is the checkpoint of step {own}; rename the folder to {own}"
+        )
+    return run
 
 
 def saved_shapes(folder: Path, step: int) -> dict[str, tuple[int, ...]]:

@@ -129,6 +129,14 @@ def test_a_missing_config_does_not_allow_another_one(copy):
         assert "holds a run with a different config: config.seed: 0 there, 5 here" in err
 
 
+def test_a_renamed_checkpoint_is_not_used(copy):
+    shutil.rmtree(copy / "checkpoints" / "8")
+    (copy / "checkpoints" / "4").rename(copy / "checkpoints" / "8")
+    for code, out, err in (export(copy), run(*RUN, f"--workdir={copy}")):
+        assert (code, out) == (2, "")
+        assert "checkpoints/8: this is the checkpoint of step 4; rename the folder to 4" in err
+
+
 def test_the_step_is_for_evaluations(copy):
     code, _, err = run(*RUN, f"--workdir={copy}", "--step=4")
     assert code == 2
