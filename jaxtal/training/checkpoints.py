@@ -170,7 +170,8 @@ def saved_run(folder: Path, step: int) -> dict[str, Any]:
     run = json_files.load(path, "the progress in a checkpoint").get(_RUN, {})
     if (own := run.pop("step", step)) != step:
         raise CheckpointError(
-            f"{folder / str(step)}: this is the checkpoint of step {own}; rename the folder to {own}"
+            f"{folder / str(step)}: this is the checkpoint of step {own}; rename the folder to "
+            f"{own}"
         )
     return run
 
