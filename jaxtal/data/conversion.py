@@ -137,7 +137,9 @@ def _finish(layout: str, folder: Path, dataset: Dataset, journal: "Journal", num
         name: {key: line[key] for key in ("snippets", "crc32") if key in line}
         for name, line in journal.done.items()
     }
+    of_features.add(_joint_file(dataset))
     annotations = {name: value for name, value in sums.items() if name not in of_features}
+    annotations[checksums.LIST] = checksums.of_file(folder / checksums.LIST)
     content = manifest.content(layout, dataset, videos, annotations, number)
     json_files.write(folder / manifest.NAME, json_files.to_sealed_text(content))
     journal.remove()
@@ -188,7 +190,8 @@ def _number(task: dict[str, Any]) -> int:
 
 
 def _check_complete(folder: Path) -> None:
-    """Raise DataError if a file of a finished conversion is missing."""
+    """Raise DataError if a file of a finished conversion is missing, or the list of its files."""
+    manifest.check_annotations(folder, "auto")
     for name in checksums.read_list(folder):
         if not (folder / name).is_file():
             raise DataError(
@@ -296,11 +299,15 @@ def _save(path: Path, array: np.ndarray) -> str:
     return hashed.sum.hexdigest()
 
 
+def _joint_file(dataset: Dataset) -> str:
+    return f"{dataset.name}-I3D-JOINTFeatures.npy"
+
+
 class _Joint:
     """Writer of W-TALC's joint file with the features of all videos."""
 
     def __init__(self, layout: str, folder: Path, dataset: Dataset, journal: Journal):
-        self._path = folder / f"{dataset.name}-I3D-JOINTFeatures.npy"
+        self._path = folder / _joint_file(dataset)
         self._part = folder / f"{self._path.name}.part"
         self._journal, self._written = journal, 0
         self._waiting: list[dict] = []

@@ -72,7 +72,9 @@ def load_work_directory(
         model = method.build(config.model, len(classes), described.stream_widths)
         program = program_of(method, model, config.precision, ensemble)
     step = files.checkpoint(step)
-    _check_unedited(files, saved, step)
+    comparison.check_unedited(
+        folder, saved_run(files.checkpoints, step), saved, described.to_json()
+    )
     _check_checkpoint(files.checkpoints, step, network, sizes)
     return Model(
         classes=classes,
@@ -194,25 +196,6 @@ def _check_ensemble(member: int | None, config: ConfigDict, folder: Path) -> Non
         raise CheckpointError(
             f"{folder} holds a population whose members differ in more than the seed: "
             f"{config.vary}; their average was never evaluated, so give a member=..."
-        )
-
-
-def _check_unedited(files: Workdir, config: dict[str, Any], step: int) -> None:
-    """Raise CheckpointError if config.json or model.json are not those of the checkpoint."""
-    if not (saved := saved_run(files.checkpoints, step)):
-        return
-    _check_equal(files.path / "config.json", complete(saved["config"]), complete(config))
-    before, now = ({**one, "data": ""} for one in (saved["model"], files.read_model().to_json()))
-    _check_equal(files.path / "model.json", before, now)
-
-
-def _check_equal(path: Path, before: dict[str, Any], now: dict[str, Any]) -> None:
-    if found := comparison.differences(before, now):
-        raise CheckpointError(
-            f"{path}: not what the checkpoint was trained with: "
-            f"{comparison.in_words(found)} ('there' is in the checkpoint, 'here' in the file); it "
-            "was edited, or is of another run: delete it and evaluate the run again (mode=eval) to "
-            "write it; to evaluate with other settings, give them to that evaluation"
         )
 
 

@@ -258,8 +258,7 @@ def _curves(path: Path, truth: Dataset, config: dict[str, Any]) -> Curves:
 def _metrics(files: Workdir, wanted: int) -> tuple[list[dict[str, Any]], list[str]]:
     """Return the lines of metrics.jsonl, and a remark if it has fewer than were written."""
     path = files.path / "metrics.jsonl"
-    with tables.naming(path, METRICS):
-        lines = files.metrics()
+    lines = files.metrics()
     if not path.exists() or len(lines) >= wanted:
         return lines, []
     lost = f"{path}: truncated, {len(lines)} of {wanted} lines are left; the curves lack the others"

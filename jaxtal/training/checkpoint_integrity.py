@@ -12,7 +12,7 @@ from typing import Any
 
 from jaxtal.data.io import checksums, json_files
 from jaxtal.data.io.files import UnreadableError
-from jaxtal.errors import CheckpointError, JaxtalError, warn
+from jaxtal.errors import CheckpointError, DataError, JaxtalError, warn
 
 NAME = "sealed.json"
 _METADATA = "_CHECKPOINT_METADATA"
@@ -115,7 +115,7 @@ def find_damage(folder: Path) -> str:
     if found := find_truncation(folder):
         return found
     if "files" not in (manifest := _manifest(folder)):
-        return ""
+        return "" if manifest or not _is_new(folder) else f"{NAME} is missing"
     try:
         if manifest["metadata"] != checksums.of_json(_metadata(folder)):
             return f"{_METADATA} has changed"
@@ -127,9 +127,22 @@ def find_damage(folder: Path) -> str:
         return str(error)
 
 
-def has_checksums(folder: Path) -> bool:
-    """Return whether the manifest of a checkpoint has checksums; early ones have only sizes."""
-    return "files" in _manifest(folder)
+def _is_new(folder: Path) -> bool:
+    """Return whether a checkpoint is of a version that writes checksums."""
+    try:
+        return "run" in json_files.load(folder / "progress" / "metadata", "the progress")
+    except JaxtalError:
+        return False
+
+
+def warn_without_checksums(folder: Path) -> None:
+    """Warn if a checkpoint has no checksums, as those of early versions.
+
+    Args:
+        folder: the checkpoint of one step.
+    """
+    if "files" not in _manifest(folder):
+        warn(f"{folder}: no checksums, so damage in it would not be noticed")
 
 
 def _manifest(folder: Path) -> dict[str, Any]:
@@ -137,10 +150,19 @@ def _manifest(folder: Path) -> dict[str, Any]:
 
 
 def _sizes(folder: Path) -> dict[str, int]:
-    """Return {file: size} of a manifest; early ones hold nothing else."""
+    """Return {file: size} of a manifest; early ones hold nothing else.
+
+    Raises:
+        DataError: the manifest is malformed.
+    """
     content = _manifest(folder)
-    entries = content.get("files")
-    return content if entries is None else {name: size for name, (size, _) in entries.items()}
+    if "files" not in content:
+        return content
+    try:
+        content["metadata"].encode()
+        return {name: int(size) for name, (size, _) in content["files"].items()}
+    except (AttributeError, KeyError, TypeError, ValueError):
+        raise DataError(f"{folder / NAME}: malformed") from None
 
 
 def _size(path: Path) -> int:
@@ -157,7 +179,7 @@ def checkpoint_steps(folder: Path) -> list[int]:
         folder: `checkpoints/` of a run; entries whose names are not numbers are ignored.
     """
     names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
-    return sorted(int(name) for name in names if name.isdigit())
+    return sorted(int(name) for name in names if name.isascii() and name.isdigit())
 
 
 def latest_complete_step(folder: Path) -> int | None:
@@ -194,7 +216,7 @@ def choose(folder: Path, step: int | None = None) -> int:
         raise CheckpointError(
             f"{folder} has no checkpoint of step={step}, only of {', '.join(map(str, steps))}"
         )
-    chosen = steps[-1] if step is None else step
+    chosen = steps[-1] if step is None else steps[steps.index(step)]
     if damage := find_damage(folder / str(chosen)):
         others = (one for one in reversed(steps) if one != chosen)
         good = next((one for one in others if not find_damage(folder / str(one))), None)
@@ -204,6 +226,5 @@ def choose(folder: Path, step: int | None = None) -> int:
         raise CheckpointError(
             f"{folder / str(chosen)}: this checkpoint is damaged ({damage}); {hint}"
         )
-    if not has_checksums(folder / str(chosen)):
-        warn(f"{folder / str(chosen)}: no checksums, so damage in it would not be noticed")
+    warn_without_checksums(folder / str(chosen))
     return chosen

@@ -210,6 +210,11 @@ def _translate_errors(folder: Path, step: int) -> Iterator[None]:
     try:
         yield
     except (AttributeError, KeyError, OSError, TypeError, ValueError) as error:
+        if not (folder / str(step)).is_dir():
+            raise CheckpointError(
+                f"{folder / str(step)}: deleted while it was read, as by a run that still trains; "
+                "repeat the command"
+            ) from None
         others = [s for s in checkpoint_integrity.checkpoint_steps(folder) if s < step]
         resume = "delete the folder to resume from the previous one, or " if others else ""
         raise CheckpointError(

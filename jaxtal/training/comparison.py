@@ -3,10 +3,12 @@
 import json
 import re
 import zlib
+from pathlib import Path
 from typing import Any
 
+from jaxtal.config import complete
 from jaxtal.data.io import json_files
-from jaxtal.errors import short_repr
+from jaxtal.errors import CheckpointError, short_repr
 
 # The folder, the layout and the name only locate the data, which have a fingerprint of their own.
 _MAY_DIFFER = (
@@ -70,6 +72,34 @@ def in_words(found: dict[str, tuple[Any, Any]], prefix: str = "") -> str:
         f"{prefix}{field}: {_short(there)} there, {_short(here)} here"
         for field, (there, here) in found.items()
     )
+
+
+def check_unedited(
+    folder: Path, saved: dict[str, Any], config: dict[str, Any] | None, model: dict | None
+) -> None:
+    """Raise CheckpointError if config.json or model.json are not those of the checkpoint.
+
+    Args:
+        folder: the work directory.
+        saved: as returned by `checkpoints.saved_run`; {} for a checkpoint without them.
+        config: content of config.json; None if there is no such file.
+        model: content of model.json; None if there is no such file.
+    """
+    if saved and config is not None:
+        _check_equal(folder / "config.json", complete(saved["config"]), complete(config))
+    if saved and model is not None:
+        before, now = ({**one, "data": ""} for one in (saved["model"], model))
+        _check_equal(folder / "model.json", before, as_json(now))
+
+
+def _check_equal(path: Path, before: dict[str, Any], now: dict[str, Any]) -> None:
+    if found := differences(before, now):
+        raise CheckpointError(
+            f"{path}: not what the checkpoint was trained with: {in_words(found)} ('there' is in "
+            "the checkpoint, 'here' in the file); it was edited, or the checkpoint is of another "
+            "run. Delete the file and evaluate the run again (mode=eval) to write it; other "
+            "settings can be given to that evaluation"
+        )
 
 
 def _short(value: Any) -> str:

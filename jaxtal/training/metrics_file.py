@@ -9,6 +9,7 @@ from typing import Any
 
 from jaxtal.data.io import checksums, json_files
 from jaxtal.data.io.files import open_regular
+from jaxtal.errors import DataError
 
 
 def append(path: Path, line: dict[str, Any]) -> None:
@@ -54,7 +55,7 @@ def read(path: Path) -> tuple[list[dict[str, Any]], str]:
     for number, text in enumerate(encoded, 1):
         try:
             lines.append(_parse(text))
-        except (ValueError, RecursionError) as error:  # DataError is a ValueError
+        except (ValueError, RecursionError) as error:
             damage = damage or f"line {number} is damaged ({str(error)[:80]})"
     return lines, damage
 
@@ -63,4 +64,7 @@ def _parse(text: bytes) -> dict[str, Any]:
     line = json.loads(text)
     if not isinstance(line, dict) or type(line.get("step")) is not int:
         raise ValueError('no "step"')
-    return checksums.unseal(line, "its content")
+    try:
+        return checksums.unseal(line, "")
+    except DataError:
+        raise ValueError("its checksum differs") from None

@@ -26,7 +26,7 @@ from jaxtal.input_pipeline.placement import DTYPES, PlacedVideos, place_features
 from jaxtal.methods.base import Method
 from jaxtal.parallel import multihost
 from jaxtal.parallel.mesh import FEATURE_PLACEMENTS, mesh_from_config
-from jaxtal.training import population
+from jaxtal.training import checkpoint_integrity, population
 from jaxtal.training.checkpoint_fit import find_difference, network_shapes
 from jaxtal.training.checkpoints import saved_run, saved_shapes
 from jaxtal.training.evaluator import pick_protocols
@@ -105,6 +105,7 @@ def prepare(
     training = mode == "train"
     saved_step = _last_good_step(files, config) if training else files.checkpoint(step)
     saved = saved_run(files.checkpoints, saved_step) if saved_step >= 0 else {}
+    files.check_unedited(saved)
     changed = files.check_config(config.to_dict(), mode, saved.get("config"))
     mesh = mesh_from_config(config, method.num_batch_shards(config))
     _log_mesh(mesh)
@@ -209,6 +210,8 @@ def _last_good_step(files: Workdir, config: ConfigDict) -> int:
     """
     step = files.latest_good_step() if files.writes else None
     step = multihost.broadcast_from_primary(-1 if step is None else step)
+    if step >= 0:
+        checkpoint_integrity.warn_without_checksums(files.checkpoints / str(step))
     if step > config.train.steps:
         raise ConfigError(
             f"{files.path} is already at step {step}, beyond config.train.steps="

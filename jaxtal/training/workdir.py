@@ -210,7 +210,13 @@ class Workdir:
         path = self.path / name
         if not path.is_file():
             return None
-        return json_files.load(path, "a file that a run wrote; give another workdir=...")
+        form = "a file that a run wrote; delete it, so that the run writes it again"
+        return json_files.load(path, f"{form}, or give another workdir=...")
+
+    def check_unedited(self, saved: dict[str, Any]) -> None:
+        """Raise CheckpointError if the files are not of a checkpoint, see `comparison`."""
+        files = (self._read_earlier(name) for name in ("config.json", "model.json"))
+        comparison.check_unedited(self.path, saved, *files)
 
     def open(self, config: dict[str, Any], data: dict[str, Any]) -> None:
         """Create or reuse the directory, and write config.json and data.json.

@@ -129,6 +129,31 @@ def test_a_missing_config_does_not_allow_another_one(copy):
         assert "holds a run with a different config: config.seed: 0 there, 5 here" in err
 
 
+def test_a_checkpoint_of_another_run_is_not_used(copy, tmp_path):
+    """The config inside the checkpoint is compared, and the one beside it as well."""
+    other = tmp_path / "other"
+    code, _, err = run(*RUN, "--config.seed=7", f"--workdir={other}")
+    assert code == 0, err
+    swapped = tmp_path / "swapped"
+    shutil.copytree(copy, swapped)
+    shutil.copy(other / "config.json", swapped / "config.json")
+    shutil.rmtree(copy / "checkpoints" / "8")
+    shutil.copytree(other / "checkpoints" / "8", copy / "checkpoints" / "8")
+    for folder, seed, where in ((copy, 0, "7 there, 0 here"), (swapped, 7, "0 there, 7 here")):
+        for mode in ("train", "eval"):
+            options = f"--workdir={folder}", f"--mode={mode}", f"--config.seed={seed}"
+            code, out, err = run(*RUN, *options)
+            assert (code, out) == (2, "")
+            assert f"config.json: not what the checkpoint was trained with: seed: {where}" in err
+
+
+def test_a_checkpoint_whose_manifest_is_gone_is_damaged(copy):
+    (copy / "checkpoints" / "8" / "sealed.json").unlink()
+    code, _, err = export(copy)
+    assert code == 2
+    assert "checkpoints/8: this checkpoint is damaged (sealed.json is missing)" in err
+
+
 def test_a_renamed_checkpoint_is_not_used(copy):
     shutil.rmtree(copy / "checkpoints" / "8")
     (copy / "checkpoints" / "4").rename(copy / "checkpoints" / "8")

@@ -170,7 +170,10 @@ DAMAGE = {
         "detections.json: damaged or edited",
     ),
     "annotations cut short": (edit("annotations.json", lambda t: t[:-9]), "annotations.json: not"),
-    "metrics damaged": (edit("metrics.jsonl", lambda t: "{\n" + t), "metrics.jsonl: .*; delete it"),
+    "metrics damaged": (
+        edit("metrics.jsonl", lambda t: "{\n" + t),
+        "metrics.jsonl: line 1 is damaged .*; delete the line, or",
+    ),
     "activations cut short": (
         lambda d: (d / "activations.npz").write_bytes(b"PK\3\4"),
         "activations.npz: not a complete .npz file",

@@ -104,7 +104,14 @@ def test_missing(folder):
     assert checkpoint_integrity.latest_complete_step(folder / "nowhere") is None
 
 
-@pytest.mark.parametrize("text", ["", '{"files": {', "[1, 2]", "3", '{"files": {}, "sha256": "0"}'])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "", '{"files": {', "[1, 2]", "3", '{"files": {}, "sha256": "0"}', '{"files": {}}',
+        '{"files": [1], "metadata": ""}', '{"files": {"x": 5}, "metadata": ""}',
+        '{"files": {"x": ["a", "b"]}, "metadata": ""}', '{"files": {}, "metadata": 3}',
+    ],
+)  # fmt: skip
 def test_a_damaged_manifest(folder, text):
     (folder / "12" / "sealed.json").write_text(text)
     for find in (checkpoint_integrity.find_truncation, checkpoint_integrity.find_damage):
@@ -120,6 +127,20 @@ def test_a_manifest_of_an_early_version(folder, caplog):
     assert "12: no checksums, so damage in it would not be noticed" in caplog.text
     path.write_text(json.dumps({"state/d/data": 101}))
     assert checkpoint_integrity.find_damage(folder / "12") == "state/d/data has 100 of 101 bytes"
+
+
+def test_a_lost_manifest_is_damage(folder):
+    """The progress in the checkpoint shows that its version writes manifests."""
+    (folder / "12" / "sealed.json").unlink()
+    (folder / "12" / "progress").mkdir()
+    (folder / "12" / "progress" / "metadata").write_text('{"run": {}}')
+    assert checkpoint_integrity.find_damage(folder / "12") == "sealed.json is missing"
+
+
+def test_names_of_folders_that_are_no_steps(folder):
+    for name in ("²", "x", "-3", "1.5"):
+        (folder / name).mkdir()
+    assert checkpoint_integrity.checkpoint_steps(folder) == [4, 12]
 
 
 def test_a_checkpoint_without_a_manifest_counts(folder, caplog):

@@ -44,7 +44,9 @@ def test_a_different_config_is_rejected_and_named(tmp_path):
         ("[]", r"\[\]; wanted a file that a run wrote"),
     ):
         (tmp_path / "config.json").write_text(text)
-        with pytest.raises(JaxtalError, match=rf"config\.json: {message}.*; give another workdir="):
+        with pytest.raises(
+            JaxtalError, match=rf"config\.json: {message}.*, or give another workdir="
+        ):
             files.check_config(CONFIG)
 
 

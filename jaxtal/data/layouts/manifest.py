@@ -31,6 +31,10 @@ from jaxtal.data.lazy_dataset import LazyDataset
 from jaxtal.errors import DataError, short_repr
 
 NAME = "jaxtal.json"
+_LACKS = (
+    f"there are no checksums in {NAME}; convert the data set again (jaxtal data convert), or state "
+    "verify=auto"
+)
 _REMEDY = "copy or convert the data set again, or, if the change is intended, state verify=never"
 _FORM = "a file of jaxtal data convert; delete it to read the folder without it"
 
@@ -143,7 +147,7 @@ def apply(source: LazyDataset, verify: str = "auto") -> LazyDataset:
     path, stated = source.path / NAME, _load(source.path)
     entries = _entries(stated, path)
     if verify != "never":
-        check = functools.partial(_check, source.path, entries)
+        check = functools.partial(_check, source.path, entries, verify == "always")
         source = dataclasses.replace(source, check=check)
     numbers = json_files.field(stated, "grid", f"{path}", _FORM)
     fps, stride, window = (
@@ -177,19 +181,20 @@ def check_annotations(folder: Path, verify: str) -> None:
     exists = (folder / NAME).is_file()
     sums = _load(folder).get("annotations") if exists and verify != "never" else None
     if isinstance(sums, dict):
+        if not (folder / checksums.LIST).exists():  # which only other programs need
+            sums.pop(checksums.LIST, None)
         if changed := checksums.find_changed(folder, sums):
             raise DataError(f"{folder}: {changed[0]} since the conversion; {_REMEDY}")
     elif verify == "always":
-        raise DataError(
-            f"{folder}: verify=always, but there are no checksums in {NAME}; convert the data set "
-            "again (jaxtal data convert), or state verify=auto"
-        )
+        raise DataError(f"{folder}: verify=always, but {_LACKS}")
 
 
-def _check(folder: Path, entries: dict[str, Any], video: Video) -> None:
+def _check(folder: Path, entries: dict[str, Any], required: bool, video: Video) -> None:
     """Raise DataError unless a video's features match the checksum in its entry, if it has one."""
     entry = entries.get(video.name)
     wanted = entry.get("crc32") if isinstance(entry, dict) else None
+    if wanted is None and required:
+        raise DataError(f"{folder}, video {video.name}: verify=always, but {_LACKS}")
     if wanted is not None and checksum(video.features) != wanted:
         raise DataError(
             f"{folder}, video {video.name}: the features have changed since the conversion; "

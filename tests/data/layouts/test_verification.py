@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from jaxtal.data import conversion, layouts
+from jaxtal.data.io import checksums
 from jaxtal.data.layouts import manifest
 from jaxtal.errors import DataError
 from tests.helpers import layout_cases
@@ -83,6 +84,33 @@ def test_checksums_may_be_required(converted, tmp_path):
     path.unlink()
     with pytest.raises(DataError, match="verify=always, but there are no checksums"):
         layouts.read(converted, verify="always")
+
+
+def test_a_checksum_of_every_video_may_be_required(converted):
+    path = converted / manifest.NAME
+    content = json.loads(path.read_text())
+    del content["sha256"], next(iter(content["videos"].values()))["crc32"]
+    path.write_text(json.dumps(content))
+    layouts.read(converted).load()
+    with pytest.raises(DataError, match=r", video \w+: verify=always, but there are no checksums"):
+        layouts.read(converted, verify="always").load()
+
+
+def test_links_to_files_elsewhere_are_verified(converted, tmp_path):
+    name = next(iter(json.loads((converted / manifest.NAME).read_text())["annotations"]))
+    (converted / name).rename(tmp_path / "elsewhere")
+    (converted / name).symlink_to(tmp_path / "elsewhere")
+    layouts.read(converted).load()
+    flip(tmp_path / "elsewhere")
+    with pytest.raises(DataError, match="has changed since the conversion"):
+        layouts.read(converted)
+
+
+def test_a_list_of_sums_that_lost_a_line_is_refused(converted):
+    path = converted / checksums.LIST
+    path.write_text("".join(path.read_text().splitlines(True)[1:]))
+    with pytest.raises(DataError, match=r"SHA256SUMS has changed since the conversion"):
+        layouts.read(converted)
 
 
 def test_a_damaged_manifest_is_refused(converted):
