@@ -225,10 +225,29 @@ def examination(rows: Sequence[Row]) -> str:
     return table(["", "Videos", "Duration", "Share of loading"], lines)
 
 
+def checksums(rows: Sequence[Row]) -> str:
+    """Format the table of the cost of checksums: one line per operation."""
+    names = {
+        "save": "writing a checkpoint", "restore": "restoring a checkpoint",
+        "load": "loading a converted data set",
+    }  # fmt: skip
+    lines = [
+        [
+            names[without["case"].split()[0]],
+            f"{without['shapes']['MB']:,} MB",
+            _spread(without),
+            _spread(row),
+            f"{row['ratio']:.2f}",
+        ]
+        for without, row in zip(rows[::2], rows[1::2], strict=True)
+    ]
+    return table(["", "Size", "Without checksums", "With", "Ratio"], lines)
+
+
 TABLES: dict[str, Callable[[Sequence[Row]], str]] = {
     function.__name__: function
     for function in (
         train_step, sampling, population, scaling, memory, end_to_end, evaluation, localization,
-        examination,
+        examination, checksums,
     )
 }  # fmt: skip

@@ -192,7 +192,7 @@ def run_supervised(run: Callable[[], int]) -> int:
         signal.signal(number, stop)
     for early in preemption.received():
         stop(early, None)
-    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    code = _exit_code_of(child)
     alarm.cancel()
     for number in heeded:  # sent by launchers from now on
         signal.signal(number, signal.SIG_IGN)
@@ -204,6 +204,17 @@ def run_supervised(run: Callable[[], int]) -> int:
         file=sys.stderr,
     )
     return interrupted
+
+
+def _exit_code_of(child: int) -> int:
+    """Wait for a child process.
+
+    It is polled: a signal just before a system call that blocks would not be handled until the
+    call returns.
+    """
+    while not (ended := os.waitpid(child, os.WNOHANG))[0]:
+        time.sleep(0.02)
+    return os.waitstatus_to_exitcode(ended[1])
 
 
 def _ending(number: int, received: Iterable[int]) -> str:

@@ -138,3 +138,12 @@ def test_exponents_of_a_power_law():
         assert fit["exponent"] == pytest.approx(2)
         assert fit["quartiles"] == pytest.approx([2, 2])
     assert exponents([10], [[1.0]])["exponent"] is None
+
+
+def test_checksums(monkeypatch, capsys):
+    arguments = "--videos 6 --snippets 20 --width 16 --repeats 1"
+    rows, _ = run("checksums", arguments, monkeypatch, capsys)
+    assert [row["case"] for row in rows] == [
+        f"{name} {how}" for name in ("save", "restore", "load") for how in ("without", "with")
+    ]
+    assert all(row["ratio"] > 0 for row in rows[1::2])
