@@ -36,7 +36,7 @@ def write_manifest(folder: Path) -> None:
     for path in files:
         _to_disk(path)
     names = [path.relative_to(folder).as_posix() for path in files]
-    sums = checksums.of_files(folder, names)
+    sums = checksums.crc32_of_files(folder, names)
     sizes = [path.stat().st_size for path in files]
     content = {
         "files": {name: [size, sums[name]] for name, size in zip(names, sizes, strict=True)},
@@ -120,7 +120,7 @@ def find_damage(folder: Path) -> str:
         if manifest["metadata"] != checksums.of_json(_metadata(folder)):
             return f"{_METADATA} has changed"
         sums = {name: checksum for name, (_, checksum) in manifest["files"].items()}
-        return next(iter(checksums.find_changed(folder, sums)), "")
+        return next(iter(checksums.find_changed(folder, sums, checksums.crc32_of_files)), "")
     except UnreadableError as error:
         raise CheckpointError(f"{error}; {_RETRY}") from None
     except JaxtalError as error:

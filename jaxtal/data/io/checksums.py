@@ -3,7 +3,8 @@
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Mapping
+import zlib
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePath
 from typing import Any
@@ -12,6 +13,7 @@ from jaxtal.data.io.files import UnreadableError, open_regular
 from jaxtal.errors import DataError, short_repr
 
 KEY = "sha256"  # entry of a sealed JSON object
+_BLOCK, _PART = 2**24, 2**18  # bytes
 LIST = "SHA256SUMS"  # name of a folder's list of checksums, as `sha256sum -c` reads it
 
 
@@ -46,12 +48,57 @@ def of_files(folder: Path, names: Iterable[str]) -> dict[str, str]:
         return dict(zip(names, pool.map(lambda name: of_file(folder / name), names), strict=True))
 
 
-def find_changed(folder: Path, sums: Mapping[str, str]) -> list[str]:
+def crc32_of_files(folder: Path, names: Iterable[str]) -> dict[str, str]:
+    """Return the CRC-32 of every 16 MiB of files, computed in threads, several to a large file.
+
+    It is several times as fast as SHA-256, and detects damage, but not a forgery.
+
+    Args:
+        folder: folder of the files.
+        names: paths of the files, relative to the folder.
+
+    Returns:
+        {name: hexadecimal numbers with hyphens between them}.
+
+    Raises:
+        DataError: a file is missing, cannot be read or is not a regular file.
+    """
+    names = list(names)
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        parts = {
+            name: [
+                pool.submit(_crc32, folder / name, start)
+                for start in range(0, (folder / name).stat().st_size or 1, _BLOCK)
+            ]
+            for name in names
+        }
+        return {name: "-".join(part.result() for part in mine) for name, mine in parts.items()}
+
+
+def _crc32(path: Path, start: int) -> str:
+    """Return the CRC-32 of a block of a file."""
+    try:
+        with open_regular(path) as file:
+            file.seek(start)
+            part, value = memoryview(bytearray(_PART)), 0  # new memory for all would take longer
+            for _ in range(_BLOCK // _PART):
+                value = zlib.crc32(part[: file.readinto(part)], value)  # type: ignore[attr-defined]
+            return f"{value:08x}"
+    except OSError as error:
+        raise UnreadableError(f"{path}: cannot be read ({error.strerror or error})") from None
+
+
+def find_changed(
+    folder: Path,
+    sums: Mapping[str, str],
+    of: Callable[[Path, Iterable[str]], dict[str, str]] = of_files,
+) -> list[str]:
     """Return a description of each file that is missing or differs from its checksum.
 
     Args:
         folder: folder of the files.
-        sums: {path relative to the folder: SHA-256}.
+        sums: {path relative to the folder: checksum}.
+        of: function that computes the checksums.
 
     Returns:
         Descriptions such as "a/b has changed", in the order of `sums`.
@@ -66,7 +113,7 @@ def find_changed(folder: Path, sums: Mapping[str, str]) -> list[str]:
                 "wanted files in it"
             )
     there = [name for name in sums if (folder / name).is_file()]
-    found = of_files(folder, there)
+    found = of(folder, there)
     return [
         f"{name} has changed" if name in found else f"{name} is missing"
         for name, wanted in sums.items()

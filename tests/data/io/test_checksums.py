@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import zlib
 
 import pytest
 
@@ -24,6 +25,23 @@ def test_files(tmp_path):
     (tmp_path / "b").write_bytes(b"x" * 2_999_999 + b"y")
     (tmp_path / "a").unlink()
     assert checksums.find_changed(tmp_path, found) == ["b has changed", "a is missing"]
+
+
+def test_blocks_of_files(tmp_path):
+    (tmp_path / "a").write_bytes(b"")
+    content = bytes(range(256)) * (2**24 // 256) + b"the rest"
+    (tmp_path / "b").write_bytes(content)
+    found = checksums.crc32_of_files(tmp_path, ["a", "b"])
+    blocks = zlib.crc32(content[: 2**24]), zlib.crc32(b"the rest")
+    assert found == {"a": "00000000", "b": "-".join(f"{block:08x}" for block in blocks)}
+    of = checksums.crc32_of_files
+    assert checksums.find_changed(tmp_path, found, of) == []
+    (tmp_path / "b").write_bytes(content[:-1] + b"T")
+    assert checksums.find_changed(tmp_path, found, of) == ["b has changed"]
+    (tmp_path / "b").write_bytes(content + b"more")
+    assert checksums.find_changed(tmp_path, found, of) == ["b has changed"]
+    with pytest.raises(FileNotFoundError):
+        checksums.crc32_of_files(tmp_path, ["c"])
 
 
 def test_a_list_of_sums_is_that_of_the_usual_program(tmp_path):
