@@ -440,10 +440,11 @@ def contains_bool(value: Any) -> bool:
     Args:
         value: a value from an untrusted file, where a number or nested lists of numbers are wanted.
     """
-    if isinstance(value, np.ndarray) and value.dtype.kind == "O":
-        value = value.tolist()
-    if isinstance(value, list | tuple):
-        return any(map(contains_bool, value))
-    if isinstance(value, np.ndarray | np.generic):
-        return value.dtype.kind == "b"
-    return isinstance(value, bool)
+    waiting = [value]  # not recursive: the file chooses the depth
+    for one in waiting:
+        kind = getattr(getattr(one, "dtype", None), "kind", "b" if isinstance(one, bool) else "")
+        if kind == "b":
+            return True
+        if isinstance(one, list | tuple) or kind == "O":
+            waiting.extend(np.ravel(one).tolist() if kind == "O" else one)
+    return False

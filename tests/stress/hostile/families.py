@@ -515,6 +515,7 @@ def manifests(folder: Path, number: int, rng: np.random.Generator) -> Mutant:
     layout = _pick(list(conversion.LAYOUTS), rng)
     root = _laid_out(folder, layout)
     content = json.loads(folders()[layout]["jaxtal.json"])
+    content.pop("sha256")  # otherwise no change would be read
     what, changed = crafted.hostile_json(content, number, rng)
     _write(root / "jaxtal.json", changed)
     return Mutant(f"{layout}, jaxtal.json: {what}", root, _reading(folder, root, layout, rng))
