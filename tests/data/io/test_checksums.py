@@ -79,15 +79,11 @@ def test_every_flipped_bit_is_refused_or_changes_nothing(tmp_path):
     path = tmp_path / "file.json"
     json_files.write(path, json_files.to_sealed_text(CONTENT))
     whole, wanted = path.read_bytes(), {**CONTENT, "n": None}
-    unchanged = 0
     for bit in range(8 * len(whole)):
         content = bytearray(whole)
         content[bit // 8] ^= 1 << bit % 8
         path.write_bytes(content)
         try:
-            found = json_files.load(path, "a test")
+            assert json_files.load(path, "a test") == wanted
         except DataError:
             continue
-        assert {name: found[name] for name in wanted} == wanted
-        unchanged += 1
-    assert unchanged < 60  # those of the name of the checksum
