@@ -7,6 +7,7 @@ notice a bit that a disk or a copy has changed.
 """
 
 import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -33,10 +34,11 @@ def write_manifest(folder: Path) -> None:
     """
     later = {folder / name for name in _LATER}
     files = [path for path in sorted(folder.rglob("*")) if path.is_file() and path not in later]
-    for path in files:
-        _to_disk(path)
     names = [path.relative_to(folder).as_posix() for path in files]
-    sums = checksums.crc32_of_files(folder, names)
+    with ThreadPoolExecutor(1) as pool:  # the disk is busy while the checksums are computed
+        flushed = pool.map(_to_disk, files)
+        sums = checksums.crc32_of_files(folder, names)
+        list(flushed)
     sizes = [path.stat().st_size for path in files]
     content = {
         "files": {name: [size, sums[name]] for name, size in zip(names, sizes, strict=True)},

@@ -1,7 +1,6 @@
 """Save and restore the training state with Orbax."""
 
 import contextlib
-import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,7 +20,6 @@ from jaxtal.training.checkpoint_fit import shapes_of
 from jaxtal.training.train_state import TrainState
 
 _RUN = "run"  # entry of the progress
-_UNFINISHED = "*.orbax-checkpoint-tmp*"  # names that Orbax gives to folders until they are whole
 
 
 class Checkpoints:
@@ -41,7 +39,7 @@ class Checkpoints:
             writes: delete unfinished checkpoints of earlier runs, and allow `save`.
             run: JSON object that every saved checkpoint contains, see `saved_run`.
         """
-        self._run, self._writes = run or {}, writes
+        self._run = run or {}
         best = policies.BestN(get_metric_fn=lambda metrics: metrics["criterion"], n=1)
         self._manager = _Manager(
             folder.resolve(),
@@ -58,7 +56,7 @@ class Checkpoints:
     def _seal(self) -> None:
         """Write the manifest; Orbax calls this before it renames a written checkpoint."""
         if jax.process_index() == 0:
-            for folder in self._manager.directory.glob(_UNFINISHED):
+            for folder in self._manager.directory.glob("*.orbax-checkpoint-tmp*"):
                 checkpoint_integrity.write_manifest(Path(folder))
 
     def latest_step(self) -> int | None:
@@ -145,17 +143,8 @@ class Checkpoints:
             self.close()
 
     def close(self) -> None:
-        """Block until pending saves have finished, then close the manager.
-
-        What a failed save has written is deleted; a part that Orbax still writes in another thread
-        is deleted by the next run.
-        """
-        try:
-            self._manager.close()
-        finally:
-            if self._writes and jax.process_count() == 1:
-                for unfinished in self._manager.directory.glob(_UNFINISHED):
-                    shutil.rmtree(unfinished, ignore_errors=True)
+        """Block until pending saves have finished, then close the manager."""
+        self._manager.close()
 
     def wait(self) -> None:
         """Block until pending saves have finished."""

@@ -10,6 +10,8 @@ _PATTERN = "*.orbax-checkpoint-tmp*"  # Orbax's name of a checkpoint until it is
 def remove_unfinished(files: Workdir) -> None:
     """Remove unfinished checkpoints, so that they do not keep the disk full.
 
+    The next run removes what Orbax still writes in another thread.
+
     Args:
         files: the work directory, whose checkpoints no other process writes.
     """
