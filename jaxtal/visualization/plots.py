@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from jaxtal.data.dataset import Dataset, TimeGrid
+from jaxtal.data.io import checksums
 from jaxtal.data.io.files import atomic_write
 from jaxtal.data.segments import Segments
 from jaxtal.errors import DataError
@@ -268,9 +269,7 @@ def draw_training(metrics: list[dict]) -> Figure:
     """Draw loss terms and, below, mAP over training steps; null values are gaps.
 
     The mAP is that of the validation videos where the run has some, otherwise that of the test
-    videos.
-
-    For a population, the curves are means over the members, beside the average mAP of each member.
+    videos. For a population, the curves are means over the members, beside each member's mAP.
 
     Args:
         metrics: the lines of metrics.jsonl.
@@ -281,7 +280,8 @@ def draw_training(metrics: list[dict]) -> Figure:
     figure = Figure(figsize=(9, 7), layout="constrained")
     upper, lower = figure.subplots(2, 1, sharex=True)
     losses = [line for line in metrics if "loss" in line]
-    for name in [key for key in (losses[0] if losses else {}) if key not in ("step", "members")]:
+    others = ("step", "members", checksums.KEY)
+    for name in [key for key in (losses[0] if losses else {}) if key not in others]:
         values = np.array([line[name] for line in losses], float)
         width = 2 if name == "loss" else 1
         upper.plot([line["step"] for line in losses], values, lw=width, label=name)

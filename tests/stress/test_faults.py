@@ -356,7 +356,7 @@ def test_judge(kind, code, fields, lines, wrong):
     assert events.judge(event, 50, **about, lines=lines) == wrong
 
 
-def finished(folder, value: float = 1.5, seconds: float = 3):
+def finished(folder, value: float = 1.5, seconds: float = 3, **progress):
     """Make the work directory of a finished run with one array."""
     folder.mkdir()
     (folder / "result.json").write_text(json.dumps({"map": 0.5, "seconds": seconds}))
@@ -364,25 +364,33 @@ def finished(folder, value: float = 1.5, seconds: float = 3):
     (folder / "metrics.jsonl").write_text('{"step": 3}\n')
     state = {"step": np.int32(3), "params": {"kernel": np.array([[value, np.nan]], np.float32)}}
     with Checkpoints(folder / "checkpoints", writes=True) as checkpoints:
-        checkpoints.save(state, 3, {"best": 0.25})
+        evaluation = [{"step": 3}]
+        checkpoints.save(state, 3, {"evaluation": evaluation, "best": 0.25, **progress})
     return folder
 
 
 def test_differences(tmp_path):
     one = finished(tmp_path / "one")
     assert events.differences(one, finished(tmp_path / "same", seconds=4)) == []
-    other = finished(tmp_path / "other", value=np.nextafter(np.float32(1.5), np.float32(2)))
-    assert events.differences(other, one) == ["checkpoint: ['params']['kernel']"]
+    value = np.nextafter(np.float32(1.5), np.float32(2))
+    other = finished(tmp_path / "other", value, best=0.75)
+    kernel = "checkpoint: ['params']['kernel']"
+    assert events.differences(other, one) == [kernel, "checkpoint: progress.best"]
     (other / "metrics.jsonl").write_text("")
     (other / "result.json").write_text('{"map": 0.25, "seconds": 3}')
     (other / "members").mkdir()
     (other / "members" / "detections.json").write_text("[]")
-    progress = other / "checkpoints" / "3" / "progress" / "metadata"
-    progress.write_text(progress.read_text().replace("0.25", "0.75"))
     assert events.differences(other, one) == [
         "result.json", "members/detections.json", "metrics.jsonl",
-        "checkpoint: ['params']['kernel']", "checkpoint: progress",
+        kernel, "checkpoint: progress.best",
     ]  # fmt: skip
+
+
+def test_a_checkpoint_before_the_evaluation_of_its_step(tmp_path):
+    whole = finished(tmp_path / "whole")
+    early = finished(tmp_path / "early", evaluation=[{"step": 2}], best=0, diverged=[1])
+    assert events.differences(early, whole) == ["checkpoint: progress.diverged"]
+    assert "checkpoint: progress.best" in events.differences(whole, early)
 
 
 JOBS = fault_jobs.jobs_of(2, 0)

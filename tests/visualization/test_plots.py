@@ -1,6 +1,7 @@
 """Figures of videos and training, also of empty and partial runs."""
 
 import errno
+import json
 import os
 
 import numpy as np
@@ -15,6 +16,7 @@ from jaxtal.errors import DataError
 from jaxtal.inference.model import VideoPrediction
 from jaxtal.methods import d2net, twostream
 from jaxtal.methods.co2net import METHOD
+from jaxtal.training import metrics_file
 from jaxtal.visualization import plots
 
 CONFIG = twostream_thumos.get_config()
@@ -115,7 +117,8 @@ def test_training_curves_without_lines_and_with_gaps():
     assert len(plots.draw_training([]).axes) == 2
     line = {"average": {"0.1:0.7": None}, "map": {}, "classification_map": None}
     metrics = [{"step": 1, "loss": 1.0}, {"step": 2, "loss": None}, {"step": 2, **line}]
-    figure = plots.draw_training(metrics)
+    figure = plots.draw_training([json.loads(metrics_file.to_text(each)) for each in metrics])
+    assert [curve.get_label() for curve in figure.axes[0].lines] == ["loss"]
     np.testing.assert_array_equal(figure.axes[0].lines[0].get_ydata(), [1.0, np.nan])
 
 

@@ -304,10 +304,14 @@ def differences(ours: Path, theirs: Path) -> list[str]:
         if _bytes_of(ours / name) != _bytes_of(theirs / name):
             found.append(str(name))
     first, second = (checkpoint_of(folder) for folder in (ours, theirs))
+    # A checkpoint that a signal caused at the last step precedes the evaluation of that step.
+    evaluated = [each["step"] for each in first.get("progress.evaluation", ()) if each]
+    early = evaluated and first["step"] not in evaluated
+    later = ("progress.evaluation", "progress.best") if early else ()
     found += [
         f"checkpoint: {name}"
         for name in sorted(first.keys() | second.keys())
-        if first.get(name) != second.get(name)
+        if first.get(name) != second.get(name) and name not in later
     ]
     return found
 
@@ -317,7 +321,7 @@ def _bytes_of(path: Path) -> bytes | None:
 
 
 def checkpoint_of(workdir: Path) -> dict[str, Any]:
-    """Return the last checkpoint: dtype, shape and bytes of every array; step and progress."""
+    """Return the last checkpoint: dtype, shape and bytes of each array; step; progress."""
     step = complete_step(workdir)
     folder = workdir / "checkpoints" / str(step)
     with contextlib.closing(ocp.PyTreeCheckpointHandler()) as handler:
@@ -328,4 +332,6 @@ def checkpoint_of(workdir: Path) -> dict[str, Any]:
         jax.tree_util.keystr(path): (str(leaf.dtype), leaf.shape, leaf.tobytes())
         for path, leaf in jax.tree_util.tree_leaves_with_path(jax.tree.map(np.asarray, tree))
     }
-    return {**arrays, "step": step, "progress": _bytes_of(folder / "progress" / "metadata")}
+    progress = json_files.load(folder / "progress" / "metadata", "the progress")
+    saved = {f"progress.{name}": value for name, value in progress.items()}
+    return {**arrays, **saved, "step": step}

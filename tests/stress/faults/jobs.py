@@ -246,5 +246,7 @@ def last_step(workdir: Path) -> int | None:
 
 
 def complete_step(workdir: Path) -> int:
-    """Return the last step with a complete checkpoint, 0 for none."""
-    return checkpoint_integrity.latest_complete_step(workdir / "checkpoints") or 0
+    """Return the last step with an intact checkpoint, 0 for none."""
+    folder = workdir / "checkpoints"
+    steps = reversed(checkpoint_integrity.checkpoint_steps(folder))
+    return next((n for n in steps if not checkpoint_integrity.find_damage(folder / str(n))), 0)
