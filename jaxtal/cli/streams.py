@@ -60,7 +60,8 @@ def _lasting(stream, number: int):
         encoding=stream.encoding,
         # A name that the encoding lacks is printed with escapes.
         errors="backslashreplace" if stream.errors == "strict" else stream.errors,
-        line_buffering=stream.line_buffering,
+        # PYTHONUNBUFFERED only sets `write_through`, which ends at the buffer.
+        line_buffering=stream.line_buffering or stream.write_through,
         write_through=stream.write_through,
     )
 

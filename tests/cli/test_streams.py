@@ -42,6 +42,21 @@ def shell(line: str, *arguments) -> subprocess.CompletedProcess:
     return subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
 
 
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_warning_is_written_at_once(unbuffered):
+    """Even if the process is killed after it."""
+    code = (
+        "import os, sys\nfrom jaxtal.cli import streams\nstreams.install()\n"
+        "print('a warning', file=sys.stderr)\nos._exit(3)"
+    )
+    environment = {**os.environ, "PYTHONUNBUFFERED": unbuffered}
+    words = [sys.executable, "-c", code]
+    done = subprocess.run(
+        words, cwd=ROOT, capture_output=True, text=True, check=False, env=environment
+    )
+    assert (done.returncode, done.stderr) == (3, "a warning\n")
+
+
 def test_training_goes_on_without_the_reader_of_its_output(calm, tmp_path):
     with start(*STEPS, f"--workdir={tmp_path}") as process:
         assert process.stdout.readline().startswith("Synthetic: 12 training")
