@@ -5,7 +5,8 @@
 
 The arguments after `--` are passed to every `python -m jaxtal.main`. The output of process 0 is
 printed unchanged; lines of the others begin with `[process K]`. Exit codes: 0 success, 75
-interrupted (the same command resumes the run), otherwise that of the process that failed first.
+interrupted (the same command resumes the run), otherwise that of the process that failed first. An
+error of a process counts before the exit of one that lost it.
 """
 
 import argparse
@@ -161,7 +162,8 @@ def supervise(
             launcher.
 
     Returns:
-        The process that failed first, None if none did; and whether a signal was received.
+        The process that failed first, or one whose error explains that failure; None if none
+        failed. And whether a signal was received.
     """
     running, failed, stopping = len(processes), None, False
     due: list[tuple[float, int]] = []  # times, and the signals to send then
@@ -176,10 +178,21 @@ def supervise(
             due = _schedule(0.0, STOP_SECONDS)
         elif event is not None:
             running -= 1
-            if processes[event].returncode and failed is None:
-                failed = event
+            code = processes[event].returncode
+            if code and failed is None:
                 due = due or _schedule(GRACE_SECONDS, LOST_SECONDS)
+            if code and (failed is None or explains(code, processes[failed].returncode)):
+                failed = event
     return failed, stopping
+
+
+def explains(code: int, first: int) -> bool:
+    """Return whether an exit code explains that of the process that ended first.
+
+    A process that loses another one exits with 75 or aborts, perhaps seen before the other's end.
+    """
+    lost = first in (INTERRUPTED, -signal.SIGABRT, 128 + signal.SIGABRT)
+    return lost and 0 < code < 128 and code != INTERRUPTED
 
 
 def _schedule(until_term: float, until_kill: float) -> list[tuple[float, int]]:

@@ -161,6 +161,38 @@ def test_exit_code_and_message_are_of_the_process_that_failed_first(start, progr
     assert finish(start(program)) == (code, "", f"{ending}{and_then}\n")
 
 
+@pytest.mark.parametrize(
+    ("symptom", "cause", "code", "ending"),
+    [
+        ("sys.exit(75)", "sys.exit(2)", 2, "process 0 ended with exit code 2"),
+        ("os.abort()", "sys.exit(1)", 1, "process 0 ended with exit code 1"),
+        ("os._exit(134)", "sys.exit(2)", 2, "process 0 ended with exit code 2"),
+        ("sys.exit(75)", "os.abort()", 75, "process 1 ended with exit code 75"),
+        ("sys.exit(1)", "sys.exit(2)", 1, "process 1 ended with exit code 1"),
+        ("os.kill(os.getpid(), 9)", "sys.exit(2)", 75, "process 1 was killed by signal 9"),
+    ],
+)
+def test_an_error_counts_before_the_exit_of_a_process_that_lost_the_other(
+    start, symptom, cause, code, ending
+):
+    program = f"if k: open(mark, 'w'); {symptom}\nafter_the_mark(); {cause}"
+    got, out, err = finish(start(program))
+    assert (got, out) == (code, "")
+    assert err.startswith(ending)
+
+
+def test_an_error_while_saving_counts_after_a_signal(start):
+    program = (
+        "on_term(lambda: (k or after_the_mark(), k and open(mark, 'w'), sys.exit(75 if k else 2)))"
+    )
+    process = start(f"{program}; report('ready'); time.sleep(20)")
+    lines_of(process, 2)
+    process.terminate()
+    code, _, err = finish(process)
+    assert code == 2
+    assert "process 0 ended with exit code 2 after the launcher received a signal, see above" in err
+
+
 def test_others_have_time_to_report_the_failure(start):
     die = "if k: open(mark, 'w'); os.kill(os.getpid(), 9)"
     notice = f"{die}\nafter_the_mark(); report('lost', sys.stderr); sys.exit(75)"
