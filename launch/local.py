@@ -130,10 +130,15 @@ def notify_exit(index: int, process: subprocess.Popen[bytes], events: queue.Simp
 
 @contextlib.contextmanager
 def signals_as_events(events: queue.SimpleQueue) -> Iterator[None]:
-    """Put None on `events` for every SIGTERM and SIGINT inside the context."""
+    """Put None on `events` for every signal that stops a job inside the context.
+
+    `nohup` ignores SIGHUP, a shell SIGINT for its background jobs; they stay ignored.
+    """
+    numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
     before = {
         number: signal.signal(number, lambda *_: events.put(None))
-        for number in (signal.SIGTERM, signal.SIGINT)
+        for number in numbers
+        if signal.getsignal(number) != signal.SIG_IGN
     }
     try:
         yield

@@ -212,7 +212,7 @@ def test_a_process_that_hangs_after_another_is_lost_gets_sigterm_then_sigkill(st
     assert 1.5 <= time.monotonic() - begin < 8
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_signals_are_forwarded_as_sigterm(start, number):
     program = "on_term(lambda: (report('saved'), sys.exit(75))); report('ready'); time.sleep(20)"
     process = start(program)
@@ -222,6 +222,18 @@ def test_signals_are_forwarded_as_sigterm(start, number):
     assert code == 75
     assert sorted(out.splitlines()) == ["[process 1] saved", "saved"]
     assert "ended with exit code 75 after the launcher received a signal; the same" in err
+
+
+def test_nohup_protects_from_sighup(start):
+    ignored = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # inherited by the launcher
+    try:
+        process = start("report('ready'); after_the_mark()")
+    finally:
+        signal.signal(signal.SIGHUP, ignored)
+    lines_of(process, 2)
+    process.send_signal(signal.SIGHUP)
+    start("open(mark, 'w')", processes=1).wait()
+    assert finish(process) == (0, "", "")
 
 
 def test_a_process_that_ignores_sigterm_is_killed(start):
