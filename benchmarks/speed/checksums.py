@@ -6,7 +6,9 @@
 features a snippet) with the checksums of all files and without; both flush the files to disk.
 `load` reads a data set that `jaxtal data convert` has written (ACM-Net's layout, the default is 4.1
 GB) with the verification of its checksums and without. All are measured in turn in one process;
-`cost` is the ratio of the medians, with / without. Files are in the page cache.
+`ratio` is that of the medians, with / without; `pairs_quartiles` are those of the ratios of
+neighboring measurements, on which slow changes of the machine's speed have less effect. Files are
+in the page cache.
 """
 
 import shutil
@@ -113,7 +115,9 @@ def compared(name: str, shapes: dict, repeats: int, calls: dict) -> Iterator[dic
     """Yield a row for each of two calls, the first with its cost."""
     seconds = interleaved(calls, repeats)
     yield row(f"{name} without", shapes, seconds["without"])
-    yield row(f"{name} with", shapes, seconds["with"], seconds["without"], ratio="cost")
+    with_, without = seconds["with"], seconds["without"]
+    quartiles = np.quantile(np.divide(with_, without), (0.25, 0.5, 0.75)).tolist()
+    yield row(f"{name} with", shapes, with_, without, ratio="cost", pairs_quartiles=quartiles)
 
 
 def main() -> None:
