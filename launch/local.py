@@ -25,6 +25,7 @@ from collections.abc import Iterator
 from typing import IO, Any
 
 MODULE = "jaxtal.main"
+STDOUT, STDERR = 1, 2  # file descriptors
 INTERRUPTED = 75
 
 # Seconds. After a failure the other processes first have time to notice it and report it;
@@ -97,17 +98,22 @@ def _die_with_parent() -> None:
     _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
-def prefix_lines(index: int, source: IO[bytes], target: IO[bytes]) -> None:
-    """Copy lines as they arrive, prefixed with the number of the process."""
-    with source, contextlib.suppress(BrokenPipeError):
+def write(target: int, line: bytes) -> None:
+    """Write to a file descriptor at once: a buffer would fail again when the launcher ends."""
+    while line:
+        line = line[os.write(target, line) :]
+
+
+def prefix_lines(index: int, source: IO[bytes], target: int) -> None:
+    """Copy lines as they arrive, prefixed with the number of the process, while they are read."""
+    with source, contextlib.suppress(OSError):
         for line in source:
-            target.write(b"[process %d] %s\n" % (index, line.rstrip(b"\n")))
-            target.flush()
+            write(target, b"[process %d] %s\n" % (index, line.rstrip(b"\n")))
 
 
 def forward(index: int, process: subprocess.Popen[bytes]) -> list[threading.Thread]:
     """Start and return threads that copy the piped output of a process."""
-    pairs = [(process.stdout, sys.stdout.buffer), (process.stderr, sys.stderr.buffer)]
+    pairs = [(process.stdout, STDOUT), (process.stderr, STDERR)]
     threads = [
         threading.Thread(target=prefix_lines, args=(index, source, target), daemon=True)
         for source, target in pairs
@@ -250,7 +256,8 @@ def run(options: argparse.Namespace, module: str, port: int) -> int:
     hint = "; the same command resumes from the last checkpoint"
     if exit_code(code) != INTERRUPTED:
         hint = ", see above"
-    print(f"{ending(failed, code)}{after}{hint}", file=sys.stderr)
+    with contextlib.suppress(OSError):  # the terminal or the reader may be gone
+        write(STDERR, f"{ending(failed, code)}{after}{hint}\n".encode())
     return exit_code(code)
 
 

@@ -236,6 +236,13 @@ def test_nohup_protects_from_sighup(start):
     assert finish(process) == (0, "", "")
 
 
+def test_the_exit_code_needs_no_reader_of_the_output(start):
+    process = start("k and report('line'); k and report('line', sys.stderr); sys.exit(2 * k)")
+    process.stdout.close()
+    process.stderr.close()
+    assert process.wait(timeout=30) == 2
+
+
 def test_a_process_that_ignores_sigterm_is_killed(start):
     program = "on_term(lambda: report('term')); report('ready'); [time.sleep(9) for _ in range(9)]"
     process = start(program, constants="STOP_SECONDS=0.5")
