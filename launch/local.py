@@ -105,7 +105,7 @@ def write(target: int, line: bytes) -> None:
 
 
 def prefix_lines(index: int, source: IO[bytes], target: int) -> None:
-    """Copy lines as they arrive, prefixed with the number of the process, while they are read."""
+    """Copy lines as they arrive, prefixed with the process's number, until nobody reads them."""
     with source, contextlib.suppress(OSError):
         for line in source:
             write(target, b"[process %d] %s\n" % (index, line.rstrip(b"\n")))

@@ -115,9 +115,9 @@ def compared(name: str, shapes: dict, repeats: int, calls: dict) -> Iterator[dic
     """Yield a row for each of two calls, the first with its cost."""
     seconds = interleaved(calls, repeats)
     yield row(f"{name} without", shapes, seconds["without"])
-    with_, without = seconds["with"], seconds["without"]
-    quartiles = np.quantile(np.divide(with_, without), (0.25, 0.5, 0.75)).tolist()
-    yield row(f"{name} with", shapes, with_, without, ratio="cost", pairs_quartiles=quartiles)
+    verified, plain = seconds["with"], seconds["without"]
+    quartiles = np.quantile(np.divide(verified, plain), (0.25, 0.5, 0.75)).tolist()
+    yield row(f"{name} with", shapes, verified, plain, ratio="cost", pairs_quartiles=quartiles)
 
 
 def main() -> None:

@@ -237,7 +237,8 @@ def checksums(rows: Sequence[Row]) -> str:
             f"{without['shapes']['MB']:,} MB",
             _spread(without),
             _spread(row),
-            "{1:.2f} ({0[0]:.2f} to {0[2]:.2f})".format(row["pairs_quartiles"], row["ratio"]),
+            f"{row['ratio']:.2f} ({row['pairs_quartiles'][0]:.2f} to "
+            f"{row['pairs_quartiles'][2]:.2f})",
         ]
         for without, row in zip(rows[::2], rows[1::2], strict=True)
     ]
