@@ -106,25 +106,28 @@ class Trainer:
     Attributes:
         compiled: compiled program of a dispatch.
         state: training state of all members after the steps taken so far.
+        hyper: their hyperparameters.
+        data: the packed videos.
+        model: the network.
     """
 
     def __init__(self, config, data: PackedVideos, steps: int = 1):
         method = methods.get(config.method)
         assert data.features is not None  # the features are on the device
         classes, width = data.videos.labels.shape[1], data.features.shape[1]
-        model = method.build(config.model, classes)
+        self.model = method.build(config.model, classes)
         mesh = make_mesh(jax.devices(), 1, 1)
         hyper = population.hypers(population.members_of(config))
-        self._hyper, self._data = sharding.device_put(mesh, (hyper, data))
-        self.state = train_step.init_fn(model, config, mesh, width)(self._hyper)
+        self.hyper, self.data = sharding.device_put(mesh, (hyper, data))
+        self.state = train_step.init_fn(self.model, config, mesh, width)(self.hyper)
         self._stop = sharding.device_put(mesh, np.int32(2**31 - 1))
-        program = train_step.train_fn(model, method, config, mesh, steps)
-        arguments = (self.state, self._hyper, self._stop, self._data, None)
+        program = train_step.train_fn(self.model, method, config, mesh, steps)
+        arguments = (self.state, self.hyper, self._stop, self.data, None)
         self.compiled = program.lower(*arguments).compile()
 
     def __call__(self) -> dict:
         """Take the next steps and return their mean metrics, on the device."""
-        arguments = (self.state, self._hyper, self._stop, self._data, None)
+        arguments = (self.state, self.hyper, self._stop, self.data, None)
         self.state, metrics, _ = self.compiled(*arguments)
         return metrics
 

@@ -12,9 +12,13 @@ from ml_collections import ConfigDict
 from jaxtal.configs import co2net_thumos
 
 
-def get_config() -> ConfigDict:
-    """Return the THUMOS14 config with smaller values."""
-    config = co2net_thumos.get_config()
+def get_config(preset: str = "code") -> ConfigDict:
+    """Return the THUMOS14 config with smaller values.
+
+    Args:
+        preset: see `co2net_thumos.get_config`.
+    """
+    config = co2net_thumos.get_config(preset)
     config.seed = 0
     config.data.update(dir="audio_wtal", name="AudioWTAL", num_snippets=150)
     config.data.stream_widths = (128, 128)  # level statistics, modulation and onsets

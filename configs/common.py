@@ -40,6 +40,9 @@ def get_config() -> ConfigDict:
             "loss": {"weights": {}},  # one weight per loss term; 0 drops the term
             "train": {
                 "steps": 5000,  # [updates] length of the training
+                # [epochs] length of the training instead of `steps`; 0: none. An epoch has
+                # videos / batch_size updates, rounded up
+                "epochs": 0,
                 "batch_size": 10,  # [videos] size of a batch
                 # [updates] in one dispatch and one line of metrics; should divide eval_every
                 "log_every": 20,
@@ -116,7 +119,10 @@ def _localization() -> dict[str, object]:
         "topk_divisor": 10,  # class score: mean of the max(1, floor(T / 10)) largest activations
         "class_weight": 0.2,  # weight of the class score in a proposal's score
         "outer_ratio": 0.25,  # length of each outer region, relative to the proposal's
-        "outer": "joint",  # one mean over both outer regions; "sides": mean of two means
+        # outer regions: "joint", rounded up on the left and down on the right, one mean; "sides",
+        # rounded down, at least 1, mean of two means; the papers': "symmetric", not rounded, one
+        # mean; "padded", the same with 0 outside of the video
+        "outer": "joint",
         # drop proposals with a lower outer-inner contrast before NMS; None: keep all
         "min_contrast": config_dict.placeholder(float),
         "nms": "gaussian",  # "gaussian" or "linear" soft-NMS, "hard" NMS, "none"

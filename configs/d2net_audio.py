@@ -10,9 +10,13 @@ from ml_collections import ConfigDict
 from jaxtal.configs import co2net_audio, d2net_thumos
 
 
-def get_config() -> ConfigDict:
-    """Return the THUMOS14 config with smaller values and CO2-Net's protocol."""
-    config = d2net_thumos.get_config()
+def get_config(preset: str = "code") -> ConfigDict:
+    """Return the THUMOS14 config with smaller values and CO2-Net's protocol.
+
+    Args:
+        preset: see `d2net_thumos.get_config`.
+    """
+    config = d2net_thumos.get_config(preset)
     config.seed = 0
     config.data = co2net_audio.get_config().data
     config.optimizer.learning_rate = 2e-4

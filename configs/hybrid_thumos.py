@@ -17,6 +17,7 @@ from jaxtal.configs import co2net_thumos, d2net_thumos, twostream_thumos
 # The fields of `loss` that belong to the parts from the other two methods.
 _DENOISING = (
     "denoising",
+    "denoising_video",
     "denoising_start",
     "denoising_every",
     "snippet_joint",

@@ -20,7 +20,7 @@ def get_config(row: str = "full") -> ConfigDict:
     config.seed = 0
     config.data = co2net_audio.get_config().data
     config.data.test_snippets = config.data.get_oneway_ref("num_snippets")
-    config.train.update(steps=2000, log_every=20, eval_every=200)
+    config.train.update(epochs=0, steps=2000, log_every=20, eval_every=200)
     config.loss.warmup_steps = 200
     # With the values for THUMOS14 two of three seeds fail (docs/results/recordings.md).
     config.model.update(embedding="plain", attention="sigmoid")

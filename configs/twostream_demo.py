@@ -26,7 +26,7 @@ def get_config(row: str = "full") -> ConfigDict:
     config.data.num_snippets = 200  # [snippets] T; most videos are shorter
     config.data.test_snippets = config.data.get_oneway_ref("num_snippets")
     # An epoch of 100 videos has 7 steps: 143 epochs.
-    config.train.update(steps=1000, log_every=20, eval_every=200)
+    config.train.update(epochs=0, steps=1000, log_every=20, eval_every=200)
     config.loss.warmup_steps = 100
     # With "residual" the foreground attention of some seeds vanishes (docs/results/generated.md).
     config.model.embedding = "plain"

@@ -317,6 +317,7 @@ _ADDED = (
     "localization.drop_first_snippet_only", "localization.class_rule", "localization.topk_divisor",
     "localization.outer", "localization.min_contrast", "localization.sigma",
     "localization.relative_score", "localization.relative_to",
+    "train.epochs", "loss.denoising_video", "loss.guide_background", "localization.topk_rounding",
 )  # fmt: skip
 
 

@@ -75,8 +75,8 @@ def test_presets():
     assert get_config("co2net_thumos").to_dict() != paper
     with pytest.raises(JaxtalError, match=r"names the preset 'paper', and preset='code'"):
         get_config("co2net_thumos:paper", preset="code")
-    with pytest.raises(JaxtalError, match=r"co2net_audio\.py has no presets; remove 'paper'"):
-        get_config("co2net_audio:paper")
+    with pytest.raises(JaxtalError, match=r"hybrid_audio\.py has no presets; remove 'paper'"):
+        get_config("hybrid_audio:paper")
     with pytest.raises(JaxtalError, match=r"ValueError: preset 'papr'; wanted code or paper"):
         get_config("co2net_thumos:papr")
 

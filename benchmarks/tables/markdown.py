@@ -10,11 +10,11 @@ from benchmarks.tables.rows import OWN
 
 LEGEND = (
     "Numbers are mAP in percent at the last step: mean ± standard deviation over the seeds, then "
-    "the 95 % interval of the mean (Student's t) and n, the number of seeds. *Best on test* is the "
-    "mean at the step with the highest average on the test videos, the published programs' rule. "
-    "Rows marked *paper* are printed numbers, best on test. An ordering of the paper is confirmed "
-    "or reversed if the 95 % interval of the difference, paired by seed, excludes 0; otherwise it "
-    "is inconclusive."
+    "the 95 % interval of the mean (Student's t) and n, the number of seeds. Rows marked *best on "
+    "test* are means at the step with the highest average on the test videos, the published "
+    "programs' rule; rows marked *paper* are printed numbers, chosen in this way. An ordering of "
+    "the paper is confirmed or reversed if the 95 % interval of the difference, paired by seed, "
+    "excludes 0; otherwise it is inconclusive."
 )
 _MOST_WITH_SD = 8  # tables with more columns have standard deviations of the averages only
 
@@ -28,8 +28,9 @@ def markdown(content: Report) -> str:
     Returns:
         Markdown that ends with a newline; the heading has the id of `anchor`.
     """
+    preset = f", preset `{content['preset']}`" * bool(content["preset"])
     parts = [
-        f"## {content['heading']} ({content['data']}) {{ #{anchor(content)} }}",
+        f"## {content['heading']} ({content['data']}{preset}) {{ #{anchor(content)} }}",
         f"```bash\n{_command(content['command'])}\n```",
         _settings(content),
         table(_header(content), _rows(content), left=2),
@@ -43,7 +44,8 @@ def markdown(content: Report) -> str:
 
 def anchor(content: Report) -> str:
     """Return the id of a report's section, for example "table-co2net-3-demo"."""
-    return f"table-{content['table'].replace('/', '-')}-{content['data']}"
+    name = ["table", content["table"].replace("/", "-"), content["data"], content["preset"]]
+    return "-".join(filter(None, name))
 
 
 def published(source: Published) -> str:
@@ -100,7 +102,8 @@ def _header(content: Report) -> list[str]:
     judged = ", ".join(map(_named, content["judged"]))
     by_seed = [f"{judged} by seed"] if content["table"] in OWN else []
     columns = map(_named, content["columns"])
-    return ["Row", "Source", *columns, f"95 %, {judged}", "n", f"{judged}, best on test", *by_seed]
+    against = [f"{judged} minus `{content['base']}`"] if content["base"] else []
+    return ["Row", "Source", *columns, f"95 %, {judged}", "n", *against, *by_seed]
 
 
 def _rows(content: Report) -> Iterator[list[str]]:
@@ -109,20 +112,23 @@ def _rows(content: Report) -> Iterator[list[str]]:
         if ensemble := row.get("ensemble"):
             name = f"{row['name']}, ensemble of {ensemble['members']}"
             values = [f"{ensemble['values'][column]:.1f}" for column in content["columns"]]
-            yield [name, "here", *values, "", "1", "", ""]
-        if row["paper"]:
-            yield ["", "paper", *(_number(row["paper"][c]) for c in content["columns"]), "", "", ""]
+            yield [name, "here", *values, "", "1"]
+        of_others = {"best on test": row["best_on_test"], "paper": row["paper"]}
+        for source, numbers in of_others.items():
+            if numbers:
+                yield ["", source, *(_number(numbers.get(c)) for c in content["columns"])]
 
 
 def _here(content: Report, row: Mapping) -> list[str]:
     columns, judged = content["columns"], content["judged"]
     if not row["n"]:
-        why = " ".join("; ".join(row["failed"]).replace("|", "/").split())
-        return [row["name"], f"failed: {why}", *[""] * (len(columns) + 3)]
+        why = " ".join((row["refused"] or "; ".join(row["failed"])).replace("|", "/").split())
+        return [row["name"], f"{'not defined' if row['refused'] else 'failed'}: {why}"]
     spread = [c for c in columns if len(columns) <= _MOST_WITH_SD or ":" in c]
     cells = [_number(row["mean"][c]) + _sd(row, c) * (c in spread) for c in columns]
-    best = ", ".join(_number(row["best_on_test"][c]) for c in judged)
-    cells += [", ".join(_interval(row, c) for c in judged), str(row["n"]), best]
+    cells += [", ".join(_interval(row, c) for c in judged), str(row["n"])]
+    if content["base"]:
+        cells.append(_difference(row["difference"]) if "difference" in row else "")
     if content["table"] in OWN:
         values = [m.get("values", {}).get(judged[0]) for m in row["members"]]
         cells.append(", ".join(map(_number, values)))
@@ -158,6 +164,8 @@ def sentences(content: Report) -> list[str]:
         for row in content["rows"]
         if row["failed"] and row["n"]
     ]
+    if content["base"]:
+        return lines + _against_the_base(content)
     if content["table"] in OWN:
         return lines + _of_the_last(content["rows"], content["judged"][0])
     for column in content["judged"]:
@@ -200,6 +208,20 @@ def _difference(pair: Mapping) -> str:
         return f"{pair['difference']:.1f}, one seed"
     low, high = pair["interval_95"]
     return f"{pair['difference']:.1f} [{low:.1f}, {high:.1f}]"
+
+
+def _against_the_base(content: Report) -> list[str]:
+    """Name the rows that are better or worse than the base."""
+    rows = [row for row in content["rows"] if row.get("difference", {}).get("n", 0) > 1]
+    better = [row for row in rows if row["difference"]["interval_95"][0] > 0]
+    worse = [row for row in rows if row["difference"]["interval_95"][1] < 0]
+    lines = []
+    for word, found in (("better", better), ("worse", worse)):
+        each = [f"`{row['name']}` ({_difference(row['difference'])})" for row in found]
+        where = f"{content['judged'][0]}, {word} than `{content['base']}`"
+        if each:
+            lines.append(f"{where} (95 %, paired by seed): {', '.join(each)}.")
+    return lines
 
 
 def _of_the_last(rows: Sequence[Mapping], column: str) -> list[str]:

@@ -24,6 +24,7 @@ class Published:
         judged: columns in which rows are compared with each other.
         others: rows of other methods, (supervision, name, numbers); † marks additional data or
             labels.
+        base: the row of a table of no paper that the others are compared with; "": none.
     """
 
     key: str
@@ -32,6 +33,7 @@ class Published:
     rows: dict[str, tuple[float, ...]]
     judged: tuple[str, ...]
     others: tuple[tuple[str, str, tuple[float, ...]], ...] = ()
+    base: str = ""
 
     @property
     def method(self) -> str:

@@ -35,13 +35,18 @@ def report(
         seeds: number of members of each row.
         found: results of all members that did not fail.
         failed: reasons of failed members, by `identity` of their config.
-        about: further fields of the report: "data", "scale", "command".
+        about: further fields of the report: "data", "preset", "scale", "command".
 
     Returns:
-        "table", "heading", "published_on", `about`, "columns", "judged", "rows" (see `_measured`),
-        "others" (rows of other methods, as printed), "order" (see `orders`).
+        "table", "heading", "published_on", `about`, "columns", "judged", "base", "rows" (see
+        `_measured`; with a base also "difference", see `_compared`), "others" (rows of other
+        methods, as printed), "order" (see `orders`).
     """
     measured = [_measured(table, row, seeds, found, failed) for row in rows]
+    of_base = {row["name"]: row for row in measured if row["n"]}.get(table.base)
+    for row in measured:
+        if of_base and row["n"] and row is not of_base:
+            row["difference"] = _difference(row, of_base, table.judged[0])
     return {
         "table": table.key,
         "heading": table.heading,
@@ -49,6 +54,7 @@ def report(
         **about,
         "columns": list(table.columns),
         "judged": list(table.judged),
+        "base": table.base,
         "rows": measured,
         "others": [
             {"supervision": supervision, "name": name, "paper": list(numbers)}
@@ -64,18 +70,19 @@ def _measured(
     """Return a row: the paper's numbers, the members' numbers and their statistics.
 
     Returns:
-        "name", "overrides"; "paper", the printed numbers by column; "members", each with "seed",
-        "step", "protocol", "values" by column, and "best_on_test" by judged column, at the step
-        with the best "selected_by" on the test videos, or with "failed", the reason; "n", the
-        number of members that did not fail; "mean", "sd" and "interval_95" by column, and the
-        mean "best_on_test" by judged column; "failed", the reasons; "ensemble", if the table has
-        it.
+        "name", "overrides"; "refused", why no such model exists, or ""; "paper", the printed
+        numbers by column; "members", each with "seed", "step", "protocol", "values" by column, and
+        "best_on_test" by column, at the step with the best "selected_by" on the test videos, or
+        with "failed", the reason; "n", the number of members that did not fail; "mean", "sd" and
+        "interval_95" by column, and the mean "best_on_test" by column; "failed", the reasons;
+        "ensemble", if the table has it.
     """
-    configs = with_seeds(row.config, seeds)
+    configs = [] if row.refused else with_seeds(row.config, seeds)
     members = [_member(table, config, found, failed) for config in configs]
     content = {
         "name": row.name,
         "overrides": dict(row.overrides),
+        "refused": row.refused,
         "paper": dict(zip(table.columns, table.rows[row.name], strict=False)),
         "members": members,
         **_statistics(members, "values"),
@@ -103,7 +110,7 @@ def _member(table: Published, config, found: Found, failed: Mapping[str, str]) -
         "step": result["step"],
         "protocol": result["protocol"],
         "values": {column: at(result, column) for column in table.columns},
-        "best_on_test": {column: at(result["best_on_test"], column) for column in table.judged},
+        "best_on_test": {column: at(result["best_on_test"], column) for column in table.columns},
         "selected_by": result["best_on_test"]["selected_by"],
     }
 
@@ -152,6 +159,16 @@ def orders(rows: Sequence[Mapping], column: str) -> list[dict[str, Any]]:
 
 
 def _compared(first: Mapping, second: Mapping, column: str) -> dict[str, Any]:
+    return {
+        "column": column,
+        "rows": [first["name"], second["name"]],
+        "paper": [first["paper"][column], second["paper"][column]],
+        **_difference(first, second, column),
+    }
+
+
+def _difference(first: Mapping, second: Mapping, column: str) -> dict[str, Any]:
+    """Compare two rows over the "n" seeds that both have, see `orders`."""
     own, other = (
         {m["seed"]: m["values"][column] for m in row["members"] if "values" in m}
         for row in (first, second)
@@ -160,9 +177,6 @@ def _compared(first: Mapping, second: Mapping, column: str) -> dict[str, Any]:
     differences = [{"d": {column: own[seed] - other[seed]}} for seed in shared]
     numbers = _statistics(differences, "d")
     return {
-        "column": column,
-        "rows": [first["name"], second["name"]],
-        "paper": [first["paper"][column], second["paper"][column]],
         "here": [sum(v[seed] for seed in shared) / max(1, len(shared)) for v in (own, other)],
         "n": numbers["n"],
         "difference": numbers.get("mean", {}).get(column, math.nan),
@@ -172,18 +186,24 @@ def _compared(first: Mapping, second: Mapping, column: str) -> dict[str, Any]:
 
 def write(content: Report, folder: Path) -> Path:
     """Write a report as JSON into `folder` and return the file's path."""
-    path = folder / f"{content['data']}_{content['table'].replace('/', '_')}.json"
+    name = [content["data"], content["preset"], content["table"].replace("/", "_")]
+    path = folder / f"{'_'.join(filter(None, name))}.json"
     json_files.write(path, json_files.to_text(content))
     return path
 
 
 def read(path: Path) -> Report:
     """Read a report from a JSON file; None stands for NaN."""
-    return json_files.load(path, "a table that benchmarks.tables wrote")
+    content = json_files.load(path, "a table that benchmarks.tables wrote")
+    content["rows"] = [{"refused": ""} | row for row in content["rows"]]
+    return {"preset": "", "base": ""} | content  # tables of earlier versions lack these
 
 
 def read_all(folder: Path) -> list[Report]:
     """Read all reports in a folder: own tables first, and the demo first within a table."""
     reports = [read(path) for path in folder.glob("*.json")]
     order = [*OWN, *TABLES]
-    return sorted(reports, key=lambda c: (order.index(c["table"]), c["data"] != "demo", c["data"]))
+    return sorted(
+        reports,
+        key=lambda c: (order.index(c["table"]), c["preset"], c["data"] != "demo", c["data"]),
+    )

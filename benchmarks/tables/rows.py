@@ -3,7 +3,6 @@
 import dataclasses
 import functools
 import operator
-import runpy
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,12 +11,14 @@ from typing import Any
 from ml_collections import ConfigDict
 
 import configs
-from benchmarks.tables.published import FOLDER, TABLES, Published
+from benchmarks.tables.published import FOLDER, PAPERS, TABLES, Published
 from jaxtal import methods
+from jaxtal.config import get_config
 from jaxtal.errors import JaxtalError
 from jaxtal.evaluation import protocols
 
-# Tables of no paper: all methods under one protocol; the hybrid without each of its parts.
+# Tables of no paper: all methods under one protocol; the hybrid without each of its parts; each
+# method with what its paper prints, one by one and as a whole.
 _METHODS = {"CO2-Net": "co2net", "D2-Net": "d2net", "two-stream": "twostream", "hybrid": "hybrid"}
 _PROTOCOL = "co2"
 COMPARISON = Published(
@@ -34,14 +35,24 @@ PARTS = dataclasses.replace(
     title="The hybrid and its parts",
     rows=dict.fromkeys([*_FILE["rows"]["hybrid/1"], "hybrid"], ()),
 )
-OWN = {table.key: table for table in (COMPARISON, PARTS)}
+READINGS = [
+    dataclasses.replace(
+        COMPARISON,
+        key=f"{method}/paper",
+        title=f"{name}: what the paper prints against the default",
+        rows=dict.fromkeys(["default", *_FILE["rows"][f"{method}/paper"]], ()),
+        base="default",
+    )
+    for method, name in PAPERS.items()
+]
+OWN = {table.key: table for table in (COMPARISON, PARTS, *READINGS)}
 # Fields that differ from the config file, by scale and method.
 SCALES: dict[str, dict[str, dict[str, Any]]] = _FILE["scale"]
 _SAME_ROWS = {"twostream/4": "twostream/3", "twostream/6": "twostream/5"}
 
 
 def _overrides(table: Published) -> dict[str, dict[str, Any]]:
-    """Return for each row the fields that differ from the method's full config."""
+    """Return for each row the fields that differ from the method's full config, or its preset."""
     changed = _FILE["rows"].get(_SAME_ROWS.get(table.key, table.key), {})
     found: dict[str, dict[str, Any]] = {}
     for name in table.rows:
@@ -51,7 +62,7 @@ def _overrides(table: Published) -> dict[str, dict[str, Any]]:
     return found
 
 
-OVERRIDES = {table.key: _overrides(table) for table in (*TABLES.values(), PARTS)}
+OVERRIDES = {table.key: _overrides(table) for table in (*TABLES.values(), PARTS, *READINGS)}
 
 # ActivityNet config of each method, and the protocol of its table.
 ACTIVITYNET = {
@@ -84,12 +95,14 @@ class Setting:
         folder: folder of the config files METHOD_SUFFIX.py.
         suffix: name of the data: demo, thumos, audio, ...
         scale: key of `SCALES`.
+        preset: preset of the config files; "": none.
         given: fields and values of every row, unless the row overrides them.
     """
 
     folder: Path
     suffix: str
     scale: str = "config"
+    preset: str = ""
     given: dict[str, Any] = dataclasses.field(default_factory=dict)
 
 
@@ -102,12 +115,14 @@ class Row:
         name: name of the row in the table.
         config: config of a single run with the first seed.
         overrides: fields that differ from the method's full config.
+        refused: why no such model exists, in words; "" if it does.
     """
 
     table: str
     name: str
     config: ConfigDict
     overrides: dict[str, Any]
+    refused: str = ""
 
     @property
     def ensemble(self) -> bool:
@@ -120,27 +135,28 @@ class Row:
         return f"{self.table} {self.name}"
 
 
-def setting_of(data: str, scale: str, given: dict[str, Any]) -> Setting:
+def setting_of(data: str, scale: str, given: dict[str, Any], preset: str = "") -> Setting:
     """Parse `--data`.
 
     Args:
         data: a config file METHOD_SUFFIX.py of any method, or the suffix alone.
         scale: key of `SCALES`.
         given: fields and values of every row.
+        preset: preset of the config files.
 
     Raises:
         JaxtalError: `data` is neither.
     """
     path = Path(data)
     if path.suffix != ".py" and data.isidentifier():
-        return Setting(Path(configs.__path__[0]), data, scale, given)
+        return Setting(Path(configs.__path__[0]), data, scale, preset, given)
     suffix = path.stem.partition("_")[2]
     if not suffix or not path.is_file():
         raise JaxtalError(
             f"--data {data}: no config file METHOD_SUFFIX.py; give one such as "
-            "configs/co2net_demo.py, or the suffix alone (and no preset, as rows are variants)"
+            "configs/co2net_demo.py, or the suffix alone, and a preset with --preset"
         )
-    return Setting(path.parent, suffix, scale, given)
+    return Setting(path.parent, suffix, scale, preset, given)
 
 
 def rows_of(table: str, setting: Setting) -> list[Row]:
@@ -150,6 +166,8 @@ def rows_of(table: str, setting: Setting) -> list[Row]:
         table: key of `TABLES` or `OWN`.
         setting: data and scale of the rows.
 
+    A row whose change no model allows has the reason in `refused`.
+
     Raises:
         JaxtalError: a config file is missing, or a field does not exist or has an invalid value.
     """
@@ -157,10 +175,24 @@ def rows_of(table: str, setting: Setting) -> list[Row]:
         return [
             Row(table, name, _compared(method, setting), {}) for name, method in _METHODS.items()
         ]
-    return [
-        Row(table, name, _of_paper(TABLES.get(table, PARTS), setting, overrides, name), overrides)
-        for name, overrides in OVERRIDES[table].items()
-    ]
+    source = TABLES.get(table) or OWN[table]
+    if setting.preset and table in OWN:
+        raise JaxtalError(f"--table {table} has its own presets; run it without --preset")
+    return [_row(source, setting, *item) for item in OVERRIDES[table].items()]
+
+
+def _row(table: Published, setting: Setting, name: str, overrides: dict[str, Any]) -> Row:
+    fields = dict(overrides)
+    if preset := fields.pop("preset", ""):
+        setting = dataclasses.replace(setting, preset=preset)
+    row = Row(table.key, name, _of_paper(table, setting, fields, name), overrides)
+    try:
+        _check(row.config, table)
+    except JaxtalError as error:
+        if not fields:  # the full method: nothing of the table exists
+            raise
+        return dataclasses.replace(row, refused=str(error))
+    return row
 
 
 def _of_paper(
@@ -177,7 +209,7 @@ def _of_paper(
     if table.activitynet and not on_activitynet:
         config = _as_on_activitynet(config, setting)
     _scale(config, setting)
-    return _checked(_override(config, overrides, f"{table.key} {name}"), table)
+    return _override(config, overrides, f"{table.key} {name}")
 
 
 def _compared(method: str, setting: Setting) -> ConfigDict:
@@ -189,11 +221,15 @@ def _compared(method: str, setting: Setting) -> ConfigDict:
     own = of_method.protocols.get(config.data.name, of_method.default_protocol)
     # "" if it is the method's own protocol: the run is then the one of the paper's table.
     config.evaluation.protocol = "" if chosen == own else chosen
-    return _checked(config, COMPARISON)
+    _check(config, COMPARISON)
+    return config
 
 
 def _scale(config: ConfigDict, setting: Setting) -> None:
-    _override(config, SCALES[setting.scale].get(config.method, {}), f"--scale {setting.scale}")
+    fields = dict(SCALES[setting.scale].get(config.method, {}))
+    if config.loss.get("denoising_start") == 0:  # there is no start to scale
+        fields.pop("loss.denoising_start", None)
+    _override(config, fields, f"--scale {setting.scale}")
     _override(config, setting.given, "--set")
 
 
@@ -213,7 +249,8 @@ def load(setting: Setting, name: str) -> ConfigDict:
             f"{path}: no such config file, but a row needs it; add it, or choose another --table "
             "or --data"
         )
-    return runpy.run_path(str(path))["get_config"]()
+    has_presets = name.partition("_")[0] in PAPERS
+    return get_config(path, preset=(setting.preset or None) if has_presets else None)
 
 
 def _as_on_activitynet(own: ConfigDict, setting: Setting) -> ConfigDict:
@@ -258,8 +295,8 @@ def _override(config: ConfigDict, fields: Mapping[str, Any], where: str) -> Conf
     return config
 
 
-def _checked(config: ConfigDict, table: Published) -> ConfigDict:
-    """Return the config; raise JaxtalError if it is invalid or lacks columns of the table."""
+def _check(config: ConfigDict, table: Published) -> None:
+    """Raise JaxtalError if a config is invalid or lacks columns of the table."""
     method = methods.get(config.method)
     method.validate_config(config)
     own = method.protocols.get(config.data.name, method.default_protocol)
@@ -273,4 +310,3 @@ def _checked(config: ConfigDict, table: Published) -> ConfigDict:
                 f"{name} has {', '.join(sorted(known))}; choose another with "
                 "--set evaluation.protocol=NAME"
             )
-    return config

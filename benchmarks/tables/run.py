@@ -6,12 +6,14 @@
 
 --table: co2net/1 to /6, d2net/1 to /4, twostream/1 to /6; `all`, the tables on THUMOS14;
 `all-anet`, the tables on ActivityNet; `methods`, all methods and their ensembles under one
-protocol; `hybrid/1`, the hybrid and its parts. Rows are trained on the data of a config file
-METHOD_SUFFIX.py; rows of another method use that method's file with the same suffix. Finished rows
-are not trained again, and interrupted ones resume. Each table is written to a JSON file in the
-output folder and printed as Markdown. The documentation's page docs/results/tables.md is rendered
-from these files when the site is built. Without --table nothing is trained, and the tables of the
-output folder are printed.
+protocol; `hybrid/1`, the hybrid and its parts; `co2net/paper`, `d2net/paper`, `twostream/paper`,
+what a paper prints against the default. Rows are trained on the data of a config file
+METHOD_SUFFIX.py, with --preset as METHOD_SUFFIX.py:PRESET; rows of another method use that method's
+file with the same suffix. Finished rows are not trained again, and interrupted ones resume. A row
+that no model allows is reported as such. Each table is written to a JSON file in the output folder
+and printed as Markdown. The documentation's page docs/results/tables.md is rendered from these
+files when the site is built. Without --table nothing is trained, and the tables of the output
+folder are printed.
 
 Exit codes: 0 success, 1 a row or one of its seeds could not be trained (the table has the reason),
 2 user error (see the last line of stderr).
@@ -19,7 +21,6 @@ Exit codes: 0 success, 1 a row or one of its seeds could not be trained (the tab
 
 import argparse
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 
 from absl import logging
@@ -53,6 +54,10 @@ def parse() -> argparse.Namespace:
         "--scale", choices=list(rows.SCALES), default="config",
         help="config: steps and sizes of the config file; table: small ones, for many rows",
     )  # fmt: skip
+    parser.add_argument(
+        "--preset", default="", metavar="NAME",
+        help="a preset of the methods' config files, such as paper; default: none",
+    )  # fmt: skip
     add_set(parser, "data.dir=FOLDER")
     parser.add_argument(
         "--members", type=positive, default=10,
@@ -81,26 +86,30 @@ def run(options: argparse.Namespace) -> int:
     print("\n".join([markdown.LEGEND + "\n", *map(markdown.markdown, reports)]))
     if options.figure:
         figure.draw(reports, options.figure)
-    complete = [not row["failed"] for content in reports for row in content["rows"]]
+    complete = [
+        not row["failed"] or row["refused"] for content in reports for row in content["rows"]
+    ]
     return 0 if not keys or (len(reports) == len(keys) and all(complete)) else 1
 
 
 def _trained(keys: list[str], options: argparse.Namespace) -> list[report.Report]:
     """Train the rows of tables, write a report of each table, and return the reports."""
-    setting = rows.setting_of(options.data, options.scale, dict(options.set))
+    setting = rows.setting_of(options.data, options.scale, dict(options.set), options.preset)
     of_tables = {key: rows.rows_of(key, setting) for key in keys}
     every = [row for own in of_tables.values() for row in own]
     try:
         options.output.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise JaxtalError(f"--output {options.output}: no folder ({error.strerror})") from None
-    jobs = train.plan(every, options.seeds, options.members, train.find(options.workdir))
+    possible = [row for row in every if not row.refused]
+    jobs = train.plan(possible, options.seeds, options.members, train.find(options.workdir))
     failed = train.run(jobs, options.workdir)
     found = train.find(options.workdir)
     reports = []
     for key, own in of_tables.items():
         table = TABLES.get(key) or rows.OWN[key]
-        about = {"data": setting.suffix, "scale": options.scale, "command": _command(key, options)}
+        about = {"data": setting.suffix, "preset": setting.preset, "scale": options.scale}
+        about["command"] = _command(key, options)
         content = report.report(table, own, options.seeds, found, failed, about)
         if any(row["n"] for row in content["rows"]):
             reports.append(report.read(report.write(content, options.output)))
@@ -111,9 +120,11 @@ def _trained(keys: list[str], options: argparse.Namespace) -> list[report.Report
 
 def _command(key: str, options: argparse.Namespace) -> list[str]:
     """Return the command-line arguments that reproduce a table."""
-    shared: Mapping[str, object] = {
+    shared: dict[str, object] = {
         "--table": key, "--data": options.data, "--seeds": options.seeds, "--scale": options.scale
     }  # fmt: skip
+    if options.preset:
+        shared["--preset"] = options.preset
     words = [str(word) for pair in shared.items() for word in pair]
     fields = [f"{name}={value}" for name, value in options.set]
     return [*words, "--set", *fields] if fields else words

@@ -35,6 +35,8 @@ def identity(config: ConfigDict) -> str:
     """Return a hash of a config; a config read from its JSON file has the same one."""
     fields = flatten_dict(config.to_dict(), sep=".", keep_empty_nodes=True)
     kept = {name: value for name, value in fields.items() if name not in _ONLY_SHOWN}
+    if kept.get("train.epochs"):
+        del kept["train.steps"]  # they follow from the epochs and the data
     text = json.dumps(json_files.finite(kept), sort_keys=True, default=repr)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 

@@ -92,8 +92,11 @@ def outer_inner_contrast(
         column: (n,) int or one int for all, the column of `sequence` that scores a segment.
         outer_ratio: length of a flank relative to the segment's length.
         outer: with a flank of f = outer_ratio * length positions, "joint": ceil(f) on the left and
-            floor(f) on the right, one mean over both (CO2-Net); "sides": max(1, floor(f)) on either
-            side, the mean of the two sides' means (D2-Net).
+            floor(f) on the right, one mean over both (CO2-Net's program); "sides": max(1, floor(f))
+            on either side, the mean of the two sides' means (D2-Net's program); "symmetric": f on
+            either side, parts of positions included, one mean over both (the papers' text);
+            "padded": the same, but always divided by 2 f, as if the sequence were 0 outside of the
+            video (two-stream network, eq. 9 as printed).
 
     Returns:
         (n,) float64 contrasts.
@@ -106,21 +109,36 @@ def outer_inner_contrast(
     before, after = OUTER_RULES[outer](length * outer_ratio)
     left = np.maximum(0, start - before)
     right = np.minimum(len(sequence), end + after)
-    at_left, at_start, at_end, at_right = (total[at, column] for at in (left, start, end, right))
+    at_left, at_start, at_end, at_right = (
+        _sum_before(total, at, column) for at in (left, start, end, right)
+    )
     inner = (at_end - at_start) / length
-    if outer == "joint":
-        outside = (start - left) + (right - end)
+    if outer != "sides":
+        exists = (start - left) + (right - end)
+        outside = before + after if outer == "padded" else exists
         surrounding = at_right - at_left - (at_end - at_start)
-        return inner - surrounding / np.maximum(outside, 1) * (outside > 0)
+        return inner - surrounding / np.where(outside > 0, outside, np.inf)
     counts = np.stack([start - left, right - end])
     means = np.stack([at_start - at_left, at_right - at_end]) / np.maximum(counts, 1)
     return inner - means.sum(axis=0) / np.maximum((counts > 0).sum(axis=0), 1)
+
+
+def _sum_before(total: np.ndarray, at: np.ndarray, column: np.ndarray | int) -> np.ndarray:
+    """Return the sums before positions; a part of a position counts by its share."""
+    if at.dtype.kind == "i":
+        return total[at, column]
+    whole = np.floor(at).astype(int)
+    after = np.minimum(whole + 1, len(total) - 1)
+    low = total[whole, column]
+    return low + (at - whole) * (total[after, column] - low)
 
 
 # Lengths of the left and the right flank, in positions, given outer_ratio * length.
 OUTER_RULES = {
     "joint": lambda width: (np.ceil(width).astype(int), np.floor(width).astype(int)),
     "sides": lambda width: (np.maximum(1, np.floor(width).astype(int)),) * 2,
+    "symmetric": lambda width: (width, width),
+    "padded": lambda width: (width, width),
 }
 
 

@@ -37,6 +37,7 @@ class ScoreSpec:
         scores: the term whose max(1, floor(T / topk_divisor)) largest entries over time are
             averaged to the class scores; or `PRECOMPUTED`, the output "scores" (1, C or C + 1).
         topk_divisor: see `scores`.
+        round_up: average the ceil(T / topk_divisor) largest entries instead.
         softmax: apply a softmax over all columns to the averages.
         relative_attention: divide the attention by half of its maximum in the video.
         background: drop the last column of T-CAM and scores, the background class.
@@ -50,6 +51,7 @@ class ScoreSpec:
     softmax: bool = False
     relative_attention: bool = False
     background: bool = True
+    round_up: bool = False
 
     def __post_init__(self):
         """Raise ValueError for unknown terms and values out of range."""
@@ -76,7 +78,8 @@ class ScoreSpec:
         if self.scores == PRECOMPUTED:
             return sequence, gate, self._cut(np.asarray(outputs[PRECOMPUTED], np.float64))[0]
         pooled = terms[self.scores]
-        pooled = proposals.topk_mean(pooled, max(1, len(pooled) // self.topk_divisor))
+        extra = self.topk_divisor - 1 if self.round_up else 0
+        pooled = proposals.topk_mean(pooled, max(1, (len(pooled) + extra) // self.topk_divisor))
         return sequence, gate, self._cut(proposals.softmax(pooled) if self.softmax else pooled)
 
     def activations(self, outputs: dict) -> np.ndarray:

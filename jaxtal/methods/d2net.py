@@ -26,30 +26,22 @@ from jaxtal.input_pipeline.sampling import Context
 from jaxtal.localization import proposals
 from jaxtal.localization.config import LocalizationConfig
 from jaxtal.localization.scoring import ScoreSpec
-from jaxtal.methods import base
+from jaxtal.methods import base, denoising
 from jaxtal.methods.base import Method
 from jaxtal.nn import discriminative_loss, losses
 from jaxtal.nn.discriminative_loss import attended_embeddings, bottom_up_attention
 from jaxtal.nn.layers import Dropout, TemporalConv, leaky_relu
-from jaxtal.nn.mutual_information import MEASURES, joint_matrix
 from jaxtal.parallel import sharding
 
-_SHORTEST = 5  # snippets; shorter videos have no loss
-_MARGIN = 1e-3  # distance of the losses' probabilities from 0 and 1
-
-_DENOISING = {
-    "loss.denoising": (*MEASURES, "l1", "bce", "none"),
-    "loss.snippet_joint": ("class_conditional", "joint"),
-    "loss.video_joint": ("filtered", "joint"),
-}
 _OPTIONS = {
     "model.padding": ("masked", "published"),
     "loss.classification": ("discriminative", "focal", "cross_entropy"),
     "loss.separation_row": discriminative_loss.ROWS,
     "loss.pairs": discriminative_loss.PAIRS,
     "loss.reduction": ("mean", "sum"),
-    "loss.running_background": ("peak", "mean"),
+    "loss.running_background": ("peak", "mean", "sum"),
     "localization.class_scores": ("refined", "cas"),
+    "localization.topk_rounding": ("down", "up"),
 }
 
 
@@ -166,7 +158,7 @@ def loss_terms(
         The scalar terms by name, and the state with the new running background.
     """
     cas, embeddings, settings = outputs["cas"], outputs["embeddings"], config.loss
-    valid, mask = _taking_part(batch)
+    valid, mask = denoising.taking_part(batch)
     attention = cas.max(-1)
     # The loss compares videos of the whole batch, so every device needs all of them.
     foreground, background = sharding.replicated(
@@ -177,10 +169,11 @@ def loss_terms(
     )
 
     running = context.state["running"]["background"]
-    if settings.running_background == "peak":
-        newest = discriminative_loss.peak_embedding(embeddings, 1 - attention, mask)
-    else:
-        newest = background.value
+    newest = {
+        "peak": discriminative_loss.peak_embedding(embeddings, 1 - attention, mask),
+        "mean": background.value,
+        "sum": background.value * background.weight[:, None],
+    }[settings.running_background]
     running = discriminative_loss.update_background(running, newest, background.exists)
 
     weights = None
@@ -197,59 +190,15 @@ def loss_terms(
                 settings.pairs,
             )
         )
-    probability = _video_probability(cas, mask, settings)
+    probability = denoising.video_probability(cas, mask, settings)
     classification = _classification(probability, batch.labels, weights, settings)
     terms = {
         "discriminative": losses.mean_over_videos(classification, mask),
-        **denoising_terms(
+        **denoising.terms(
             cas, bottom_up_attention(embeddings, running), batch, context.step, settings
         ),
     }
     return terms, {"running": {"background": running}}
-
-
-def _taking_part(batch: Batch) -> tuple[jax.Array, jax.Array]:
-    """Return the videos [B] that have a loss, and their snippets [B, T]."""
-    valid = (batch.mask.sum(-1) >= _SHORTEST) & (batch.labels > 0).any(-1)
-    return valid, batch.mask & valid[:, None]
-
-
-# XLA cannot partition a top-k over the devices that share a batch: each handles its own videos.
-_topk_mean = sharding.shard_map_over_batch(losses.topk_mean)
-
-
-def _video_probability(cas, mask, settings) -> jax.Array:
-    """Compute the video-level probabilities p [B, C], clamped away from 0 and 1."""
-    pooled = _topk_mean(cas, mask, divisor=settings.topk_divisor, round_up=True)
-    return jnp.clip(pooled, _MARGIN, 1 - _MARGIN)
-
-
-def denoising_terms(
-    cas: jax.Array, attention: jax.Array, batch: Batch, step: jax.Array, settings: ConfigDict
-) -> dict[str, jax.Array]:
-    """Compute L_DS and L_DV, 0 at steps without denoising (D2-Net, [docs][d2net-schedule]).
-
-    Args:
-        cas: [B, T, C] probabilities.
-        attention: [B, T] without gradient; high for pseudo-foreground, low for pseudo-background
-            (D2-Net's bottom-up attention).
-        batch: supplies labels and mask.
-        step: int32 scalar, updates done before this one.
-        settings: `config.loss`.
-
-    Returns:
-        {"snippet_denoising": scalar, "video_denoising": scalar}.
-    """
-    snippet = video = jnp.float32(0)
-    if settings.denoising != "none":
-        valid, mask = _taking_part(batch)
-        snippet = _snippets_of_all_videos(cas, batch.labels, attention, mask, settings)
-        probability = _video_probability(cas, mask, settings)
-        # An ill-conditioned joint matrix magnifies rounding: sum in one order on all devices.
-        probability, labels, valid = sharding.replicated((probability, batch.labels, valid))
-        video = video_denoising(probability, labels, valid, settings)
-    active = (step >= settings.denoising_start) & (step % settings.denoising_every == 0)
-    return {"snippet_denoising": snippet * active, "video_denoising": video * active}
 
 
 def _classification(probability, labels, weights, settings):
@@ -265,90 +214,6 @@ def _classification(probability, labels, weights, settings):
     return entries.mean(-1) if settings.reduction == "mean" else entries.sum(-1)
 
 
-def _snippets_of_all_videos(cas, labels, bottom_up, mask, settings):
-    """Average `snippet_denoising` over the videos that count."""
-    is_foreground = mask & (bottom_up > settings.bottom_up_foreground)
-    is_background = mask & (bottom_up < settings.bottom_up_background)
-    of_videos = sharding.shard_map_over_batch(
-        jax.vmap(functools.partial(snippet_denoising, settings=settings))
-    )
-    values, counted = of_videos(cas, labels, is_foreground, is_background)
-    return values.sum() / jnp.maximum(counted.sum(), 1)
-
-
-def snippet_denoising(
-    cas: jax.Array,
-    labels: jax.Array,
-    is_foreground: jax.Array,
-    is_background: jax.Array,
-    settings: ConfigDict,
-) -> tuple[jax.Array, jax.Array]:
-    """Compute L_DS of one video (D2-Net, eq. 9 and 11, [docs][d2net-snippet-denoising]).
-
-    Args:
-        cas: [T, C] T-CAM.
-        labels: [C] multi-hot.
-        is_foreground: [T] bool pseudo-labels.
-        is_background: [T] bool, disjoint from `is_foreground`.
-        settings: `config.loss`.
-
-    Returns:
-        value, counted: scalars; 0 and False if pseudo-labels that the loss needs are missing.
-    """
-    largest = cas.max(-1)
-    if settings.denoising in ("l1", "bce"):
-        chosen = is_foreground | is_background
-        distance = _distance(settings.denoising, largest, is_foreground.astype(cas.dtype))
-        return losses.mean_over_time(distance, chosen), chosen.any()
-    prediction = largest
-    if settings.snippet_joint == "class_conditional":
-        own = jnp.where(labels[None] > 0, cas, 0).max(-1)
-        prediction = jnp.where(is_foreground, own, largest)
-    pseudo = jnp.stack([is_foreground, is_background], axis=-1).astype(cas.dtype)
-    prediction = jnp.stack([prediction, 1 - prediction], axis=-1)
-    conditional = settings.snippet_joint == "class_conditional"
-    joint = jnp.maximum(joint_matrix(pseudo, prediction, conditional), 1e-10)
-    counted = is_foreground.any() & is_background.any()
-    joint = jnp.where(counted, joint, jnp.eye(2))
-    value = MEASURES[settings.denoising](joint, gradient_cap=settings.gradient_cap)
-    return jnp.where(counted, value, 0), counted
-
-
-def video_denoising(
-    probability: jax.Array, labels: jax.Array, valid: jax.Array, settings: ConfigDict
-) -> jax.Array:
-    """Compute L_DV of a batch (D2-Net, eq. 10 and 11, [docs][d2net-video-denoising]).
-
-    Args:
-        probability: [B, C] video-level p.
-        labels: [B, C] multi-hot.
-        valid: [B] bool, the videos that take part.
-        settings: `config.loss`.
-
-    Returns:
-        A scalar; 0 without valid videos.
-    """
-    if settings.denoising in ("l1", "bce"):
-        distance = _distance(settings.denoising, probability, labels).mean(-1)
-        return losses.mean_over_time(distance, valid)
-    labels = jnp.where(valid[:, None], labels, 0)
-    if settings.video_joint == "filtered":
-        kept = probability > 0.2 * probability.max(-1, keepdims=True)
-        probability = jnp.where(kept, probability, 0)
-        probability = probability / probability.sum(-1, keepdims=True)
-    joint = joint_matrix(labels, probability, settings.video_joint == "filtered")
-    measure = MEASURES[settings.denoising]
-    return jnp.where(valid.any(), measure(joint, 1e-5, settings.gradient_cap), 0)
-
-
-def _distance(kind: str, estimate: jax.Array, target: jax.Array) -> jax.Array:
-    """Compute the L1 distance or binary cross-entropy, elementwise (D2-Net, Table 4)."""
-    if kind == "l1":
-        return jnp.abs(estimate - target)
-    estimate = jnp.clip(estimate, _MARGIN, 1 - _MARGIN)
-    return -(target * jnp.log(estimate) + (1 - target) * jnp.log1p(-estimate))
-
-
 def validate_config(config: ConfigDict) -> None:
     """Raise ConfigError for unknown options and values out of range."""
     one_of(config, _OPTIONS)
@@ -362,26 +227,13 @@ def validate_config(config: ConfigDict) -> None:
                 "convolution has a middle"
             )
     below(config, {"model.dropout": 1})
-    validate_denoising(config)
+    denoising.validate_config(config)
     base.check_localization(config)
-
-
-def validate_denoising(config: ConfigDict) -> None:
-    """Raise ConfigError for invalid values of the denoising losses' fields."""
-    one_of(config, _DENOISING)
-    least = {"topk_divisor": 1, "denoising_start": 0, "denoising_every": 1, "gradient_cap": 0}
-    at_least(config, {f"loss.{name}": value for name, value in least.items()})
-    if config.loss.bottom_up_background > config.loss.bottom_up_foreground:
-        raise ConfigError(
-            f"config.loss.bottom_up_background is {config.loss.bottom_up_background}, above "
-            f"config.loss.bottom_up_foreground={config.loss.bottom_up_foreground}: a snippet would "
-            "be both pseudo-foreground and pseudo-background; lower it"
-        )
 
 
 def validate_dataset(dataset: Dataset, config: ConfigDict) -> None:
     """Raise ConfigError if no training video has a loss."""
-    least = max(_SHORTEST, config.data.min_snippets)
+    least = max(denoising.SHORTEST, config.data.min_snippets)
     if not any(
         len(video.labels) and video.features.any(axis=1).sum() >= least for video in dataset.train
     ):
@@ -400,10 +252,13 @@ class D2Localization(LocalizationConfig):
             (ActivityNet).
         class_scores: sequence that the video's class scores pool, "refined" (attention times T-CAM,
             published program) or "cas" (T-CAM, paper).
+        topk_rounding: of the number of averaged entries, T / `topk_divisor`: "down" (published
+            program), at least 1, or "up" (paper).
     """
 
     relative_attention: bool
     class_scores: str
+    topk_rounding: str
 
 
 def video_scores(outputs: dict, config: ConfigDict) -> np.ndarray:
@@ -423,6 +278,7 @@ def score_spec(config: ConfigDict) -> ScoreSpec:
         topk_divisor=settings.topk_divisor,
         relative_attention=settings.relative_attention,
         background=False,
+        round_up=settings.topk_rounding == "up",
     )
 
 

@@ -27,7 +27,7 @@ from jaxtal.config import at_least, one_of
 from jaxtal.input_pipeline.packing import Batch
 from jaxtal.input_pipeline.sampling import Context
 from jaxtal.localization.scoring import ScoreSpec
-from jaxtal.methods import co2net, d2net, twostream
+from jaxtal.methods import co2net, denoising, twostream
 from jaxtal.nn import losses
 from jaxtal.nn.layers import TemporalConv, torch_default
 
@@ -100,14 +100,14 @@ def loss_terms(
     terms |= {name: losses.mean_over_videos(value, mask) for name, value in per_video.items()}
     probability = nn.softmax(outputs["cas"])[..., :-1]
     attention = jax.lax.stop_gradient(outputs["attention"][..., 0])
-    denoised = d2net.denoising_terms(probability, attention, batch, context.step, settings)
+    denoised = denoising.terms(probability, attention, batch, context.step, settings)
     return terms | denoised, state
 
 
 def validate_config(config: ConfigDict) -> None:
     """Raise ConfigError for unknown or conflicting options and for numbers out of range."""
     co2net.validate_config(config)
-    d2net.validate_denoising(config)
+    denoising.validate_config(config)
     one_of(config, twostream.DICTIONARY)
     at_least(config, {"loss.warmup_steps": 0})
 

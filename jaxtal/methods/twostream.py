@@ -38,6 +38,7 @@ _OPTIONS = {
     "model.branches": ("both", "attention", "mil"),
     "loss.fusion": ("scores", "losses"),
     "loss.guide_reduction": tuple(losses.REDUCTIONS),
+    "loss.guide_background": tuple(losses.GUIDES),
     **DICTIONARY,
 }
 
@@ -226,9 +227,8 @@ def loss_terms(
     attention = outputs["attention"]
     if settings.guide_stop_attention:
         attention = jax.lax.stop_gradient(attention)
-    per_video["guide"] = losses.opposition(
-        attention, outputs["cas"], mask, settings.guide_reduction
-    )
+    background = losses.GUIDES[settings.guide_background](outputs["attention"], outputs["logits"])
+    per_video["guide"] = losses.opposition_to(attention, background, mask, settings.guide_reduction)
     semantic = losses.mean_over_time(outputs["distance"][..., 0], mask)
     per_video["semantic"] = semantic * ramp(context.step, settings)
     return {

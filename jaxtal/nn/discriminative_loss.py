@@ -17,10 +17,12 @@ class Embeddings(NamedTuple):
     Attributes:
         value: [B, D]; 0 for a video without an embedding.
         exists: [B] bool, True where the video has a snippet to compute it from.
+        weight: [B] sum of the attentions in the mean; times `value`, the sum that eq. 2 prints.
     """
 
     value: jax.Array
     exists: jax.Array
+    weight: jax.Array
 
 
 def attended_embeddings(
@@ -39,7 +41,7 @@ def attended_embeddings(
         mask: [B, T] bool.
 
     Returns:
-        The embeddings [B, D], and [B] bool, false where no snippet reaches the threshold.
+        The embeddings [B, D], [B] bool, false where no snippet reaches the threshold, and [B].
 
     Source: D2-Net, eq. 2 ([docs][d2net-embeddings]).
     """
@@ -47,7 +49,7 @@ def attended_embeddings(
     total = weight.sum(-1)
     exists = total > 0
     value = jnp.einsum("bt,btd->bd", weight, jnp.where(mask[..., None], embeddings, 0))
-    return Embeddings(value / jnp.where(exists, total, 1)[:, None], exists)
+    return Embeddings(value / jnp.where(exists, total, 1)[:, None], exists, total)
 
 
 class Pairing(NamedTuple):
@@ -57,8 +59,8 @@ class Pairing(NamedTuple):
         foreground: [B] int, each foreground embedding's partner; any row for a video without one.
         background: [B] int, the same for the background embeddings.
         crossed_foreground: [B] int, rows whose foreground is compared with the background of the
-            row at the same place of `crossed_background`. Only the first min(number of
-            foregrounds, number of backgrounds) entries have a meaning.
+            row at the same place of `crossed_background`. A pair without one of both, or of one
+            video if only different ones are paired, has no meaning.
         crossed_background: [B] int.
     """
 
@@ -77,8 +79,9 @@ def draw_pairing(
         key: random key.
         foreground: [B] bool, the videos with a foreground embedding.
         background: [B] bool, the videos with a background embedding.
-        pairs: "any" samples permutations, which may pair a video with itself (published program);
-            "different" samples a cycle, which pairs it with another one if there is one (paper).
+        pairs: "any" samples permutations, which may pair a video with itself, and crosses as many
+            videos as have the rarer kind (published program); "different" pairs every video with
+            the next one in a random circle that has the embedding, never with itself (paper).
 
     Returns:
         The pairs, [B] int each.
@@ -87,12 +90,11 @@ def draw_pairing(
     """
     keys = jax.random.split(key, 4)
     partner = _PARTNERS[pairs]
-    return Pairing(
-        partner(keys[0], foreground),
-        partner(keys[1], background),
-        _shuffled(keys[2], foreground),
-        _shuffled(keys[3], background),
-    )
+    if pairs == "different":
+        crossed = jnp.arange(len(foreground)), partner(keys[2], background)
+    else:
+        crossed = _shuffled(keys[2], foreground), _shuffled(keys[3], background)
+    return Pairing(partner(keys[0], foreground), partner(keys[1], background), *crossed)
 
 
 def _rank(members: jax.Array) -> jax.Array:
@@ -109,13 +111,15 @@ def _permuted(key: jax.Array, members: jax.Array) -> jax.Array:
     return _shuffled(key, members)[_rank(members)]
 
 
-def _next_in_cycle(key: jax.Array, members: jax.Array) -> jax.Array:
-    order = _shuffled(key, members)
-    place = jnp.argsort(order)
-    return order[jnp.where(place + 1 < members.sum(), place + 1, 0)]
+def _next_in_circle(key: jax.Array, members: jax.Array) -> jax.Array:
+    """Return the member that follows each row in a random circle of all rows, or the row itself."""
+    count = len(members)
+    place = jax.random.permutation(key, count)
+    ahead = (place[None, :] - place[:, None] - 1) % count  # count - 1 for the row itself
+    return jnp.where(members[None] | jnp.eye(count, dtype=bool), ahead, count).argmin(-1)
 
 
-_PARTNERS = {"any": _permuted, "different": _next_in_cycle}
+_PARTNERS = {"any": _permuted, "different": _next_in_circle}
 PAIRS = tuple(_PARTNERS)
 ROWS = ("list_index", "video")
 
@@ -152,8 +156,7 @@ def cosine_weights(
         rows: the video that w_fb is assigned to. "video": the foreground's own. "list_index" (the
             published program): the foreground's index in the list of foregrounds is used as index
             among the valid videos; both agree unless a valid video has no foreground.
-        pairs: as in `draw_pairing`; "different" also skips pairs of the foreground and the
-            background of one video.
+        pairs: as in `draw_pairing`; "different" skips a video that it found no partner for.
 
     Returns:
         The three weights, [B] each; a weight without its embedding is 0.

@@ -256,8 +256,7 @@ def opposition(
 ) -> jax.Array:
     """Compute the opposition loss |1 - attention - P(background)|.
 
-    Source: CO2-Net, L_oppo, eq. 7 ([docs][co2net-opposition]). With the attention-weighted logits
-    it is the guide loss L_gui of the two-stream network, eq. 7 ([docs][twostream-guide-loss]).
+    Source: CO2-Net, L_oppo, eq. 7 ([docs][co2net-opposition]).
 
     Args:
         attention: [..., T, 1] in 0 to 1.
@@ -268,8 +267,35 @@ def opposition(
     Returns:
         [...] loss per video.
     """
-    background = jax.nn.softmax(cas)[..., -1]
-    return REDUCTIONS[reduction](jnp.abs(1 - attention[..., 0] - background), mask)
+    return opposition_to(attention, jax.nn.softmax(cas)[..., -1:], mask, reduction)
+
+
+def opposition_to(
+    attention: jax.Array, background: jax.Array, mask: jax.Array, reduction: str = "mean"
+) -> jax.Array:
+    """Compute |1 - attention - background|: the guide loss L_gui for a background of `GUIDES`.
+
+    Source: two-stream network, eq. 7 ([docs][twostream-guide-loss]).
+
+    Args:
+        attention: [..., T, 1] in 0 to 1.
+        background: [..., T, 1] probability of the background class.
+        mask: [..., T] bool.
+        reduction: "mean" or "sum" over the valid snippets.
+
+    Returns:
+        [...] loss per video.
+    """
+    return REDUCTIONS[reduction](jnp.abs(1 - attention - background)[..., 0], mask)
+
+
+# The background in eq. 7, functions of the attention a [..., T, 1] and the logits p [..., C + 1].
+GUIDES = {
+    "softmax_of_product": lambda a, p: jax.nn.softmax(a * p)[..., -1:],
+    "product_of_softmax": lambda a, p: a * jax.nn.softmax(p)[..., -1:],
+    "softmax": lambda a, p: jax.nn.softmax(p)[..., -1:],
+    "product": lambda a, p: a * p[..., -1:],
+}
 
 
 def attention_norm(attention: jax.Array, mask: jax.Array, reduction: str = "mean") -> jax.Array:

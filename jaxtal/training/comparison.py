@@ -13,6 +13,7 @@ from jaxtal.errors import CheckpointError, short_repr
 # The folder, the layout and the name only locate the data, which have a fingerprint of their own.
 _MAY_DIFFER = (
     "train.steps",
+    "train.epochs",
     "train.log_every",
     "train.tensorboard",
     "evaluation.plot_videos",

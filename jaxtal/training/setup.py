@@ -103,7 +103,7 @@ def prepare(
     _check_writable(files)
     _check_config(config, method)
     training = mode == "train"
-    saved_step = _last_good_step(files, config) if training else files.checkpoint(step)
+    saved_step = _last_good_step(files) if training else files.checkpoint(step)
     saved = saved_run(files.checkpoints, saved_step) if saved_step >= 0 else {}
     files.check_unedited(saved)
     changed = files.check_config(config.to_dict(), mode, saved.get("config"))
@@ -111,6 +111,8 @@ def prepare(
     _log_mesh(mesh)
     generated = dataset is None and not config.data.dir
     dataset = _loaded(dataset, config)
+    config = with_steps(config, dataset)
+    _check_not_beyond(files, saved_step if training else -1, config)
     found = examine(dataset)
     report(found, dataset.name, config.data.strict, "config.data.")
     _check_dataset(dataset, method, config)
@@ -176,6 +178,7 @@ _MINIMUMS = {
     "data.num_snippets": 1,
     "data.min_snippets": 0,
     "train.steps": 0,
+    "train.epochs": 0,
     "train.batch_size": 1,
     "train.log_every": 1,
     "train.eval_every": 1,
@@ -202,22 +205,44 @@ def _check_config(config: ConfigDict, method: Method) -> None:
         summary_writer()
 
 
-def _last_good_step(files: Workdir, config: ConfigDict) -> int:
-    """Return the step of the last undamaged checkpoint on process 0, -1 for none.
+def with_steps(config: ConfigDict, dataset: Dataset) -> ConfigDict:
+    """Return the config with the number of updates of `config.train.epochs`, unless it is 0.
 
-    Raises:
-        ConfigError: training would end before this step.
+    An epoch has ceil(V / batch_size) updates, where V is the number of training videos with at
+    least `config.data.min_snippets` snippets.
+
+    Args:
+        config: the whole config of a run, which is not modified.
+        dataset: the data set, with all features.
     """
+    if not config.train.epochs:
+        return config
+    config = config.copy_and_resolve_references()
+    videos = sum(len(video.features) >= config.data.min_snippets for video in dataset.train)
+    in_epoch = -(-videos // config.train.batch_size)
+    config.train.steps = config.train.epochs * in_epoch
+    _LOG.info(
+        "%d epochs of %d updates: %d steps", config.train.epochs, in_epoch, config.train.steps
+    )
+    return config
+
+
+def _last_good_step(files: Workdir) -> int:
+    """Return the step of the last undamaged checkpoint on process 0, -1 for none."""
     step = files.latest_good_step() if files.writes else None
     step = multihost.broadcast_from_primary(-1 if step is None else step)
     if step >= 0:
         checkpoint_integrity.warn_without_checksums(files.checkpoints / str(step))
+    return step
+
+
+def _check_not_beyond(files: Workdir, step: int, config: ConfigDict) -> None:
+    """Raise ConfigError if training would end before the step of the checkpoint."""
     if step > config.train.steps:
         raise ConfigError(
             f"{files.path} is already at step {step}, beyond config.train.steps="
             f"{config.train.steps}; raise it or give another workdir=..."
         )
-    return step
 
 
 def _check_protocols(

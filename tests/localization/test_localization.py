@@ -1,6 +1,7 @@
 """Localization against plain loops over rows, and edge cases."""
 
 import dataclasses
+import functools
 import unittest.mock
 
 import numpy as np
@@ -250,6 +251,41 @@ def test_flanks_by_sides():
     ours = outer_inner_contrast(sequence, start, end, 0, 0.25, "sides")
     # No flank; one snippet on both sides; one on the right only; one on the left only.
     np.testing.assert_allclose(ours, [3.5, 3 - (0 + 6) / 2, 0.5 - 2, 6 - 4])
+
+
+@pytest.mark.parametrize("ratio", [0.0, 0.2, 0.25, 1.5])
+@pytest.mark.parametrize("outer", ["symmetric", "padded"])
+def test_flanks_with_parts_of_positions(outer, ratio):
+    """Compare with loops over twentieths of positions."""
+    rng = np.random.default_rng(0)
+    sequence = rng.random((23, 3))
+    edges = np.sort(rng.integers(0, 24, (300, 2)))
+    start, end = edges[edges[:, 0] < edges[:, 1]].T
+    column = rng.integers(3, size=len(start))
+    ours = outer_inner_contrast(sequence, start, end, column, ratio, outer)
+    fine = np.repeat(sequence, 20, axis=0)
+    for first, last, c, value in zip(20 * start, 20 * end, column, ours, strict=True):
+        flank = round(ratio * (last - first))
+        around = [*range(first - flank, first), *range(last, last + flank)]
+        inside = [at for at in around if 0 <= at < len(fine)]
+        count = len(around) if outer == "padded" else len(inside)
+        mean = sum(fine[at, c] for at in inside) / count if count else 0
+        assert value == pytest.approx(fine[first:last, c].mean() - mean, abs=1e-12)
+
+
+def test_printed_flanks_by_hand():
+    """At the start of a video half of the outer region is missing."""
+    sequence = np.array([1, 1, 1, 1, 1, 0.5, 0.5])[:, None]
+    start, end = np.array([0]), np.array([5])
+    contrast = functools.partial(outer_inner_contrast, sequence, start, end, 0, 0.2)
+    assert (contrast("symmetric"), contrast("padded")) == (0.5, 0.75)
+    # CO2-Net's rounding leaves a proposal of 2 positions without a right flank.
+    sequence = np.array([0.2, 1, 1, 0.8, 0.2])[:, None]
+    contrast = functools.partial(
+        outer_inner_contrast, sequence, np.array([1]), np.array([3]), 0, 0.25
+    )
+    assert contrast("joint") == pytest.approx([0.8])
+    assert contrast("symmetric") == pytest.approx([0.5])
 
 
 def test_hard_nms_keeps_the_best_of_what_overlaps():

@@ -162,8 +162,9 @@ def loop_terms(case: dict, settings, pairing) -> tuple[dict, np.ndarray]:
             if weight.sum() > 0:
                 kept[name][b] = weight @ f / weight.sum()
         if b in kept["bg"]:
+            scale = weight.sum() if settings.running_background == "sum" else 1
             peak = settings.running_background == "peak"
-            used.append(f[(1 - top_down).argmax()] if peak else kept["bg"][b])
+            used.append(f[(1 - top_down).argmax()] if peak else scale * kept["bg"][b])
 
     def cosine(x, y):
         return x @ y / np.sqrt((x @ x + 1e-12) * (y @ y + 1e-12))
@@ -174,10 +175,16 @@ def loop_terms(case: dict, settings, pairing) -> tuple[dict, np.ndarray]:
             for b, x in kept[name].items():
                 w[b][column] = 1 - cosine(x, kept[name][int(partner[b])])
         listed = list(kept["fg"])
-        for i in range(min(len(kept["fg"]), len(kept["bg"]))):
-            mine, other = int(pairing[2][i]), int(pairing[3][i])
-            if settings.pairs == "different" and mine == other:
-                continue
+        crossed = [(int(a), int(b)) for a, b in zip(*pairing[2:], strict=True)]
+        if settings.pairs == "different":  # every foreground with another video's background
+            crossed = [(a, b) for a, b in crossed if a in kept["fg"]]
+            others = {a: kept["bg"].keys() - {a} for a in kept["fg"]}
+            assert [a for a, _ in crossed] == listed
+            assert all(b in others[a] or not others[a] for a, b in crossed)
+            crossed = [(a, b) for a, b in crossed if others[a]]
+        else:
+            crossed = crossed[: min(len(kept["fg"]), len(kept["bg"]))]
+        for mine, other in crossed:
             at = mine if settings.separation_row == "video" else rows[listed.index(mine)]
             w[at][2] = max(0.0, cosine(kept["fg"][mine], kept["bg"][other]))
     beta = 0 if settings.classification == "cross_entropy" else settings.focusing
@@ -196,15 +203,18 @@ def loop_terms(case: dict, settings, pairing) -> tuple[dict, np.ndarray]:
     r = case["background"]
     r = 0.9 * r + 0.1 * np.mean(used, axis=0) if used else r
 
-    def condition(joint, discard=0.0):
+    at_videos = settings.denoising_video
+    at_videos = settings.denoising if at_videos == "same" else at_videos
+
+    def condition(joint, kind, discard=0.0):
         values = np.linalg.svd(joint, compute_uv=False)
-        if settings.denoising == "dmi":
+        if kind == "dmi":
             return -np.log(values).sum()
         values = values[values > discard]
         return np.log(values[0] / values[-1]) if len(values) else 0.0
 
-    def distance(estimate, target):
-        if settings.denoising == "l1":
+    def distance(estimate, target, kind):
+        if kind == "l1":
             return np.abs(estimate - target).mean()
         estimate = np.clip(estimate, 1e-3, 1 - 1e-3)
         return -(target * np.log(estimate) + (1 - target) * np.log(1 - estimate)).mean()
@@ -219,8 +229,9 @@ def loop_terms(case: dict, settings, pairing) -> tuple[dict, np.ndarray]:
         bg = bottom_up < settings.bottom_up_background
         largest = t.max(axis=1)
         if plain and (fg | bg).any():
-            snippet.append(distance(largest[fg | bg], fg[fg | bg].astype(float)))
-        if plain or not fg.any() or not bg.any():
+            target = fg[fg | bg].astype(float)
+            snippet.append(distance(largest[fg | bg], target, settings.denoising))
+        if plain or settings.denoising == "none" or not fg.any() or not bg.any():
             continue
         if settings.snippet_joint == "class_conditional":
             own = t[:, labels[b] > 0].max(axis=1)
@@ -229,11 +240,12 @@ def loop_terms(case: dict, settings, pairing) -> tuple[dict, np.ndarray]:
         else:
             joint = np.array([[largest[s].sum(), (1 - largest[s]).sum()] for s in (fg, bg)])
             joint /= (fg | bg).sum()
-        snippet.append(condition(np.maximum(joint, 1e-10)))
-    if not rows:
+        snippet.append(condition(np.maximum(joint, 1e-10), settings.denoising))
+    if not rows or at_videos == "none":
         video = 0.0
-    elif plain:
-        video = np.mean([distance(p, labels[b]) for b, p in zip(rows, pooled, strict=True)])
+    elif at_videos in ("l1", "bce"):
+        each = zip(rows, pooled, strict=True)
+        video = np.mean([distance(p, labels[b], at_videos) for b, p in each])
     else:
         p, y = np.array(pooled), labels[rows]
         if settings.video_joint == "filtered":
@@ -242,7 +254,7 @@ def loop_terms(case: dict, settings, pairing) -> tuple[dict, np.ndarray]:
             joint = y.T @ p / np.maximum(1, y.sum(axis=0))[:, None]
         else:
             joint = y.T @ p / len(rows)
-        video = condition(joint, 1e-5)
+        video = condition(joint, at_videos, 1e-5)
     snippet = sum(snippet) / max(1, len(snippet))
     return {"discriminative": total, "snippet_denoising": snippet, "video_denoising": video}, r
 
@@ -255,9 +267,13 @@ VARIANTS = [
     {"classification": "cross_entropy"},
     {"reduction": "sum", "reweight_positives": False, "focusing": 1.5},
     {"running_background": "mean"},
+    {"running_background": "sum"},
     {"snippet_joint": "joint", "video_joint": "joint"},
     {"denoising": "l1"},
     {"denoising": "bce"},
+    {"denoising": "l1", "denoising_video": "pdmi"},
+    {"denoising": "none", "denoising_video": "bce"},
+    {"denoising": "pdmi", "denoising_video": "none"},
     {"background_threshold": 0.8, "bottom_up_background": 0.3, "topk_divisor": 4},
 ]
 
@@ -489,6 +505,8 @@ REJECTED = {
     ("model.dilation", 0): r"0; it must be at least 1",
     ("model.dropout", 1.0): r"1\.0; it must be below 1",
     ("loss.classification", "bce"): r"must be one of discriminative, focal, cross_entropy",
+    ("loss.denoising_video", "mi"): r"'mi'; it must be one of same, pdmi, dmi, l1, bce, none",
+    ("localization.topk_rounding", "nearest"): r"must be one of down, up",
     ("loss.denoising", "mi"): r"'mi'; it must be one of pdmi, dmi, l1, bce, none",
     ("loss.denoising_every", 0): r"0; it must be at least 1",
     ("loss.bottom_up_background", 0.6): r"above config\.loss\.bottom_up_foreground=0\.5",
@@ -497,7 +515,7 @@ REJECTED = {
     ("localization.class_rule", "all"): r"must be one of above, more_than, share_of_best, top_two",
     ("localization.class_scores", "all"): r"must be one of refined, cas",
     ("localization.relative_to", "me"): r"must be one of class, video",
-    ("localization.outer", "both"): r"must be one of joint, sides",
+    ("localization.outer", "both"): r"must be one of joint, sides, symmetric, padded",
     ("localization.min_length", 0): r"0; it must be at least 1",
 }
 

@@ -39,6 +39,9 @@ VARIANTS = {
         "model.branches": "attention",
         "loss.weights.semantic": 0.0,
     },
+    "guide: attention outside of the softmax": {"loss.guide_background": "product_of_softmax"},
+    "guide: no attention in the softmax": {"loss.guide_background": "softmax"},
+    "guide: logits as printed": {"loss.guide_background": "product"},
     "MIL branch, guide as a sum": {"model.branches": "mil", "loss.guide_reduction": "sum"},
 }
 
@@ -110,6 +113,7 @@ def test_network_losses_and_inference_against_loops(variant, seed):
                 batch.labels[row],
                 label_norm=loss.label_norm,
                 guide_reduction=loss.guide_reduction,
+                guide_background=loss.guide_background,
             )
             for name in fused
         ]
@@ -232,6 +236,7 @@ def test_guide_stop_attention(stop):
         outputs = {
             "attention": attention,
             "cas": cas,
+            "logits": cas / attention,
             "distance": attention,
             "branch_scores": branch_scores,
         }
@@ -423,6 +428,12 @@ def test_table_rows():
             twostream.validate_config(config)
             assert config.model.branches == row
             assert config.loss.weights == module.get_config("fg_bg_ct").loss.weights
+        full_config, paper = module.get_config(), module.get_config("paper")
+        twostream.validate_config(paper)
+        full_config.loss.label_norm = False
+        full_config.localization.outer = "padded"
+        full_config.train.epochs = 0 if module is twostream_demo else 100
+        assert paper.to_dict() == full_config.to_dict()
         with pytest.raises(ValueError, match="wanted one of fg, fg_bg"):
             module.get_config("smt")
     eta = np.linspace(*twostream_thumos.get_config().localization.thresholds)
@@ -439,6 +450,7 @@ REJECTED = {
     ("model.topk_divisors", (8, 2, 0)): r"three whole numbers of at least 1",
     ("model.topk_divisors", (8, 2)): r"three whole numbers of at least 1",
     ("loss.fusion", "both"): r"'both'; it must be one of scores, losses",
+    ("loss.guide_background", "sigmoid"): r"must be one of softmax_of_product, product_of",
     ("loss.guide_reduction", "max"): r"'max'; it must be one of mean, sum",
     ("loss.dictionary_init", "zeros"): r"must be one of class_mean, uniform, class_mean_bg_global",
     ("loss.warmup", "cosine"): r"must be one of loss_ramp, freeze_dict, none",

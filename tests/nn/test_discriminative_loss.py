@@ -44,13 +44,28 @@ def test_crossed_pairs_are_uniform_and_use_every_video_once():
         np.testing.assert_allclose(counts, np.where(members, chosen, 0), atol=0.04)
 
 
+def test_every_foreground_is_crossed_with_the_background_of_another_video():
+    """Uniformly, and as a derangement if every video has both."""
+    draws = pairings("different")
+    assert (np.asarray(draws.crossed_foreground) == np.arange(6)).all()
+    chosen = np.asarray(draws.crossed_background)
+    for row in np.flatnonzero(FOREGROUND):
+        others = np.flatnonzero(BACKGROUND & (np.arange(6) != row))
+        counts = np.bincount(chosen[:, row], minlength=6) / len(KEYS)
+        wanted = np.isin(np.arange(6), others) / len(others)
+        np.testing.assert_allclose(counts, wanted, atol=4 * 0.5 / np.sqrt(len(KEYS)))
+    all_six = np.asarray(pairings("different", FOREGROUND | True, BACKGROUND | True)[3])
+    np.testing.assert_array_equal(np.sort(all_six, axis=1), np.tile(np.arange(6), (len(KEYS), 1)))
+    assert (all_six != np.arange(6)).all()
+
+
 @pytest.mark.parametrize("pairs", discriminative_loss.PAIRS)
 @pytest.mark.parametrize("count", [0, 1])
 def test_pairs_without_members_and_with_one_member(pairs, count):
     members = jnp.arange(6) < count
     draws = pairings(pairs, members, members)
     assert (draws.foreground[:, :count] == 0).all()
-    x = Embeddings(jnp.ones((6, 3)), members)
+    x = Embeddings(jnp.ones((6, 3)), members, jnp.ones(6))
     one = jax.tree.map(lambda leaf: leaf[0], draws)
     weights = discriminative_loss.cosine_weights(x, x, jnp.ones(6, bool), one, "video", pairs)
     assert not np.any(weights.foreground.round(6)[1:])
@@ -100,14 +115,17 @@ def test_weights_equal_the_loops(row_rule, seed):
     embeddings = [x[i][rows[i]] for i in (0, 1)]
     wanted = loop_weights(embeddings, rows, valid, partners + permutations, row_rule)
     ours = discriminative_loss.cosine_weights(
-        *(Embeddings(jnp.asarray(x[i], jnp.float32), jnp.asarray(has[i])) for i in (0, 1)),
+        *(
+            Embeddings(jnp.asarray(x[i], jnp.float32), jnp.asarray(has[i]), jnp.ones(count))
+            for i in (0, 1)
+        ),
         jnp.asarray(valid), drawn, row_rule,
     )  # fmt: skip
     np.testing.assert_allclose(np.stack(ours), wanted, atol=1e-5)
 
 
 def test_different_pairs_never_compare_a_video_with_itself():
-    ones = Embeddings(jnp.ones((3, 2)), jnp.ones(3, bool))
+    ones = Embeddings(jnp.ones((3, 2)), jnp.ones(3, bool), jnp.ones(3))
     orders = jnp.array([0, 1, 2]), jnp.array([0, 2, 1])
     pairing = Pairing(orders[0], orders[0], *orders)
     valid = jnp.ones(3, bool)
@@ -124,7 +142,8 @@ def test_attended_embeddings():
     x = jnp.arange(8.0).reshape(2, 4, 1).at[1, 3].set(jnp.nan)
     attention = jnp.array([[0.5, 0.4, 1.0, 0.9], [0.1, 0.2, 0.3, 0.9]])
     mask = jnp.array([[True, True, True, False], [True, True, True, False]])
-    value, exists = discriminative_loss.attended_embeddings(x, attention, 0.5, mask)
+    value, exists, weight = discriminative_loss.attended_embeddings(x, attention, 0.5, mask)
+    np.testing.assert_allclose(weight, [1.5, 0])
     assert exists.tolist() == [True, False]
     np.testing.assert_allclose(value[:, 0], [(0.5 * 0 + 1.0 * 2) / 1.5, 0])
 

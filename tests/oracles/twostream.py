@@ -84,7 +84,9 @@ def network(
     return out | {"y_att": y_att, "y_mil": y_mil, "y": y}
 
 
-def video_losses(out: dict, y, *, label_norm=True, guide_reduction="mean") -> dict:
+def video_losses(
+    out: dict, y, *, label_norm=True, guide_reduction="mean", guide_background="softmax_of_product"
+) -> dict:
     """Compute the five unweighted terms of one video (eq. 5 to 7).
 
     out: the result of `network`; y (C,) multi-hot. A video without labels has an empty foreground
@@ -106,7 +108,16 @@ def video_losses(out: dict, y, *, label_norm=True, guide_reduction="mean") -> di
 
     length = len(out["x"])
     losses["semantic"] = sum(out["distance"]) / length
-    guide = sum(abs(1 - out["a"][t, 0] - out["s_fg"][t, -1]) for t in range(length))
+    guide = 0.0
+    for t in range(length):
+        a, p = out["a"][t, 0], out["p"][t]
+        readings = {
+            "softmax_of_product": softmax(a * p)[-1],
+            "product_of_softmax": a * softmax(p)[-1],
+            "softmax": softmax(p)[-1],
+            "product": a * p[-1],
+        }
+        guide += abs(1 - a - readings[guide_background])
     losses["guide"] = guide / {"mean": length, "sum": 1}[guide_reduction]
     return losses
 

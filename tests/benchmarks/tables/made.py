@@ -40,8 +40,8 @@ def report_of(key: str, values: dict, failed=(), setting=DEMO, ensembles=None) -
             )  # fmt: skip
         if row.name in failed:
             reasons |= {train.identity(member): "out of luck" for member in members}
-    about = {"data": "demo", "scale": "config", "command": ["--table", key]}
-    table = TABLES.get(key, table_rows.COMPARISON)
+    about = {"data": "demo", "preset": "", "scale": "config", "command": ["--table", key]}
+    table = TABLES.get(key) or table_rows.OWN[key]
     content = report.report(table, rows, count, found, reasons, about)
     return json.loads(json_files.to_text(content))
 

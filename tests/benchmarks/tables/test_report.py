@@ -74,12 +74,15 @@ def test_markdown_has_every_row(key):
     assert f"```bash\npython -m benchmarks.tables --table {key}\n```" in text
     assert ("published.md#" in text) == bool(table.others)
     own = [line for line in text.splitlines() if line.startswith("|")]
-    assert len(own) == 2 + 2 * len(table.rows)
+    assert len(own) == 2 + 3 * len(table.rows)
     assert len({line.count("|") for line in own}) == 1
     assert own[2].startswith(f"| {next(iter(table.rows))} | here | 41.7")
     assert " | 37.9 to 45.5" in own[2]  # Student's 4.303 * 1.53 / sqrt(3) = 3.79 on each side
-    for here, paper in zip(own[2::2], own[3::2], strict=True):
-        assert (here.split(" | ")[1], paper.split(" | ")[1]) == ("here", "paper")
+    sources = [line.split(" | ")[1] for line in own[2:]]
+    assert sources == ["here", "best on test", "paper"] * len(table.rows)
+    best = own[3].split(" | ")[2:]
+    for column, cell in zip(table.columns, best, strict=False):  # 1 better in averages only
+        assert cell == ("42.7" if ":" in column else "41.7")
     row = content["rows"][0]
     assert [m["values"][table.columns[0]] for m in row["members"]] == pytest.approx([40, 42, 43])
     assert row["mean"][table.columns[0]] == pytest.approx(125 / 3)
@@ -177,3 +180,31 @@ def test_figure(tmp_path, monkeypatch):
 
 
 original = figure._panel
+
+
+def test_readings_are_compared_with_the_default():
+    """One that is better, one that is worse, one that is neither; a row of another preset."""
+    values = {name: [40.0, 41, 42] for name in table_rows.OWN["twostream/paper"].rows}
+    values |= {"multi-hot targets": [45.0, 46, 47.5], "guide: a p": [1.0, 2, 2.5]}
+    content = report_of("twostream/paper", values)
+    better, worse = markdown.sentences(content)
+    assert better == (
+        "0.1:0.7, better than `default` (95 %, paired by seed): `multi-hot targets` "
+        "(5.2 [4.4, 5.9])."
+    )
+    assert worse.startswith("0.1:0.7, worse than `default` (95 %, paired by seed): `guide: a p` (-")
+    text = markdown.markdown(content)
+    assert "| n | 0.1:0.7 minus `default` | 0.1:0.7 by seed |" in text
+    assert "| 3 |  | 40.0, 41.0, 42.0 |" in text
+    assert "| 3 | 0.0 [0.0, 0.0] | 40.0, 41.0, 42.0 |" in text
+
+
+def test_a_preset_and_a_row_that_no_model_allows():
+    setting = table_rows.setting_of("demo", "config", {}, "paper")
+    values = {name: [40.0, 41] for name in ("Concat", "SE", "CCM")}
+    content = report_of("co2net/6", values, setting=setting) | {"preset": "paper"}
+    text = markdown.markdown(content)
+    assert "(demo, preset `paper`) { #table-co2net-6-demo-paper }" in text
+    assert "| Add | not defined: config.model.fusion is 'add', which changes" in text
+    assert "failed" not in text
+    assert [row["n"] for row in content["rows"]] == [0, 2, 0, 2, 2]

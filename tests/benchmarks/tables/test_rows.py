@@ -70,6 +70,47 @@ def test_every_config_of_the_other_data_sets():
     assert table_rows.rows_of("co2net/2", table_rows.setting_of("anet12", "config", {}))
 
 
+def test_rows_of_a_preset():
+    """Rows change the preset of a method; the hybrid has none."""
+    paper = table_rows.setting_of("demo", "table", {}, "paper")
+    for row in table_rows.rows_of("d2net/3", paper):
+        assert row.config.train.batch_size == 10
+        assert row.config.loss.denoising_start == 0  # not that of --scale table
+    assert table_rows.rows_of("twostream/2", paper)[0].config.localization.outer == "padded"
+    shared = {row.name: row.config for row in table_rows.rows_of("methods", paper)}
+    assert shared["CO2-Net"].model.classifier == "paper"
+    assert shared["hybrid"].model.classifier == "code"
+    for key in ("hybrid/1", "d2net/paper"):
+        with pytest.raises(JaxtalError, match=f"--table {key} has its own presets"):
+            table_rows.rows_of(key, paper)
+    bad = table_rows.setting_of("demo", "table", {}, "papper")
+    with pytest.raises(JaxtalError, match="preset 'papper'; wanted code"):
+        table_rows.rows_of("d2net/3", bad)
+
+
+def test_a_row_that_no_model_allows_has_the_reason():
+    """The other rows of the table exist."""
+    paper = table_rows.setting_of("demo", "table", {}, "paper")
+    refused = {row.name: row.refused for row in table_rows.rows_of("co2net/6", paper)}
+    assert [name for name, why in refused.items() if why] == ["Add", "SSMA"]
+    assert "config.model.classifier=paper has none" in refused["Add"]
+
+
+@pytest.mark.parametrize("method", ["co2net", "d2net", "twostream"])
+def test_the_readings_together_are_the_preset(method):
+    """The rows up to `paper` change what the preset changes, as the paper's names say."""
+    rows = {row.name: row for row in table_rows.rows_of(f"{method}/paper", DEMO)}
+    default, paper = rows["default"].config, rows["paper"].config
+    changed = differing(paper, default).keys()
+    alone = [row.overrides.keys() for row in rows.values() if "preset" not in row.overrides]
+    assert changed <= set().union(*alone)
+    for field in changed:
+        values = [row.overrides[field] for row in rows.values() if field in row.overrides]
+        branch, last = table_rows.branch_of(paper, field)
+        wanted = -1e6 if field == "localization.min_contrast" else branch[last]  # None in TOML
+        assert wanted in [tuple(v) if isinstance(v, list) else v for v in values], field
+
+
 def test_setting_of_a_file_and_its_suffix():
     named = table_rows.setting_of("configs/d2net_demo.py", "table", {"seed": 3})
     assert (named.suffix, named.folder.resolve()) == ("demo", DEMO.folder.resolve())
@@ -81,7 +122,7 @@ def test_setting_of_a_file_and_its_suffix():
     ("table", "data", "given", "message"),
     [
         ("d2net/4", "configs/nothing_there.py", {}, "--data configs/nothing_there.py: no config"),
-        ("d2net/4", "configs/d2net_demo.py:paper", {}, "and no preset, as rows are variants"),
+        ("d2net/4", "configs/d2net_demo.py:paper", {}, "and a preset with --preset"),
         ("co2net/1", "demo", {"evaluation.protocol": "anet12"}, "has the columns 0.1, 0.2, 0.3,"),
         ("d2net/4", "nothing", {}, "d2net_nothing.py: no such config file"),
         ("d2net/4", "anet12", {}, "--table d2net/4 has t-IoU thresholds from 0.1 on"),

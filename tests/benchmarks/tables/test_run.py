@@ -100,7 +100,8 @@ def test_a_row_that_cannot_be_trained(monkeypatch, tmp_path, capsys):
     text = printed.out
     assert run(monkeypatch, "--output", output) == 0
     assert capsys.readouterr().out == text
-    assert "| BCE | here | 30.5 ± 0.7 | 24.1 to 36.9 | 2 | 30.5 |" in text
+    assert "| BCE | here | 30.5 ± 0.7 | 24.1 to 36.9 | 2 |" in text
+    assert "|  | best on test | 30.5 |" in text
     assert "| pDMI | failed: out of luck |" in text
 
 
