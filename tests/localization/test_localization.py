@@ -279,7 +279,7 @@ def test_printed_flanks_by_hand():
     start, end = np.array([0]), np.array([5])
     contrast = functools.partial(outer_inner_contrast, sequence, start, end, 0, 0.2)
     assert (contrast("symmetric"), contrast("padded")) == (0.5, 0.75)
-    # CO2-Net's rounding leaves a proposal of 2 positions without a right flank.
+    # Rounded as in CO2-Net, a proposal of 2 positions has no right flank.
     sequence = np.array([0.2, 1, 1, 0.8, 0.2])[:, None]
     contrast = functools.partial(
         outer_inner_contrast, sequence, np.array([1]), np.array([3]), 0, 0.25

@@ -98,7 +98,7 @@ def test_a_row_that_no_model_allows_has_the_reason():
 
 @pytest.mark.parametrize("method", ["co2net", "d2net", "twostream"])
 def test_the_readings_together_are_the_preset(method):
-    """The rows up to `paper` change what the preset changes, as the paper's names say."""
+    """The rows up to `paper` cover all fields of the preset, with its values."""
     rows = {row.name: row for row in table_rows.rows_of(f"{method}/paper", DEMO)}
     default, paper = rows["default"].config, rows["paper"].config
     changed = differing(paper, default).keys()
