@@ -1,12 +1,13 @@
-"""Draw D2-Net's Figure 3: condition number against determinant of random joint matrices.
+"""Draw D2-Net's Figure 3: condition number against determinant of joint matrices.
 
     python -m benchmarks.tables.condition_number [--count N] [--output FILE]
 
-The losses' own functions compute the joint matrices from random labels and predictions that follow
-the labels more or less closely. The left panel has snippet-level matrices, 2 x 2; the right panel
-has video-level matrices of batches of 20 videos with 10 classes, as in the demo. Most of these
-batches lack a class; then the determinant is 0 for any predictions, while the condition number is
-that of the nonzero singular values. Prints one JSON row per panel.
+The losses' own functions compute the joint matrices. The paper's left panel has random matrices:
+here they come from random labels and predictions that follow the labels more or less closely, for
+snippets (2 x 2) and for batches of 20 videos with 10 classes, as in the demo. Most of these batches
+lack a class; then the determinant is 0 for any predictions, while the condition number is that of
+the nonzero singular values. The paper's right panel has the matrices that training meets at snippet
+level: here those of the demo, preset `paper_bounded`. Prints one JSON row per panel.
 """
 
 import argparse
@@ -18,6 +19,7 @@ import numpy as np
 from matplotlib.cm import ScalarMappable
 from matplotlib.figure import Figure
 
+from benchmarks.tables import denoising_trace, rows
 from jaxtal.nn.mutual_information import dmi, joint_matrix, pdmi
 from jaxtal.visualization import plots
 
@@ -50,21 +52,40 @@ def random_joints(count: int, classes: int, items: int) -> tuple[np.ndarray, np.
     return np.asarray(joint(labels, predictions, conditional=True)), closeness
 
 
-def draw(axis, title: str, joints: np.ndarray, closeness, discard: float) -> dict:
+def met_in_training(seeds: int = 2) -> tuple[np.ndarray, np.ndarray]:
+    """Train D2-Net on the demo and return the snippet-level matrices of its batches.
+
+    Args:
+        seeds: members that are trained.
+
+    Returns:
+        Joint matrices [n, 2, 2], pseudo-labels in rows, and the share of the training that was done
+        before each, [n].
+    """
+    setting = rows.setting_of("demo", "table", {}, "paper_bounded")
+    (config,) = (row.config for row in rows.rows_of("d2net/1", setting))
+    config.population = seeds
+    seen = denoising_trace.trace(config)
+    counted = seen["counted"]
+    done = np.broadcast_to(seen["step"][:, None, None] / config.train.steps, counted.shape)
+    return seen["snippet matrices"][counted], done[counted]
+
+
+def draw(axis, title: str, joints: np.ndarray, order: np.ndarray, discard: float) -> dict:
     """Draw one panel and return its JSON row.
 
     Args:
         axis: Matplotlib axes.
         title: title of the panel.
         joints: joint matrices [count, C, C].
-        closeness: how closely predictions follow labels, [count].
+        order: how closely predictions follow labels, or the share of the training, [count].
         discard: singular values below this fraction of the largest are discarded.
     """
     determinant = np.exp(-np.asarray(jax.jit(jax.vmap(dmi))(joints), np.float64))
     condition = np.exp(np.asarray(jax.jit(jax.vmap(lambda m: pdmi(m, discard)))(joints)))
     zero = np.linalg.matrix_rank(joints.astype(np.float64)) < joints.shape[-1]
     determinant[zero] = 0  # dmi returns float32's rounding error there
-    axis.scatter(determinant, condition, c=closeness, s=2, lw=0, cmap="viridis")
+    axis.scatter(determinant, condition, c=order, s=2, lw=0, cmap="viridis", vmin=0, vmax=1)
     axis.set(yscale="log", xlabel="|determinant|", ylabel="condition number")
     axis.set_xscale("symlog", linthresh=1e-6)
     axis.set_xlim(-3e-7, 2)
@@ -73,9 +94,10 @@ def draw(axis, title: str, joints: np.ndarray, closeness, discard: float) -> dic
         "case": title,
         "matrices": len(joints),
         "determinant_zero": float(zero.mean()),
-        "rank_correlation_with_closeness": {
-            "determinant": rank_correlation(determinant, closeness),
-            "condition_number": rank_correlation(condition, closeness),
+        "rank_correlation": {
+            "determinant": rank_correlation(determinant, order),
+            "condition_number": rank_correlation(condition, order),
+            "of_both": rank_correlation(determinant, condition),
         },
     }
 
@@ -98,13 +120,18 @@ def main() -> None:
         help="the figure; default: docs/images/condition_number.png",
     )  # fmt: skip
     options = parser.parse_args()
-    figure = Figure(figsize=(10, 4.2), layout="constrained")
-    axes = figure.subplots(1, len(PANELS))
-    for axis, (title, (classes, items, discard)) in zip(axes, PANELS.items(), strict=True):
-        joints, closeness = random_joints(options.count, classes, items)
-        print(json.dumps(draw(axis, title, joints, closeness, discard)), flush=True)
+    figure = Figure(figsize=(15, 4.4), layout="constrained")
+    axes = figure.subplots(1, len(PANELS) + 1)
+    panels = {
+        f"random, {title}": (*random_joints(options.count, classes, items), discard)
+        for title, (classes, items, discard) in PANELS.items()
+    }
+    panels["met in training, snippet level"] = (*met_in_training(), 0.0)
+    for axis, (title, panel) in zip(axes, panels.items(), strict=True):
+        print(json.dumps(draw(axis, title, *panel)), flush=True)
     colors = ScalarMappable(cmap="viridis")
-    figure.colorbar(colors, ax=axes, label="how closely predictions follow labels")
+    figure.colorbar(colors, ax=axes[:-1], label="how closely predictions follow labels")
+    figure.colorbar(colors, ax=axes[-1], label="share of the training")
     plots.save(figure, Path(options.output))
 
 

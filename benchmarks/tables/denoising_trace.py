@@ -16,6 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import flax.linen as nn
 import jax
 import numpy as np
 import optax
@@ -48,7 +49,7 @@ _EVERY = 5  # steps from one traced step to the next
 
 
 def observe(
-    state: TrainState, hyper: Hyperparams, data: PackedVideos, *, model: d2net.D2Net,
+    state: TrainState, hyper: Hyperparams, data: PackedVideos, *, model: nn.Module,
     config: ConfigDict,
 ) -> dict[str, jax.Array]:  # fmt: skip
     """Compute losses, gradients and joint matrices of one member's next batch.
@@ -131,22 +132,18 @@ def agreement(seen: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     Returns:
         "snippets": share of the counted videos whose activations are higher on pseudo-foreground
         than on pseudo-background, i.e. with a positive determinant. "videos": share of the classes
-        of the batch whose videos have a higher probability of the class than other videos. [N, M]
-        each; NaN where nothing counts.
+        of the batch whose own videos give the class the largest share of their probability among
+        the videos of all classes. [N, M] each; NaN where nothing counts.
     """
-    positive_det = np.linalg.det(seen["snippet matrices"].astype(np.float64)) > 0
-    counted = seen["counted"]
-    matrix = seen["video matrix"]
-    present = matrix.any(axis=-1)  # a class without a video in the batch has a row of zeros
-    own = np.einsum("...cc->...c", matrix / np.maximum(matrix.sum(-1, keepdims=True), 1e-12))
-    best = np.where(
-        present[..., None], matrix / np.maximum(matrix.sum(-1, keepdims=True), 1e-12), 0
-    )
-    first = (best.argmax(-1) == np.arange(matrix.shape[-1])) & (own > 0)
+    positive = np.linalg.det(seen["snippet matrices"].astype(np.float64)) > 0
+    counted, matrix = seen["counted"], seen["video matrix"]
+    present = matrix.sum(axis=-1) > 0  # a class without a video in the batch has a row of zeros
+    first = matrix / np.maximum(matrix.sum(axis=-1, keepdims=True), 1e-12)
+    own = first.argmax(axis=-2) == np.arange(matrix.shape[-1])
     with np.errstate(invalid="ignore"):
         return {
-            "snippets": (positive_det & counted).sum(-1) / counted.sum(-1),
-            "videos": (first & present).sum(-1) / present.sum(-1),
+            "snippets": (positive & counted).sum(axis=-1) / counted.sum(axis=-1),
+            "videos": (own & present).sum(axis=-1) / present.sum(axis=-1),
         }
 
 

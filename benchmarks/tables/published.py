@@ -44,7 +44,9 @@ class Published:
     def heading(self) -> str:
         """Heading of the table."""
         method, _, number = self.key.partition("/")
-        return f"{PAPERS[method]}, Table {number}: {self.title}" if method in PAPERS else self.title
+        if method not in PAPERS or not number.isdigit():
+            return self.title
+        return f"{PAPERS[method]}, Table {number}: {self.title}"
 
     @property
     def activitynet(self) -> bool:

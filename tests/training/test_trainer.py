@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import math
 import shutil
 
 import jax
@@ -11,6 +12,7 @@ from jax.experimental.compilation_cache import compilation_cache
 from ml_collections import ConfigDict
 
 from jaxtal.data.io import json_files
+from jaxtal.data.layouts import load_from_config
 from jaxtal.errors import JaxtalError
 from jaxtal.training.dispatch import dispatch_ends, steps_per_dispatch
 from jaxtal.training.trainer import train_and_evaluate
@@ -338,3 +340,23 @@ def test_a_run_traces_one_training_program(tmp_path, monkeypatch):
         config_of(train__steps=7, population=2, vary="loss.weights.mil=1,0"), tmp_path
     )
     assert next(traces) == 1
+
+
+def test_a_length_in_epochs(tmp_path):
+    """Of the videos that are long enough; the saved steps follow, and more epochs continue."""
+    config = config_of(train__epochs=2)
+    videos = load_from_config(config.data).train
+    lengths = sorted(len(video.features) for video in videos)
+    config.data.min_snippets = lengths[2] + 1
+    long = sum(length > lengths[2] for length in lengths)
+    wanted = 2 * math.ceil(long / config.train.batch_size)
+    assert train_and_evaluate(config, tmp_path)["step"] == wanted
+    assert config.train.steps == 8  # the caller's config is not changed
+    saved = json.loads((tmp_path / "config.json").read_text())["train"]
+    assert (saved["epochs"], saved["steps"]) == (2, wanted)
+    assert train_and_evaluate(config, tmp_path, mode="eval")["step"] == wanted
+    config.train.epochs = 3
+    assert train_and_evaluate(config, tmp_path)["step"] == wanted // 2 * 3
+    config.train.epochs = 1
+    with pytest.raises(JaxtalError, match=r"already at step .*, beyond config\.train\.steps="):
+        train_and_evaluate(config, tmp_path)
