@@ -87,6 +87,10 @@ _OF_THE_DATA = (
 )
 
 
+class NoConfigError(JaxtalError):
+    """A row needs a config file that does not exist."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Setting:
     """Data and scale of all rows.
@@ -169,7 +173,8 @@ def rows_of(table: str, setting: Setting) -> list[Row]:
     A row whose change no model allows has the reason in `refused`.
 
     Raises:
-        JaxtalError: a config file is missing, or a field does not exist or has an invalid value.
+        NoConfigError: a config file is missing.
+        JaxtalError: a field does not exist or has an invalid value.
     """
     if table == COMPARISON.key:
         return [
@@ -241,11 +246,11 @@ def load(setting: Setting, name: str) -> ConfigDict:
         name: METHOD_SUFFIX.
 
     Raises:
-        JaxtalError: the file does not exist.
+        NoConfigError: the file does not exist.
     """
     path = setting.folder / f"{name}.py"
     if not path.is_file():
-        raise JaxtalError(
+        raise NoConfigError(
             f"{path}: no such config file, but a row needs it; add it, or choose another --table "
             "or --data"
         )

@@ -5,15 +5,15 @@
     python -m benchmarks.tables  # print the tables of benchmarks/results/tables
 
 --table: co2net/1 to /6, d2net/1 to /4, twostream/1 to /6; `all`, the tables on THUMOS14;
-`all-anet`, the tables on ActivityNet; `methods`, all methods and their ensembles under one
-protocol; `hybrid/1`, the hybrid and its parts; `co2net/paper`, `d2net/paper`, `twostream/paper`,
-what a paper prints against the default. Rows are trained on the data of a config file
-METHOD_SUFFIX.py, with --preset as METHOD_SUFFIX.py:PRESET; rows of another method use that method's
-file with the same suffix. Finished rows are not trained again, and interrupted ones resume. A row
-that no model allows is reported as such. Each table is written to a JSON file in the output folder
-and printed as Markdown. The documentation's page docs/results/tables.md is rendered from these
-files when the site is built. Without --table nothing is trained, and the tables of the output
-folder are printed.
+`all-anet`, the tables on ActivityNet, of the methods that have a config for its version; `methods`,
+all methods and their ensembles under one protocol; `hybrid/1`, the hybrid and its parts;
+`co2net/paper`, `d2net/paper`, `twostream/paper`, what a paper prints against the default. Rows are
+trained on the data of a config file METHOD_SUFFIX.py, with --preset as METHOD_SUFFIX.py:PRESET;
+rows of another method use that method's file with the same suffix. Finished rows are not trained
+again, and interrupted ones resume. A row that no model allows is reported as such. Each table is
+written to a JSON file in the output folder and printed as Markdown. The documentation's page
+docs/results/tables.md is rendered from these files when the site is built. Without --table nothing
+is trained, and the tables of the output folder are printed.
 
 Exit codes: 0 success, 1 a row or one of its seeds could not be trained (the table has the reason),
 2 user error (see the last line of stderr).
@@ -21,6 +21,7 @@ Exit codes: 0 success, 1 a row or one of its seeds could not be trained (the tab
 
 import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from absl import logging
@@ -81,21 +82,40 @@ def parse() -> argparse.Namespace:
 def run(options: argparse.Namespace) -> int:
     """Train missing rows, write and print the tables, and return the exit code."""
     _check_outputs(options)
-    keys = dict.fromkeys(key for name in options.table for key in _SETS.get(name, [name]))
-    reports = _trained(list(keys), options) if keys else report.read_all(options.output)
+    reports, whole = _trained(options) if options.table else (report.read_all(options.output), True)
     print("\n".join([markdown.LEGEND + "\n", *map(markdown.markdown, reports)]))
     if options.figure:
         figure.draw(reports, options.figure)
-    complete = [
-        not row["failed"] or row["refused"] for content in reports for row in content["rows"]
-    ]
-    return 0 if not keys or (len(reports) == len(keys) and all(complete)) else 1
+    return 0 if whole else 1
 
 
-def _trained(keys: list[str], options: argparse.Namespace) -> list[report.Report]:
-    """Train the rows of tables, write a report of each table, and return the reports."""
+def _rows_of_tables(names: Sequence[str], setting: rows.Setting) -> dict[str, list[rows.Row]]:
+    """Return the rows by table; a set of tables has those that exist on the data."""
+    found = {}
+    for name in names:
+        for key in _SETS.get(name, [name]):
+            try:
+                found[key] = rows.rows_of(key, setting)
+            except rows.NoConfigError as error:
+                if name not in _SETS:
+                    raise
+                warn(f"{key} is left out: {error}")
+    if not found:
+        raise JaxtalError(
+            f"--data {setting.suffix} has no config file for any of --table {' '.join(names)}; "
+            "choose another --table or --data"
+        )
+    return found
+
+
+def _trained(options: argparse.Namespace) -> tuple[list[report.Report], bool]:
+    """Train the rows of tables and write their reports.
+
+    Returns:
+        The reports, and whether all seeds of all rows that exist could be trained.
+    """
     setting = rows.setting_of(options.data, options.scale, dict(options.set), options.preset)
-    of_tables = {key: rows.rows_of(key, setting) for key in keys}
+    of_tables = _rows_of_tables(options.table, setting)
     every = [row for own in of_tables.values() for row in own]
     try:
         options.output.mkdir(parents=True, exist_ok=True)
@@ -115,7 +135,7 @@ def _trained(keys: list[str], options: argparse.Namespace) -> list[report.Report
             reports.append(report.read(report.write(content, options.output)))
         else:
             warn(f"{key}: no row could be trained; an existing file of the table is kept")
-    return reports
+    return reports, not failed
 
 
 def _command(key: str, options: argparse.Namespace) -> list[str]:

@@ -22,6 +22,7 @@ from jaxtal.cli import (
     report,
     runtime,
     streams,
+    summary,
     train,
 )
 from jaxtal.cli.command import Command
@@ -41,6 +42,7 @@ COMMANDS: dict[str, Command] = {
         *data.COMMANDS,
         convert_checkpoint.COMMAND,
         configs.COMMAND,
+        summary.COMMAND,
     )
 }
 

@@ -212,6 +212,32 @@ def _wide() -> Console:
     return _console(None if sys.stdout and sys.stdout.isatty() else 200)
 
 
+def print_model(summary: dict, snippets: int, batch_size: int) -> None:
+    """Print the layers of a network with their parameters, and its floating-point operations.
+
+    Args:
+        summary: the fields of `jaxtal.training.model_summary.ModelSummary`.
+        snippets: of the video that the forward pass is counted for, and of those of a batch.
+        batch_size: videos in a batch.
+    """
+    table = Table("layer")
+    table.add_column("parameters", justify="right")
+    for name, count in summary["parameters"].items():
+        table.add_row(name, f"{count:,}")
+    table.add_section()
+    table.add_row("all", f"{sum(summary['parameters'].values()):,}")
+    if summary["state"]:
+        table.add_row("state, not trained", f"{summary['state']:,}")
+    console = _wide()
+    widths = " + ".join(f"{width:,}" for width in summary["widths"])
+    console.print(f"{summary['num_classes']} classes, {widths} features per snippet")
+    console.print(table)
+    console.print(f"a video of {snippets} snippets: {summary['forward_flops'] / 1e9:,.3g} GFLOP")
+    console.print(
+        f"a training step of {batch_size} such videos: {summary['step_flops'] / 1e9:,.3g} GFLOP"
+    )
+
+
 def print_evaluations(rows: dict[str, dict]) -> None:
     """Print a row of mAP per protocol, in percent.
 

@@ -105,6 +105,22 @@ def test_a_row_that_cannot_be_trained(monkeypatch, tmp_path, capsys):
     assert "| pDMI | failed: out of luck |" in text
 
 
+def test_a_set_has_the_tables_that_exist_on_the_data(caplog):
+    setting = table_rows.setting_of("anet12", "config", {})
+    found = tables._rows_of_tables(["all-anet"], setting)
+    assert [*found] == ["co2net/2", "d2net/2"]
+    assert len(caplog.messages) == 3
+    assert "twostream/2 is left out: " in caplog.messages[0]
+    assert "twostream_anet12.py: no such config file" in caplog.messages[0]
+    other = table_rows.setting_of("anet13", "config", {})
+    assert [*tables._rows_of_tables(["all-anet"], other)] == [f"twostream/{n}" for n in (2, 4, 6)]
+    with pytest.raises(table_rows.NoConfigError):
+        tables._rows_of_tables(["twostream/2"], setting)
+    nothing = table_rows.setting_of("nothing", "config", {})
+    with pytest.raises(JaxtalError, match="no config file for any of --table all-anet"):
+        tables._rows_of_tables(["all-anet"], nothing)
+
+
 def test_a_user_error_is_one_line(monkeypatch, tmp_path, capsys):
     arguments = ["--table", "d2net/4", "--set", "train.step=3", "--workdir", str(tmp_path / "w")]
     monkeypatch.setattr(sys, "argv", ["tables", *arguments])
