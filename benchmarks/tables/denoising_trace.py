@@ -132,14 +132,13 @@ def agreement(seen: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     Returns:
         "snippets": share of the counted videos whose activations are higher on pseudo-foreground
         than on pseudo-background, i.e. with a positive determinant. "videos": share of the classes
-        of the batch whose own videos give the class the largest share of their probability among
-        the videos of all classes. [N, M] each; NaN where nothing counts.
+        of the batch that are the most probable class of their own videos. [N, M] each; NaN where
+        nothing counts.
     """
     positive = np.linalg.det(seen["snippet matrices"].astype(np.float64)) > 0
     counted, matrix = seen["counted"], seen["video matrix"]
     present = matrix.sum(axis=-1) > 0  # a class without a video in the batch has a row of zeros
-    first = matrix / np.maximum(matrix.sum(axis=-1, keepdims=True), 1e-12)
-    own = first.argmax(axis=-2) == np.arange(matrix.shape[-1])
+    own = matrix.argmax(axis=-1) == np.arange(matrix.shape[-1])
     with np.errstate(invalid="ignore"):
         return {
             "snippets": (positive & counted).sum(axis=-1) / counted.sum(axis=-1),

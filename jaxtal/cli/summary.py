@@ -5,7 +5,7 @@
     jaxtal summary --config co2net_audio --classes 10
 
 No data are read: the classes are those of THUMOS14, ActivityNet or the generated videos, and the
-features those of I3D, unless --classes and --config.data.stream_widths say otherwise.
+features those of I3D; --classes and --config.data.stream_widths set others.
 Exit codes: 0 success, 2 user error (see the last line of stderr).
 """
 

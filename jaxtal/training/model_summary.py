@@ -50,7 +50,7 @@ def summarize(config: ConfigDict, classes: int | None = None) -> ModelSummary:
         The summary of one member of the population.
 
     Raises:
-        ConfigError: the config is invalid, or nothing says how many classes there are.
+        ConfigError: the config is invalid, or the number of classes is not known.
     """
     method = methods.get(config.method)
     method.validate_config(config)

@@ -91,3 +91,23 @@ def test_the_summary_counts_the_orderings_of_the_reports(reports):
         sum(column) for column in zip(*(row for own in found.values() for row in own), strict=True)
     ]
     assert f"| sum | {' | '.join(map(str, total))} |" in INDEX
+
+
+def test_the_page_of_d2net_has_the_numbers_of_its_preset(reports):
+    """The table on what makes the paper's own words train."""
+    found = {
+        c["data"]: {row["name"]: row for row in c["rows"]}
+        for c in reports
+        if c["table"] == "d2net/paper"
+    }
+    names = [
+        "default", "paper", "paper without denoising", "paper, denoising from step 300",
+        "paper, alpha 0.02", "paper, 1 / s at most 10", "paper, bounded gradient",
+    ]  # fmt: skip
+    page = (DOCS / "methods" / "d2net.md").read_text(encoding="utf-8")
+    section = page.partition("{ #d2net-paper }")[2].partition("\n## ")[0]
+    lines = re.findall(r"^\| .* \| (\S+ ± \S+) \| (\S+ ± \S+) \|$", section, re.MULTILINE)
+    for name, cells in zip(names, lines, strict=True):
+        own = (found[data][name] for data in ("demo", "audio"))
+        wanted = [f"{row['mean']['0.1:0.7']:.1f} ± {row['sd']['0.1:0.7']:.1f}" for row in own]
+        assert [*cells] == wanted, name

@@ -343,7 +343,7 @@ def test_a_run_traces_one_training_program(tmp_path, monkeypatch):
 
 
 def test_a_length_in_epochs(tmp_path):
-    """Of the videos that are long enough; the saved steps follow, and more epochs continue."""
+    """Count the videos that are long enough; the saved steps follow, and more epochs continue."""
     config = config_of(train__epochs=2)
     videos = load_from_config(config.data).train
     lengths = sorted(len(video.features) for video in videos)
