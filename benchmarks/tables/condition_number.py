@@ -63,8 +63,7 @@ def met_in_training(seeds: int = 2) -> tuple[np.ndarray, np.ndarray]:
         before each, [n].
     """
     setting = rows.setting_of("demo", "table", {}, "paper_bounded")
-    (config,) = (row.config for row in rows.rows_of("d2net/1", setting))
-    config.population = seeds
+    config = denoising_trace.config_of(setting, seeds)
     seen = denoising_trace.trace(config)
     counted = seen["counted"]
     done = np.broadcast_to(seen["step"][:, None, None] / config.train.steps, counted.shape)

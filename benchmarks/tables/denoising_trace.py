@@ -136,14 +136,16 @@ def agreement(seen: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         nothing counts.
     """
     positive = np.linalg.det(seen["snippet matrices"].astype(np.float64)) > 0
-    counted, matrix = seen["counted"], seen["video matrix"]
+    matrix = seen["video matrix"]
     present = matrix.sum(axis=-1) > 0  # a class without a video in the batch has a row of zeros
     own = matrix.argmax(axis=-1) == np.arange(matrix.shape[-1])
+    return {"snippets": _share(positive, seen["counted"]), "videos": _share(own, present)}
+
+
+def _share(true: np.ndarray, counted: np.ndarray) -> np.ndarray:
+    """Return the share of true entries over the last axis among the counted ones, NaN of none."""
     with np.errstate(invalid="ignore"):
-        return {
-            "snippets": (positive & counted).sum(axis=-1) / counted.sum(axis=-1),
-            "videos": (own & present).sum(axis=-1) / present.sum(axis=-1),
-        }
+        return (true & counted).sum(axis=-1) / counted.sum(axis=-1)
 
 
 def singular_values(seen: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -157,16 +159,20 @@ def singular_values(seen: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         NaN without any; and the values of the video-level matrix, above 1e-5 as in its loss.
     """
     values = np.linalg.svd(seen["snippet matrices"], compute_uv=False)
-    values = np.ma.masked_array(values, np.broadcast_to(~seen["counted"][..., None], values.shape))
-    snippets = np.ma.median(values, axis=-2).filled(np.nan)
+    values = np.where(seen["counted"][..., None], values, np.nan)
     videos = np.linalg.svd(seen["video matrix"], compute_uv=False)
-    smallest = np.where(videos > 1e-5, videos, np.inf).min(-1)
     return {
-        "snippets, largest": snippets[..., 0],
-        "snippets, smallest": snippets[..., 1],
+        "snippets, largest": _median_of_batch(values[..., 0]),
+        "snippets, smallest": _median_of_batch(values[..., 1]),
         "videos, largest": videos[..., 0],
-        "videos, smallest": np.where(np.isfinite(smallest), smallest, np.nan),
+        "videos, smallest": np.where(videos > 1e-5, videos, np.inf).min(axis=-1),
     }
+
+
+def _median_of_batch(values: np.ndarray) -> np.ndarray:
+    """Return the median over the last axis without the NaNs, NaN of none."""
+    values = np.ma.masked_invalid(values)
+    return np.ma.median(values, axis=-1).filled(np.nan)
 
 
 def draw(traces: dict[str, dict[str, np.ndarray]]) -> Figure:
@@ -178,29 +184,36 @@ def draw(traces: dict[str, dict[str, np.ndarray]]) -> Figure:
     figure = Figure(figsize=(4.2 * len(traces), 10), layout="constrained")
     axes = figure.subplots(4, len(traces), sharex=True, sharey="row", squeeze=False)
     for column, (preset, seen) in zip(axes.T, traces.items(), strict=True):
-        lines = [
-            ({label: seen[name] for name, label in _TERMS.items()}, "loss, unweighted"),
-            (
-                {label: seen[f"{name} gradient"] for name, label in _TERMS.items()},
-                "norm of the weighted gradient",
-            ),
-            (singular_values(seen), "singular value"),
-            (agreement(seen), "share that follows its label"),
-        ]
         column[0].set_title(PRESETS[preset])
-        for axis, (values, label) in zip(column, lines, strict=True):
-            for name, numbers in values.items():
-                _line(axis, seen["step"], numbers, name)
-            axis.grid(alpha=0.3)
-            if axis is axes[list(column).index(axis), 0]:
-                axis.set_ylabel(label)
-        column[1].set_yscale("log")
-        column[2].set_yscale("log")
-        column[3].set_ylim(-0.03, 1.03)
-        column[3].set_xlabel("step")
+        _draw_column(column, seen)
+    for axis, label in zip(axes[:, 0], _LABELS, strict=True):
+        axis.set_ylabel(label)
     for axis in axes[:, -1]:
         axis.legend(fontsize="small")
     return figure
+
+
+_LABELS = (
+    "loss, unweighted",
+    "norm of the weighted gradient",
+    "singular value",
+    "share that follows its label",
+)
+
+
+def _draw_column(axes, seen: dict[str, np.ndarray]) -> None:
+    panels = (_by_label(seen), _by_label(seen, " gradient"), singular_values(seen), agreement(seen))
+    for axis, panel in zip(axes, panels, strict=True):
+        axis.grid(alpha=0.3)
+        for name, numbers in panel.items():
+            _line(axis, seen["step"], numbers, name)
+    axes[1].set_yscale("log")
+    axes[2].set_yscale("log")
+    axes[3].set(ylim=(-0.03, 1.03), xlabel="step")
+
+
+def _by_label(seen: dict[str, np.ndarray], suffix: str = "") -> dict[str, np.ndarray]:
+    return {label: seen[f"{name}{suffix}"] for name, label in _TERMS.items()}
 
 
 def _line(axis, steps, numbers, name: str) -> None:
@@ -232,7 +245,7 @@ def summary(preset: str, seen: dict[str, np.ndarray]) -> dict[str, Any]:
             )
     return {
         "preset": preset,
-        "steps": int(seen["step"][-1]) + 1,
+        "traced_steps": len(seen["step"]),
         **{
             name: [_median(values[:half]), _median(values[half:])]
             for name, values in numbers.items()
@@ -245,8 +258,8 @@ def _median(values: np.ndarray) -> float | None:
     return float(f"{np.median(finite):.3g}") if len(finite) else None
 
 
-def main() -> None:
-    """Trace the presets, print their rows and draw the figure."""
+def parse() -> argparse.Namespace:
+    """Parse the command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--data", default="demo", metavar="NAME", help="d2net_NAME; default: demo")
     parser.add_argument("--seeds", type=positive, default=5, help="members; default: 5")
@@ -256,13 +269,23 @@ def main() -> None:
     )  # fmt: skip
     add_set(parser, "data.dir=FOLDER")
     parser.add_argument("--output", type=Path, metavar="FILE", help="the figure; default: none")
-    options = parser.parse_args()
+    return parser.parse_args()
+
+
+def config_of(setting: rows.Setting, seeds: int) -> ConfigDict:
+    """Return D2-Net's config for a setting, with a population of seeds."""
+    (config,) = (row.config for row in rows.rows_of("d2net/1", setting))
+    config.population = seeds
+    return config
+
+
+def main() -> None:
+    """Trace the presets, print their rows and draw the figure."""
+    options = parse()
     traces = {}
     for preset in PRESETS:
         setting = rows.setting_of(options.data, options.scale, dict(options.set), preset)
-        (config,) = [row.config for row in rows.rows_of("d2net/1", setting)]
-        config.population = options.seeds
-        traces[preset] = trace(config)
+        traces[preset] = trace(config_of(setting, options.seeds))
         print(json.dumps(summary(preset, traces[preset])), flush=True)
     if options.output:
         plots.save(draw(traces), options.output)

@@ -20,9 +20,7 @@ def config():
         "model.dropout": 0.0,
     }
     setting = table_rows.setting_of("demo", "config", given, "paper")
-    (row,) = table_rows.rows_of("d2net/1", setting)
-    row.config.population = 2
-    return row.config
+    return denoising_trace.config_of(setting, 2)
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +74,7 @@ def test_the_figure_and_the_rows(seen):
     figure = denoising_trace.draw({"paper": seen, "code": seen})
     assert len(figure.axes) == 8
     row = denoising_trace.summary("paper", seen)
-    assert row["steps"] == 4
+    assert row["traced_steps"] == 2
     first, second = row["gradient of L_DV over that of L_Dis"]
     assert first > 1, second
 
