@@ -8,7 +8,7 @@ part of this project. Put `Thumos14reduced-I3D-JOINTFeatures.npy` beside
     python -m jaxtal.main --config configs/d2net_thumos.py --config.data.dir=FOLDER
 
 `--config configs/d2net_thumos.py:paper` takes the paper's values where they differ from the code's.
-Its denoising loss as printed stops the training of D2-Net on the data sets that are measured here
+With its denoising loss as printed D2-Net does not train on the data sets that are measured here
 (docs/methods/d2net.md); `:paper_bounded` is the same with a bounded gradient of that loss.
 """
 

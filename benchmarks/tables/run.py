@@ -135,7 +135,8 @@ def _trained(options: argparse.Namespace) -> tuple[list[report.Report], bool]:
             reports.append(report.read(report.write(content, options.output)))
         else:
             warn(f"{key}: no row could be trained; an existing file of the table is kept")
-    return reports, not failed
+    complete = [not row["failed"] for content in reports for row in content["rows"]]
+    return reports, all(complete) and not failed
 
 
 def _command(key: str, options: argparse.Namespace) -> list[str]:
