@@ -190,7 +190,7 @@ def test_config(good, argument):
 
 def test_an_unknown_preset(tmp_path):
     refused(
-        tmp_path, r"configs/d2net_thumos\.py, line \d+: ValueError: preset 'papper'; wanted code or paper",
+        tmp_path, r"configs/d2net_thumos\.py, line \d+: ValueError: preset 'papper'; wanted code, paper or",
         "--config=configs/d2net_thumos.py:papper", f"--workdir={tmp_path / 'run'}",
     )  # fmt: skip
 

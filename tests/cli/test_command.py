@@ -50,6 +50,7 @@ COMMANDS = {
     "report": ["--workdir={to}/run", "--output={to}/report.html"],
     "convert-checkpoint": ["--method=co2net", "--workdir={to}/run", "--to_torch={to}/torch.pkl"],
     "configs": [],
+    "summary": [TINY[0]],
 }  # fmt: skip
 
 ENDINGS = {
