@@ -231,11 +231,18 @@ def _compared(method: str, setting: Setting) -> ConfigDict:
 
 
 def _scale(config: ConfigDict, setting: Setting) -> None:
-    fields = dict(SCALES[setting.scale].get(config.method, {}))
-    if config.loss.get("denoising_start") == 0:  # there is no start to scale
-        fields.pop("loss.denoising_start", None)
+    fields = _fields_of_scale(config, setting.scale)
     _override(config, fields, f"--scale {setting.scale}")
     _override(config, setting.given, "--set")
+    if "train.steps" in {**fields, **setting.given}:
+        config.train.epochs = 0  # they would replace the steps
+
+
+def _fields_of_scale(config: ConfigDict, scale: str) -> dict[str, Any]:
+    fields = dict(SCALES[scale].get(config.method, {}))
+    if config.loss.get("denoising_start") == 0:  # there is no start to scale
+        fields.pop("loss.denoising_start", None)
+    return fields
 
 
 def load(setting: Setting, name: str) -> ConfigDict:

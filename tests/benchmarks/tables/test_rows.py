@@ -77,6 +77,14 @@ def test_rows_of_a_preset():
         assert row.config.train.batch_size == 10
         assert row.config.loss.denoising_start == 0  # not that of --scale table
     assert table_rows.rows_of("twostream/2", paper)[0].config.localization.outer == "padded"
+    for scale, given, wanted in (
+        ("config", {}, (100, 1300)),
+        ("table", {}, (0, 800)),
+        ("config", {"train.steps": 9}, (0, 9)),
+    ):
+        setting = table_rows.setting_of("thumos", scale, given, "paper")
+        train_fields = table_rows.rows_of("twostream/1", setting)[0].config.train
+        assert (train_fields.epochs, train_fields.steps) == wanted
     shared = {row.name: row.config for row in table_rows.rows_of("methods", paper)}
     assert shared["CO2-Net"].model.classifier == "paper"
     assert shared["hybrid"].model.classifier == "code"
