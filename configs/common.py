@@ -15,7 +15,7 @@ def get_config() -> ConfigDict:
     """Return the shared fields; a method's config sets `method`, `model` and `loss`."""
     return ConfigDict(
         {
-            "method": "",  # a registered method: "co2net", "d2net", "twostream", "hybrid"
+            "method": "",  # a registered method: one of `jaxtal.methods.names()`
             "seed": 3552,  # of all random numbers: parameters, batches, dropout
             "population": 1,  # [models] M, trained at once; member i has the seed seed + i
             # Fields that differ between members, with one value for each member, e.g.
@@ -121,7 +121,8 @@ def _localization() -> dict[str, object]:
         "outer_ratio": 0.25,  # length of each outer region, relative to the proposal's
         # outer regions: "joint", rounded up on the left and down on the right, one mean; "sides",
         # rounded down, at least 1, mean of two means; the papers': "symmetric", not rounded, one
-        # mean; "padded", the same with 0 outside of the video
+        # mean; "padded", the same with 0 outside of the video; W-TALC's: "peak", the largest
+        # activation inside instead of a contrast
         "outer": "joint",
         # drop proposals with a lower outer-inner contrast before NMS; None: keep all
         "min_contrast": config_dict.placeholder(float),

@@ -19,7 +19,15 @@ from jaxtal.evaluation import protocols
 
 # Tables of no paper: all methods under one protocol; the hybrid without each of its parts; each
 # method with what its paper prints, one by one and as a whole.
-_METHODS = {"CO2-Net": "co2net", "D2-Net": "d2net", "two-stream": "twostream", "hybrid": "hybrid"}
+_METHODS = {
+    "CO2-Net": "co2net",
+    "D2-Net": "d2net",
+    "two-stream": "twostream",
+    "W-TALC": "wtalc",
+    "BaS-Net": "basnet",
+    "ACM-Net": "acmnet",
+    "hybrid": "hybrid",
+}
 _PROTOCOL = "co2"
 COMPARISON = Published(
     key="methods",
@@ -170,16 +178,16 @@ def rows_of(table: str, setting: Setting) -> list[Row]:
         table: key of `TABLES` or `OWN`.
         setting: data and scale of the rows.
 
-    A row whose change no model allows has the reason in `refused`.
+    A row whose change no model allows has the reason in `refused`. With a preset, the table of all
+    methods has those of the papers only.
 
     Raises:
         NoConfigError: a config file is missing.
         JaxtalError: a field does not exist or has an invalid value.
     """
     if table == COMPARISON.key:
-        return [
-            Row(table, name, _compared(method, setting), {}) for name, method in _METHODS.items()
-        ]
+        chosen = [(name, m) for name, m in _METHODS.items() if not setting.preset or m in PAPERS]
+        return [Row(table, name, _compared(method, setting), {}) for name, method in chosen]
     source = TABLES.get(table) or OWN[table]
     if setting.preset and table in OWN:
         raise JaxtalError(f"--table {table} has its own presets; run it without --preset")

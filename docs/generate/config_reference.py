@@ -16,12 +16,18 @@ METHODS = {
     "d2net": "D2-Net",
     "twostream": "Two-stream network",
     "hybrid": "Hybrid",
+    "wtalc": "W-TALC",
+    "basnet": "BaS-Net",
+    "acmnet": "ACM-Net",
 }
 PRESETS = {
     "co2net": ("paper",),
     "d2net": ("paper",),
     "twostream": ("fg", "fg_bg", "fg_bg_ct", "fg_bg_ct_gui", "attention", "mil"),
     "hybrid": (),
+    "wtalc": (),
+    "basnet": (),
+    "acmnet": (),
 }
 
 _UNIT = re.compile(r"\[([^]]+)\] ")

@@ -78,6 +78,24 @@ def pairs_and_singles(
     return jnp.concatenate([paired.reshape(parts, -1), single.reshape(parts, -1)], 1).reshape(-1)
 
 
+def paired_videos(key: jax.Array, index: VideoIndex, config: ConfigDict) -> jax.Array:
+    """Sample the videos [B] of a batch with `pairs_and_singles`.
+
+    Videos whose features are all zero are in no pair. Videos with fewer than
+    `config.data.min_snippets` snippets are in pairs only. Source: [docs][co2net-sampling].
+
+    Args:
+        key: random key.
+        index: lengths, labels and numbers of nonzero snippets of the training videos.
+        config: the whole config (`train.batch_size`, `train.pairs`, `data.min_snippets`).
+    """
+    pairs = config.train.pairs
+    singles = config.train.batch_size - 2 * pairs
+    labels = jnp.where(index.nonzero[:, None] > 0, index.labels, 0)
+    pool = index.lengths >= config.data.min_snippets
+    return pairs_and_singles(key, labels, pool, pairs, singles)
+
+
 def num_shards_with_pairs(pairs: int, singles: int) -> int:
     """Return the number of equal parts of a batch, each with as many pairs and single videos.
 

@@ -96,7 +96,8 @@ def outer_inner_contrast(
             on either side, the mean of the two sides' means (D2-Net's program); "symmetric": f on
             either side, parts of positions included, one mean over both (the papers' text);
             "padded": the same, but always divided by 2 f, as if the sequence were 0 outside of the
-            video (two-stream network, eq. 9 as printed).
+            video (two-stream network, eq. 9 as printed); "peak": the largest value inside, without
+            flanks (W-TALC's program).
 
     Returns:
         (n,) float64 contrasts.
@@ -104,6 +105,8 @@ def outer_inner_contrast(
     Source: CO2-Net, section 3.6; D2-Net, section 3.3; two-stream network, eq. 9
     ([docs][localization-outer-inner-contrast]).
     """
+    if outer == "peak":
+        return _largest_inside(sequence, start, end, column)
     total = np.pad(np.cumsum(sequence, axis=0, dtype=np.float64), ((1, 0), (0, 0)))
     length = end - start
     before, after = OUTER_RULES[outer](length * outer_ratio)
@@ -123,6 +126,17 @@ def outer_inner_contrast(
     return inner - means.sum(axis=0) / np.maximum((counts > 0).sum(axis=0), 1)
 
 
+def _largest_inside(
+    sequence: np.ndarray, start: np.ndarray, end: np.ndarray, column: np.ndarray | int
+) -> np.ndarray:
+    """Return the maximum of each segment's column from start to end."""
+    if not len(start):
+        return np.zeros(0)
+    flat = np.append(sequence.T.ravel(), -np.inf)  # the last segment may end behind the columns
+    bounds = np.stack([start, end], axis=1) + len(sequence) * np.reshape(column, (-1, 1))
+    return np.maximum.reduceat(flat, bounds.ravel())[::2]
+
+
 def _sum_before(total: np.ndarray, at: np.ndarray, column: np.ndarray | int) -> np.ndarray:
     """Return the sums before positions; a part of a position counts by its share."""
     if at.dtype.kind == "i":
@@ -140,6 +154,7 @@ OUTER_RULES = {
     "symmetric": lambda width: (width, width),
     "padded": lambda width: (width, width),
 }
+SEGMENT_SCORES = (*OUTER_RULES, "peak")
 
 
 def upsample(sequence: np.ndarray, factor: int) -> np.ndarray:

@@ -12,6 +12,23 @@ import numpy as np
 from jaxtal.errors import NonFiniteError
 from jaxtal.localization import proposals
 
+
+def _share_of_range(cas: np.ndarray, attention: np.ndarray) -> np.ndarray:
+    """Scale each class over time to 0 to 1 (W-TALC)."""
+    low = cas.min(axis=0)
+    return (cas - low) / _or_one(cas.max(axis=0) - low)
+
+
+def _share_of_maximum(cas: np.ndarray, attention: np.ndarray) -> np.ndarray:
+    """Scale each class over time by its range in positive numbers, at most to 1 (BaS-Net)."""
+    low, high = np.maximum(cas.min(axis=0), 0), np.maximum(cas.max(axis=0), 0)
+    return (cas - low) / _or_one(high - low)
+
+
+def _or_one(width: np.ndarray) -> np.ndarray:
+    return np.where(width > 0, width, 1)
+
+
 # Terms by name, functions of a video's T-CAM (T, C or C + 1) and attention (T, 1).
 TERMS = {
     "attention": lambda cas, attention: attention,
@@ -20,6 +37,8 @@ TERMS = {
     "probability": lambda cas, attention: proposals.softmax(cas),
     "refined": lambda cas, attention: attention * cas,
     "refined_probability": lambda cas, attention: attention * proposals.softmax(cas),
+    "share_of_range": _share_of_range,
+    "share_of_maximum": _share_of_maximum,
 }
 PRECOMPUTED = "scores"  # class scores that are an output of the model
 

@@ -5,7 +5,7 @@ the package calls `register`, for example in its config file.
 """
 
 from jaxtal.errors import ConfigError
-from jaxtal.methods import co2net, d2net, hybrid, twostream
+from jaxtal.methods import acmnet, basnet, co2net, d2net, hybrid, twostream, wtalc
 from jaxtal.methods.base import Method
 
 __all__ = ["METHODS", "Method", "get", "names", "register"]
@@ -26,7 +26,7 @@ def register(method: Method) -> None:
         raise ConfigError(f"there are two methods called {method.name!r}; give one another name")
 
 
-for _module in (co2net, d2net, twostream, hybrid):
+for _module in (co2net, d2net, twostream, hybrid, wtalc, basnet, acmnet):
     register(_module.METHOD)
 
 

@@ -19,7 +19,7 @@ from jaxtal.input_pipeline.packing import Batch, all_snippets
 from jaxtal.input_pipeline.sampling import Context, SampleBatch
 from jaxtal.localization.config import LocalizationConfig
 from jaxtal.localization.nms import NMS
-from jaxtal.localization.proposals import CLASS_RULES, OUTER_RULES
+from jaxtal.localization.proposals import CLASS_RULES, SEGMENT_SCORES
 
 _LARGEST_NUMBER = 1e6  # bound of the absolute value of every number
 _LOCALIZATION_NUMBERS = (
@@ -54,7 +54,7 @@ def check_localization(config: ConfigDict) -> None:
     finite(config, {f"localization.{name}": _LARGEST_NUMBER for name in _LOCALIZATION_NUMBERS})
     options: dict[str, Collection[str]] = {
         "class_rule": CLASS_RULES,
-        "outer": OUTER_RULES,
+        "outer": SEGMENT_SCORES,
         "nms": NMS,
         "relative_to": ("class", "video"),
     }

@@ -19,14 +19,14 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from jaxtal.config import at_least, one_of
-from jaxtal.data.dataset import Dataset, multi_hot
+from jaxtal.data.dataset import Dataset
 from jaxtal.errors import ConfigError
 from jaxtal.input_pipeline import sampling
 from jaxtal.input_pipeline.packing import Batch, BatchIndices, VideoIndex
 from jaxtal.input_pipeline.sampling import Context
 from jaxtal.localization import proposals
 from jaxtal.localization.scoring import ScoreSpec
-from jaxtal.methods import base
+from jaxtal.methods import base, pairs
 from jaxtal.methods.base import Method
 from jaxtal.nn import losses
 from jaxtal.nn.layers import Dropout, TemporalConv, average_pool, leaky_relu, temporal_mean
@@ -291,15 +291,10 @@ def build(config: ConfigDict, num_classes: int, widths: tuple[int, ...] = ()) ->
 def sample(context: Context, index: VideoIndex, config: ConfigDict) -> BatchIndices:
     """Sample a training batch: same-class pairs and single videos, N random snippets of each.
 
-    Videos whose features are all zero are in no pair. Videos with fewer than
-    `config.data.min_snippets` snippets are in pairs only. Source: [docs][co2net-sampling].
+    Source: [docs][co2net-sampling].
     """
     video_key, snippet_key = jax.random.split(context.key)
-    pairs = config.train.pairs
-    singles = config.train.batch_size - 2 * pairs
-    labels = jnp.where(index.nonzero[:, None] > 0, index.labels, 0)
-    pool = index.lengths >= config.data.min_snippets
-    videos = sampling.pairs_and_singles(video_key, labels, pool, pairs, singles)
+    videos = sampling.paired_videos(video_key, index, config)
     lengths, count = index.lengths[videos], config.data.num_snippets
     return BatchIndices(videos, sampling.sample_snippets(snippet_key, lengths, count))
 
@@ -330,14 +325,10 @@ def loss_terms(
     kind, alpha = settings.mutual_metric, settings.mutual_alpha
     suppressed = losses.suppress_cas(cas, outputs["attention"], settings.suppression)
     mil = functools.partial(_topk_mil, divisor=settings.topk_divisor)
-    in_pairs = functools.partial(sampling.in_pairs, pairs=config.train.pairs)
 
     def of_all_attentions(loss):
         return jax.vmap(loss)(attentions).mean(0)
 
-    pair_terms, shared = losses.co_activity(
-        in_pairs(outputs["embeddings"]), in_pairs(suppressed), in_pairs(labels), in_pairs(mask)
-    )
     per_video = {
         "mil_original": mil(cas, labels, mask, background=1.0),
         "mil_suppressed": mil(suppressed, labels, mask, background=0.0),
@@ -350,7 +341,10 @@ def loss_terms(
         ),
     }
     terms = {name: losses.mean_over_videos(value, mask) for name, value in per_video.items()}
-    terms["co_activity"] = pair_terms.sum() / jnp.maximum(shared.sum(), 1)
+    in_pairs = functools.partial(sampling.in_pairs, pairs=config.train.pairs)
+    terms["co_activity"] = losses.mean_co_activity(
+        *map(in_pairs, (outputs["embeddings"], suppressed, labels, mask))
+    )
     return terms, context.state
 
 
@@ -369,12 +363,6 @@ _OPTIONS: dict[str, Collection[str]] = {
 }
 
 
-def num_batch_shards(config: ConfigDict) -> int:
-    """Return the number of equal parts of a batch that split no pair."""
-    pairs = config.train.pairs
-    return sampling.num_shards_with_pairs(pairs, config.train.batch_size - 2 * pairs)
-
-
 def validate_config(config: ConfigDict) -> None:
     """Raise ConfigError for unknown or conflicting options and for numbers out of range."""
     model = config.model
@@ -391,12 +379,7 @@ def validate_config(config: ConfigDict) -> None:
             f"config.model.pool_window is {config.model.pool_window}; it must be odd, so that the "
             "window is centered on a snippet"
         )
-    batch_size, pairs = config.train.batch_size, config.train.pairs
-    if batch_size < 2 * pairs:
-        raise ConfigError(
-            f"config.train.batch_size is {batch_size}, but config.train.pairs={pairs} pairs need "
-            f"at least {2 * pairs} videos; raise batch_size or lower pairs"
-        )
+    pairs.check_pairs(config)
 
 
 def validate_dataset(dataset: Dataset, config: ConfigDict) -> None:
@@ -405,13 +388,7 @@ def validate_dataset(dataset: Dataset, config: ConfigDict) -> None:
         raise ConfigError(
             "config.vary: loss.weights.mutual has no effect with one stream; remove it from vary"
         )
-    usable = [video for video in dataset.train if video.features.any()]
-    carriers = multi_hot(usable, len(dataset.classes)).sum(axis=0)
-    if config.train.pairs and carriers.max(initial=0) < 2:
-        raise ConfigError(
-            f"{dataset.name}: no class is carried by two training videos, which same-class pairs "
-            "need; set config.train.pairs=0 or add videos"
-        )
+    pairs.validate_dataset(dataset, config)
 
 
 def video_scores(outputs: dict, config: ConfigDict) -> np.ndarray:
@@ -434,7 +411,7 @@ METHOD = Method(
     build=build,
     sample=sample,
     loss_terms=loss_terms,
-    num_batch_shards=num_batch_shards,
+    num_batch_shards=pairs.num_batch_shards,
     validate_config=validate_config,
     validate_dataset=validate_dataset,
     output_names=("cas", "attention", *base.STREAM_ATTENTIONS),

@@ -45,6 +45,7 @@ _OPTIONS = {
 
 # XLA cannot partition a top-k over the devices that share a batch: each handles its own videos.
 _topk_mean = sharding.shard_map_over_batch(losses.topk_mean)
+MOST_TEST_SNIPPETS = 46341  # exclusive: the square must fit into an int32
 
 
 class TwoStream(nn.Module):
@@ -106,15 +107,7 @@ class TwoStream(nn.Module):
         pooled = pool_by_attention(x, attention, mask)
         by_attention = nn.softmax(classify(pooled, mask))  # kernel size 1 ignores the mask
         z = attention[..., None] * logits[:, :, None]  # eq. 2, [B, T, 3, C + 1]
-        by_mil = nn.softmax(
-            jnp.stack(
-                [
-                    _topk_mean(z[:, :, r], mask, divisor=divisor)
-                    for r, divisor in enumerate(self.topk_divisors)
-                ],
-                axis=1,
-            )
-        )
+        by_mil = branch_probabilities(z, mask, self.topk_divisors)
         branches = {"both": [by_attention, by_mil], "attention": [by_attention], "mil": [by_mil]}
         branch_scores = jnp.stack(branches[self.branches], axis=1)
 
@@ -130,6 +123,25 @@ class TwoStream(nn.Module):
             "scores": branch_scores[:, :, 0].mean(1, keepdims=True),
             "distance": centroid_distance(x, logits, dictionary),
         }
+
+
+def branch_probabilities(
+    z: jax.Array, mask: jax.Array, divisors: tuple[int, int, int]
+) -> jax.Array:
+    """Compute the video-level probabilities of the MIL branch under each attention.
+
+    Args:
+        z: [B, T, 3, C + 1], the logits times each attention.
+        mask: [B, T] bool.
+        divisors: sigma of each attention: the k = max(1, floor(T / sigma)) largest are averaged.
+
+    Returns:
+        [B, 3, C + 1].
+
+    Source: Wang, Li and Wang, eq. 3 ([docs][twostream-mil-branch]).
+    """
+    pooled = [_topk_mean(z[:, :, r], mask, divisor=d) for r, d in enumerate(divisors)]
+    return nn.softmax(jnp.stack(pooled, axis=1))
 
 
 def pool_by_attention(x: jax.Array, attention: jax.Array, mask: jax.Array) -> jax.Array:
@@ -211,19 +223,10 @@ def loss_terms(
     Source: Wang, Li and Wang, eq. 5 to 8 ([docs][twostream-losses]).
     """
     mask, settings = batch.mask, config.loss
-    labels, scores = batch.labels[:, None], outputs["branch_scores"]
+    scores = outputs["branch_scores"]
     if settings.fusion == "scores":
         scores = scores.mean(1, keepdims=True)
-    # Targets under each attention: the video's actions; actions and background; background.
-    targets = {
-        "foreground": (labels, 0.0),
-        "context": (labels, 1.0),
-        "background": (0 * labels, 1.0),
-    }
-    per_video = {
-        name: losses.cross_entropy(scores[:, :, r], *target, settings.label_norm).mean(1)
-        for r, (name, target) in enumerate(targets.items())
-    }
+    per_video = classification_terms(scores, batch.labels, settings.label_norm)
     attention = outputs["attention"]
     if settings.guide_stop_attention:
         attention = jax.lax.stop_gradient(attention)
@@ -234,6 +237,34 @@ def loss_terms(
     return {
         name: losses.mean_over_videos(value, mask) for name, value in per_video.items()
     }, context.state
+
+
+def classification_terms(
+    scores: jax.Array, labels: jax.Array, normalize: bool
+) -> dict[str, jax.Array]:
+    """Compute L_fg, L_ct and L_bg of each video, named as in `config.loss.weights`.
+
+    Args:
+        scores: [B, n, 3, C + 1], video-level probabilities of n branches under each attention.
+        labels: [B, C].
+        normalize: divide the targets by their sum.
+
+    Returns:
+        [B] by name, the mean over the branches.
+
+    Source: Wang, Li and Wang, eq. 5 ([docs][twostream-classification-losses]).
+    """
+    labels = labels[:, None]
+    # Targets under each attention: the video's actions; actions and background; background.
+    targets = {
+        "foreground": (labels, 0.0),
+        "context": (labels, 1.0),
+        "background": (0 * labels, 1.0),
+    }
+    return {
+        name: losses.cross_entropy(scores[:, :, r], *target, normalize).mean(1)
+        for r, (name, target) in enumerate(targets.items())
+    }
 
 
 def ramp(step: jax.Array, settings: ConfigDict) -> jax.Array | float:
@@ -310,19 +341,24 @@ def validate_config(config: ConfigDict) -> None:
     at_least(config, {"data.test_snippets": 2, "model.dropout": 0, "loss.warmup_steps": 0})
     below(config, {"model.dropout": 1})
     base.check_localization(config)
-    divisors = config.model.topk_divisors
-    if len(divisors) != 3 or not all(isinstance(d, int) and d >= 1 for d in divisors):
-        raise ConfigError(
-            f"config.model.topk_divisors is {divisors}; wanted three whole numbers of at least 1, "
-            "for foreground, context and background, such as (8, 2, 2)"
-        )
-    below(config, {"data.test_snippets": 46341})  # the square must fit into an int32
+    check_divisors(config)
+    below(config, {"data.test_snippets": MOST_TEST_SNIPPETS})
     alone = config.model.branches == "attention" and not config.model.share_fc
     if alone and config.loss.weights.semantic:
         raise ConfigError(
             f"config.loss.weights.semantic is {config.loss.weights.semantic}, but with "
             "config.model.branches=attention no classification loss trains the logits that select "
             "the centroids; set it to 0, or config.model.share_fc=True"
+        )
+
+
+def check_divisors(config: ConfigDict) -> None:
+    """Raise ConfigError unless `config.model.topk_divisors` has three whole numbers."""
+    divisors = config.model.topk_divisors
+    if len(divisors) != 3 or not all(isinstance(d, int) and d >= 1 for d in divisors):
+        raise ConfigError(
+            f"config.model.topk_divisors is {divisors}; wanted three whole numbers of at least 1, "
+            "for foreground, context and background, such as (8, 2, 2)"
         )
 
 

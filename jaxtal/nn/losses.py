@@ -157,6 +157,26 @@ def cross_entropy(
     return -(target * jnp.log(jnp.maximum(probability, 1e-8))).sum(-1)
 
 
+def binary_cross_entropy(probability: jax.Array, labels: jax.Array, background: float) -> jax.Array:
+    """Compute the mean over all classes of the binary cross-entropy with normalized targets.
+
+    Source: BaS-Net's published program ([docs][basnet-training]).
+
+    Args:
+        probability: [..., C + 1], background last; clamped to [1e-8, 1 - 1e-7].
+        labels: [..., C] multi-hot video-level labels.
+        background: label of the background class.
+
+    Returns:
+        [...] loss per video.
+    """
+    target = _with_background(labels, background)
+    target = target / jnp.maximum(target.sum(-1, keepdims=True), 1)
+    probability = jnp.clip(probability, 1e-8, 1 - 1e-7)
+    on, off = jnp.log(probability), jnp.log1p(-probability)
+    return -(target * on + (1 - target) * off).mean(-1)
+
+
 def co_activity(
     embeddings: jax.Array, cas: jax.Array, labels: jax.Array, mask: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
@@ -168,7 +188,8 @@ def co_activity(
 
     Args:
         embeddings: [..., 2, T, E] features.
-        cas: [..., 2, T, C + 1] logits, background last.
+        cas: [..., 2, T, C] logits; a column behind those of the C classes, the background's, is
+            ignored.
         labels: [..., 2, C] multi-hot video-level labels.
         mask: [..., 2, T] bool.
 
@@ -178,7 +199,8 @@ def co_activity(
     """
     valid = mask[..., None]
     shared = labels[..., 0, :] * labels[..., 1, :]
-    high = jax.nn.softmax(jnp.where(valid, cas[..., :-1], jnp.finfo(cas.dtype).min), axis=-2)
+    cas = cas[..., : labels.shape[-1]]
+    high = jax.nn.softmax(jnp.where(valid, cas, jnp.finfo(cas.dtype).min), axis=-2)
     high = jnp.where(valid, high, 0)
     rest = jnp.maximum(mask.sum(-1) - 1, 1)[..., None, None]
     low = jnp.where(valid, 1 - high, 0) / rest
@@ -190,6 +212,24 @@ def co_activity(
     hinge = jax.nn.relu(_cosine(high[first], low[second]) - near + 0.5)
     hinge += jax.nn.relu(_cosine(high[second], low[first]) - near + 0.5)
     return 0.5 * (shared * hinge).sum(-1), shared.sum(-1)
+
+
+def mean_co_activity(
+    embeddings: jax.Array, cas: jax.Array, labels: jax.Array, mask: jax.Array
+) -> jax.Array:
+    """Compute L_cas of all pairs of a batch: the mean of `co_activity` over pairs and classes.
+
+    Args:
+        embeddings: [P, 2, T, E] features.
+        cas: [P, 2, T, C] logits, see `co_activity`.
+        labels: [P, 2, C].
+        mask: [P, 2, T] bool.
+
+    Returns:
+        A scalar; 0 if no pair has a class in common.
+    """
+    terms, shared = co_activity(embeddings, cas, labels, mask)
+    return terms.sum() / jnp.maximum(shared.sum(), 1)
 
 
 def _cosine(x: jax.Array, y: jax.Array) -> jax.Array:

@@ -16,7 +16,15 @@ from jaxtal.configs import common
 from jaxtal.localization.config import LocalizationConfig
 from tests.conftest import ROOT
 
-METHODS = ("co2net", "d2net", "twostream", "hybrid")  # the tests register more
+METHODS = (
+    "co2net",
+    "d2net",
+    "twostream",
+    "hybrid",
+    "wtalc",
+    "basnet",
+    "acmnet",
+)  # the tests register more
 PRESETS = {
     "co2net": ["paper"],
     "d2net": ["paper"],

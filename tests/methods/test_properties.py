@@ -15,7 +15,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from configs import co2net_thumos, d2net_anet12, d2net_thumos, hybrid_thumos, twostream_thumos
+from configs import (
+    acmnet_thumos,
+    basnet_thumos,
+    co2net_thumos,
+    d2net_anet12,
+    d2net_thumos,
+    hybrid_thumos,
+    twostream_thumos,
+    wtalc_thumos,
+)
 from jaxtal import methods
 from jaxtal.input_pipeline.packing import Batch
 from jaxtal.input_pipeline.sampling import in_pairs
@@ -62,6 +71,9 @@ CASES = {
         4,
         10,
     ),
+    "wtalc": (wtalc_thumos, {}, 4, 16),
+    "basnet": (basnet_thumos, {}, 4, 16),
+    "acmnet": (acmnet_thumos, {}, 4, 16),
     "twostream": (twostream_thumos, {}, 4, 16),
     "twostream, the other options": (
         twostream_thumos,

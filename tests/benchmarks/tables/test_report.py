@@ -91,8 +91,8 @@ def test_markdown_has_every_row(key):
 
 @pytest.fixture
 def with_hybrid(tmp_path) -> table_rows.Setting:
-    """Config files of four methods; the hybrid's is CO2-Net's with another learning rate."""
-    for method in ("co2net", "d2net", "twostream"):
+    """Config files of all methods; the hybrid's is CO2-Net's with another learning rate."""
+    for method in ("co2net", "d2net", "twostream", "wtalc", "basnet", "acmnet"):
         text = f"from configs.{method}_demo import get_config"
         (tmp_path / f"{method}_toy.py").write_text(text)
     (tmp_path / "hybrid_toy.py").write_text(
@@ -109,13 +109,16 @@ def test_methods_are_compared_under_one_protocol(with_hybrid):
     rows = table_rows.rows_of("methods", with_hybrid)
     protocols = {row.name: row.config.evaluation.protocol for row in rows}
     # "" is CO2-Net's own protocol, so that its run is the one of its paper's table.
-    assert protocols == {"CO2-Net": "", "D2-Net": "co2", "two-stream": "co2", "hybrid": ""}
+    common = dict.fromkeys(("D2-Net", "two-stream", "W-TALC", "BaS-Net", "ACM-Net"), "co2")
+    assert protocols == {"CO2-Net": "", "hybrid": "", **common}
     of_paper = table_rows.rows_of("co2net/1", with_hybrid)[0]
     assert train.identity(of_paper.config) == train.identity(rows[0].config)
     given = {"evaluation.protocol": "official"}
     setting = table_rows.setting_of(str(with_hybrid.folder / "co2net_toy.py"), "config", given)
     rows = table_rows.rows_of("methods", setting)
     assert {row.config.evaluation.protocol for row in rows} == {"official"}
+    paper = table_rows.setting_of("demo", "table", {}, "paper")
+    assert [row.name for row in table_rows.rows_of("methods", paper)] == [*protocols][:3]
     (with_hybrid.folder / "hybrid_toy.py").unlink()
     with pytest.raises(JaxtalError, match=r"hybrid_toy\.py: no such config file"):
         table_rows.rows_of("methods", with_hybrid)
@@ -126,6 +129,7 @@ def test_methods_and_their_ensembles(with_hybrid):
     names = frozenset(map(train.identity, train.with_seeds(row.config, 3)))
     values = {
         "CO2-Net": [50, 52, 54], "D2-Net": [40, 40, 43], "two-stream": [45, 55, 65],
+        "W-TALC": [30, 31, 32], "BaS-Net": [20, 21, 22], "ACM-Net": [42, 43, 44],
         "hybrid": [56, 57, 58],
     }  # fmt: skip
     ensembles = {names: {"members": 3, **result(0, 60.0)}}
@@ -137,7 +141,9 @@ def test_methods_and_their_ensembles(with_hybrid):
     assert markdown.sentences(content) == [
         "0.1:0.7: the mean of hybrid, 57.0, is above the 95 % interval of CO2-Net (47.0 to 57.0), "
         "above the 95 % interval of D2-Net (36.7 to 45.3), inside the 95 % interval of two-stream "
-        "(30.2 to 79.8), 2.0 above the best single mean (two-stream, 55.0)."
+        "(30.2 to 79.8), above the 95 % interval of W-TALC (28.5 to 33.5), above the 95 % interval "
+        "of BaS-Net (18.5 to 23.5), above the 95 % interval of ACM-Net (40.5 to 45.5), 2.0 above "
+        "the best single mean (two-stream, 55.0)."
     ]
 
 

@@ -1,0 +1,20 @@
+"""ACM-Net on AudioWTAL, the recordings of configs/co2net_audio.py.
+
+The learning rate is the demo's; nothing was chosen on the recordings:
+
+    python -m jaxtal.main --config configs/acmnet_audio.py --config.data.dir=FOLDER
+"""
+
+from ml_collections import ConfigDict
+
+from jaxtal.configs import acmnet_demo, co2net_audio
+
+
+def get_config() -> ConfigDict:
+    """Return the demo's config on the recordings, with CO2-Net's protocol."""
+    config = acmnet_demo.get_config()
+    config.data = co2net_audio.get_config().data
+    config.data.test_snippets = config.data.get_oneway_ref("num_snippets")
+    config.train.steps = 2000
+    config.evaluation.protocol = "co2"
+    return config

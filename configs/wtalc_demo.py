@@ -1,0 +1,20 @@
+"""W-TALC on generated untrimmed videos: nothing to download.
+
+    python -m jaxtal.main --config configs/wtalc_demo.py
+
+The videos are those of configs/co2net_demo.py.
+"""
+
+from ml_collections import ConfigDict
+
+from jaxtal.configs import co2net_demo, wtalc_thumos
+
+
+def get_config() -> ConfigDict:
+    """Return the THUMOS14 config with smaller values and generated videos."""
+    config = wtalc_thumos.get_config()
+    config.seed = 0
+    config.data = co2net_demo.get_config().data
+    config.train.update(steps=1400, eval_every=200)
+    config.optimizer.learning_rate = 5e-4  # chosen on other videos: docs/methods/baselines.md
+    return config
