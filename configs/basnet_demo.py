@@ -18,4 +18,5 @@ def get_config() -> ConfigDict:
     config.data.num_snippets = 200  # [snippets] T; most videos are shorter
     config.data.test_snippets = config.data.get_oneway_ref("num_snippets")
     config.train.update(steps=1000, eval_every=200)
+    config.optimizer.learning_rate = 5e-4  # chosen on other videos: docs/methods/baselines.md
     return config
