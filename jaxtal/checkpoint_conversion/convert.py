@@ -246,7 +246,7 @@ def to_torch(
     workdir: str | os.PathLike[str],
     target: str | os.PathLike[str],
     member: int | None = None,
-    step: int | None = None,
+    checkpoint: int | str = "last",
 ) -> int:
     """Write the parameters of a checkpoint as a state dict for the published program.
 
@@ -258,7 +258,7 @@ def to_torch(
         workdir: Work directory of a run.
         target: PyTorch file to write.
         member: Member of a population, counted from 0; None for the first one.
-        step: Step of the checkpoint; None for the newest one.
+        checkpoint: "last", "best", or the step of a checkpoint.
 
     Returns:
         The number of members in the checkpoint.
@@ -269,7 +269,7 @@ def to_torch(
         DataError: The file cannot be written.
     """
     parameter_names.program(method)
-    variables = saved_variables(workdir, step)
+    variables = saved_variables(workdir, checkpoint)
     members = len(jax.tree.leaves(variables)[0])
     if not 0 <= (member or 0) < members:
         raise CheckpointError(f"member={member}: {workdir} holds members 0 to {members - 1}")
@@ -278,12 +278,14 @@ def to_torch(
     return members
 
 
-def saved_variables(workdir: str | os.PathLike[str], step: int | None = None) -> dict[str, Any]:
+def saved_variables(
+    workdir: str | os.PathLike[str], checkpoint: int | str = "last"
+) -> dict[str, Any]:
     """Read the variables of all members in a checkpoint, for any config.
 
     Args:
         workdir: Work directory of a run.
-        step: Step of the checkpoint; None for the newest one.
+        checkpoint: "last", "best", or the step of a checkpoint.
 
     Returns:
         {"params": ...} and the model's other collections, NumPy arrays with a leading axis M
@@ -293,7 +295,7 @@ def saved_variables(workdir: str | os.PathLike[str], step: int | None = None) ->
         CheckpointError: The work directory has no checkpoint, or it cannot be read.
     """
     files = Workdir(workdir)
-    step = files.checkpoint(step)
+    step = files.checkpoint(checkpoint)
     checkpoints = Checkpoints(files.checkpoints)
     try:
         return checkpoints.restore_variables(step)[0]

@@ -18,7 +18,7 @@ import argparse
 import shlex
 from pathlib import Path
 
-from jaxtal.cli import flags, runtime
+from jaxtal.cli import checkpoint, flags, runtime
 from jaxtal.cli.command import Command
 
 
@@ -47,7 +47,7 @@ def add_flags(parser: flags.Parser) -> None:
         "Member of a population, counted from 0, with --to_torch only; default: the first one.",
         type=flags.integer(),
     )
-    flags.add_step(parser)
+    checkpoint.add_flag(parser, default=None)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -68,7 +68,7 @@ def _check_flags(args: argparse.Namespace) -> None:
         raise flags.UsageError(
             "wanted either --torch, a file to read, or --to_torch, a file to write"
         )
-    wrong = ["member", "step"] if args.torch else ["classes", "config"]
+    wrong = ["member", "checkpoint"] if args.torch else ["classes", "config"]
     for name in wrong:
         if getattr(args, name) is not None:
             other = "to_torch" if args.torch else "torch"
@@ -108,7 +108,9 @@ def _to_torch(args: argparse.Namespace, method: str, workdir: Path) -> None:
     from jaxtal.checkpoint_conversion import convert
 
     flags.check_outputs(args, ["to_torch"])
-    members = convert.to_torch(method, workdir, Path(args.to_torch), args.member, args.step)
+    members = convert.to_torch(
+        method, workdir, Path(args.to_torch), args.member, args.checkpoint or "last"
+    )
     chosen = f", member {args.member or 0} of {members}" if members > 1 else ""
     hint = " (--member chooses another)" if chosen and args.member is None else ""
     print(

@@ -3,10 +3,10 @@ r"""Export a trained model to one file.
     jaxtal export --workdir runs/co2net_demo --output model.jaxtal
     jaxtal predict --exported model.jaxtal --features FOLDER --output detections.json
 
-The file contains the network of the newest checkpoint, or of --step, lowered for CPU, GPU and TPU,
-its parameters, the class names, the time grid and the localization settings. `jaxtal predict` with
-this file needs no config, no work directory and no code of the method. The file is a program: load
-files from trusted sources only.
+The file contains the network of the last checkpoint, or of --checkpoint, lowered for CPU, GPU and
+TPU, its parameters, the class names, the time grid and the localization settings. `jaxtal predict`
+with this file needs no config, no work directory and no code of the method. The file is a program:
+load files from trusted sources only.
 Exit codes: 0 success, 2 user error (see the last line of stderr).
 """
 
@@ -35,7 +35,7 @@ def run(args: argparse.Namespace) -> int:
     from jaxtal.visualization import console
 
     header = exported.export_model(
-        output, restore.load_work_directory(workdir, args.member, args.ensemble, args.step)
+        output, restore.load_work_directory(workdir, args.member, args.ensemble, args.checkpoint)
     )
     console.print_message(
         f"{header['method']}, {len(header['classes'])} classes, {header['feature_width']} features "

@@ -351,15 +351,6 @@ def add_config(parser: Parser, help: str, *, required: bool = True) -> None:
     parser.takes_config, parser.requires_config = True, required
 
 
-def add_step(parser: Parser) -> None:
-    """Define --step, which selects a checkpoint of --workdir."""
-    parser.add_flag(
-        "step",
-        "Step of the checkpoint to read from --workdir; default: the newest one.",
-        type=integer(0),
-    )
-
-
 def add_compilation_cache(parser: Parser) -> None:
     """Define --compilation_cache_dir."""
     parser.add_flag(

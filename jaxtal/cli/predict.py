@@ -16,7 +16,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from jaxtal.cli import flags, reading, runtime
+from jaxtal.cli import checkpoint, flags, reading, runtime
 from jaxtal.cli.command import Command
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 def add_flags(parser: flags.Parser) -> None:
     """Define the command's flags."""
-    parser.add_flag("workdir", "Work directory of the run whose newest checkpoint is the model.")
+    parser.add_flag("workdir", "Work directory of the run with the model.")
     parser.add_flag("exported", "File written by jaxtal export, instead of --workdir.")
     add_members(parser)
     parser.add_flag(
@@ -55,7 +55,7 @@ def add_members(parser: flags.Parser) -> None:
         type=flags.boolean,
         default=False,
     )
-    flags.add_step(parser)
+    checkpoint.add_flag(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -91,11 +91,12 @@ def _load(args: argparse.Namespace) -> "Model":
         from jaxtal.inference import restore
 
         return restore.load_work_directory(
-            Path(args.workdir), args.member, args.ensemble, args.step
+            Path(args.workdir), args.member, args.ensemble, args.checkpoint
         )
-    if args.member is not None or args.ensemble or args.step is not None:
+    if args.member is not None or args.ensemble or args.checkpoint != "last":
         raise flags.UsageError(
-            "--member, --ensemble and --step are for --workdir; an exported file holds one model"
+            "--member, --ensemble and --checkpoint are for --workdir; an exported file holds one "
+            "model"
         )
     from jaxtal.inference import exported  # imports neither flax nor the methods
 

@@ -5,7 +5,8 @@ r"""Write one HTML page about finished runs.
 The page has tables of results, training curves, AP by class, errors, and every test video with
 ground truth, detections, attention and T-CAM on one time axis. It needs no network. Attention and
 T-CAM need activations.npz, which a run writes with --config.evaluation.save_activations=True (also
-afterwards, when its command is repeated with this field).
+afterwards, when its command is repeated with this field). --checkpoint=best shows the evaluation of
+another checkpoint, which `jaxtal train --mode=eval --checkpoint=best` has written.
 Exit codes: 0 success, 2 user error (see the last line of stderr).
 """
 
@@ -13,7 +14,7 @@ import argparse
 import re
 from pathlib import Path
 
-from jaxtal.cli import flags
+from jaxtal.cli import checkpoint, flags
 from jaxtal.cli.command import Command
 from jaxtal.errors import warn
 
@@ -21,6 +22,7 @@ from jaxtal.errors import warn
 def add_flags(parser: flags.Parser) -> None:
     """Define the command's flags."""
     parser.add_flag("workdir", "Work directory of a finished run; may be repeated.", repeated=True)
+    checkpoint.add_flag(parser)
     parser.add_flag("output", "HTML file to write.", default="report.html")
     parser.add_flag(
         "videos",
@@ -38,7 +40,7 @@ def run(args: argparse.Namespace) -> int:
     from jaxtal.reporting import html, runs
     from jaxtal.visualization import console
 
-    found = runs.read(folders)
+    found = runs.read([runs.evaluation(folder, args.checkpoint) for folder in folders])
     size = html.write(output, found, args.videos)
     for line in (line for run in found for line in run.missing):
         warn(_with_flags(line))

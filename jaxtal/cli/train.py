@@ -21,7 +21,7 @@ import re
 import sys
 from pathlib import Path
 
-from jaxtal.cli import flags, runtime
+from jaxtal.cli import checkpoint, flags, runtime
 from jaxtal.cli.command import Command
 
 
@@ -44,7 +44,7 @@ def add_flags(parser: flags.Parser) -> None:
         type=flags.choice("train", "eval"),
         default="train",
     )
-    flags.add_step(parser)
+    checkpoint.add_flag(parser)
     flags.add_compilation_cache(parser)
     parser.add_flag(
         "distributed",
@@ -97,16 +97,20 @@ def _train(args: argparse.Namespace) -> int:
     hooks.quiet_asyncio()
     runtime.enable_compilation_cache(args.compilation_cache_dir)
     workdir = Path(args.workdir or default_workdir(args.config))
-    if args.step is not None and args.mode != "eval":
+    if args.checkpoint != "last" and args.mode != "eval":
         raise flags.UsageError(
-            "--step is for --mode=eval; training resumes from the newest checkpoint"
+            "--checkpoint is for --mode=eval; training resumes from the last checkpoint"
         )
     try:
         if args.distributed:
             multihost.initialize_distributed()
         multihost.expect_devices(args.expect_devices)
         result = train_and_evaluate(
-            args.loaded_config, workdir, args.mode, step=args.step, progress=console.progress
+            args.loaded_config,
+            workdir,
+            args.mode,
+            checkpoint=args.checkpoint,
+            progress=console.progress,
         )
         files = Workdir(workdir)
         if args.mode == "eval":

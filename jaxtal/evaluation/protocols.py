@@ -42,6 +42,8 @@ class Protocol:
         averages: pairs (first, last) of thresholds; the mean over each range is reported.
         lengths: bounds in seconds between extra short, short, medium, long and extra long
             instances in the error analysis (Alwassel et al. 2018).
+        best_by: t-IoU threshold whose mAP selects the best step of a training (D2-Net); None for
+            an average.
         stop_at_empty_class: set the AP of the first class without detections, and of all classes
             after it, to 0.
     """
@@ -56,6 +58,7 @@ class Protocol:
     thresholds: tuple[float, ...] = _THUMOS
     averages: tuple[tuple[float, float], ...] = ((0.1, 0.5), (0.1, 0.7), (0.1, 0.9))
     lengths: tuple[float, float, float, float] = (3, 6, 12, 18)
+    best_by: float | None = None
     stop_at_empty_class: bool = False
 
     def __post_init__(self):
@@ -73,7 +76,7 @@ _OPTIONS = {
 }
 _thumos_co2 = functools.partial(Protocol, times="rounded_truth", ambiguous="left_out")
 _thumos_d2 = functools.partial(
-    Protocol, times="whole_snippets", ambiguous="left_out", matching="first"
+    Protocol, times="whole_snippets", ambiguous="left_out", matching="first", best_by=0.5
 )
 _anet: dict[str, Any] = {
     "thresholds": _ACTIVITYNET,

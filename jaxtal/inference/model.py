@@ -287,7 +287,7 @@ def load_model(
     *,
     member: int | None = None,
     ensemble: bool = False,
-    step: int | None = None,
+    checkpoint: int | str = "last",
 ) -> Model:
     """Load a trained model from a work directory or an exported file.
 
@@ -298,8 +298,9 @@ def load_model(
         member: Member of a population, counted from 0; None for a run with one model, or with
             `ensemble`.
         ensemble: Average the outputs of all members of a population that have not diverged.
-        step: Step of the checkpoint to load; None for the newest one, which is never replaced by an
-            older one if it is damaged.
+        checkpoint: "last", the newest one; "best", that of the highest average mAP during
+            training, on the validation videos if there were any, else on the test videos; or its
+            step. A damaged one is never replaced by another.
 
     Returns:
         The model.
@@ -307,7 +308,7 @@ def load_model(
     Raises:
         CheckpointError: A file is missing, damaged or of another version, the member does not
             exist, or its training has diverged.
-        ConfigError: `member`, `ensemble` or `step` is given for an exported file.
+        ConfigError: `member`, `ensemble` or `checkpoint` is given for an exported file.
         DataError: A file cannot be read.
 
     Examples:
@@ -318,16 +319,16 @@ def load_model(
     if path.is_dir():
         from jaxtal.inference import restore
 
-        return restore.load_work_directory(path, member, ensemble, step)
+        return restore.load_work_directory(path, member, ensemble, checkpoint)
     if not path.exists():
         raise CheckpointError(
             f"{path}: no such work directory and no such file; give the workdir=... of a training "
             "run, or a file written by Model.export"
         )
-    if member is not None or ensemble or step is not None:
+    if member is not None or ensemble or checkpoint != "last":
         raise ConfigError(
-            f"member=..., ensemble=True and step=... are for a work directory; {path} is a file, "
-            "which holds one model"
+            f"member=..., ensemble=True and checkpoint=... are for a work directory; {path} is a "
+            "file, which holds one model"
         )
     from jaxtal.inference import exported  # imports neither flax nor the methods
 

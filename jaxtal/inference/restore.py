@@ -30,7 +30,7 @@ def load_work_directory(
     folder: str | os.PathLike[str],
     member: int | None = None,
     ensemble: bool = False,
-    step: int | None = None,
+    checkpoint: int | str = "last",
 ) -> Model:
     """Load the model of a checkpoint; data and config file of the run are not needed.
 
@@ -39,7 +39,7 @@ def load_work_directory(
         member: Member of a population, counted from 0; None for a run with one model, or with
             `ensemble`.
         ensemble: Average the outputs of all members of a population that have not diverged.
-        step: Step of the checkpoint; None for the newest one.
+        checkpoint: "last", "best" (of the highest average mAP during training), or a step.
 
     Returns:
         The model.
@@ -71,7 +71,7 @@ def load_work_directory(
         network(*sizes)
         model = method.build(config.model, len(classes), described.stream_widths)
         program = program_of(method, model, config.precision, ensemble)
-    step = files.checkpoint(step)
+    step = files.checkpoint(checkpoint)
     comparison.check_unedited(
         folder, saved_run(files.checkpoints, step), saved, described.to_json()
     )

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.rcsetup import cycler
 
 from jaxtal.data.io.files import atomic_write
-from jaxtal.evaluation.detection_map import selection_metric_name
+from jaxtal.evaluation.detection_map import average_name
 from jaxtal.extras import required
 from jaxtal.reporting import video_browser
 from jaxtal.reporting.runs import ERRORS_AT, METRICS, Group, Model, Run, groups
@@ -148,7 +148,7 @@ def _classes(group: Group) -> Classes:
     classes = group.truth.classes
     reports = [model.evaluation.report(classes)["per_class"] for model in group.models]
     summary = group.models[0].evaluation.summary()
-    average = selection_metric_name(summary)
+    average = average_name(summary)
     rows = [
         (name, about["instances"], [report[name]["average"][average] for report in reports])
         for name, about in reports[0].items()

@@ -20,7 +20,7 @@ from jaxtal.data.findings import NOTE
 from jaxtal.data.io import json_files
 from jaxtal.data.layouts import load_annotations
 from jaxtal.data.segments import Segments
-from jaxtal.errors import DataError, one_line, warn
+from jaxtal.errors import CheckpointError, DataError, one_line, warn
 from jaxtal.evaluation import detection_map, error_analysis, protocols
 from jaxtal.evaluation.detection_map import Evaluation
 from jaxtal.evaluation.error_analysis import ErrorAnalysis
@@ -125,6 +125,32 @@ class Group:
     def models(self) -> list[Model]:
         """Models of all runs."""
         return [model for run in self.runs for model in run.models]
+
+
+def evaluation(folder: Path, checkpoint: int | str = "last") -> Path:
+    """Return the folder with the results of a checkpoint of a run.
+
+    Args:
+        folder: work directory of a finished run.
+        checkpoint: "last", whose results are in `folder` itself; "best"; or a step.
+
+    Raises:
+        CheckpointError: there is no such checkpoint, or it has not been evaluated.
+    """
+    if checkpoint == "last":
+        return folder
+    files = Workdir(folder)
+    step = files.checkpoint(checkpoint)
+    if step == files.latest_step():
+        return folder
+    found = files.evaluation_dir(step, {}).path
+    if not (found / "result.json").is_file():
+        raise CheckpointError(
+            f"{folder}: the checkpoint of step {step} has not been evaluated on its own; do it "
+            f"with `jaxtal train --mode=eval --checkpoint={checkpoint}` and the run's --config and "
+            "--workdir, then repeat this command"
+        )
+    return found
 
 
 def read(folders: Sequence[Path]) -> list[Run]:

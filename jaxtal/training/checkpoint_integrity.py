@@ -196,37 +196,3 @@ def latest_complete_step(folder: Path) -> int | None:
         if not find_truncation(folder / str(step))
     )
     return next(complete, None)
-
-
-def choose(folder: Path, step: int | None = None) -> int:
-    """Return the step of the checkpoint to evaluate or to predict with; all its files are verified.
-
-    Args:
-        folder: `checkpoints/` of a run.
-        step: the step that the user names; None for the newest checkpoint.
-
-    Raises:
-        CheckpointError: there is no checkpoint, none of `step`, or it is damaged. An older one is
-            never chosen unless the user names it.
-    """
-    steps = checkpoint_steps(folder)
-    if not steps:
-        raise CheckpointError(
-            f"{folder.parent} has no checkpoint; train first, or give another folder"
-        )
-    if step is not None and step not in steps:
-        raise CheckpointError(
-            f"{folder} has no checkpoint of step={step}, only of {', '.join(map(str, steps))}"
-        )
-    chosen = steps[-1] if step is None else steps[steps.index(step)]
-    if damage := find_damage(folder / str(chosen)):
-        others = (one for one in reversed(steps) if one != chosen)
-        good = next((one for one in others if not find_damage(folder / str(one))), None)
-        hint = "none is good; train again, or give another workdir=..."
-        if good is not None:
-            hint = f"step={good} uses another one, which is good"
-        raise CheckpointError(
-            f"{folder / str(chosen)}: this checkpoint is damaged ({damage}); {hint}"
-        )
-    warn_without_checksums(folder / str(chosen))
-    return chosen

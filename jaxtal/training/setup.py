@@ -80,7 +80,7 @@ def prepare(
     workdir: str | os.PathLike[str],
     mode: str = "train",
     dataset: Dataset | None = None,
-    step: int | None = None,
+    checkpoint: int | str = "last",
 ) -> Setup:
     """Validate the config against data, devices and work directory, and place the features.
 
@@ -91,7 +91,7 @@ def prepare(
         workdir: folder of the run.
         mode: "train" or "eval".
         dataset: data set with all features; None to load the one that `config.data` names.
-        step: the checkpoint to evaluate; None for the newest one.
+        checkpoint: the checkpoint to evaluate: "last", "best" or its step.
 
     Raises:
         ConfigError: the config is invalid, or does not fit the data or the devices.
@@ -103,7 +103,7 @@ def prepare(
     _check_writable(files)
     _check_config(config, method)
     training = mode == "train"
-    saved_step = _last_good_step(files) if training else files.checkpoint(step)
+    saved_step = _last_good_step(files) if training else files.checkpoint(checkpoint)
     saved = saved_run(files.checkpoints, saved_step) if saved_step >= 0 else {}
     files.check_unedited(saved)
     changed = files.check_config(config.to_dict(), mode, saved.get("config"))

@@ -54,7 +54,7 @@ def train_and_evaluate(
     mode: str = "train",
     *,
     dataset: Dataset | None = None,
-    step: int | None = None,
+    checkpoint: int | str = "last",
     progress: Progress = no_progress,
 ) -> dict[str, Any]:
     """Run a config in a work directory; resume from its latest checkpoint if there is one.
@@ -74,7 +74,8 @@ def train_and_evaluate(
             results lists them.
         dataset: data set with all features, in place of the one that `config.data` names. Its name
             selects the protocol, as `config.data.name` does otherwise.
-        step: the checkpoint to evaluate with mode "eval"; None for the newest one.
+        checkpoint: the checkpoint to evaluate with mode "eval": "last", "best" (of the highest
+            average mAP during training) or its step.
         progress: returns a context that shows the progress, see `console.progress`.
 
     Returns:
@@ -88,7 +89,7 @@ def train_and_evaluate(
         NonFiniteError: training has diverged.
         Interrupted: SIGTERM was received, and a checkpoint has been saved.
     """
-    setup = prepare(config, workdir, mode, dataset, step)
+    setup = prepare(config, workdir, mode, dataset, checkpoint)
     files = setup.files
     run = {"config": as_json(config.to_dict()), "model": model_of(setup.dataset).to_json()}
     with (

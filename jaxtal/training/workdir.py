@@ -19,6 +19,7 @@ from jaxtal.data.segments import Segments
 from jaxtal.errors import CheckpointError, short_repr, warn
 from jaxtal.extras import required
 from jaxtal.training import (
+    best_checkpoint,
     checkpoint_integrity,
     comparison,
     metrics_file,
@@ -302,9 +303,9 @@ class Workdir:
         """Return the step of the last checkpoint that is not truncated, None if there is none."""
         return checkpoint_integrity.latest_complete_step(self.checkpoints)
 
-    def checkpoint(self, step: int | None = None) -> int:
-        """Return the step of the checkpoint to use, see `checkpoint_integrity.choose`."""
-        return checkpoint_integrity.choose(self.checkpoints, step)
+    def checkpoint(self, which: int | str = "last") -> int:
+        """Return the step of the checkpoint to use, see `best_checkpoint.choose`."""
+        return best_checkpoint.choose(self.checkpoints, which)
 
     def latest_good_step(self) -> int | None:
         """Return the step of the last undamaged checkpoint, None if there is none."""

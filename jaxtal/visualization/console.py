@@ -25,7 +25,7 @@ from rich.text import Text
 from jaxtal import reprs
 from jaxtal.data.dataset import in_words
 from jaxtal.data.reading import subsets_in_words
-from jaxtal.evaluation.detection_map import selection_metric_name
+from jaxtal.evaluation.detection_map import average_name
 
 
 @contextlib.contextmanager
@@ -146,7 +146,7 @@ def print_population(result: dict, workdir: Path) -> None:
         workdir: the folder of the results, to be printed.
     """
     averages = list(result["mean"]["average"])
-    chosen = selection_metric_name(result["mean"])
+    chosen = average_name(result["mean"])
     about = f"{result['method']} on {result['data']}: mAP at step {result['step']}, percent"
     table = Table("member", title=f"{about} ({result['protocol']})")
     title, best = [*reprs.evaluation_paths(result["mean"]).items()][-1]

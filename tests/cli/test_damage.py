@@ -56,14 +56,14 @@ def test_a_bit_of_the_newest_checkpoint(whole, copy, name):
     for code, out, err in (export(copy), run(*RUN, f"--workdir={copy}", "--mode=eval")):
         assert (code, out) == (2, "")
         assert re.fullmatch(
-            r"error: \S+/checkpoints/8: this checkpoint is damaged \(\S+ \w+ \w+\); --step=4 uses "
-            r"another one, which is good\n",
+            r"error: \S+/checkpoints/8: this checkpoint is damaged \(\S+ \w+ \w+\); --checkpoint=4 "
+            r"uses another one, which is good\n",
             err,
         )
     assert snapshot(copy) == before
-    code, _, err = export(copy, "--step=4")
+    code, _, err = export(copy, "--checkpoint=4")
     assert code == 0, err
-    code, _, err = run(*RUN, f"--workdir={copy}", "--mode=eval", "--step=4")
+    code, _, err = run(*RUN, f"--workdir={copy}", "--mode=eval", "--checkpoint=4")
     assert code == 0, err
     again = json.loads((copy / "evaluations" / "step=4" / "result.json").read_text())
     assert again["step"] == 4
@@ -162,13 +162,43 @@ def test_a_renamed_checkpoint_is_not_used(copy):
         assert "checkpoints/8: this is the checkpoint of step 4; rename the folder to 4" in err
 
 
-def test_the_step_is_for_evaluations(copy):
-    code, _, err = run(*RUN, f"--workdir={copy}", "--step=4")
+def test_the_checkpoint_is_for_evaluations(copy):
+    code, _, err = run(*RUN, f"--workdir={copy}", "--checkpoint=4")
     assert code == 2
-    assert "--step is for --mode=eval; training resumes from the newest checkpoint" in err
-    code, _, err = run_program("predict", "--exported=model.jaxtal", "--features=.", "--step=4")
+    assert "--checkpoint is for --mode=eval; training resumes from the last checkpoint" in err
+    code, _, err = run_program(
+        "predict", "--exported=model.jaxtal", "--features=.", "--checkpoint=4"
+    )
     assert code == 2
-    assert "--step are for --workdir" in err
+    assert "--checkpoint are for --workdir" in err
+
+
+def test_the_best_checkpoint_is_evaluated_exported_and_reported(copy):
+    """The run's test results at steps 4 and 8 are changed so that step 4 is the best."""
+    for step, average in ((4, 0.5), (8, 0.25)):
+        folder = copy / "checkpoints" / str(step)
+        progress = json.loads((folder / "progress" / "metadata").read_text())
+        progress["evaluation"][0]["average"]["0.1:0.7"] = average
+        (folder / "progress" / "metadata").write_text(json.dumps(progress))
+        checkpoint_integrity.write_manifest(folder)
+    report = ("report", f"--workdir={copy}", "--checkpoint=best", f"--output={copy / 'a.html'}")
+    code, _, err = run_program(*report)
+    assert code == 2
+    assert "step 4 has not been evaluated on its own" in err
+    code, _, err = run(*RUN, f"--workdir={copy}", "--mode=eval", "--checkpoint=best")
+    assert code == 0, err
+    assert (copy / "evaluations" / "step=4" / "result.json").is_file()
+    code, out, err = run_program(*report)
+    assert code == 0, err
+    assert "step=4" in (copy / "a.html").read_text()
+    for which in ("best", "4"):
+        code, _, err = export(copy, f"--checkpoint={which}")
+        assert code == 0, err
+        (copy / "model.jaxtal").rename(copy / which)
+    assert (copy / "best").read_bytes() == (copy / "4").read_bytes()
+    code, _, err = export(copy, "--checkpoint=newest")
+    assert code == 2
+    assert "wanted last, best, or the step of a checkpoint" in err
 
 
 def test_evaluating_while_training_goes_on(copy):

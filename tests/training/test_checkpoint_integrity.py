@@ -5,7 +5,7 @@ import json
 import pytest
 
 from jaxtal.errors import JaxtalError
-from jaxtal.training import checkpoint_integrity
+from jaxtal.training import best_checkpoint, checkpoint_integrity
 
 
 @pytest.fixture
@@ -43,8 +43,8 @@ def test_complete(folder):
     sizes = {name: size for name, (size, _) in manifest["files"].items()}
     assert sizes == {"state/d/data": 100, "state/empty": 0}
     assert checkpoint_integrity.find_damage(folder / "12") == ""
-    assert checkpoint_integrity.choose(folder) == 12
-    assert checkpoint_integrity.choose(folder, 4) == 4
+    assert best_checkpoint.choose(folder) == 12
+    assert best_checkpoint.choose(folder, 4) == 4
 
 
 @pytest.mark.parametrize("length", [0, 1, 99, 101])
@@ -80,20 +80,20 @@ def test_a_damaged_newest_checkpoint_is_never_replaced_by_an_older_one(folder):
     flip(folder / "12" / "state" / "d" / "data", 5)
     with pytest.raises(
         JaxtalError,
-        match=r"/12: this checkpoint is damaged \(state/d/data has changed\); step=4 uses another",
+        match=r"/12: this checkpoint is damaged \(state/d/data has changed\); checkpoint=4 uses another",
     ):
-        checkpoint_integrity.choose(folder)
-    assert checkpoint_integrity.choose(folder, 4) == 4
+        best_checkpoint.choose(folder)
+    assert best_checkpoint.choose(folder, 4) == 4
     flip(folder / "4" / "state" / "d" / "data", 5)
     with pytest.raises(JaxtalError, match=r"is damaged .*; none is good; train again"):
-        checkpoint_integrity.choose(folder, 12)
+        best_checkpoint.choose(folder, 12)
 
 
 def test_steps_that_do_not_exist(folder):
-    with pytest.raises(JaxtalError, match=r"has no checkpoint of step=5, only of 4, 12"):
-        checkpoint_integrity.choose(folder, 5)
+    with pytest.raises(JaxtalError, match=r"has no checkpoint=5, only those of the steps 4, 12"):
+        best_checkpoint.choose(folder, 5)
     with pytest.raises(JaxtalError, match="has no checkpoint; train first"):
-        checkpoint_integrity.choose(folder / "none")
+        best_checkpoint.choose(folder / "none")
 
 
 def test_missing(folder):
@@ -123,7 +123,7 @@ def test_a_manifest_of_an_early_version(folder, caplog):
     """It has sizes only: truncated files are noticed, others not, which is a warning."""
     path = folder / "12" / "sealed.json"
     path.write_text(json.dumps({"state/d/data": 100, "state/empty": 0}))
-    assert checkpoint_integrity.choose(folder) == 12
+    assert best_checkpoint.choose(folder) == 12
     assert "12: no checksums, so damage in it would not be noticed" in caplog.text
     path.write_text(json.dumps({"state/d/data": 101}))
     assert checkpoint_integrity.find_damage(folder / "12") == "state/d/data has 100 of 101 bytes"
@@ -147,7 +147,7 @@ def test_a_checkpoint_without_a_manifest_counts(folder, caplog):
     (folder / "12" / "sealed.json").unlink()
     (folder / "12" / "progress").mkdir()
     assert checkpoint_integrity.latest_complete_step(folder) == 12
-    assert checkpoint_integrity.choose(folder) == 12
+    assert best_checkpoint.choose(folder) == 12
     assert "no checksums" in caplog.text
 
 

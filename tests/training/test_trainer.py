@@ -231,12 +231,12 @@ def test_evaluating_changes_no_file_of_training(single):
 def test_evaluating_an_older_step(tmp_path):
     config = config_of(train__steps=8, train__eval_every=4)
     train_and_evaluate(config, tmp_path)
-    result = train_and_evaluate(config, tmp_path, "eval", step=4)
+    result = train_and_evaluate(config, tmp_path, "eval", checkpoint=4)
     assert result["step"] == 4
     assert json_files.load(tmp_path / "result.json", "a result")["step"] == 8
     assert (tmp_path / "evaluations" / "step=4" / "result.json").is_file()
-    with pytest.raises(JaxtalError, match=r"has no checkpoint of step=5, only of 4, 8"):
-        train_and_evaluate(config, tmp_path, "eval", step=5)
+    with pytest.raises(JaxtalError, match=r"has no checkpoint=5, only those of the steps 4, 8"):
+        train_and_evaluate(config, tmp_path, "eval", checkpoint=5)
 
 
 def test_a_work_directory_of_an_earlier_version_resumes(single, tmp_path):
