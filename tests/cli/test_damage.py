@@ -188,7 +188,7 @@ def test_the_best_checkpoint_is_evaluated_exported_and_reported(copy):
     code, _, err = run(*RUN, f"--workdir={copy}", "--mode=eval", "--checkpoint=best")
     assert code == 0, err
     assert (copy / "evaluations" / "step=4" / "result.json").is_file()
-    code, out, err = run_program(*report)
+    code, _, err = run_program(*report)
     assert code == 0, err
     assert "step=4" in (copy / "a.html").read_text()
     for which in ("best", "4"):
