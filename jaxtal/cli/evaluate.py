@@ -8,7 +8,7 @@ set in any layout that has annotations (see jaxtal data inspect --help), or its 
 <DS>-Annotations. Several annotations must have the same classes; the detections are evaluated
 against each of them. Detections are a JSON file in ActivityNet form, in seconds. A switch behind
 the protocol's name turns on a peculiarity of a published program, for example
-thumos_d2+stop_at_empty_class.
+thumos_d2+stop_at_empty_class. --against=FILE compares false positives at equal recall.
 Exit codes: 0 success, 2 user error (see the last line of stderr).
 """
 
@@ -68,6 +68,11 @@ def add_flags(parser: flags.Parser) -> None:
         type=flags.integer(0),
         default=10,
     )
+    parser.add_flag(
+        "against",
+        "Detections of another model in the same videos, JSON as --detections: compare the numbers "
+        "of false positives where both have found equally many instances.",
+    )
     reading.add_annotation_flags(parser)
     parser.add_flag(
         "skip_unknown",
@@ -82,7 +87,8 @@ def run(args: argparse.Namespace) -> int:
     annotations = [*dict.fromkeys(map(Path, flags.required(args, "annotations")))]
     detections = Path(flags.required(args, "detections"))
     names = [*dict.fromkeys(flags.required(args, "protocol"))]
-    flags.check_outputs(args, ["output", "figure"], [*annotations, detections])
+    inputs = [*annotations, detections, *([Path(args.against)] if args.against else [])]
+    flags.check_outputs(args, ["output", "figure"], inputs)
     from jaxtal.data.io import json_files
     from jaxtal.evaluation.files import evaluate_files
     from jaxtal.visualization import console
@@ -95,6 +101,7 @@ def run(args: argparse.Namespace) -> int:
         top=args.top,
         skip_unknown=args.skip_unknown,
         options=reading.options(args),
+        against=Path(args.against) if args.against else None,
     )
     if args.figure:
         _draw(Path(args.figure), evaluated)
@@ -103,6 +110,8 @@ def run(args: argparse.Namespace) -> int:
     rows = evaluated.report["protocols"]
     console.print_evaluations(rows)
     console.print_errors(*next(iter(rows.items())))
+    if args.against:
+        console.print_equal_recall(evaluated.report["equal_recall"], args.errors_at)
     return 0
 
 

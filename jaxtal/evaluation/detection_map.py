@@ -14,7 +14,7 @@ switch ``numpy_ties`` reproduces that.
 """
 
 import dataclasses
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -22,7 +22,6 @@ from numpy.typing import ArrayLike
 from jaxtal import reprs
 from jaxtal.data.dataset import TimeGrid, Video
 from jaxtal.data.segments import Segments, candidate_pairs, ground_truth
-from jaxtal.evaluation import protocols
 from jaxtal.evaluation.matching import match, score_order
 from jaxtal.evaluation.protocols import Protocol
 
@@ -413,40 +412,3 @@ def _f1(truth, detections, matched_detection, num_classes: int) -> np.ndarray:
         for labels in (detections.label, truth.label, truth.label[matched_detection >= 0])
     )
     return np.where(instances > 0, 2 * hits / np.maximum(found + instances, 1), np.nan)
-
-
-def average_name(result: Mapping) -> str:
-    """Return the name of the average that stands for a whole result.
-
-    Args:
-        result: an `Evaluation.summary`.
-
-    Returns:
-        "0.1:0.7" (THUMOS14 style) if there is such an average, otherwise the last one.
-    """
-    return "0.1:0.7" if "0.1:0.7" in result["average"] else list(result["average"])[-1]
-
-
-def selection_metric_name(result: Mapping) -> str:
-    """Return the name of the number that selects the best step.
-
-    Args:
-        result: an `Evaluation.summary`.
-
-    Returns:
-        The t-IoU threshold of the protocol's `best_by`, such as "0.5"; `average_name` without one.
-    """
-    threshold = protocols.get(result["protocol"]).best_by
-    return average_name(result) if threshold is None else f"{threshold:g}"
-
-
-def selection_metric(result: Mapping) -> float:
-    """Return the number that selects the best step on the test set.
-
-    Args:
-        result: an `Evaluation.summary`.
-
-    Returns:
-        A mAP or a mean of mAP over t-IoU thresholds, as a fraction.
-    """
-    return {**result["average"], **result["map"]}[selection_metric_name(result)]

@@ -11,7 +11,7 @@ from jaxtal.data.dataset import Dataset
 from jaxtal.data.examination import examine_truth
 from jaxtal.data.reading import NOTHING_STATED, ReadingOptions
 from jaxtal.errors import JaxtalError, warn
-from jaxtal.evaluation import detection_map, error_analysis, protocols
+from jaxtal.evaluation import detection_map, equal_recall, error_analysis, protocols
 from jaxtal.evaluation.detection_map import Evaluation
 from jaxtal.evaluation.error_analysis import ErrorAnalysis
 from jaxtal.evaluation.plausibility import warn_of_implausible
@@ -43,6 +43,7 @@ def evaluate_files(
     top: int = 10,
     skip_unknown: bool = False,
     options: ReadingOptions = NOTHING_STATED,
+    against: Path | None = None,
 ) -> FileEvaluation:
     """Evaluate detections against each ground truth under each protocol.
 
@@ -55,6 +56,8 @@ def evaluate_files(
         skip_unknown: skip and count detections of unknown videos and classes; otherwise they are
             an error.
         options: statements of the user about the annotations.
+        against: other detections of the same videos, with which the false positives at equal recall
+            are compared under the first protocol: "equal_recall" in the report.
 
     Returns:
         The report, and the evaluation under the first protocol.
@@ -80,11 +83,16 @@ def evaluate_files(
             row["counts"]["detections_left_out"] |= skipped
             rows[protocol.name + (f" @ {path}" if len(annotations) > 1 else "")] = row
             results.append((result, errors))
-    report = {
+    report: dict[str, Any] = {
         "annotations": [str(path) for path in annotations],
         "detections": str(detections),
         "protocols": rows,
     }
+    if against:
+        found, _ = _read(against, datasets[0], skip_unknown)
+        other, _, _ = _evaluate(datasets[0], found, chosen[0], errors_at, 0)
+        report["against"] = str(against)
+        report["equal_recall"] = equal_recall.compare(results[0][0], other, errors_at)
     return FileEvaluation(report, *results[0])
 
 

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.rcsetup import cycler
 
 from jaxtal.data.io.files import atomic_write
-from jaxtal.evaluation.detection_map import average_name
+from jaxtal.evaluation.selection import average_name
 from jaxtal.extras import required
 from jaxtal.reporting import video_browser
 from jaxtal.reporting.runs import ERRORS_AT, METRICS, Group, Model, Run, groups

@@ -6,7 +6,7 @@ import numpy as np
 
 from jaxtal.data.io import json_files
 from jaxtal.errors import CheckpointError
-from jaxtal.evaluation.detection_map import selection_metric
+from jaxtal.evaluation.selection import selection_metric
 from jaxtal.training.checkpoint_integrity import (
     checkpoint_steps,
     find_damage,

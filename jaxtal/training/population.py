@@ -10,7 +10,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from jaxtal.errors import ConfigError
-from jaxtal.evaluation.detection_map import selection_metric, selection_metric_name
+from jaxtal.evaluation.selection import selection_metric, selection_metric_name
 from jaxtal.training.train_state import Hyperparams, hyperparams_from_config
 
 

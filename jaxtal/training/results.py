@@ -8,7 +8,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from jaxtal.data.segments import Segments
-from jaxtal.evaluation.detection_map import selection_metric_name
+from jaxtal.evaluation.selection import selection_metric_name
 from jaxtal.training import population
 from jaxtal.training.evaluator import average_outputs, evaluate_outputs
 from jaxtal.training.setup import Setup

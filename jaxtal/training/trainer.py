@@ -14,7 +14,7 @@ from jaxtal.data.dataset import Dataset
 from jaxtal.data.io.files import storage_fault
 from jaxtal.data.segments import concatenate
 from jaxtal.errors import JaxtalError, NonFiniteError
-from jaxtal.evaluation.detection_map import selection_metric
+from jaxtal.evaluation.selection import selection_metric
 from jaxtal.parallel import preemption, sharding
 from jaxtal.parallel.mesh import MEMBER_SPEC
 from jaxtal.training import population, train_step

@@ -25,7 +25,7 @@ from rich.text import Text
 from jaxtal import reprs
 from jaxtal.data.dataset import in_words
 from jaxtal.data.reading import subsets_in_words
-from jaxtal.evaluation.detection_map import average_name
+from jaxtal.evaluation.selection import average_name
 
 
 @contextlib.contextmanager
@@ -294,6 +294,24 @@ def print_errors(name: str, row: dict) -> None:
         _wide().print(table)
     if row["top_false_positives"]:
         _wide().print(_false_positives(row["top_false_positives"], at))
+
+
+def print_equal_recall(rows: list[dict], threshold: float) -> None:
+    """Print the false positives of two sets of detections at equal recall.
+
+    Args:
+        rows: as returned by `equal_recall.compare`.
+        threshold: t-IoU threshold.
+    """
+    title = f"false positives at equal recall: t-IoU {threshold:g}"
+    table = Table("recall", "found", "false positives", "against", "change", title=title)
+    for row in rows:
+        counts = [row[key] for key in ("found", "false_positives", "false_positives_against")]
+        change = "" if row["change"] != row["change"] else f"{100 * row['change']:+.0f} %"
+        table.add_row(f"{100 * row['recall']:.1f}", *map(str, counts), change)
+    for column in table.columns:
+        column.justify = "right"
+    _wide().print(table)
 
 
 def _false_positives(rows: list[dict], at: str) -> Table:

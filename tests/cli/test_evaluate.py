@@ -80,6 +80,26 @@ def test_every_number_in_one_file(files, tmp_path):
     assert np.ptp(pixels[..., :3]) > 0.9
 
 
+def test_false_positives_at_equal_recall(files, tmp_path):
+    """By hand: both find 2 of 4 instances, with 1 and 2 false positives before the second."""
+    first, other = [{"label": "Dive", "segment": [5, 9], "score": s} for s in (0.95, 0.85)]
+    others = {**RESULTS, "b": [first, other]}
+    (tmp_path / "others.json").write_text(json.dumps({"results": others}))
+    output = tmp_path / "scores.json"
+    against = f"--against={tmp_path / 'others.json'}"
+    code, out, err = run_program(
+        "evaluate", *files(), "--protocol=official", against, f"--output={output}"
+    )
+    assert (code, err) == (0, "")
+    assert "false positives at equal recall: t-IoU 0.5" in out
+    rows = json.loads(output.read_text())["equal_recall"]
+    assert [row["found"] for row in rows] == [1, 2]
+    assert [row["false_positives"] for row in rows] == [0, 1]
+    assert [row["false_positives_against"] for row in rows] == [1, 2]
+    assert [row["change"] for row in rows] == [-1, -0.5]
+    assert "-50 %" in out
+
+
 def test_wtalc_folder_and_json_file_agree(thumos14, tmp_path):
     """THUMOS14's annotations in both forms, and the reference predictions, under four protocols."""
     found = GOLDEN / "evaluation" / "thumos14_test_pred.json"
