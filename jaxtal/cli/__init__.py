@@ -21,6 +21,7 @@ from jaxtal.cli import (
     predict,
     report,
     runtime,
+    search,
     streams,
     summary,
     train,
@@ -43,6 +44,7 @@ COMMANDS: dict[str, Command] = {
         convert_checkpoint.COMMAND,
         configs.COMMAND,
         summary.COMMAND,
+        search.COMMAND,
     )
 }
 

@@ -1,6 +1,6 @@
 """Compare the false positives of two sets of detections at equal recall.
 
-mAP says little about how many wrong detections a user sees. D2-Net's section 4.2 counts them where
+The mAP is no count of the wrong detections that a user sees. D2-Net's section 4.2 counts them where
 two models have found equally many instances.
 """
 

@@ -89,6 +89,21 @@ def train_and_evaluate(
         NonFiniteError: training has diverged.
         Interrupted: SIGTERM was received, and a checkpoint has been saved.
     """
+    with opened(config, workdir, mode, dataset, checkpoint) as trainer:
+        if mode == "train":
+            trainer.train(progress)
+        return trainer.evaluate_and_write_results()
+
+
+@contextlib.contextmanager
+def opened(
+    config: ConfigDict,
+    workdir: str | os.PathLike[str],
+    mode: str = "train",
+    dataset: Dataset | None = None,
+    checkpoint: int | str = "last",
+) -> Iterator["Trainer"]:
+    """Prepare a run, and yield its trainer; arguments and errors as of `train_and_evaluate`."""
     setup = prepare(config, workdir, mode, dataset, checkpoint)
     files = setup.files
     run = {"config": as_json(config.to_dict()), "model": model_of(setup.dataset).to_json()}
@@ -96,10 +111,7 @@ def train_and_evaluate(
         _translate_resource_errors(files),
         Checkpoints(files.checkpoints, setup.save_results, run) as checkpoints,
     ):
-        trainer = Trainer(setup, checkpoints)
-        if mode == "train":
-            trainer.train(progress)
-        return trainer.evaluate_and_write_results()
+        yield Trainer(setup, checkpoints)
 
 
 @contextlib.contextmanager
@@ -328,6 +340,10 @@ class Trainer:
         with self._timed("evaluate"):
             outputs = self._evaluators[part](_variables(state))
             return [self._evaluate_member(part, step, *each) for each in enumerate(outputs)]
+
+    def outputs(self, part: str) -> list[list[dict[str, np.ndarray]]]:
+        """Compute the outputs of all members for the videos of a part, "test" or "validation"."""
+        return [*self._evaluators[part](_variables(self.state))]
 
     def _is_evaluated(self, step: int) -> bool:
         return step in [result["step"] for result in self.progress["evaluation"] if result]

@@ -238,6 +238,27 @@ def print_model(summary: dict, snippets: int, batch_size: int) -> None:
     )
 
 
+def print_search(found: dict, top: int, path: Path) -> None:
+    """Print the best combinations of a grid search, in percent.
+
+    Args:
+        found: as returned by `jaxtal.training.search.search`.
+        top: largest number of rows.
+        path: the file with all of them, to be printed.
+    """
+    rows = found["rows"]
+    title = f"{found['protocol']}, step {found['step']}, {found['judged_by']} videos"
+    table = Table(*rows[0]["values"], title=title)
+    for name in (f"mAP {found['metric']}", "by seed"):
+        table.add_column(name, justify="right")
+    for row in rows[:top]:
+        spread = "" if row["sd"] != row["sd"] else f" ± {100 * row['sd']:.1f}"
+        by_seed = ", ".join(f"{100 * value:.1f}" for value in row["by_seed"])
+        table.add_row(*row["values"].values(), f"{100 * row['mean']:.1f}{spread}", by_seed)
+    _wide().print(table)
+    print_message(f"{len(rows)} combinations; all are in {path}")
+
+
 def print_evaluations(rows: dict[str, dict]) -> None:
     """Print a row of mAP per protocol, in percent.
 
