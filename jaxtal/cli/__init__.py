@@ -16,6 +16,7 @@ from jaxtal.cli import (
     data,
     evaluate,
     export,
+    figure,
     flags,
     localize,
     predict,
@@ -45,8 +46,11 @@ COMMANDS: dict[str, Command] = {
         configs.COMMAND,
         summary.COMMAND,
         search.COMMAND,
+        figure.TIMELINES,
     )
 }
+
+GROUPS = ("data", "figure")  # first words of commands of two words
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -75,7 +79,7 @@ def _main(arguments: list[str]) -> int:
         return _print_version()
     words = _words(arguments)
     name = " ".join(words)
-    if name not in COMMANDS and (not words or name == "data") and flags.help_requested(arguments):
+    if name not in COMMANDS and (not words or name in GROUPS) and flags.help_requested(arguments):
         return _print_help(name)
     if name not in COMMANDS:
         return runtime.fail(f"{_wrong_command(words, name)} (jaxtal --help lists the commands)")
@@ -83,10 +87,10 @@ def _main(arguments: list[str]) -> int:
 
 
 def _words(arguments: Sequence[str]) -> list[str]:
-    """Return the words that name the command: two after `data`, else one."""
+    """Return the words that name the command: two after a group, else one."""
     words: list[str] = []
     for argument in arguments[:2]:
-        if argument.startswith("-") or (words and words != ["data"]):
+        if argument.startswith("-") or (words and words[0] not in GROUPS):
             break
         words.append(argument.replace("_", "-"))
     return words
@@ -94,11 +98,11 @@ def _words(arguments: Sequence[str]) -> list[str]:
 
 def _wrong_command(words: Sequence[str], name: str) -> str:
     """Return the message about a missing or unknown command name."""
-    if words[:1] == ["data"]:
-        known = [other for other in COMMANDS if other.startswith("data ")]
+    if words and words[0] in GROUPS:
+        known = [other for other in COMMANDS if other.startswith(f"{words[0]} ")]
     else:
         known = [*dict.fromkeys(other.partition(" ")[0] for other in COMMANDS)]
-    if not words or name == "data":
+    if not words or name in GROUPS:
         return f"a command is missing; wanted one of {', '.join(known)}"
     return f"{name!r} is not a command; wanted one of {', '.join(known)}{flags.near(name, known)}"
 

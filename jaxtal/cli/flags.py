@@ -47,7 +47,8 @@ class Parser(argparse.ArgumentParser):
         Args:
             prog: Name of the command, such as "jaxtal predict".
             description: Text printed by --help.
-            paths: Names of the positional arguments; empty if the command has none.
+            paths: Names of the positional arguments; empty if the command has none. One that
+                ends with ... is any number of them, at least one.
         """
         super().__init__(
             prog=prog,
@@ -103,6 +104,8 @@ class Parser(argparse.ArgumentParser):
         """Raise UsageError for a wrong number of positional arguments."""
         if given and not self._paths:
             raise UsageError(f"unexpected argument {given[0]!r}; options begin with --")
+        if given and self._paths[0].endswith("..."):
+            return
         if len(given) != len(self._paths):
             wanted = " and ".join(self._paths)
             raise UsageError(f"{self.prog} needs {wanted}; got {len(given)} paths")

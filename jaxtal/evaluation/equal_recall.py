@@ -58,11 +58,16 @@ def compare(one: Evaluation, other: Evaluation, threshold: float = 0.5) -> list[
     most = min(map(len, counts))
     if not most:
         raise DataError(f"no detection reaches the t-IoU {threshold:g}: no recall to compare at")
-    tenths = np.ceil(np.arange(1, 10) * instances / 10 - 1e-9).astype(int)
     return [
         _row(found, instances, *(int(count[found - 1]) for count in counts))
-        for found in [*dict.fromkeys([*tenths[tenths < most].tolist(), most])]
+        for found in _steps(instances, most)
     ]
+
+
+def _steps(instances: int, most: int) -> list[int]:
+    """Return the numbers of found instances at which rows are made."""
+    tenths = np.ceil(np.arange(1, 10) * instances / 10 - 1e-9).astype(int)
+    return [*dict.fromkeys([*tenths[tenths < most].tolist(), most])]
 
 
 def _row(found: int, instances: int, mine: int, theirs: int) -> dict[str, Any]:

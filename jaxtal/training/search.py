@@ -191,10 +191,15 @@ def _judge(part: _Part, member: int, setting: ConfigDict) -> dict[str, Any] | No
     """Evaluate a member with another localization; None for a diverged one."""
     if part.diverged[member] is not None:
         return None
-    config = part.setup.config.copy_and_resolve_references()
-    config.localization = setting.localization
-    setup = part.setup._replace(config=config)
+    setup = _localizing(part.setup, setting)
     return evaluate_member(setup, part.name, part.step, part.outputs[member]).result
+
+
+def _localizing(setup: Setup, setting: ConfigDict) -> Setup:
+    """Return the setup with the localization of another config."""
+    config = setup.config.copy_and_resolve_references()
+    config.localization = setting.localization
+    return setup._replace(config=config)
 
 
 def _row(values: dict[str, str], results: list[dict[str, Any] | None]) -> dict[str, Any]:

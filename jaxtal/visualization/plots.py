@@ -26,7 +26,7 @@ if TYPE_CHECKING:  # these import JAX, which the evaluation of detections does n
 
 _Outputs = dict[str, np.ndarray]
 
-_CURVES = {
+CURVES = {
     "attention_rgb": "C3",
     "attention_flow": "C0",
     "attention_context": "C8",
@@ -202,7 +202,7 @@ def _draw_video(axis, video: Shown, classes) -> None:
     """Draw curves from 0 to 1, and above them a lane of bars per class."""
     found, rows = video.found, len(video.activation)
     times = video.grid.to_seconds((np.arange(rows) + 0.5) * video.snippets / rows)
-    for name, color in _CURVES.items():
+    for name, color in CURVES.items():
         if name in video.output:
             label = name.replace("attention_", "attention, ")
             axis.plot(times, video.output[name][:, 0], color, lw=1, label=label)

@@ -51,6 +51,7 @@ COMMANDS = {
     "convert-checkpoint": ["--method=co2net", "--workdir={to}/run", "--to_torch={to}/torch.pkl"],
     "configs": [],
     "summary": [TINY[0]],
+    "figure timelines": ["{to}/run", "--output={to}/timelines.png"],
     "search": [
         *RUN[:-1], "--grid=localization.sigma=0.2,0.3", "--workdir={to}/search",
     ],
