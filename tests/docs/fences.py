@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from jaxtal import cli
 from jaxtal.data import conversion, synthetic
 from jaxtal.data.synthetic.config import SyntheticConfig
 from tests.conftest import ROOT
@@ -93,7 +94,7 @@ def run_command(command: str, folder: Path) -> tuple[int, str]:
     if program is None or environment or set(command) & set("|>&;$"):
         return _run_in_shell(command, folder)
     name, arguments = program
-    if name in ("train", "main"):
+    if name in ("train", "main", "search"):
         arguments = tiny(arguments)
     code, out, err = run_program(name, *arguments, folder=folder)
     return code, out + err
@@ -112,7 +113,7 @@ def _program(words: list[str]) -> tuple[str, list[str]] | None:
         return "main", words[3:]
     if words[:1] == ["jaxtal"] or words[:3] == ["python", "-m", "jaxtal"]:
         words = words[1:] if words[0] == "jaxtal" else words[3:]
-        count = 2 if words[:1] == ["data"] else 1
+        count = 2 if words[0] in cli.GROUPS else 1
         return " ".join(words[:count]), words[count:]
     return None
 

@@ -72,7 +72,7 @@ def test_models_in_one_figure_have_the_same_videos(population, tmp_path):
     shutil.copytree(population, other)
     content = json.loads((other / "annotations.json").read_text())
     content.pop("sha256")
-    name = next(n for n, video in content["database"].items() if video["annotations"])
+    name = next(n for n in content["database"] if n.startswith("test"))
     content["database"][name]["annotations"].pop()
     (other / "annotations.json").write_text(json_files.to_text(content))
     chosen = [variants.parse(f"{folder}:0") for folder in (population, other)]
