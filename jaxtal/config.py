@@ -142,8 +142,7 @@ def _failure(path: Path, error: Exception) -> JaxtalError:
     """Return the ConfigError that reports an exception of a config file."""
     if isinstance(error, OSError) and error.filename == str(path):
         return ConfigError(f"{path}: {error.strerror}; wanted a config file that can be read")
-    frames = traceback.extract_tb(error.__traceback__)
-    lines = [frame.lineno for frame in frames if frame.filename == str(path)]
+    lines = [f.lineno for f in traceback.extract_tb(error.__traceback__) if f.filename == str(path)]
     line = lines[-1] if lines else getattr(error, "lineno", None) or 1
     return ConfigError(
         f"{path}, line {line}: {type(error).__name__}: {error}; wanted a Python file with "
@@ -172,6 +171,8 @@ def override(config: ConfigDict, field: str, text: str) -> None:
             parent[name] = parse_value(text, kind)
     except (TypeError, ValueError):
         raise _wrong_type(parent, field, text) from None
+    if field == "train.steps" and config.train.get("epochs"):  # they would replace the steps
+        config.train.epochs = 0
 
 
 def find_field(config: ConfigDict, field: str) -> tuple[ConfigDict, str]:
@@ -211,8 +212,8 @@ def _nearest(config: ConfigDict, path: str, known: list[str], name: str) -> str:
 
 def _set(config: ConfigDict, field: str, value: Any) -> None:
     parent, name = find_field(config, field)
-    if isinstance(value, str) and parent.get_type(name) is not str:
-        return override(config, field, value)
+    if field == "train.steps" or (isinstance(value, str) and parent.get_type(name) is not str):
+        return override(config, field, str(value))
     try:
         parent[name] = value
     except (TypeError, ValueError):

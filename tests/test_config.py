@@ -171,6 +171,15 @@ def test_a_placeholder_may_be_none_again(text):
         override(config, "train.steps", text.title())
 
 
+@pytest.mark.parametrize("steps", [20, "20"])
+def test_steps_that_are_given_replace_the_epochs_of_a_preset(steps):
+    assert get_config("twostream_thumos:paper").train.epochs == 100
+    train = get_config("twostream_thumos:paper", overrides={"train.steps": steps}).train
+    assert (train.epochs, train.steps) == (0, 20)
+    both = {"train.steps": steps, "train.epochs": 3}
+    assert get_config("twostream_thumos:paper", overrides=both).train.epochs == 3
+
+
 @pytest.mark.parametrize("method", ["co2net", "d2net", "twostream", "hybrid"])
 def test_every_number_of_the_localization_can_be_overridden(method):
     changed = {
