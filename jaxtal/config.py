@@ -33,8 +33,7 @@ def get_config(
         name: Path of a Python file with `get_config()`, or a shipped name, such as "co2net_demo" or
             "configs/co2net_demo.py", which works in any folder. ":PRESET" may follow.
         preset: Preset that is passed to `get_config()`, like ":PRESET".
-        overrides: Values by field, such as {"train.steps": 2000}; text is parsed as on a command
-            line.
+        overrides: Values by field, such as {"train.steps": 2000}; text as on a command line.
 
     Returns:
         The locked config: fields can be changed but not added.
@@ -212,7 +211,8 @@ def _nearest(config: ConfigDict, path: str, known: list[str], name: str) -> str:
 
 def _set(config: ConfigDict, field: str, value: Any) -> None:
     parent, name = find_field(config, field)
-    if field == "train.steps" or (isinstance(value, str) and parent.get_type(name) is not str):
+    is_text = isinstance(value, str) and parent.get_type(name) is not str
+    if is_text or (field, type(value)) == ("train.steps", int):
         return override(config, field, str(value))
     try:
         parent[name] = value

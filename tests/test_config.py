@@ -88,7 +88,7 @@ def test_presets():
             "co2net_dmo",
             r"^co2net_dmo: No such file or directory; .* did you mean co2net_demo",
         ),
-        ("configs/none.py", r"none\.py: No such file .* shipped are co2net_anet12, co2net_audio, "),
+        ("configs/none.py", r"none\.py: No such file .* shipped are acmnet_audio, acmnet_demo, "),
         ("elsewhere/co2net_demo.py", r"^elsewhere/co2net_demo\.py: No such file or directory;"),
         ("/co2net_demo.py", r"^/co2net_demo\.py: No such file or directory;"),
         ("common", r"^common: No such file"),
