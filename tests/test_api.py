@@ -38,7 +38,7 @@ SIGNATURES = {
     "generate_dataset": "(*, seed, num_classes, options)",
     "get_config": "(name, *, preset, overrides)",
     "train": "(config, workdir, *, dataset, resume, progress)",
-    "load_model": "(path, *, member, ensemble, step)",
+    "load_model": "(path, *, member, ensemble, checkpoint)",
     "evaluate": "(dataset, detections, protocol, *, skip_unknown, options)",
     "analyze_errors": "(result, tiou, top)",
     "localize": "(activations, *, classes, gate, video_scores, time_grid, options)",
@@ -436,7 +436,7 @@ class TestModels:
             json.loads(model.predict(tiny).to_json())["results"],
         )
         with pytest.raises(
-            jaxtal.ConfigError, match=r"member=.*, ensemble=True and step=.* are for a"
+            jaxtal.ConfigError, match=r"member=.*, ensemble=True and checkpoint=.* are for a"
         ):
             jaxtal.load_model(path, member=0)
         with pytest.raises(jaxtal.CheckpointError, match="no such work directory and no such file"):
