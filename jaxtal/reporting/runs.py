@@ -222,7 +222,7 @@ def _read(files: Workdir, name: str) -> Run:
         if config.get("method") not in methods.METHODS:
             missing.append(f"{called}: no curves, as its method is not one of this package's")
         elif saved not in absent:
-            curves = _curves(saved, truth, config)
+            curves = saved_curves(saved, truth, config)
         models.append(Model(called, truth, result.official, found, curves))
     data, findings = _data(files.path / "data.json", name)
     metrics, lost = _metrics(files, result.metrics_lines)
@@ -264,8 +264,17 @@ def _lack(name: str, files: list[str]) -> str:
     )
 
 
-def _curves(path: Path, truth: Dataset, config: dict[str, Any]) -> Curves:
-    """Read the saved outputs of the test videos."""
+def saved_curves(path: Path, truth: Dataset, config: dict[str, Any]) -> Curves:
+    """Read the saved outputs of the test videos.
+
+    Args:
+        path: a file activations.npz.
+        truth: the ground truth of the run.
+        config: content of the run's config.json.
+
+    Raises:
+        DataError: the file is damaged, or of other videos.
+    """
     method = methods.get(config["method"])
     with tables.naming(f"the config of {path.parent}", "a config as a run writes it"):
         score_spec = method.score_spec(config_from(config))

@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxtal.data import activations, layouts
 from jaxtal.data import detections as detection_files
+from jaxtal.data import layouts
 from jaxtal.data.dataset import Dataset
 from jaxtal.errors import CheckpointError, DataError, JaxtalError, warn
 from jaxtal.inference import restore
@@ -124,16 +124,17 @@ def read(named: Named, label: str, truth: Dataset, indices: Sequence[int]) -> Va
 
 
 def _curves(named: Named, truth: Dataset, indices: Sequence[int]) -> tuple[dict, dict]:
-    member = int(named.member) if named.member.isdigit() else None
-    model = restore.load_work_directory(named.folder, member, named.member == "ensemble")
+    """Return outputs and activations of videos by their index."""
     saved = named.results / "activations.npz"
     if saved.is_file():
-        stored = activations.read(saved, model.localization_inputs)
-        outputs = {index: stored.outputs[index] for index in indices if stored.outputs[index]}
+        curves = runs.saved_curves(saved, truth, Workdir(named.folder).read_config())
+        stored, spec = curves.saved.outputs, curves.score_spec
+        outputs = {index: stored[index] for index in indices if stored[index]}
     else:
-        features = _features(named.folder, truth)
+        member = int(named.member) if named.member.isdigit() else None
+        model = restore.load_work_directory(named.folder, member, named.member == "ensemble")
+        features, spec = _features(named.folder, truth), model.score_spec
         outputs = {index: model.outputs(features[index]) for index in indices}
-    spec = model.score_spec
     return outputs, {index: spec.activations(output) for index, output in outputs.items()}
 
 
