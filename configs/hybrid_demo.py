@@ -1,6 +1,6 @@
 """The hybrid of the three methods on generated untrimmed videos: nothing to download.
 
-57.6 ± 1.9 average mAP (t-IoU 0.1:0.7, protocol co2, last step, seeds 0 to 4 as one population):
+58.0 ± 0.7 average mAP (t-IoU 0.1:0.7, protocol co2, last step, seeds 0 to 4 as one population):
 
     python -m jaxtal.main --config configs/hybrid_demo.py
 

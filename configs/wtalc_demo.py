@@ -2,7 +2,7 @@
 
     python -m jaxtal.main --config configs/wtalc_demo.py
 
-The videos are those of configs/co2net_demo.py.
+The videos are those of configs/co2net_demo.py; results are in docs/methods/baselines.md.
 """
 
 from ml_collections import ConfigDict
