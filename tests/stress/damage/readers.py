@@ -17,7 +17,7 @@ from jaxtal.data.detections import Detections
 from jaxtal.errors import DataError
 from jaxtal.inference.model import Model
 from jaxtal.reporting import runs
-from jaxtal.training import checkpoint_integrity
+from jaxtal.training import best_checkpoint
 from jaxtal.training.trainer import train_and_evaluate
 from tests.stress.damage import artifacts
 
@@ -76,7 +76,7 @@ def resume(folder: Path) -> str:
 
 
 def _checkpoint(folder: Path) -> dict[str, Any]:
-    assert checkpoint_integrity.choose(folder / "run" / "checkpoints") == artifacts.STEPS
+    assert best_checkpoint.choose(folder / "run" / "checkpoints") == artifacts.STEPS
     return saved_variables(folder / "run")
 
 
