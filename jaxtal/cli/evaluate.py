@@ -110,7 +110,7 @@ def run(args: argparse.Namespace) -> int:
     rows = evaluated.report["protocols"]
     console.print_evaluations(rows)
     console.print_errors(*next(iter(rows.items())))
-    if args.against:
+    if evaluated.report.get("equal_recall"):
         console.print_equal_recall(evaluated.report["equal_recall"], args.errors_at)
     return 0
 

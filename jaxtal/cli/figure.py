@@ -61,7 +61,9 @@ def run(args: argparse.Namespace) -> int:
         for named, label in zip(chosen, labels, strict=True)
     ]
     plots.save(timelines.draw(truth, indices, read, frames, args.least), output)
-    console.print_message(f"{len(indices)} videos, {len(read)} models: {output}")
+    counts = ((len(indices), "video"), (len(read), "model"))
+    words = ", ".join(f"{count} {what}{'s' * (count > 1)}" for count, what in counts)
+    console.print_message(f"{words}: {output}")
     return 0
 
 

@@ -43,10 +43,11 @@ def compare(one: Evaluation, other: Evaluation, threshold: float = 0.5) -> list[
     Returns:
         Rows with "recall", a fraction; "found", the number of instances; "false_positives" and
         "false_positives_against" of the two; "change", the relative difference, NaN where the
-        other has none. Recalls are the multiples of 0.1 and the largest that both reach.
+        other has none. Recalls are the multiples of 0.1 and the largest that both reach; there is
+        no row if one of the two finds no instance.
 
     Raises:
-        DataError: the instances differ, or one of the two finds none.
+        DataError: the instances differ.
     """
     instances = len(one.truth)
     if instances != len(other.truth):
@@ -56,8 +57,6 @@ def compare(one: Evaluation, other: Evaluation, threshold: float = 0.5) -> list[
         )
     counts = [false_positives(evaluation, threshold) for evaluation in (one, other)]
     most = min(map(len, counts))
-    if not most:
-        raise DataError(f"no detection reaches the t-IoU {threshold:g}: no recall to compare at")
     return [
         _row(found, instances, *(int(count[found - 1]) for count in counts))
         for found in _steps(instances, most)
@@ -67,7 +66,7 @@ def compare(one: Evaluation, other: Evaluation, threshold: float = 0.5) -> list[
 def _steps(instances: int, most: int) -> list[int]:
     """Return the numbers of found instances at which rows are made."""
     tenths = np.ceil(np.arange(1, 10) * instances / 10 - 1e-9).astype(int)
-    return [*dict.fromkeys([*tenths[tenths < most].tolist(), most])]
+    return [*dict.fromkeys([*tenths[tenths < most].tolist(), *([most] * (most > 0))])]
 
 
 def _row(found: int, instances: int, mine: int, theirs: int) -> dict[str, Any]:

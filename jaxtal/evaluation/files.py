@@ -91,8 +91,7 @@ def evaluate_files(
     if against:
         found, _ = _read(against, datasets[0], skip_unknown)
         other, _, _ = _evaluate(datasets[0], found, chosen[0], errors_at, 0)
-        report["against"] = str(against)
-        report["equal_recall"] = equal_recall.compare(results[0][0], other, errors_at)
+        report |= _comparison(results[0][0], other, against, errors_at)
     return FileEvaluation(report, *results[0])
 
 
@@ -119,6 +118,14 @@ def _evaluate(
         errors, result, found, dataset.test, dataset.classes, top
     )
     return result, errors, report
+
+
+def _comparison(one: Evaluation, other: Evaluation, path: Path, threshold: float) -> dict[str, Any]:
+    """Return the part of the report about other detections."""
+    rows = equal_recall.compare(one, other, threshold)
+    if not rows:
+        warn(f"against={path}: one of the two finds no instance, so no recall is compared")
+    return {"against": str(path), "equal_recall": rows}
 
 
 def _warn_of_missing_information(path: Path, dataset: Dataset, protocol: Protocol) -> None:

@@ -55,7 +55,9 @@ def parse(text: str) -> Named:
     if not (named.results / "detections.json").is_file():
         members = sorted((named.folder / "members").glob("*"))
         hint = "the run has not finished"
-        if members:
+        if (named.folder / "detections.json").is_file():
+            hint = f"the run has one model; give {folder}"
+        elif members:
             hint = f"it is a population; give {folder}:0 to {folder}:{len(members) - 1}"
         raise DataError(f"{text}: no {named.results / 'detections.json'}; {hint}")
     return named

@@ -149,13 +149,13 @@ def parse_grid(text: str, config: ConfigDict) -> dict[str, list[str]]:
         field, equals, values = entry.partition("=")
         if not equals or not all(values.split(",")) or field in grid:
             raise ConfigError(
-                f"grid: {entry!r} is not FIELD=VALUE,VALUE, or the field is given twice; separate "
-                "fields by spaces"
+                f"grid=...: {entry!r} is not FIELD=VALUE,VALUE, or the field is given twice; "
+                "separate fields by spaces"
             )
         find_field(config, field)
         grid[field] = values.split(",")
     if not grid:
-        raise ConfigError("grid: no fields; give FIELD=VALUE,VALUE, separated by spaces")
+        raise ConfigError("grid=...: no fields; give FIELD=VALUE,VALUE, separated by spaces")
     return grid
 
 

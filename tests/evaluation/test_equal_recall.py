@@ -1,5 +1,7 @@
 """False positives at equal recall against plain counting, and the properties of the comparison."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -81,7 +83,12 @@ def test_a_model_against_itself_changes_nothing():
     assert {row["change"] for row in compare(result, result) if row["false_positives"]} == {0.0}
 
 
-def test_nothing_to_compare_is_an_error():
+def test_nothing_found_is_nothing_to_compare():
     one, none = evaluated(detections(0, 60)), evaluated(detections(0, 60).take(np.arange(0)))
-    with pytest.raises(DataError, match=r"no detection reaches the t-IoU 0\.5"):
-        compare(one, none)
+    assert compare(one, none) == compare(none, one) == []
+
+
+def test_other_instances_are_an_error():
+    other = dataclasses.replace(evaluated(detections(0, 60)), truth=detections(1, 3))
+    with pytest.raises(DataError, match="30 and 3 instances; evaluate both against the same"):
+        compare(evaluated(detections(0, 60)), other)
