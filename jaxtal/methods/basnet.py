@@ -118,7 +118,7 @@ def loss_terms(
     Returns:
         The scalar terms by name, and the state.
 
-    Source: BaS-Net, section 3.4, and its published program ([docs][basnet-training]).
+    Source: published program ([docs][basnet-training]).
     """
     mask, labels, divisor = batch.mask, batch.labels, config.loss.topk_divisor
 

@@ -60,7 +60,7 @@ class WTALC(nn.Module):
 def sample(context: Context, index: VideoIndex, config: ConfigDict) -> BatchIndices:
     """Sample the videos of a batch as CO2-Net does, pairs first, and a random crop of each.
 
-    Source: W-TALC, section 3.3, and its published program ([docs][wtalc-training]).
+    Source: published program ([docs][wtalc-training]).
     """
     video_key, crop_key = jax.random.split(context.key)
     videos = sampling.paired_videos(video_key, index, config)
@@ -86,7 +86,7 @@ def loss_terms(
     Returns:
         The scalar terms by name, and the state.
 
-    Source: W-TALC, eq. 3 to 9 ([docs][wtalc-training]).
+    Source: published program ([docs][wtalc-training]).
     """
     mask, labels = batch.mask, batch.labels
     pooled = _topk_mean(outputs["cas"], mask, divisor=config.loss.topk_divisor, round_up=True)
