@@ -20,9 +20,8 @@ def _share_of_range(cas: np.ndarray, attention: np.ndarray) -> np.ndarray:
 
 
 def _share_of_maximum(cas: np.ndarray, attention: np.ndarray) -> np.ndarray:
-    """Scale each class over time by its range in positive numbers, at most to 1 (BaS-Net)."""
-    low, high = np.maximum(cas.min(axis=0), 0), np.maximum(cas.max(axis=0), 0)
-    return (cas - low) / _or_one(high - low)
+    """Scale the positive values of each class over time to 0 to 1, negative ones are 0 (BaS-Net)."""
+    return _share_of_range(np.maximum(cas, 0), attention)
 
 
 def _or_one(width: np.ndarray) -> np.ndarray:

@@ -79,8 +79,9 @@ class BaSNet(nn.Module):
             logits of the features and of the weighted features, background last.
         """
         width = x.shape[-1]
-        hidden = nn.leaky_relu(_layer("filter0", width, width // 4)(x, mask))
-        attention = nn.sigmoid(_layer("filter1", width // 4, 1)(hidden, mask))
+        narrow = max(1, width // 4)
+        hidden = nn.leaky_relu(_layer("filter0", width, narrow)(x, mask))
+        attention = nn.sigmoid(_layer("filter1", narrow, 1)(hidden, mask))
         classify = Classifier(self.num_classes + 1, self.dropout, name="classifier")
         return {
             "attention": attention,

@@ -133,11 +133,11 @@ def test_the_guide_of_acmnet_does_not_train_the_attention():
 
 
 def test_basnet_scales_each_class_by_its_maximum():
-    """Thresholds are shares of the largest value of a class, negative values below all of them."""
+    """Thresholds are shares of the largest value of a class; negative values count as 0."""
     cas = np.array([[-1.0, 3.0, 0.5], [2.0, 1.0, 0.5], [4.0, 5.0, 0.5]])
     spec = methods.get("basnet").score_spec(configured("basnet"))
     sequence, gate, scores = spec.compute({"cas": cas})
-    same(sequence, [[-0.25, 0.5], [0.5, 0.0], [1.0, 1.0]])
+    same(sequence, [[0.0, 0.5], [0.5, 0.0], [1.0, 1.0]])
     same(gate, sequence)
     best = np.exp([4.0, 5.0, 0.5])
     same(scores, best[:2] / best.sum())
