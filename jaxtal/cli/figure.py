@@ -42,6 +42,8 @@ def run(args: argparse.Namespace) -> int:
     """Write the figure."""
     runtime.quiet_absl("fatal")  # Orbax logs errors that are reported below
     output = Path(flags.required(args, "output"))
+    if not 0 <= args.least <= 1:
+        raise flags.UsageError(f"--least={args.least:g}: wanted a number from 0 to 1")
     flags.check_outputs(args, ["output"])
     from jaxtal.reporting import variants
     from jaxtal.visualization import console, plots, timelines

@@ -298,9 +298,9 @@ def load_model(
         member: Member of a population, counted from 0; None for a run with one model, or with
             `ensemble`.
         ensemble: Average the outputs of all members of a population that have not diverged.
-        checkpoint: "last", the newest one; "best", that of the highest average mAP during
-            training, on the validation videos if there were any, else on the test videos; or its
-            step. A damaged one is never replaced by another.
+        checkpoint: "last", the newest one; "best", the kept one with the best evaluation
+            during training (`best_checkpoint.best_step`), on the validation videos if there were
+            any, else on the test videos; or its step. A damaged one is never replaced by another.
 
     Returns:
         The model.

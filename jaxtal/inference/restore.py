@@ -39,7 +39,7 @@ def load_work_directory(
         member: Member of a population, counted from 0; None for a run with one model, or with
             `ensemble`.
         ensemble: Average the outputs of all members of a population that have not diverged.
-        checkpoint: "last", "best" (of the highest average mAP during training), or a step.
+        checkpoint: "last", "best" (see `best_checkpoint.best_step`), or a step.
 
     Returns:
         The model.

@@ -20,7 +20,7 @@ def _share_of_range(cas: np.ndarray, attention: np.ndarray) -> np.ndarray:
 
 
 def _share_of_maximum(cas: np.ndarray, attention: np.ndarray) -> np.ndarray:
-    """Scale the positive values of each class over time to 0 to 1, negative ones are 0 (BaS-Net)."""
+    """Scale each class over time to 0 to 1, with negative values as 0 (BaS-Net)."""
     return _share_of_range(np.maximum(cas, 0), attention)
 
 

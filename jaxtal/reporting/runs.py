@@ -193,7 +193,7 @@ def names(folders: Sequence[Path]) -> list[str]:
     return [
         next(
             one_line(last(path, count))
-            for count in itertools.count(1)
+            for count in itertools.count(3 if path.parent.name == "evaluations" else 1)
             if [last(other, count) for other in paths].count(last(path, count)) == 1
         )
         for path in paths
@@ -258,9 +258,10 @@ def _lack(name: str, files: list[str]) -> str:
     what = "curves of its attention and T-CAM"
     if files != ["activations.npz"]:
         what = "AP by class, errors and videos"
+    how = "mode=eval, the same checkpoint and " if "/evaluations/" in name else ""
     return (
         f"{name}: no {what}, as there is no {' and no '.join(files)}; repeat the run's command "
-        "with config.evaluation.save_activations=True, which writes what is missing"
+        f"with {how}config.evaluation.save_activations=True, which writes what is missing"
     )
 
 

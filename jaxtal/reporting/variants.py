@@ -53,14 +53,19 @@ def parse(text: str) -> Named:
     if not (named.folder / "config.json").is_file():
         raise DataError(f"{text}: no work directory; wanted RUN, RUN:MEMBER or RUN:ensemble")
     if not (named.results / "detections.json").is_file():
-        members = sorted((named.folder / "members").glob("*"))
-        hint = "the run has not finished"
-        if (named.folder / "detections.json").is_file():
-            hint = f"the run has one model; give {folder}"
-        elif members:
-            hint = f"it is a population; give {folder}:0 to {folder}:{len(members) - 1}"
-        raise DataError(f"{text}: no {named.results / 'detections.json'}; {hint}")
+        raise DataError(f"{text}: no {named.results / 'detections.json'}; {_hint(named.folder)}")
     return named
+
+
+def _hint(folder: Path) -> str:
+    """Return the models that a work directory has, in words."""
+    if (folder / "detections.json").is_file():
+        return f"the run has one model; give {folder}"
+    names = [path.name for path in (folder / "members").glob("*") if path.name.isdigit()]
+    members = ", ".join(f":{number}" for number in sorted(map(int, names)))
+    if not members:
+        return "the run has not finished"
+    return f"it is a population; {folder} has {members}; a member that has diverged has no results"
 
 
 def read_truth(chosen: Sequence[Named]) -> Dataset:

@@ -1,6 +1,9 @@
 """Choose a checkpoint of a run: the last one, the best one, or that of a step."""
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -12,6 +15,8 @@ from jaxtal.training.checkpoint_integrity import (
     find_damage,
     warn_without_checksums,
 )
+
+_FORM = "the progress in a checkpoint"
 
 
 def choose(folder: Path, which: int | str = "last") -> int:
@@ -58,8 +63,11 @@ def _check_undamaged(folder: Path, chosen: int, steps: list[int]) -> None:
 def best_step(folder: Path) -> int:
     """Return the step of the checkpoint with the best evaluation during training.
 
-    The evaluation is on the validation videos if the run has any, else on the test videos, whose
-    results are then too good by construction. Of a population the mean over the members counts.
+    A run keeps the last two checkpoints and the best one. The number that is compared is that of
+    `selection_metric`: an average mAP, or the mAP at 0.5 under D2-Net's protocols. The evaluation
+    is on the validation videos if the run has any, else on the test videos, whose results are then
+    too good by construction. Of a population the mean over the members counts that have not
+    diverged at the last checkpoint.
 
     Args:
         folder: `checkpoints/` of a run, with at least one checkpoint.
@@ -68,7 +76,11 @@ def best_step(folder: Path) -> int:
         CheckpointError: no checkpoint was evaluated.
         DataError: a checkpoint is damaged.
     """
-    values = {step: _value(folder, step) for step in checkpoint_steps(folder)}
+    steps = checkpoint_steps(folder)
+    progress = {step: _progress(folder, step) for step in steps}
+    with _translate_errors(folder):
+        kept = [step is None for step in progress[steps[-1]].get("diverged") or []]
+        values = {step: _value(progress[step], step, kept) for step in steps}
     found = {step: value for step, value in values.items() if value is not None}
     if not found:
         raise CheckpointError(
@@ -78,9 +90,28 @@ def best_step(folder: Path) -> int:
     return max(found, key=lambda step: (found[step], -step))
 
 
-def _value(folder: Path, step: int) -> float | None:
+@contextlib.contextmanager
+def _translate_errors(folder: Path) -> Iterator[None]:
+    """Raise CheckpointError for a progress of another form than this program saves."""
+    try:
+        yield
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(
+            f"{folder}: the evaluation in a checkpoint is damaged ({error}), so the best one is "
+            "unknown; give checkpoint=last, or a step"
+        ) from None
+
+
+def _progress(folder: Path, step: int) -> dict[str, Any]:
+    return json_files.load(folder / str(step) / "progress" / "metadata", _FORM)
+
+
+def _value(progress: dict[str, Any], step: int, kept: list[bool]) -> float | None:
     """Return the selection metric of a checkpoint; None if it has no evaluation of its own step."""
-    path = folder / str(step) / "progress" / "metadata"
-    results = json_files.load(path, "the progress in a checkpoint").get("evaluation") or []
-    own = [one for one in results if one and one["step"] == step and "average" in one]
+    results = progress.get("evaluation") or []
+    own = [
+        one
+        for one, wanted in zip(results, kept or [True] * len(results), strict=True)
+        if wanted and one and one["step"] == step and "average" in one
+    ]
     return float(np.mean([selection_metric(one) for one in own])) if own else None

@@ -17,13 +17,13 @@ from jaxtal import methods
 from jaxtal.config import find_field, override
 from jaxtal.data.dataset import Dataset
 from jaxtal.data.io import json_files
-from jaxtal.errors import ConfigError, warn
+from jaxtal.errors import ConfigError, DataError, warn
 from jaxtal.evaluation.selection import selection_metric, selection_metric_name
 from jaxtal.methods import base
 from jaxtal.training import population, trainer
 from jaxtal.training.results import evaluate_member
 from jaxtal.training.setup import Setup
-from jaxtal.training.trainer import Progress, Trainer, no_progress
+from jaxtal.training.trainer import Progress, no_progress
 
 Grid = Mapping[str, Sequence[str]]
 _LOCALIZATION = "localization."
@@ -69,7 +69,7 @@ def search(
 
     Raises:
         ConfigError: a field cannot be searched, or a value is invalid.
-        DataError: the data set has no ground truth to judge by.
+        DataError: the data set has no ground truth to judge by, or cannot be read.
         Interrupted: SIGTERM was received; the same call resumes.
     """
     trained, localized = (
@@ -78,9 +78,11 @@ def search(
     )
     settings = [_setting(config, values) for values in _combinations(localized)]
     with trainer.opened(as_population(config, trained, seeds), workdir, dataset=dataset) as run:
+        _check_judge(run.setup)
         run.train(progress)
         run.evaluate_and_write_results()
-        part = _judged(run)
+        name = run.setup.judged
+        part = _Part(run.setup, name, run.step, run.outputs(name), run.progress["diverged"])
     rows = []
     for place, values in enumerate(_combinations(trained)):
         for setting, changed in zip(settings, _combinations(localized), strict=True):
@@ -120,6 +122,10 @@ def as_population(config: ConfigDict, trained: Grid, seeds: int) -> ConfigDict:
             f"config.population is {config.population} and config.vary {config.vary!r}: a search "
             "makes its own population; remove both, and give seeds=... and grid=..."
         )
+    if "seed" in trained:
+        raise ConfigError(
+            "grid=...: the seed is no field of a grid; give seeds=... and config.seed"
+        )
     combinations = [*_combinations(trained)]
     whole = config.copy_and_resolve_references()
     whole.population = len(combinations) * seeds
@@ -152,7 +158,12 @@ def parse_grid(text: str, config: ConfigDict) -> dict[str, list[str]]:
                 f"grid=...: {entry!r} is not FIELD=VALUE,VALUE, or the field is given twice; "
                 "separate fields by spaces"
             )
-        find_field(config, field)
+        parent, name = find_field(config, field)
+        if isinstance(parent[name], tuple):
+            raise ConfigError(
+                f"grid=...: config.{field} is a tuple, which cannot be searched; give it once with "
+                "config.localization, in a search for each value"
+            )
         grid[field] = values.split(",")
     if not grid:
         raise ConfigError("grid=...: no fields; give FIELD=VALUE,VALUE, separated by spaces")
@@ -173,18 +184,16 @@ def _setting(config: ConfigDict, values: Mapping[str, str]) -> ConfigDict:
     return changed
 
 
-def _judged(run: Trainer) -> _Part:
-    setup = run.setup
-    name = setup.judged
-    if not name:
-        raise ConfigError(f"{setup.dataset.name}: no ground truth, so nothing can be compared")
-    if name == "test":
+def _check_judge(setup: Setup) -> None:
+    """Raise DataError without videos to judge by, and warn if these are the test videos."""
+    if not setup.judged:
+        raise DataError(f"{setup.dataset.name}: no ground truth, so nothing can be compared")
+    if setup.judged == "test":
         warn(
             "no validation videos: the combinations are compared by the test videos, so that the "
             "best result is too good by construction; name a subset with "
             "config.data.validation_subset"
         )
-    return _Part(setup, name, run.step, run.outputs(name), run.progress["diverged"])
 
 
 def _judge(part: _Part, member: int, setting: ConfigDict) -> dict[str, Any] | None:

@@ -74,8 +74,8 @@ def train_and_evaluate(
             results lists them.
         dataset: data set with all features, in place of the one that `config.data` names. Its name
             selects the protocol, as `config.data.name` does otherwise.
-        checkpoint: the checkpoint to evaluate with mode "eval": "last", "best" (of the highest
-            average mAP during training) or its step.
+        checkpoint: the checkpoint to evaluate with mode "eval": "last", "best" (see
+            `best_checkpoint.best_step`) or its step.
         progress: returns a context that shows the progress, see `console.progress`.
 
     Returns:

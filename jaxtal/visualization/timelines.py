@@ -128,7 +128,7 @@ def _draw_frames(axis: Axes, paths: list[Path], duration: float) -> None:
         except (OSError, ValueError, SyntaxError) as error:
             raise DataError(f"{paths[place]}: not a picture ({error})") from None
         left, right = (duration * edge / count for edge in (number, number + 1))
-        axis.imshow(picture, extent=(left, right, 0, 1), aspect="auto")
+        axis.imshow(picture, extent=(left, right, 0, 1), aspect="auto", cmap="gray")
     axis.set(xlim=(0, duration), ylim=(0, 1))
     axis.axis("off")
 

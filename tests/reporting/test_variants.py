@@ -60,7 +60,7 @@ def test_the_command(population, tmp_path):
 def test_what_is_no_model(population, tmp_path):
     for text, message in {
         str(tmp_path): "no work directory; wanted RUN, RUN:MEMBER or RUN:ensemble",
-        str(population): "it is a population; give .*run:0 to .*run:1",
+        str(population): "it is a population; .*run has :0, :1; a member",
         f"{population}:2": "members/2/detections.json; it is a population",
     }.items():
         with pytest.raises(DataError, match=message):

@@ -21,10 +21,12 @@ def result(step: int, average: float, at_half: float = 0.0, protocol: str = "off
 def save(tmp_path):
     """A function that writes the progress of a checkpoint; it has the evaluations of members."""
 
-    def write(step: int, *evaluations) -> None:
+    def write(step: int, *evaluations, diverged=None) -> None:
         folder = tmp_path / "checkpoints" / str(step) / "progress"
         folder.mkdir(parents=True)
-        (folder / "metadata").write_text(json.dumps({"evaluation": evaluations}))
+        (folder / "metadata").write_text(
+            json.dumps({"evaluation": evaluations, "diverged": diverged})
+        )
 
     write.folder = tmp_path / "checkpoints"
     return write
@@ -47,8 +49,23 @@ def test_of_equal_checkpoints_the_first(save):
 def test_the_mean_of_the_members_that_have_not_diverged(save):
     save(4, result(4, 0.4), result(4, 0.1))
     save(8, result(8, 0.3), result(8, 0.3))
-    save(12, result(12, 0.29), None)
+    save(12, result(12, 0.29), result(12, 0.3))
     assert best_step(save.folder) == 8
+
+
+def test_a_member_that_has_diverged_since_does_not_count(save):
+    save(4, result(4, 0.4), result(4, 0.1), diverged=[None, None])
+    save(8, result(8, 0.3), None, diverged=[None, 7])
+    assert best_step(save.folder) == 4
+
+
+@pytest.mark.parametrize("evaluations", [3, [3], [{"step": 4, "average": 1}]])
+def test_a_progress_of_another_form_is_an_error(save, evaluations):
+    save(4)
+    path = save.folder / "4" / "progress" / "metadata"
+    path.write_text(json.dumps({"evaluation": evaluations}))
+    with pytest.raises(CheckpointError, match="the evaluation in a checkpoint is damaged"):
+        best_step(save.folder)
 
 
 def test_d2net_s_protocols_select_by_the_map_at_half(save):

@@ -1,5 +1,6 @@
 """A grid search: every combination has the numbers of an evaluation of its own."""
 
+import dataclasses
 import math
 
 import numpy as np
@@ -7,7 +8,7 @@ import pytest
 
 from jaxtal.data.io import json_files
 from jaxtal.data.layouts import load_from_config
-from jaxtal.errors import ConfigError
+from jaxtal.errors import ConfigError, DataError
 from jaxtal.training.search import NAME, as_population, parse_grid, search
 from jaxtal.training.trainer import train_and_evaluate
 from tests.methods import toy_config
@@ -77,6 +78,19 @@ def test_validation_videos_are_the_judge(tmp_path):
     assert all(math.isnan(row["sd"]) for row in found["rows"])
 
 
+def test_without_ground_truth_nothing_is_trained(tmp_path):
+    config = config_of()
+    dataset = load_from_config(config.data)
+    bare = [
+        dataclasses.replace(video, segments=video.segments[:0], segment_labels=video.labels[:0])
+        for video in dataset.test
+    ]
+    dataset = dataset.with_parts({"test": bare})
+    with pytest.raises(DataError, match="no ground truth, so nothing can be compared"):
+        search(config, tmp_path, {"localization.sigma": ["0.1"]}, dataset=dataset)
+    assert not (tmp_path / "checkpoints").exists() or not [*(tmp_path / "checkpoints").iterdir()]
+
+
 def test_the_population_has_every_combination_with_every_seed():
     trained = {"loss.weights.mil": ["1", "0.5"], "optimizer.learning_rate": ["1e-3", "1e-4"]}
     whole = as_population(config_of(seed=7), trained, seeds=3)
@@ -95,6 +109,7 @@ def test_the_population_has_every_combination_with_every_seed():
         ("localization.sigma=0.1,", "is not FIELD=VALUE,VALUE"),
         ("localization.sigma=1 localization.sigma=2", "the field is given twice"),
         ("localization.sigmas=1,2", "sigma"),
+        ("localization.thresholds=(0,1,3)", "is a tuple, which cannot be searched"),
     ],
 )
 def test_malformed_grids(text, message):
@@ -107,6 +122,7 @@ def test_malformed_grids(text, message):
     [
         ({"train.batch_size": ["4", "5"]}, {}, "members cannot differ in 'train.batch_size'"),
         ({"localization.nms": ["hard", "soft"]}, {}, "localization.nms is 'soft'"),
+        ({"seed": ["1", "2"]}, {}, "the seed is no field of a grid"),
         ({"localization.sigma": ["0.1", "x"]}, {}, "localization.sigma"),
         ({"optimizer.learning_rate": ["1e-3"]}, {"population": 2}, "makes its own population"),
     ],
