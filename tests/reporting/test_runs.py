@@ -14,6 +14,8 @@ def test_names_are_as_long_as_necessary(tmp_path):
     assert runs.names(paths) == [f"{tmp_path.name}/a/run", "b/run", "c/a/run", "other"]
     assert runs.names([tmp_path / "a" / ".." / "run"]) == ["run"]
     assert runs.names([tmp_path / "a\nb"]) == ["a b"]
+    judged = tmp_path / "run" / "evaluations" / "step=2"
+    assert runs.names([judged, tmp_path / "other"]) == ["run/evaluations/step=2", "other"]
 
 
 def test_a_folder_may_be_given_once(tmp_path):
