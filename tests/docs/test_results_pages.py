@@ -2,7 +2,9 @@
 
 import re
 
+import numpy as np
 import pytest
+from scipy import stats
 
 from benchmarks.tables import markdown, report
 from benchmarks.tables.published import TABLES
@@ -111,3 +113,30 @@ def test_the_page_of_d2net_has_the_numbers_of_its_preset(reports):
         own = (found[data][name] for data in ("demo", "audio"))
         wanted = [f"{row['mean']['0.1:0.7']:.1f} ± {row['sd']['0.1:0.7']:.1f}" for row in own]
         assert [*cells] == wanted, name
+
+
+def test_the_page_of_the_baselines_has_the_numbers_of_the_methods(reports):
+    """Means, and differences paired by seed with their 95 % intervals, from the raw rows."""
+    page = (DOCS / "methods" / "baselines.md").read_text(encoding="utf-8")
+    found = {
+        c["data"]: {row["name"]: row for row in c["rows"]}
+        for c in reports
+        if c["table"] == "methods"
+    }
+    for name in found["demo"]:
+        own = (found[data][name] for data in ("demo", "audio"))
+        cells = [f"{row['mean']['0.1:0.7']:.1f} ± {row['sd']['0.1:0.7']:.1f}" for row in own]
+        assert f"| {name} | {' | '.join(cells)} |" in page
+    for first in ("CO2-Net", "D2-Net", "two-stream"):
+        for second in ("W-TALC", "BaS-Net", "ACM-Net"):
+            cells = []
+            for data in ("demo", "audio"):
+                one, other = (
+                    np.array([m["values"]["0.1:0.7"] for m in found[data][name]["members"]])
+                    for name in (first, second)
+                )
+                gain = one - other
+                half = stats.t.ppf(0.975, len(gain) - 1) * gain.std(ddof=1) / len(gain) ** 0.5
+                low, high = gain.mean() - half, gain.mean() + half
+                cells.append(f"{gain.mean():.1f} [{low:.1f}, {high:.1f}]")
+            assert f"| {first} against {second} | {' | '.join(cells)} |" in page
